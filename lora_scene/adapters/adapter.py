@@ -1,0 +1,138 @@
+"""An adapter in memory: what training learnt, apart from any file layout.
+
+    Adapter
+    ├── concepts   the handles: class nouns and embedding rows
+    ├── modules    the LoRA factors, one pair a module of the base
+    └── info       where it comes from: base, recipe, seed, versions
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+
+
+@dataclass(frozen=True)
+class LearnedConcept:
+    """One thing learnt.
+
+    Attributes:
+        handle: Its token in prompts, such as `<bear>`.
+        noun: Its class noun, such as `teddy bear`.
+        rows: Its embedding rows, one (n_vectors, d_i) tensor a text encoder i.
+        is_background: Whether it stands for the complement of all other concepts.
+    """
+
+    handle: str
+    noun: str
+    rows: tuple[torch.Tensor, ...]
+    is_background: bool = False
+
+    @property
+    def stem(self) -> str:
+        """Return the handle as a plain file stem, such as `bear` for `<bear>`."""
+        return self.handle.strip("<>[]")
+
+    @property
+    def n_vectors(self) -> int:
+        """Return how many rows stand for the handle in each text encoder."""
+        return self.rows[0].shape[0]
+
+
+@dataclass(frozen=True)
+class LoraModule:
+    """The factors of one adapted linear layer: W' = W + scale * up @ down.
+
+    LoRA (arXiv:2106.09685) scales by alpha / r, rsLoRA (arXiv:2312.03732) by alpha / sqrt(r).
+
+    Attributes:
+        down: (r, n_in), PEFT's `lora_A`.
+        up: (n_out, r), PEFT's `lora_B`.
+        alpha: LoRA's alpha.
+        is_rslora: Whether the scale is alpha / sqrt(r).
+        magnitude: (n_out,) DoRA magnitude (arXiv:2402.09353), or None.
+    """
+
+    down: torch.Tensor
+    up: torch.Tensor
+    alpha: float
+    is_rslora: bool = False
+    magnitude: torch.Tensor | None = None
+
+    @property
+    def rank(self) -> int:
+        """Return r."""
+        return self.down.shape[0]
+
+    @property
+    def scale(self) -> float:
+        """Return the factor of up @ down."""
+        return self.alpha / (self.rank**0.5 if self.is_rslora else self.rank)
+
+
+@dataclass(frozen=True)
+class TrainingInfo:
+    """Where an adapter comes from; it travels in every file's metadata.
+
+    Attributes:
+        base_model: Hub id, folder name or file name of the base.
+        base_hash: sha256 over the base UNet's parameters, hexadecimal.
+        prediction_type: `epsilon` or `v_prediction`.
+        resolution: Training size, pixels.
+        recipe_name: The recipe's name.
+        recipe_toml: The resolved recipe, as TOML.
+        seed: The run's seed.
+        steps: Optimizer steps of each phase.
+        versions: Package name to version.
+        image_hashes: sha256 of each training photo's pixels, hexadecimal.
+    """
+
+    base_model: str
+    base_hash: str
+    prediction_type: str
+    resolution: int
+    recipe_name: str
+    recipe_toml: str
+    seed: int
+    steps: tuple[int, int]
+    versions: Mapping[str, str] = field(default_factory=dict)
+    image_hashes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """Handles and LoRA factors of one scene.
+
+    Attributes:
+        family: Key of `lora_scene.backbones.families.FAMILIES`: `sd1`, `sd2` or `sdxl`.
+        concepts: The handles, in the scene's order.
+        modules: LoRA factors by `<part>.<module path>`, the part being `unet`, `text_encoder` or
+            `text_encoder_2`, the path as `named_modules()` of the stock model gives it, with
+            `text_model.` at the head of a text encoder's paths, whatever the installed
+            transformers calls them. Empty when only rows were learnt.
+        info: Where it comes from.
+    """
+
+    family: str
+    concepts: tuple[LearnedConcept, ...]
+    modules: Mapping[str, LoraModule]
+    info: TrainingInfo
+
+    @property
+    def handles(self) -> tuple[str, ...]:
+        """Return the handles, in the scene's order."""
+        return tuple(concept.handle for concept in self.concepts)
+
+    @property
+    def n_parameters(self) -> int:
+        """Return how many numbers were learnt."""
+        rows = sum(row.numel() for concept in self.concepts for row in concept.rows)
+        factors = sum(module.down.numel() + module.up.numel() for module in self.modules.values())
+        magnitudes = sum(
+            module.magnitude.numel()
+            for module in self.modules.values()
+            if module.magnitude is not None
+        )
+        return rows + factors + magnitudes

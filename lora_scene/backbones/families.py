@@ -1,0 +1,121 @@
+"""All that differs between Stable Diffusion 1.x, 2.x and XL, as one table of values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from lora_scene.errors import BackboneError
+
+
+@dataclass(frozen=True)
+class Family:
+    """What the rest of the package must know of an architecture.
+
+    Attributes:
+        key: `sd1`, `sd2` or `sdxl`.
+        title: Its name for people.
+        text_encoders: The pipeline's attributes that hold text encoders, in order.
+        tokenizers: The pipeline's attributes that hold their tokenizers.
+        has_pooled_text: Whether the UNet wants a pooled text embedding and time ids.
+        embedding_keys: Tensor names in an embedding file, one a text encoder.
+        kohya_text_prefixes: Key prefixes of text-encoder LoRA in the kohya layout.
+        resolution: The usual training size, pixels.
+    """
+
+    key: str
+    title: str
+    text_encoders: tuple[str, ...]
+    tokenizers: tuple[str, ...]
+    has_pooled_text: bool
+    embedding_keys: tuple[str, ...]
+    kohya_text_prefixes: tuple[str, ...]
+    resolution: int
+
+
+FAMILIES: Mapping[str, Family] = {
+    "sd1": Family(
+        key="sd1",
+        title="Stable Diffusion 1.x",
+        text_encoders=("text_encoder",),
+        tokenizers=("tokenizer",),
+        has_pooled_text=False,
+        embedding_keys=("emb_params",),
+        kohya_text_prefixes=("lora_te",),
+        resolution=512,
+    ),
+    "sd2": Family(
+        key="sd2",
+        title="Stable Diffusion 2.x",
+        text_encoders=("text_encoder",),
+        tokenizers=("tokenizer",),
+        has_pooled_text=False,
+        embedding_keys=("emb_params",),
+        kohya_text_prefixes=("lora_te",),
+        resolution=512,
+    ),
+    "sdxl": Family(
+        key="sdxl",
+        title="Stable Diffusion XL",
+        text_encoders=("text_encoder", "text_encoder_2"),
+        tokenizers=("tokenizer", "tokenizer_2"),
+        has_pooled_text=True,
+        embedding_keys=("clip_l", "clip_g"),
+        kohya_text_prefixes=("lora_te1", "lora_te2"),
+        resolution=1024,
+    ),
+}
+
+
+def identify(unet_config: Mapping[str, Any]) -> Family:
+    """Tell the family from a UNet's configuration.
+
+    SDXL's UNet takes a pooled text embedding and time ids; SD 2.x projects with linear layers
+    where SD 1.x has 1x1 convolutions. Sizes play no part, so small models of the same shape are
+    known too.
+
+    Args:
+        unet_config: `UNet2DConditionModel.config`.
+
+    Raises:
+        BackboneError: The UNet has inputs that none of the families has, such as the refiner's
+            single text encoder, an inpainting model's nine channels or an image embedding.
+    """
+    addition = unet_config.get("addition_embed_type")
+    if unet_config["in_channels"] != unet_config["out_channels"]:
+        raise BackboneError(
+            "this UNet takes more than a noisy latent (an inpainting, depth or edit model)",
+            expected=f"{unet_config['out_channels']} input channels",
+            got=f"{unet_config['in_channels']}",
+            hint="train on the text-to-image base; the adapter then loads into its inpainting model",
+        )
+    if addition == "text_time":
+        return FAMILIES["sdxl"]
+    if addition is not None or unet_config.get("encoder_hid_dim_type") is not None:
+        raise BackboneError(
+            "a UNet of an unknown family",
+            expected=", ".join(family.title for family in FAMILIES.values()),
+            got=f"addition_embed_type={addition!r}",
+        )
+    return FAMILIES["sd2" if unet_config.get("use_linear_projection") else "sd1"]
+
+
+def map_side(unet_config: Mapping[str, Any], latent_side: int) -> int:
+    """Return the side of the cross-attention maps that the attention loss reads, in cells.
+
+    It is the coarsest level outside the mid block that has cross-attention: 16 for SD at 512 px,
+    24 at 768 px, 32 for SDXL at 1024 px (the paper's 16, Break-A-Scene section 3.3, generalised).
+
+    Args:
+        unet_config: `UNet2DConditionModel.config`.
+        latent_side: Side of the latents, in cells.
+    """
+    levels = [
+        level
+        for level, block in enumerate(unet_config["down_block_types"])
+        if block.startswith("CrossAttn")
+    ]
+    if not levels:
+        raise BackboneError("this UNet has no cross-attention, so prompts cannot steer it")
+    return -(-latent_side // 2 ** max(levels))

@@ -1,0 +1,81 @@
+"""The command line's root: it finds the verbs, loads only the one that is called.
+
+Every verb is a module of this package that holds a click command named `command`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import click
+
+import lora_scene
+from lora_scene.errors import LoraSceneError, did_you_mean
+
+VERBS: dict[str, dict[str, str]] = {
+    "Learn": {
+        "check": "Look at a scene: coverage, overlap, mistakes.",
+        "train": "Learn a scene's handles and adapters.",
+        "recipes": "List, show and copy recipes.",
+    },
+    "Use": {
+        "generate": "Draw pictures from prompts with handles.",
+    },
+}
+
+
+class VerbGroup(click.Group):
+    """A group whose verbs are imported when they are called, and listed without being imported."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """List the verbs in the order of `VERBS`."""
+        return [verb for verbs in VERBS.values() for verb in verbs]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the verb's module and return its command."""
+        if cmd_name not in self.list_commands(ctx):
+            return None
+        module = importlib.import_module(f"lora_scene.cli.{cmd_name.replace('-', '_')}")
+        command: click.Command = module.command
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Offer the nearest verbs for one that does not exist."""
+        if args and not args[0].startswith("-") and args[0] not in self.list_commands(ctx):
+            near = did_you_mean(args[0], self.list_commands(ctx)) or "see lora-scene --help"
+            ctx.fail(f"no verb {args[0]!r}; {near}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write one section a chapter of `VERBS`."""
+        for chapter, verbs in VERBS.items():
+            with formatter.section(chapter):
+                formatter.write_dl(list(verbs.items()))
+
+
+@click.command(cls=VerbGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(lora_scene.__version__, prog_name="lora-scene")
+@click.option("--debug", is_flag=True, help="Show tracebacks.")
+@click.pass_context
+def root(ctx: click.Context, debug: bool) -> None:
+    """Learn the things of one photo, and draw them anew.
+
+    A first success, without any download: lora-scene demo
+    """
+    ctx.obj = {"debug": debug}
+
+
+def main() -> None:
+    """Run the command line; the package's errors become messages and exit code 1."""
+    debug = "--debug" in sys.argv
+    try:
+        root.main(standalone_mode=True)
+    except LoraSceneError as error:
+        if debug:
+            raise
+        click.secho("error: ", fg="red", bold=True, nl=False, err=True)
+        click.echo(str(error), err=True)
+        sys.exit(1)

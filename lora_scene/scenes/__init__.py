@@ -1,0 +1,1 @@
+"""What is learnt from: photos, masks, handles; nothing here needs torch."""
