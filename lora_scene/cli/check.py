@@ -1,0 +1,78 @@
+"""`lora-scene check`: look at a scene before it is learnt."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from lora_scene.scenes.manifest import MANIFEST_NAME, manifest_text, read_manifest
+from lora_scene.scenes.masks import ScenesReport, report_on
+from lora_scene.scenes.overlay import draw_overlay
+from lora_scene.scenes.pictures import write_own_png
+from lora_scene.scenes.scene import Scene, load_scene
+
+
+@click.command()
+@click.argument("scene", type=click.Path(path_type=Path))
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The overlay picture.  [default: <scene>_overlay.png in the current folder]",
+)
+@click.option("--size", default=512, show_default=True, type=click.IntRange(min=8), help="Pixels.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+def command(scene: Path, out: Path | None, size: int, as_json: bool) -> None:
+    """Print what each mask of SCENE covers and shares, and draw it.
+
+    SCENE is a folder with img.jpg and mask0.png, mask1.png..., or with a scene.toml. Nothing in
+    it is changed.
+    """
+    loaded = load_scene(scene)
+    report = report_on(loaded, size)
+    overlay = out or Path(f"{scene.resolve().stem}_overlay.png")
+    write_own_png(overlay, draw_overlay(loaded), may_replace=out is not None)
+    if as_json:
+        click.echo(json.dumps({**dataclasses.asdict(report), "overlay": str(overlay)}, indent=2))
+        return
+    _show(loaded, report, size)
+    click.echo(f"overlay: {overlay}")
+    click.echo(f"next:    {_next_step(loaded, scene)}")
+
+
+def _show(scene: Scene, report: ScenesReport, size: int) -> None:
+    console = Console()
+    table = Table(title=f"{scene.source}: {len(scene.photos)} photo(s), trained at {size} px")
+    for heading in ("handle", "noun", "photo"):
+        table.add_column(heading)
+    for heading in ("of photo", "of square", "kept"):
+        table.add_column(heading, justify="right")
+    for row in report.coverages:
+        percents = [f"{100 * part:.1f} %" for part in (row.of_photo, row.of_square, row.kept)]
+        table.add_row(row.handle, row.noun, Path(row.photo).name, *percents)
+    console.print(table)
+    for overlap in report.overlaps:
+        console.print(
+            f"{overlap.handles[0]} and {overlap.handles[1]} share "
+            f"{100 * overlap.of_smaller:.1f} % of the smaller mask",
+            highlight=False,
+            markup=False,
+        )
+    for warning in report.warnings:
+        console.print(f"warning: {warning}", style="yellow", highlight=False, markup=False)
+
+
+def _next_step(scene: Scene, path: Path) -> str:
+    if scene.is_named:
+        return f"lora-scene train {path} --out adapter"
+    manifest = read_manifest(path)
+    draft = manifest_text(manifest.images, manifest.concepts)
+    return (
+        f"lora-scene train {path} --out adapter\n"
+        f"         better, name the concepts first: save this as {path / MANIFEST_NAME}, "
+        f"with your own handles and nouns\n\n{draft}"
+    )

@@ -1,0 +1,196 @@
+"""Other views of a photo: flips, crops, pasting and recomposition, on pixels and masks together.
+
+Every function is pure: a photo and a generator in, a new photo out. Sizes never change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from lora_scene.scenes.framing import resize_masks, resize_pixels
+from lora_scene.scenes.pictures import Mask, Pixels
+from lora_scene.scenes.scene import INSIDE, Photo
+
+SIMPLE_BACKGROUND = " on a simple background"  # the caption that MuDI's recomposition needs
+
+Backdrop = Literal["plain", "noise"]
+
+_CROP_TRIES = 20
+_PLACE_TRIES = 40
+_MAX_ENLARGEMENT = 1.5  # beyond it a pasted concept is visibly blurred
+_GRAIN = 20.0  # largest change of brightness by noise, of 255
+_GRAIN_CELLS = 16  # a side
+_VISIBLE = 1 / 255  # the smallest opacity that an 8-bit mask has
+
+
+@dataclass(frozen=True, eq=False)
+class Variant:
+    """A photo to train on.
+
+    Attributes:
+        photo: The pixels and masks.
+        present: Indices of the concepts that it shows and that a prompt may name.
+        caption_suffix: What the prompt must add, such as " on a simple background".
+    """
+
+    photo: Photo
+    present: tuple[int, ...]
+    caption_suffix: str = ""
+
+
+def flip(photo: Photo) -> Photo:
+    """Mirror a photo left to right."""
+    pixels = np.ascontiguousarray(photo.pixels[:, ::-1])
+    return Photo(pixels, np.ascontiguousarray(photo.masks[:, :, ::-1]), photo.source)
+
+
+def random_crop(
+    photo: Photo,
+    generator: np.random.Generator,
+    *,
+    scale: tuple[float, float] = (0.7, 1.0),
+    keep: float = 0.8,
+) -> Photo:
+    """Cut a random window and enlarge it to the photo's size.
+
+    Args:
+        photo: The photo.
+        generator: Source of randomness.
+        scale: Range of the window's side, as a fraction of the photo's; its shape is the photo's.
+        keep: Fraction of every present mask that must stay inside, 0..1.
+
+    Returns:
+        The cut photo, or the whole one where no window of some tries kept enough.
+    """
+    totals = photo.masks.sum(axis=(1, 2), dtype=np.float64)
+    for _ in range(_CROP_TRIES):
+        side = generator.uniform(*scale)
+        height, width = max(round(side * photo.height), 1), max(round(side * photo.width), 1)
+        top = int(generator.integers(photo.height - height + 1))
+        left = int(generator.integers(photo.width - width + 1))
+        rows, columns = slice(top, top + height), slice(left, left + width)
+        inside = photo.masks[:, rows, columns].sum(axis=(1, 2), dtype=np.float64)
+        if all(inside[k] >= keep * totals[k] for k in photo.present):
+            shape = (photo.height, photo.width)
+            pixels = resize_pixels(photo.pixels[rows, columns], shape)
+            return Photo(pixels, resize_masks(photo.masks[:, rows, columns], shape), photo.source)
+    return photo
+
+
+def paste(photo: Photo, subset: Sequence[int], generator: np.random.Generator) -> Variant:
+    """Leave only some concepts, in their places, on a random solid colour.
+
+    This is the input of the paper's adapted baselines TI-m, DB-m and CD-m (arXiv:2305.16311,
+    section 4.1).
+
+    Args:
+        photo: The photo.
+        subset: The concepts that stay.
+        generator: Source of the colour.
+    """
+    colour = generator.integers(0, 256, size=3).astype(np.float32)
+    opacity = photo.masks[list(subset)].max(axis=0)[:, :, None]
+    pixels = opacity * photo.pixels + (1.0 - opacity) * colour
+    masks = np.zeros_like(photo.masks)
+    masks[list(subset)] = photo.masks[list(subset)]
+    pasted = Photo(np.rint(pixels).astype(np.uint8), masks, photo.source)
+    return Variant(pasted, tuple(k for k in subset if k in photo.present))
+
+
+def recompose(
+    photo: Photo,
+    subset: Sequence[int],
+    generator: np.random.Generator,
+    *,
+    scale: tuple[float, float] = (0.3, 0.8),
+    max_overlap: float = 0.1,
+    backdrop: Backdrop = "noise",
+) -> Variant:
+    """Cut concepts out with their soft masks and paste them at random sizes and places.
+
+    After MuDI (arXiv:2404.04243): a concept that is seen in other places and beside others is
+    mixed less with them, and the photo's layout is copied less. Unlike there, a concept is never
+    enlarged by more than half, and sizes shrink with the number of concepts so that they fit.
+
+    Args:
+        photo: The photo.
+        subset: The concepts to paste, the background's never among them; later ones lie on top.
+        generator: Source of randomness.
+        scale: Range of a pasted concept's longer side, as a fraction of the photo's shorter one,
+            for a single concept; divided by the square root of their number for several.
+        max_overlap: Fraction of the smaller one that two concepts may share, where that is found.
+        backdrop: `plain`: one colour. `noise`: one colour, coarsely shaded.
+    """
+    present = tuple(k for k in subset if k in photo.present)
+    canvas = _backdrop((photo.height, photo.width), generator, backdrop)
+    masks = np.zeros_like(photo.masks)
+    room = min(photo.height, photo.width) / np.sqrt(max(len(present), 1))
+    for k in present:
+        pixels, opacity = _cut_out(photo, k, generator, [part * room for part in scale])
+        top, left = _place(opacity, masks, generator, max_overlap)
+        rows, columns = (
+            slice(top, top + opacity.shape[0]),
+            slice(left, left + opacity.shape[1]),
+        )
+        masks[:, rows, columns] *= 1.0 - opacity
+        masks[k, rows, columns] = opacity
+        blend = opacity[:, :, None]
+        canvas[rows, columns] = blend * pixels + (1.0 - blend) * canvas[rows, columns]
+    composed = Photo(np.rint(canvas).clip(0, 255).astype(np.uint8), masks, photo.source)
+    return Variant(composed, present, SIMPLE_BACKGROUND)
+
+
+def _backdrop(shape: tuple[int, int], generator: np.random.Generator, backdrop: Backdrop) -> Mask:
+    """Return a (H, W, 3) float32 backdrop in 0..255."""
+    colour = generator.uniform(32, 224, size=3).astype(np.float32)
+    canvas = np.broadcast_to(colour, (*shape, 3)).copy()
+    if backdrop == "noise":
+        cells = generator.uniform(-_GRAIN, _GRAIN, size=(1, _GRAIN_CELLS, _GRAIN_CELLS))
+        shade = resize_masks((0.5 + cells / 255).astype(np.float32), shape)[0]
+        canvas += (255 * (shade - 0.5))[:, :, None]
+    return canvas.clip(0, 255)
+
+
+def _cut_out(
+    photo: Photo, k: int, generator: np.random.Generator, spans: Sequence[float]
+) -> tuple[Pixels, Mask]:
+    """Cut concept k by its bounding box; bring its longer side into a range of pixels.
+
+    The range yields to the limit on enlargement, but never below a factor of two.
+    """
+    mask = photo.masks[k]
+    ys, xs = np.nonzero(mask >= _VISIBLE)
+    box = slice(ys.min(), ys.max() + 1), slice(xs.min(), xs.max() + 1)
+    height, width = mask[box].shape
+    longer = max(height, width)
+    most = min(spans[1], _MAX_ENLARGEMENT * longer)
+    factor = generator.uniform(min(spans[0], most / 2), most) / longer
+    factor = min(factor, photo.height / height, photo.width / width)
+    shape = max(int(height * factor), 1), max(int(width * factor), 1)
+    opacity = resize_masks(mask[None][:, box[0], box[1]], shape)[0]
+    return resize_pixels(photo.pixels[box], shape), opacity
+
+
+def _place(
+    opacity: Mask, masks: Mask, generator: np.random.Generator, max_overlap: float
+) -> tuple[int, int]:
+    """Return the first random place with little overlap, or the best of those tried."""
+    piece = opacity >= INSIDE
+    others = masks >= INSIDE
+    areas = others.sum(axis=(1, 2))
+    best, best_share = (0, 0), np.inf
+    for _ in range(_PLACE_TRIES):
+        top = int(generator.integers(masks.shape[1] - opacity.shape[0] + 1))
+        left = int(generator.integers(masks.shape[2] - opacity.shape[1] + 1))
+        window = others[:, top : top + piece.shape[0], left : left + piece.shape[1]]
+        smaller = np.maximum(np.minimum(areas, piece.sum()), 1)
+        share = float(((window & piece).sum(axis=(1, 2)) / smaller).max(initial=0.0))
+        if share < best_share:
+            best, best_share = (top, left), share
+        if share <= max_overlap:
+            break
+    return best

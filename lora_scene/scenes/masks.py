@@ -1,0 +1,157 @@
+"""What a scene's masks cover, and what is doubtful about them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+
+from lora_scene.scenes.framing import Crop, frame, plan_frame
+from lora_scene.scenes.manifest import UNNAMED_NOUN
+from lora_scene.scenes.scene import INSIDE, Photo, Scene
+
+SMALL = 0.02  # of the square: about five of the 256 cells of an attention map
+MUCH_SHARED = 0.1  # of the smaller mask
+MANY_CONCEPTS = 4  # the paper saw more than four underfit (arXiv:2305.16311, section 5)
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """How much of a photo a concept covers.
+
+    Attributes:
+        handle: The concept's handle.
+        noun: Its class noun.
+        photo: The photo's file.
+        of_photo: Fraction of the photo, 0..1; 0 where it is absent.
+        of_square: Fraction of the square that training sees, 0..1.
+        kept: Fraction of the mask that the square holds, 0..1.
+        box: (left, top, right, bottom) in pixels of the photo, right and bottom outside; or None.
+    """
+
+    handle: str
+    noun: str
+    photo: str
+    of_photo: float
+    of_square: float
+    kept: float
+    box: tuple[int, int, int, int] | None
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """What two masks of a photo share.
+
+    Attributes:
+        handles: The two handles.
+        photo: The photo's file.
+        of_smaller: Shared part of the smaller mask, 0..1.
+        iou: Shared part of their union, 0..1.
+    """
+
+    handles: tuple[str, str]
+    photo: str
+    of_smaller: float
+    iou: float
+
+
+@dataclass(frozen=True)
+class ScenesReport:
+    """What `lora-scene check` tells of a scene.
+
+    Attributes:
+        coverages: One a concept and photo, photo by photo.
+        overlaps: The pairs that share anything.
+        warnings: Sentences on what will cost quality.
+    """
+
+    coverages: tuple[Coverage, ...]
+    overlaps: tuple[Overlap, ...]
+    warnings: tuple[str, ...]
+
+
+def report_on(scene: Scene, size: int, *, crop: Crop = "masks") -> ScenesReport:
+    """Measure a scene's masks, as they are and at the training size.
+
+    Args:
+        scene: The scene.
+        size: Side of the training square, pixels.
+        crop: How the square is chosen, as in `framing.plan_frame`.
+    """
+    coverages: list[Coverage] = []
+    overlaps: list[Overlap] = []
+    warnings: list[str] = []
+    for photo in scene.photos:
+        plan = plan_frame(photo, crop=crop, focus=scene.things)
+        square = frame(photo, size, crop=crop, focus=scene.things)
+        for k, concept in enumerate(scene.concepts):
+            coverages.append(
+                Coverage(
+                    handle=concept.handle,
+                    noun=concept.noun,
+                    photo=photo.source,
+                    of_photo=covered(photo, k),
+                    of_square=covered(square, k),
+                    kept=plan.kept[k],
+                    box=bounding_box(photo, k),
+                )
+            )
+        overlaps += _overlaps(photo, scene.handles)
+        things = {k: scene.handles[k] for k in scene.things}
+        warnings += [f"{photo.source}: {said}" for said in plan.warnings(size, things)]
+    warnings += _doubts(scene, coverages, overlaps)
+    return ScenesReport(tuple(coverages), tuple(overlaps), tuple(warnings))
+
+
+def covered(photo: Photo, k: int) -> float:
+    """Return the fraction of the photo that concept k covers, 0..1."""
+    return float((photo.masks[k] >= INSIDE).mean())
+
+
+def bounding_box(photo: Photo, k: int) -> tuple[int, int, int, int] | None:
+    """Return concept k's (left, top, right, bottom) in pixels, or None where it is absent."""
+    ys, xs = np.nonzero(photo.masks[k] >= INSIDE)
+    if not len(ys):
+        return None
+    return int(xs.min()), int(ys.min()), int(xs.max()) + 1, int(ys.max()) + 1
+
+
+def _overlaps(photo: Photo, handles: Sequence[str]) -> list[Overlap]:
+    found = []
+    inside = photo.masks >= INSIDE
+    for a, b in combinations(photo.present, 2):
+        shared = int((inside[a] & inside[b]).sum())
+        if shared:
+            areas = int(inside[a].sum()), int(inside[b].sum())
+            iou = shared / (sum(areas) - shared)
+            found.append(Overlap((handles[a], handles[b]), photo.source, shared / min(areas), iou))
+    return found
+
+
+def _doubts(scene: Scene, coverages: Sequence[Coverage], overlaps: Sequence[Overlap]) -> list[str]:
+    said = [
+        f"{c.photo}: {c.handle} covers only {100 * c.of_square:.1f} % of the square: "
+        "small things are learnt poorly; crop the photo closer"
+        for c in coverages
+        if 0.0 < c.of_square < SMALL
+    ]
+    said += [
+        f"{o.photo}: {o.handles[0]} and {o.handles[1]} share {100 * o.of_smaller:.0f} % of the "
+        "smaller mask: what is shared is learnt for both"
+        for o in overlaps
+        if o.of_smaller > MUCH_SHARED
+    ]
+    if len(scene.things) > MANY_CONCEPTS:
+        said.append(
+            f"{len(scene.things)} concepts: more than {MANY_CONCEPTS} at once tend to be learnt "
+            "less well; train longer, or in two scenes"
+        )
+    unnamed = [c.handle for c in scene.concepts if c.noun == UNNAMED_NOUN]
+    if unnamed:
+        said.append(
+            f"{', '.join(unnamed)}: no class noun, so {UNNAMED_NOUN!r} is used; "
+            "a real noun gives training a better start"
+        )
+    return said

@@ -1,0 +1,224 @@
+"""A scene: one photo or several, and for every concept a handle, a noun and its masks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+
+from lora_scene.errors import SceneError
+from lora_scene.scenes.manifest import Manifest, handle_stem, read_manifest
+from lora_scene.scenes.pictures import Mask, Pixels, UprightPhoto, read_mask, read_photo
+
+MIN_COVERAGE = 0.001  # of the photo: 262 pixels at 512 px, about four latent cells
+SAME_REGION_IOU = 0.95
+INSIDE = 0.5  # a soft mask's value from which a pixel counts as the concept's
+
+__all__ = ["Concept", "Photo", "Scene", "handle_stem", "load_scene"]
+
+
+@dataclass(frozen=True)
+class Concept:
+    """A thing to be learnt.
+
+    Attributes:
+        handle: Its token in prompts, such as `<bear>`.
+        noun: Its class noun, such as `teddy bear`.
+        is_background: Whether its masks are the complement of all others.
+    """
+
+    handle: str
+    noun: str
+    is_background: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Photo:
+    """A picture and where each concept is in it.
+
+    Attributes:
+        pixels: (H, W, 3) uint8.
+        masks: (K, H, W) float32 in 0..1, one a concept of the scene; all 0 where it is absent.
+        source: The file, for messages.
+    """
+
+    pixels: Pixels
+    masks: Mask
+    source: str
+
+    @property
+    def height(self) -> int:
+        """Return the number of pixel rows."""
+        return int(self.pixels.shape[0])
+
+    @property
+    def width(self) -> int:
+        """Return the number of pixel columns."""
+        return int(self.pixels.shape[1])
+
+    @property
+    def present(self) -> tuple[int, ...]:
+        """Return the indices of the concepts that the photo shows."""
+        return tuple(k for k, mask in enumerate(self.masks) if bool((mask >= INSIDE).any()))
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What one adapter is learnt from.
+
+    Attributes:
+        concepts: K concepts, in the order of the photos' masks.
+        photos: The photos, at least one.
+        source: The folder, for messages.
+        is_named: Whether somebody chose the handles; False for <v0>, <v1>...
+    """
+
+    concepts: tuple[Concept, ...]
+    photos: tuple[Photo, ...]
+    source: str
+    is_named: bool = True
+
+    @property
+    def handles(self) -> tuple[str, ...]:
+        """Return the handles, in order."""
+        return tuple(concept.handle for concept in self.concepts)
+
+    @property
+    def nouns(self) -> tuple[str, ...]:
+        """Return the class nouns, in order."""
+        return tuple(concept.noun for concept in self.concepts)
+
+    @property
+    def things(self) -> tuple[int, ...]:
+        """Return the indices of the concepts that are not the background."""
+        return tuple(k for k, concept in enumerate(self.concepts) if not concept.is_background)
+
+
+def load_scene(
+    path: Path | str, *, handles: Sequence[str] | None = None, nouns: Sequence[str] | None = None
+) -> Scene:
+    """Read a scene folder, as `lora_scene.scenes.manifest` describes it, and check all of it.
+
+    Photos keep their own sizes; `lora_scene.scenes.framing` brings them to the training size.
+
+    Args:
+        path: The folder, or its scene.toml.
+        handles: Handles for the masks of a folder without scene.toml; default <v0>, <v1>...
+        nouns: Class nouns for the same; default as `manifest.default_noun` guesses.
+
+    Raises:
+        SceneError: Everything that is wrong in the folder, collected.
+    """
+    manifest = read_manifest(Path(path), handles=handles, nouns=nouns)
+    problems: list[SceneError] = []
+    photos = [_read(manifest, n, problems) for n in range(len(manifest.images))]
+    if problems:
+        raise SceneError.collect(problems, f"{manifest.folder} cannot be learnt from")
+    concepts = tuple(Concept(c.handle, c.noun, c.is_background) for c in manifest.concepts)
+    complete = tuple(photo for photo in photos if photo is not None)
+    return Scene(concepts, complete, str(manifest.folder), manifest.is_named)
+
+
+def _read(manifest: Manifest, n: int, problems: list[SceneError]) -> Photo | None:
+    """Read image n and its masks; what is wrong is added to `problems`."""
+    file = manifest.folder / manifest.images[n]
+    photo: UprightPhoto | None = None
+    try:
+        photo = read_photo(file)
+    except SceneError as error:
+        problems.append(error)
+    masks: dict[int, Mask] = {}
+    sources: dict[int, Path] = {}
+    for k, concept in enumerate(manifest.concepts):
+        if concept.is_background or not concept.masks[n]:
+            continue
+        sources[k] = manifest.folder / concept.masks[n]
+        try:
+            mask = read_mask(sources[k], photo)
+        except SceneError as error:
+            problems.append(error)
+            continue
+        wrong = _mask_problem(mask, photo, sources[k])
+        if wrong is not None:
+            problems.append(wrong)
+        else:
+            masks[k] = mask
+    problems += _twins(masks, sources)
+    if photo is None or len(masks) < len(sources):
+        return None
+    return _assemble(photo, masks, manifest, str(file), problems)
+
+
+def _assemble(
+    photo: UprightPhoto,
+    masks: dict[int, Mask],
+    manifest: Manifest,
+    source: str,
+    problems: list[SceneError],
+) -> Photo:
+    """Stack the masks of a photo, absent ones as zeros, the background's as the complement."""
+    shape = photo.pixels.shape[:2]
+    stack = np.zeros((len(manifest.concepts), *shape), dtype=np.float32)
+    for k, mask in masks.items():
+        stack[k] = mask
+    for k, concept in enumerate(manifest.concepts):
+        if concept.is_background:
+            stack[k] = 1.0 - stack.max(axis=0)
+            wrong = _mask_problem(stack[k], photo, f"{source}: {concept.handle}")
+            if wrong is not None:
+                problems.append(wrong)
+    return Photo(photo.pixels, stack, source)
+
+
+def _mask_problem(mask: Mask, photo: UprightPhoto | None, where: object) -> SceneError | None:
+    if photo is not None and mask.shape != photo.pixels.shape[:2]:
+        height, width = photo.pixels.shape[:2]
+        return SceneError(
+            "the mask's size is not the photo's",
+            where=where,
+            expected=f"{width} x {height} pixels",
+            got=f"{mask.shape[1]} x {mask.shape[0]}",
+            hint="export the mask at the photo's full size",
+        )
+    if 0.0 < float(mask.max()) < INSIDE:
+        return SceneError(
+            "the mask is too dark",
+            where=where,
+            expected="white where the concept is, black elsewhere",
+            got=f"a brightest pixel of {round(255 * float(mask.max()))} of 255",
+            hint="a mask of labels 0 and 1 must be multiplied by 255",
+        )
+    coverage = float((mask >= INSIDE).mean())
+    if coverage < MIN_COVERAGE:
+        return SceneError(
+            "the mask is empty" if coverage == 0.0 else "the mask is nearly empty",
+            where=where,
+            expected=f"at least {100 * MIN_COVERAGE:.1f} % of the photo in white",
+            got=f"{100 * coverage:.3f} %",
+            hint="crop the photo closer, or leave the concept out",
+        )
+    return None
+
+
+def _twins(masks: dict[int, Mask], sources: dict[int, Path]) -> list[SceneError]:
+    """Name the pairs of masks that are one region; a part within a whole is no such pair."""
+    problems = []
+    inside = {k: mask >= INSIDE for k, mask in masks.items()}
+    for a, b in combinations(inside, 2):
+        if inside[a].shape != inside[b].shape:
+            continue
+        shared = np.logical_and(inside[a], inside[b]).sum()
+        iou = float(shared / np.logical_or(inside[a], inside[b]).sum())
+        if iou >= SAME_REGION_IOU:
+            problems.append(
+                SceneError(
+                    "two masks cover each other",
+                    where=f"{sources[a]} and {sources[b].name}",
+                    expected="a region of its own for each concept",
+                    got=f"{100 * iou:.0f} % of both in common",
+                )
+            )
+    return problems

@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from lora_scene.cli.main import root
+from lora_scene.errors import SceneError
+from tests.scenes.factory import write_reference_folder, write_toml_folder
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    runner = CliRunner()
+    return lambda *args: runner.invoke(root, ["check", *map(str, args)], catch_exceptions=False)
+
+
+def test_check_prints_a_table_and_writes_the_overlay_beside_not_inside(run, tmp_path):
+    folder = write_toml_folder(tmp_path / "mine")
+    before = sorted(folder.iterdir())
+    result = run("mine", "--size", "32")
+    assert result.exit_code == 0
+    for part in ("<bear>", "teddy bear", "15.0 %", "overlay: mine_overlay.png", "lora-scene train"):
+        assert part in result.stdout
+    with Image.open(tmp_path / "mine_overlay.png") as overlay:
+        assert overlay.size == (768, 614)
+    assert sorted(folder.iterdir()) == before
+
+
+def test_check_offers_a_scene_toml_where_there_is_none(run, tmp_path):
+    folder = write_reference_folder(tmp_path / "plain")
+    result = run("plain", "--size", "32")
+    draft = result.stdout[result.stdout.index("images = ") :]
+    (folder / "scene.toml").write_text(draft, encoding="utf-8")
+    again = run("plain", "--size", "32", "--json")
+    assert [row["handle"] for row in json.loads(again.stdout)["coverages"]] == ["<v0>", "<v1>"]
+
+
+def test_check_answers_scripts_in_json(run, tmp_path):
+    write_toml_folder(tmp_path / "mine")
+    answer = json.loads(run("mine", "--json", "--out", "x.png").stdout)
+    assert answer["coverages"][0]["of_photo"] == 0.15
+    assert answer["overlay"] == "x.png"
+    assert any("enlarged to 512 px" in said for said in answer["warnings"])
+
+
+def test_check_never_replaces_a_strangers_file_unasked(run, tmp_path):
+    write_toml_folder(tmp_path / "mine")
+    Image.new("RGB", (3, 3)).save(tmp_path / "mine_overlay.png")
+    with pytest.raises(SceneError, match="did not write"):
+        run("mine")
+    assert run("mine", "--out", "mine_overlay.png").exit_code == 0
+    assert run("mine").exit_code == 0
+
+
+def test_a_bad_scene_is_one_message_and_exit_code_1(tmp_path):
+    command = [sys.executable, "-m", "lora_scene", "check", str(tmp_path / "none")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ")
+    assert "no such scene" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_checking_needs_no_torch(tmp_path):
+    write_toml_folder(tmp_path / "mine")
+    code = (
+        "import sys; from lora_scene.cli.main import root\n"
+        f"root(['check', {str(tmp_path / 'mine')!r}, '--out', {str(tmp_path / 'o.png')!r}],"
+        " standalone_mode=False)\nassert 'torch' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

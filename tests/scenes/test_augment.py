@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from lora_scene.scenes.augment import flip, paste, random_crop, recompose
+from lora_scene.scenes.scene import Photo
+from tests.scenes.factory import photo, rectangle
+
+RED, GREEN = (255, 0, 0), (0, 255, 0)
+
+
+def painted(side: int = 96) -> Photo:
+    """A red and a green square on blue, with their masks."""
+    masks = np.stack(
+        [
+            rectangle((side, side), (slice(10, 34), slice(8, 32))),
+            rectangle((side, side), (slice(60, 80), slice(50, 90))),
+        ]
+    )
+    pixels = np.zeros((side, side, 3), np.uint8)
+    pixels[:, :, 2] = 255
+    pixels[masks[0] == 1] = RED
+    pixels[masks[1] == 1] = GREEN
+    return Photo(pixels, masks, "x")
+
+
+def purity(photo: Photo, k: int, colour: tuple[int, int, int]) -> float:
+    """Fraction of the pixels well inside mask k that have the concept's colour."""
+    inside = photo.masks[k] > 0.99
+    close = np.abs(photo.pixels.astype(int) - colour).max(axis=2) < 12
+    return float(close[inside].mean())
+
+
+def test_flipping_twice_changes_nothing_and_once_mirrors_both():
+    original = photo()
+    once = flip(original)
+    np.testing.assert_array_equal(once.pixels, original.pixels[:, ::-1])
+    np.testing.assert_array_equal(once.masks, original.masks[:, :, ::-1])
+    np.testing.assert_array_equal(flip(once).pixels, original.pixels)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_crop_keeps_size_and_the_asked_part_of_every_mask(seed):
+    original = painted()
+    cropped = random_crop(original, np.random.default_rng(seed), scale=(0.6, 0.9), keep=0.75)
+    assert cropped.pixels.shape == original.pixels.shape
+    assert purity(cropped, 0, RED) > 0.9
+    assert purity(cropped, 1, GREEN) > 0.9
+    # a mask that is cut keeps 75 %, and is enlarged by at least 1 / 0.9 a side
+    areas = cropped.masks.sum(axis=(1, 2)) / original.masks.sum(axis=(1, 2))
+    assert (areas > 0.75 / 0.9**2 * 0.97).all(), areas
+
+
+def test_a_crop_that_cannot_keep_enough_is_the_whole_photo():
+    original = photo(40, 40, (slice(0, 40), slice(0, 40)))
+    assert random_crop(original, np.random.default_rng(0), scale=(0.3, 0.5), keep=0.9) is original
+
+
+def test_crops_differ_and_repeat_with_their_seed():
+    original = painted()
+    one, same, other = (
+        random_crop(original, np.random.default_rng(s), scale=(0.7, 0.9), keep=0.5)
+        for s in (3, 3, 4)
+    )
+    np.testing.assert_array_equal(one.pixels, same.pixels)
+    assert not np.array_equal(one.pixels, other.pixels)
+
+
+def test_pasting_keeps_the_subset_and_one_colour_elsewhere():
+    original = painted()
+    variant = paste(original, (1,), np.random.default_rng(0))
+    inside = original.masks[1] == 1
+    np.testing.assert_array_equal(variant.photo.pixels[inside], original.pixels[inside])
+    assert len(np.unique(variant.photo.pixels[~inside], axis=0)) == 1
+    assert variant.photo.masks[0].max() == 0.0
+    np.testing.assert_array_equal(variant.photo.masks[1], original.masks[1])
+    assert (variant.present, variant.caption_suffix) == ((1,), "")
+
+
+def test_pasting_blends_soft_edges():
+    pixels = np.full((4, 4, 3), 100, np.uint8)
+    half = np.full((1, 4, 4), 0.5, np.float32)
+    variant = paste(Photo(pixels, half, "x"), (0,), np.random.default_rng(5))
+    colour = np.random.default_rng(5).integers(0, 256, size=3)
+    difference = np.abs(variant.photo.pixels - (50 + colour / 2)).max()
+    assert difference <= 0.5, difference
+
+
+@pytest.mark.parametrize("backdrop", ["plain", "noise"])
+@pytest.mark.parametrize("seed", range(6))
+def test_recomposed_masks_lie_on_their_concepts(seed, backdrop):
+    variant = recompose(painted(), (1, 0), np.random.default_rng(seed), backdrop=backdrop)
+    assert variant.photo.pixels.shape == (96, 96, 3)
+    assert variant.present == (1, 0)
+    assert variant.caption_suffix == " on a simple background"
+    assert purity(variant.photo, 0, RED) > 0.95
+    assert purity(variant.photo, 1, GREEN) > 0.9
+    assert (variant.photo.masks.sum(axis=0) <= 1.0 + 1e-5).all()
+    blue = np.abs(variant.photo.pixels.astype(int) - (0, 0, 255)).max(axis=2) < 12
+    assert blue.mean() < 0.05
+
+
+def test_recomposed_concepts_move_and_change_size():
+    boxes = set()
+    for seed in range(10):
+        mask = recompose(painted(), (0,), np.random.default_rng(seed)).photo.masks[0]
+        ys, xs = np.nonzero(mask > 0.5)
+        boxes.add((ys.min(), xs.min(), ys.max() - ys.min()))
+    assert len({box[:2] for box in boxes}) > 7
+    assert len({box[2] for box in boxes}) > 4
+
+
+def test_recomposed_concepts_overlap_little():
+    for seed in range(10):
+        masks = recompose(painted(), (0, 1), np.random.default_rng(seed), scale=(0.4, 0.5))
+        first = recompose(painted(), (0,), np.random.default_rng(seed), scale=(0.4, 0.5))
+        assert masks.photo.masks[0].sum() > 0
+        assert first.photo.masks[0].sum() > 0
+        covered = (masks.photo.masks[0] > 0.5).sum()
+        ys, xs = np.nonzero(masks.photo.masks[0] > 0.5)
+        box = (ys.max() - ys.min() + 1) * (xs.max() - xs.min() + 1)
+        assert covered >= 0.85 * box  # the square lost at most a tenth to the other
+
+
+def test_absent_concepts_are_not_pasted():
+    original = painted()
+    masks = original.masks.copy()
+    masks[0] = 0.0
+    variant = recompose(Photo(original.pixels, masks, "x"), (0, 1), np.random.default_rng(0))
+    assert variant.present == (1,)
+    assert paste(Photo(original.pixels, masks, "x"), (0, 1), np.random.default_rng(0)).present == (
+        1,
+    )
+
+
+def test_the_input_is_never_changed():
+    original = painted()
+    before = original.pixels.copy(), original.masks.copy()
+    generator = np.random.default_rng(0)
+    for change in (random_crop, lambda p, g: paste(p, (0,), g), lambda p, g: recompose(p, (0,), g)):
+        change(original, generator)
+    np.testing.assert_array_equal(original.pixels, before[0])
+    np.testing.assert_array_equal(original.masks, before[1])

@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from lora_scene.scenes.framing import frame, frame_scene, plan_frame
+from lora_scene.scenes.scene import Concept, Photo, Scene
+from tests.scenes.factory import BEAR, BOWL, photo, rectangle
+
+
+def test_a_square_photo_of_the_right_size_is_unchanged():
+    square = photo(32, 32, BEAR)
+    framed = frame(square, 32)
+    np.testing.assert_array_equal(framed.pixels, square.pixels)
+    np.testing.assert_array_equal(framed.masks, square.masks)
+
+
+@pytest.mark.parametrize(("height", "width"), [(32, 80), (80, 32)])
+def test_the_square_goes_where_the_mask_is(height, width):
+    region = (slice(height - 10, height - 2), slice(width - 10, width - 2))
+    plan = plan_frame(photo(height, width, region))
+    assert (plan.side, plan.kept) == (32, (1.0,))
+    assert max(plan.left, plan.top) >= 46  # the window must reach column or row 78
+
+
+def test_no_concept_is_lost_for_another_one():
+    left, right = (slice(0, 30), slice(0, 30)), (slice(10, 14), slice(40, 44))
+    plan = plan_frame(photo(32, 60, left, right))
+    worst = [
+        min(
+            np.clip(min(30, start + 32) - start, 0, 30) / 30,
+            np.clip(start + 32 - 40, 0, 4) / 4,
+        )
+        for start in range(29)
+    ]
+    assert min(plan.kept) == pytest.approx(max(worst))
+
+
+def test_a_held_mask_leaves_the_square_near_the_middle():
+    assert plan_frame(photo(32, 64, (slice(4, 8), slice(30, 34)))).left == 16
+
+
+def test_center_and_pad_do_not_look_at_masks():
+    wide = photo(32, 64, (slice(4, 8), slice(60, 64)))
+    assert plan_frame(wide, crop="center").left == 16
+    padded = frame(wide, 64, crop="pad")
+    np.testing.assert_array_equal(padded.pixels[16:48], wide.pixels)
+    np.testing.assert_array_equal(padded.pixels[:16], np.repeat(wide.pixels[:1], 16, axis=0))
+    np.testing.assert_array_equal(padded.masks[:, 16:48], wide.masks)
+    assert padded.masks[:, :16].max() == 0.0
+
+
+def test_pixels_and_masks_are_resized_together():
+    mask = rectangle((96, 96), (slice(24, 72), slice(0, 48)))
+    pixels = np.repeat((mask * 255).astype(np.uint8)[:, :, None], 3, axis=2)
+    framed = frame(Photo(pixels, mask[None], "x"), 32)
+    assert framed.pixels.shape == (32, 32, 3)
+    assert framed.masks.shape == (1, 32, 32)
+    difference = np.abs(framed.pixels[:, :, 0] / 255 - framed.masks[0]).max()
+    assert difference < 0.2, difference
+    np.testing.assert_array_equal(
+        framed.masks[0] >= 0.5, rectangle((32, 32), (slice(8, 24), slice(0, 16))) == 1
+    )
+
+
+def test_soft_edges_stay_soft_and_in_range():
+    ramp = np.tile(np.linspace(0, 1, 64, dtype=np.float32), (64, 1))
+    framed = frame(Photo(np.zeros((64, 64, 3), np.uint8), ramp[None], "x"), 128)
+    assert framed.masks.min() >= 0.0
+    assert framed.masks.max() <= 1.0
+    expected = np.tile(np.linspace(0, 1, 128), (128, 1))
+    assert np.abs(framed.masks[0] - expected).max() < 0.02
+
+
+def test_costs_of_the_framing_are_told_not_printed(capsys):
+    left, right = (slice(0, 30), slice(0, 30)), (slice(0, 30), slice(70, 100))
+    plan = plan_frame(photo(32, 100, left, right))
+    said = plan.warnings(512, {0: "<a>", 1: "<b>"})
+    assert any("enlarged to 512 px" in sentence for sentence in said)
+    assert any("<b>" in sentence for sentence in said)
+    assert plan_frame(photo(32, 32, BEAR)).warnings(32, {0: "<a>"}) == ()
+    assert capsys.readouterr() == ("", "")
+
+
+def test_the_background_does_not_pull_the_square():
+    thing = rectangle((32, 96), (slice(0, 32), slice(0, 20)))
+    masks = np.stack([thing, 1.0 - thing])
+    concepts = (Concept("<a>", "a"), Concept("<room>", "room", is_background=True))
+    wide = Photo(np.zeros((32, 96, 3), np.uint8), masks, "x")
+    framed = frame_scene(Scene(concepts, (wide,), "x"), 32)
+    assert framed.photos[0].masks[0].sum() == 32 * 20
+
+
+def test_absent_concepts_do_not_disturb():
+    wide = photo(32, 64, BEAR, BOWL)
+    masks = wide.masks.copy()
+    masks[1] = 0.0
+    plan = plan_frame(Photo(wide.pixels, masks, "x"))
+    assert plan.kept == (1.0, 1.0)

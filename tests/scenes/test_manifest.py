@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import pytest
+
+from lora_scene.errors import SceneError
+from lora_scene.scenes.manifest import (
+    ManifestConcept,
+    default_noun,
+    handle_stem,
+    manifest_text,
+    read_manifest,
+)
+from tests.scenes.factory import TOML, write_reference_folder, write_toml_folder
+
+
+def test_the_reference_layout_gets_numbered_handles(tmp_path):
+    manifest = read_manifest(write_reference_folder(tmp_path))
+    assert manifest.images == ("img.png",)
+    assert [c.handle for c in manifest.concepts] == ["<v0>", "<v1>"]
+    assert [c.masks for c in manifest.concepts] == [("mask0.png",), ("mask1.png",)]
+    assert not manifest.is_named
+
+
+def test_masks_of_the_reference_layout_are_in_numeric_order(tmp_path):
+    write_reference_folder(tmp_path)
+    for n in range(2, 11):
+        (tmp_path / f"mask{n}.png").write_bytes(b"")
+    manifest = read_manifest(tmp_path)
+    assert [c.masks[0] for c in manifest.concepts] == [f"mask{n}.png" for n in range(11)]
+
+
+def test_handles_and_nouns_can_be_given_to_the_reference_layout(tmp_path):
+    folder = write_reference_folder(tmp_path)
+    manifest = read_manifest(folder, handles=["<bear>", "<tea-bowl>"])
+    assert [(c.handle, c.noun) for c in manifest.concepts] == [
+        ("<bear>", "bear"),
+        ("<tea-bowl>", "tea bowl"),
+    ]
+    assert manifest.is_named
+    with pytest.raises(SceneError, match=r"2 of each(.|\n)*1 handles, 1 nouns"):
+        read_manifest(folder, handles=["<bear>"])
+
+
+def test_a_toml_scene_is_read_by_folder_and_by_file(tmp_path):
+    folder = write_toml_folder(tmp_path)
+    manifest = read_manifest(folder)
+    assert manifest == read_manifest(folder / "scene.toml")
+    assert manifest.concepts == (
+        ManifestConcept("<bear>", "teddy bear", ("mask0.png",)),
+        ManifestConcept("<bowl>", "bowl", ("mask1.png",)),
+    )
+
+
+def test_handles_cannot_be_given_beside_a_toml(tmp_path):
+    with pytest.raises(SceneError, match="given twice"):
+        read_manifest(write_toml_folder(tmp_path), handles=["<a>", "<b>"])
+
+
+@pytest.mark.parametrize(
+    ("handle", "noun"),
+    [("<bear>", "bear"), ("<teddy-bear_2>", "teddy bear"), ("<v0>", "object"), ("<x>", "object")],
+)
+def test_a_noun_is_guessed_from_the_handle(handle, noun):
+    assert default_noun(handle) == noun
+
+
+def test_a_stem_is_the_handle_without_brackets():
+    assert handle_stem("<my-mug>") == "my-mug"
+
+
+@pytest.mark.parametrize("handle", ["bear", "<bear", "<>", "<a b>", "<bär>", "<|end|>", "< a>"])
+def test_an_illegal_handle_is_refused(tmp_path, handle):
+    with pytest.raises(SceneError, match="an illegal handle"):
+        read_manifest(write_toml_folder(tmp_path, TOML.replace("<bowl>", handle)))
+
+
+def test_handles_that_differ_in_case_alone_are_refused(tmp_path):
+    with pytest.raises(SceneError, match=r"used twice(.|\n)*<Bear>"):
+        read_manifest(write_toml_folder(tmp_path, TOML.replace("<bowl>", "<Bear>")))
+
+
+def test_what_is_written_is_read_back(tmp_path):
+    images = ('a "quoted".png', "ö\\b.png")
+    concepts = (
+        ManifestConcept("<a>", 'a "b" \\ c', ("x.png", "")),
+        ManifestConcept("<room>", "room", (), is_background=True),
+    )
+    (tmp_path / "scene.toml").write_text(manifest_text(images, concepts), encoding="utf-8")
+    manifest = read_manifest(tmp_path)
+    assert (manifest.images, manifest.concepts) == (images, concepts)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("images", "imgs", r"unknown key 'imgs'(.|\n)*did you mean images"),
+        ("noun", "nuon", r"concept 1: unknown key 'nuon'(.|\n)*did you mean noun"),
+        ('["img.png"]', '"img.png"', r"images: file names are needed"),
+        ('"<bear>"', "3", r"concept 1: handle: a text is needed"),
+        ('["mask0.png"]', '["mask0.png", "b.png"]', r"not one mask an image"),
+        ('["mask0.png"]', '[""]', r"in no image"),
+        ('masks = ["mask0.png"]', "", r"concept 1: masks: file names are needed"),
+        ('noun = "teddy bear"', 'background = "yes"', r"not a truth value"),
+        ('noun = "teddy bear"', "background = true", r"a background takes no masks"),
+        ('images = ["img.png"]', "images = [", r"not valid TOML"),
+    ],
+)
+def test_a_mistake_in_the_toml_is_named(tmp_path, old, new, message):
+    assert old in TOML
+    with pytest.raises(SceneError, match=message):
+        read_manifest(write_toml_folder(tmp_path, TOML.replace(old, new, 1)))
+
+
+def test_all_mistakes_are_told_at_once(tmp_path):
+    text = TOML.replace("<bear>", "bear").replace("noun", "nuon").replace('"mask1.png"', "")
+    with pytest.raises(SceneError, match="3 problems") as caught:
+        read_manifest(write_toml_folder(tmp_path, text))
+    for part in ("illegal handle", "nuon", "concept 2: masks"):
+        assert part in str(caught.value)
+
+
+@pytest.mark.parametrize("tables", ["", "concepts = []", "concepts = 3"])
+def test_a_toml_without_concepts_is_refused(tmp_path, tables):
+    with pytest.raises(SceneError, match="no concepts"):
+        read_manifest(write_toml_folder(tmp_path, f'images = ["img.png"]\n{tables}'))
+
+
+@pytest.mark.parametrize("n_others", [0, 1])
+def test_a_background_alone_or_a_second_one_is_refused(tmp_path, n_others):
+    background = '[[concepts]]\nhandle = "<r{}>"\nbackground = true\n'
+    text = 'images = ["img.png"]\n' + "".join(background.format(n) for n in range(1 + n_others))
+    with pytest.raises(SceneError, match="a background needs other concepts"):
+        read_manifest(write_toml_folder(tmp_path, text))
+
+
+def test_a_folder_that_is_none_is_refused(tmp_path):
+    with pytest.raises(SceneError, match="no such scene"):
+        read_manifest(tmp_path / "nowhere")
+
+
+def test_a_gap_in_the_masks_and_a_missing_photo_are_told_together(tmp_path):
+    (tmp_path / "mask0.png").write_bytes(b"")
+    (tmp_path / "mask2.png").write_bytes(b"")
+    with pytest.raises(SceneError, match="2 problems") as caught:
+        read_manifest(tmp_path)
+    assert "which file is the photo" in str(caught.value)
+    assert "mask0.png, mask2.png" in str(caught.value)
