@@ -5,8 +5,6 @@ import pytest
 from lora_scene.errors import SceneError
 from lora_scene.scenes.manifest import (
     ManifestConcept,
-    default_noun,
-    handle_stem,
     manifest_text,
     read_manifest,
 )
@@ -54,18 +52,6 @@ def test_a_toml_scene_is_read_by_folder_and_by_file(tmp_path):
 def test_handles_cannot_be_given_beside_a_toml(tmp_path):
     with pytest.raises(SceneError, match="given twice"):
         read_manifest(write_toml_folder(tmp_path), handles=["<a>", "<b>"])
-
-
-@pytest.mark.parametrize(
-    ("handle", "noun"),
-    [("<bear>", "bear"), ("<teddy-bear_2>", "teddy bear"), ("<v0>", "object"), ("<x>", "object")],
-)
-def test_a_noun_is_guessed_from_the_handle(handle, noun):
-    assert default_noun(handle) == noun
-
-
-def test_a_stem_is_the_handle_without_brackets():
-    assert handle_stem("<my-mug>") == "my-mug"
 
 
 @pytest.mark.parametrize("handle", ["bear", "<bear", "<>", "<a b>", "<bär>", "<|end|>", "< a>"])

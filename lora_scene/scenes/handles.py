@@ -1,0 +1,48 @@
+"""Handles, the tokens that stand for concepts in prompts, and the nouns behind them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from lora_scene.errors import SceneError
+
+UNNAMED_NOUN = "object"
+HANDLE_FORM = re.compile(r"<[A-Za-z0-9][A-Za-z0-9_-]*>")
+HANDLE_HELP = "<name>, the name made of letters, digits, - and _, such as <bear> or <my-mug>"
+
+
+def handle_stem(handle: str) -> str:
+    """Return a handle as a plain file stem: `bear` for `<bear>`."""
+    return handle.strip("<>")
+
+
+def default_noun(handle: str) -> str:
+    """Guess a class noun: the stem, - and _ as spaces, its trailing number left out.
+
+    A stem with fewer than two letters, such as that of `<v0>`, is no word: `object` then.
+    """
+    words = re.sub(r"[-_\s]*\d*$", "", handle_stem(handle)).replace("-", " ").replace("_", " ")
+    return words if sum(letter.isalpha() for letter in words) >= 2 else UNNAMED_NOUN
+
+
+def check_handles(handles: Sequence[str], where: object) -> list[SceneError]:
+    """Return what is wrong with a list of handles; case counts for nothing, as in tokenizers."""
+    problems = [
+        SceneError("an illegal handle", where=where, expected=HANDLE_HELP, got=repr(handle))
+        for handle in handles
+        if not HANDLE_FORM.fullmatch(handle)
+    ]
+    seen: set[str] = set()
+    for handle in handles:
+        if handle.casefold() in seen:
+            problems.append(
+                SceneError(
+                    "a handle is used twice",
+                    where=where,
+                    expected="a handle of its own for each concept; upper case is no difference",
+                    got=handle,
+                )
+            )
+        seen.add(handle.casefold())
+    return problems
