@@ -1,15 +1,15 @@
 """An adapter in memory: what training learnt, apart from any file layout.
 
-    Adapter
-    ├── concepts   the handles: class nouns and embedding rows
-    ├── modules    the LoRA factors, one pair a module of the base
-    └── info       where it comes from: base, recipe, seed, versions
+Adapter
+├── concepts   the handles: class nouns and embedding rows
+├── modules    the LoRA factors, one pair a module of the base
+└── info       where it comes from: base, recipe, seed, versions
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -71,6 +71,21 @@ class LoraModule:
         """Return the factor of up @ down."""
         return self.alpha / (self.rank**0.5 if self.is_rslora else self.rank)
 
+    def folded(self) -> LoraModule:
+        """Return the same update with its scale inside `up`, so that alpha = r and the scale is 1.
+
+        DoRA's direction, (W + scale * up @ down) / ||W + scale * up @ down||, holds the same
+        product, so its magnitude stays as it is.
+        """
+        if self.scale == 1.0 and not self.is_rslora:
+            return self
+        return LoraModule(
+            down=self.down,
+            up=self.up * self.scale,
+            alpha=float(self.rank),
+            magnitude=self.magnitude,
+        )
+
 
 @dataclass(frozen=True)
 class TrainingInfo:
@@ -124,6 +139,11 @@ class Adapter:
     def handles(self) -> tuple[str, ...]:
         """Return the handles, in the scene's order."""
         return tuple(concept.handle for concept in self.concepts)
+
+    def folded(self) -> Adapter:
+        """Return the same adapter with every module's scale inside its `up`."""
+        modules = {key: module.folded() for key, module in self.modules.items()}
+        return replace(self, modules=modules)
 
     @property
     def n_parameters(self) -> int:

@@ -1,0 +1,170 @@
+"""Whether an adapter fits a pipeline: looked at before anything is touched, in one go."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from lora_scene.adapters.adapter import Adapter, LoraModule
+from lora_scene.adapters.formats.diffusers import part_of, refuse_dora_on_text_encoders
+from lora_scene.adapters.vocabulary import clashes
+from lora_scene.backbones.families import FAMILIES, Family, identify
+from lora_scene.errors import AdapterError, BackboneError
+
+MAX_MODULES_NAMED = 3
+
+
+def check_fit(
+    pipeline: Any, adapter: Adapter, *, name: str, loaded_handles: Sequence[str] = ()
+) -> None:
+    """Check that an adapter can be loaded into a pipeline under a name.
+
+    Args:
+        pipeline: A pipeline of diffusers.
+        adapter: The adapter.
+        name: What it is to be called.
+        loaded_handles: Handles of the adapters that are loaded already.
+
+    Raises:
+        AdapterError: Another family, missing or differently shaped modules, rows of another width,
+            a name or a handle that is taken. Several problems are reported at once.
+    """
+    family = pipeline_family(pipeline)
+    if family.key != adapter.family:
+        raise AdapterError(
+            f"an adapter for {FAMILIES[adapter.family].title} does not fit this pipeline",
+            where=name,
+            expected=f"a pipeline of {FAMILIES[adapter.family].title}",
+            got=f"{type(pipeline).__name__} of {family.title}",
+        )
+    refuse_dora_on_text_encoders(adapter.modules)
+    problems = [
+        *_name_problems(pipeline, name),
+        *_row_problems(pipeline, adapter, family),
+        *_handle_problems(pipeline, adapter, family, loaded_handles),
+        *_module_problems(pipeline, adapter),
+    ]
+    if problems:
+        raise AdapterError.collect(problems, f"{name} does not fit this pipeline")
+
+
+def pipeline_family(pipeline: Any) -> Family:
+    """Tell a pipeline's family from its UNet, whether it inpaints or not.
+
+    Raises:
+        AdapterError: It has no UNet of a known family.
+    """
+    unet = getattr(pipeline, "unet", None)
+    if unet is None:
+        raise AdapterError(
+            "not a Stable Diffusion pipeline: it has no UNet", got=type(pipeline).__name__
+        )
+    try:
+        return identify({**unet.config, "in_channels": unet.config["out_channels"]})
+    except BackboneError as error:
+        raise AdapterError(
+            "no adapter fits this pipeline", got=f"{type(pipeline).__name__}: {error.what}"
+        ) from error
+
+
+def submodule(pipeline: Any, key: str) -> Any | None:
+    """Return the base's module that a key of `Adapter.modules` names, or None.
+
+    transformers has both kept and dropped `text_model` at the head of a text encoder's paths.
+    """
+    part, _, path = key.partition(".")
+    component = getattr(pipeline, part, None)
+    if component is None:
+        return None
+    if path.startswith("text_model.") and not hasattr(component, "text_model"):
+        path = path.removeprefix("text_model.")
+    try:
+        return component.get_submodule(path)
+    except AttributeError:
+        return None
+
+
+def _name_problems(pipeline: Any, name: str) -> Iterator[AdapterError]:
+    if not name or "." in name:
+        yield AdapterError("a name must not be empty or hold a dot", where=name)
+    taken = {taken for names in pipeline.get_list_adapters().values() for taken in names}
+    if name in taken:
+        yield AdapterError(
+            "this pipeline has an adapter of that name",
+            where=name,
+            hint="pass another name=, or unload it first",
+        )
+
+
+def _row_problems(pipeline: Any, adapter: Adapter, family: Family) -> Iterator[AdapterError]:
+    for index, part in enumerate(family.text_encoders):
+        encoder = getattr(pipeline, part, None)
+        if encoder is None or getattr(pipeline, family.tokenizers[index], None) is None:
+            yield AdapterError("this pipeline was made without its text encoder", where=part)
+            continue
+        matrix = encoder.get_input_embeddings().weight
+        if matrix.is_meta:
+            yield AdapterError(
+                "its weights are offloaded",
+                where=part,
+                hint="load adapters before enable_sequential_cpu_offload",
+            )
+        for concept in adapter.concepts:
+            shape = tuple(concept.rows[index].shape) if index < len(concept.rows) else "no rows"
+            if shape != (concept.n_vectors, matrix.shape[1]):
+                yield AdapterError(
+                    f"rows of another size than those of {part}",
+                    where=concept.handle,
+                    expected=(concept.n_vectors, matrix.shape[1]),
+                    got=shape,
+                )
+
+
+def _handle_problems(
+    pipeline: Any, adapter: Adapter, family: Family, loaded: Sequence[str]
+) -> Iterator[AdapterError]:
+    handles = {concept.handle: concept.n_vectors for concept in adapter.concepts}
+    sentences: dict[str, None] = {}
+    for part in family.tokenizers:
+        tokenizer = getattr(pipeline, part, None)
+        if tokenizer is not None:
+            sentences.update(dict.fromkeys(clashes(handles, tokenizer, loaded)))
+    for sentence in sentences:
+        yield AdapterError(
+            sentence, hint="unload the other one, or train with handles of their own"
+        )
+
+
+def _module_problems(pipeline: Any, adapter: Adapter) -> Iterator[AdapterError]:
+    missing = [key for key in adapter.modules if submodule(pipeline, key) is None]
+    if missing:
+        yield AdapterError(
+            f"{len(missing)} of {len(adapter.modules)} modules are not in this pipeline",
+            where=", ".join(missing[:MAX_MODULES_NAMED]),
+            hint="is the base of the same size as the one it was trained on?",
+        )
+    unfit = [
+        (key, module)
+        for key, module in adapter.modules.items()
+        if key not in missing and _layer_shape(pipeline, key) != _shape(module)
+    ]
+    if unfit:
+        key, module = unfit[0]
+        yield AdapterError(
+            f"{len(unfit)} of {len(adapter.modules)} modules have another size"
+            f" in this pipeline's {part_of(key)}",
+            where=key,
+            expected=f"(n_out, n_in) = {_layer_shape(pipeline, key)}",
+            got=_shape(module),
+        )
+
+
+def _layer_shape(pipeline: Any, key: str) -> tuple[int, int] | None:
+    layer = submodule(pipeline, key)
+    if layer is None or not hasattr(layer, "in_features"):
+        return None
+    return layer.out_features, layer.in_features
+
+
+def _shape(module: LoraModule) -> tuple[int, int]:
+    return module.up.shape[0], module.down.shape[1]

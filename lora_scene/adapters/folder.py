@@ -1,0 +1,146 @@
+"""An adapter's folder: the diffusers file and one embedding file a concept, both in float32.
+
+    scene/
+    ├── pytorch_lora_weights.safetensors   absent when only rows were learnt
+    └── embeddings/<stem>.safetensors      one a concept
+
+Every file carries the same metadata; whatever else is in the folder is left alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from lora_scene.adapters.adapter import Adapter, LearnedConcept, LoraModule
+from lora_scene.adapters.formats import diffusers, embeddings
+from lora_scene.adapters.formats.metadata import (
+    Note,
+    concept_from,
+    fingerprint,
+    is_ours,
+    read_note,
+    write_note,
+)
+from lora_scene.adapters.untrusted import check_handle, read_header, read_tensors
+from lora_scene.adapters.writing import write_tensors, written_aside
+from lora_scene.backbones.families import FAMILIES
+from lora_scene.errors import AdapterError
+
+
+def save_adapter(adapter: Adapter, folder: Path | str) -> Path:
+    """Write an adapter into a folder; each file is written aside and renamed.
+
+    Args:
+        adapter: The adapter; scales are folded, so reading it back gives `adapter.folded()`.
+        folder: Where to; made if need be. An earlier adapter in it is replaced.
+
+    Returns:
+        The folder.
+
+    Raises:
+        AdapterError: The adapter cannot be expressed in the diffusers layout.
+    """
+    folder = Path(folder)
+    files = adapter_files(adapter)
+    stale = {*(path.relative_to(folder).as_posix() for path in _own_files(folder))} - set(files)
+    with written_aside(folder) as aside:
+        note = write_note(adapter, diffusers.padded_ranks(adapter.modules))
+        for name, tensors in files.items():
+            write_tensors(aside / name, tensors, note)
+    for name in stale:
+        (folder / name).unlink()
+    return folder
+
+
+def read_adapter(folder: Path | str) -> Adapter:
+    """Read the adapter in a folder.
+
+    Raises:
+        AdapterError: A file is missing, damaged, hostile, or from another save of the adapter.
+    """
+    folder = Path(folder)
+    note = _read_note(folder)
+    concepts = tuple(_read_concepts(folder, note))
+    modules = _read_modules(folder, note)
+    adapter = Adapter(note.family, concepts, modules, note.info)
+    if fingerprint(adapter) != note.fingerprint:
+        raise AdapterError(
+            "the files do not belong together, or were changed after they were written",
+            where=folder,
+            hint="save or download the adapter again",
+        )
+    return adapter
+
+
+def adapter_files(adapter: Adapter) -> dict[str, dict[str, torch.Tensor]]:
+    """Return the tensors of each file of an adapter's folder, by relative path.
+
+    Raises:
+        AdapterError: See `to_diffusers` and `to_embedding`; or a handle is no file name.
+    """
+    files: dict[str, dict[str, torch.Tensor]] = {}
+    if adapter.modules:
+        files[diffusers.FILE] = diffusers.to_diffusers(adapter.modules)
+    for concept in adapter.concepts:
+        check_handle(concept.handle, "adapter")
+        name = embeddings.embedding_path(concept.stem)
+        if name in files:
+            raise AdapterError("two handles share one file name", where=concept.handle, got=name)
+        files[name] = embeddings.to_embedding(concept, FAMILIES[adapter.family])
+    return files
+
+
+def _own_files(folder: Path) -> list[Path]:
+    paths = [folder / diffusers.FILE, *(folder / embeddings.FOLDER).glob("*.safetensors")]
+    return [path for path in paths if path.is_file()]
+
+
+def _read_note(folder: Path) -> Note:
+    if not folder.is_dir():
+        raise AdapterError("no such folder", where=folder)
+    for path in _own_files(folder):
+        header = read_header(path)
+        if is_ours(header.metadata):
+            return read_note(header.metadata, path)
+    raise AdapterError(
+        "no adapter of lora_scene in this folder",
+        where=folder,
+        expected=f"{diffusers.FILE} or {embeddings.embedding_path('<stem>')}",
+        got=", ".join(sorted(path.name for path in folder.iterdir())[:8]) or "an empty folder",
+        hint="`lora-scene inspect` shows what is in a foreign file",
+    )
+
+
+def _read_concepts(folder: Path, note: Note) -> Iterator[LearnedConcept]:
+    for concept in note.concepts:
+        path = folder / embeddings.embedding_path(concept.stem)
+        if not path.is_file():
+            raise AdapterError(
+                f"the embedding of {concept.handle} is missing",
+                where=path,
+                hint="an adapter is its whole folder; copy or download all of it",
+            )
+        tensors, _ = read_tensors(path)
+        rows = embeddings.from_embedding(tensors, concept, FAMILIES[note.family])
+        yield concept_from(concept, tuple(row.float() for row in rows))
+
+
+def _read_modules(folder: Path, note: Note) -> dict[str, LoraModule]:
+    path = folder / diffusers.FILE
+    if note.n_modules == 0:
+        return {}
+    if not path.is_file():
+        raise AdapterError(
+            "the LoRA file is missing", where=path, expected=f"{note.n_modules} modules"
+        )
+    tensors, _ = read_tensors(path)
+    floats = {key: tensor.float() for key, tensor in tensors.items()}
+    modules = diffusers.from_diffusers(floats, note.ranks, path)
+    if len(modules) != note.n_modules:
+        raise AdapterError(
+            "modules are missing", where=path, expected=note.n_modules, got=len(modules)
+        )
+    return modules

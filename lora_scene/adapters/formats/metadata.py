@@ -1,0 +1,231 @@
+"""Our own metadata: in every file, under one prefix, so that each file explains itself."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from lora_scene.adapters.adapter import Adapter, LearnedConcept, TrainingInfo
+from lora_scene.adapters.untrusted import check_handle
+from lora_scene.backbones.families import FAMILIES
+from lora_scene.errors import AdapterError, did_you_mean
+
+PREFIX = "lora_scene."
+FORMAT_VERSION = "1"
+MAX_CONCEPTS = 256
+MAX_NOUN_CHARACTERS = 200
+
+
+@dataclass(frozen=True)
+class ConceptNote:
+    """What metadata says of a concept; its rows are in its own file.
+
+    Attributes:
+        handle: Its token in prompts.
+        noun: Its class noun.
+        is_background: Whether it stands for the complement of all other concepts.
+        n_vectors: How many rows stand for it in each text encoder.
+    """
+
+    handle: str
+    noun: str
+    is_background: bool
+    n_vectors: int
+
+    @property
+    def stem(self) -> str:
+        """Return the handle as a plain file stem."""
+        return self.handle.strip("<>[]")
+
+
+@dataclass(frozen=True)
+class Note:
+    """An adapter's metadata, parsed and checked.
+
+    Attributes:
+        family: Key of `FAMILIES`.
+        concepts: In the scene's order.
+        info: Where the adapter comes from.
+        fingerprint: sha256 over all of the adapter's tensors; equal in all files of one adapter.
+        n_modules: How many LoRA modules the adapter has, in whichever file they are.
+        ranks: The true rank of each module that is padded with zeros in the diffusers file.
+    """
+
+    family: str
+    concepts: tuple[ConceptNote, ...]
+    info: TrainingInfo
+    fingerprint: str
+    n_modules: int
+    ranks: Mapping[str, int]
+
+
+def write_note(adapter: Adapter, ranks: Mapping[str, int] | None = None) -> dict[str, str]:
+    """Write an adapter's metadata as safetensors wants it, string to string.
+
+    Args:
+        adapter: The adapter.
+        ranks: See `Note.ranks`.
+    """
+    info = adapter.info
+    concepts = [
+        {
+            "handle": concept.handle,
+            "noun": concept.noun,
+            "is_background": concept.is_background,
+            "n_vectors": concept.n_vectors,
+        }
+        for concept in adapter.concepts
+    ]
+    fields = {
+        "format": FORMAT_VERSION,
+        "family": adapter.family,
+        "concepts": json.dumps(concepts, ensure_ascii=False),
+        "n_modules": str(len(adapter.modules)),
+        "ranks": json.dumps(dict(ranks or {}), sort_keys=True),
+        "fingerprint": fingerprint(adapter),
+        "base_model": info.base_model,
+        "base_hash": info.base_hash,
+        "prediction_type": info.prediction_type,
+        "resolution": str(info.resolution),
+        "recipe_name": info.recipe_name,
+        "recipe": info.recipe_toml,
+        "seed": str(info.seed),
+        "steps": json.dumps(list(info.steps)),
+        "versions": json.dumps(dict(info.versions), sort_keys=True),
+        "image_hashes": json.dumps(list(info.image_hashes)),
+    }
+    return {PREFIX + key: value for key, value in fields.items()}
+
+
+def read_note(metadata: Mapping[str, str], where: object) -> Note:
+    """Parse and check the metadata that `write_note` wrote.
+
+    Args:
+        metadata: The whole metadata of a file.
+        where: The file, for messages.
+
+    Raises:
+        AdapterError: It is not ours, of a later format, incomplete or inconsistent.
+    """
+    fields = {
+        key.removeprefix(PREFIX): value for key, value in metadata.items() if key.startswith(PREFIX)
+    }
+    if fields.get("format") != FORMAT_VERSION:
+        raise AdapterError(
+            "not an adapter of lora_scene",
+            where=where,
+            expected=f"metadata {PREFIX}format = {FORMAT_VERSION}",
+            got=fields.get("format", "none"),
+            hint="`lora-scene inspect` shows what is in a foreign file",
+        )
+    try:
+        note = _parse(fields)
+    except (KeyError, ValueError, TypeError, RecursionError) as error:
+        raise AdapterError("damaged metadata", where=where, got=f"{error!r:.200}") from error
+    if note.family not in FAMILIES:
+        raise AdapterError(
+            "an unknown family",
+            where=where,
+            expected=", ".join(FAMILIES),
+            got=ascii(note.family[:40]),
+            hint=did_you_mean(note.family[:40], FAMILIES),
+        )
+    _check_concepts(note.concepts, where)
+    return note
+
+
+def is_ours(metadata: Mapping[str, str]) -> bool:
+    """Tell whether a file's metadata was written by this package."""
+    return PREFIX + "format" in metadata
+
+
+def fingerprint(adapter: Adapter) -> str:
+    """Return the sha256 over all of an adapter's tensors as float32, in a fixed order."""
+    digest = hashlib.sha256()
+
+    def add(name: str, tensor: torch.Tensor) -> None:
+        digest.update(f"{name} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().to("cpu", torch.float32).contiguous().numpy().tobytes())
+
+    for concept in adapter.concepts:
+        for index, rows in enumerate(concept.rows):
+            add(f"{concept.handle}.{index}", rows)
+    for key, module in sorted(adapter.folded().modules.items()):
+        add(f"{key}.down", module.down)
+        add(f"{key}.up", module.up)
+        if module.magnitude is not None:
+            add(f"{key}.magnitude", module.magnitude)
+    return digest.hexdigest()
+
+
+def concept_from(note: ConceptNote, rows: tuple[torch.Tensor, ...]) -> LearnedConcept:
+    """Join what metadata says of a concept with its rows."""
+    return LearnedConcept(note.handle, note.noun, rows, is_background=note.is_background)
+
+
+def _parse(fields: Mapping[str, str]) -> Note:
+    steps = [int(count) for count in json.loads(fields["steps"])]
+    if len(steps) != 2:
+        raise ValueError("steps must be one number a phase")
+    for key, text in fields.items():
+        if not text.replace("\n", "").replace("\t", "").isprintable():
+            raise ValueError(f"{key} holds control characters")
+    info = TrainingInfo(
+        base_model=fields["base_model"],
+        base_hash=fields["base_hash"],
+        prediction_type=fields["prediction_type"],
+        resolution=int(fields["resolution"]),
+        recipe_name=fields["recipe_name"],
+        recipe_toml=fields["recipe"],
+        seed=int(fields["seed"]),
+        steps=(steps[0], steps[1]),
+        versions=_strings(json.loads(fields["versions"])),
+        image_hashes=tuple(str(digest) for digest in json.loads(fields["image_hashes"])),
+    )
+    concepts = json.loads(fields["concepts"])
+    if not isinstance(concepts, list) or not 1 <= len(concepts) <= MAX_CONCEPTS:
+        raise ValueError(f"concepts must be a list of 1 to {MAX_CONCEPTS}")
+    return Note(
+        family=fields["family"],
+        concepts=tuple(_parse_concept(concept) for concept in concepts),
+        info=info,
+        fingerprint=fields["fingerprint"],
+        n_modules=int(fields["n_modules"]),
+        ranks={str(key): int(rank) for key, rank in json.loads(fields["ranks"]).items()},
+    )
+
+
+def _parse_concept(entry: Mapping[str, Any]) -> ConceptNote:
+    note = ConceptNote(
+        handle=entry["handle"],
+        noun=entry["noun"],
+        is_background=entry["is_background"],
+        n_vectors=entry["n_vectors"],
+    )
+    is_typed = (
+        isinstance(note.handle, str)
+        and isinstance(note.noun, str)
+        and isinstance(note.is_background, bool)
+        and type(note.n_vectors) is int
+    )
+    if not is_typed or len(note.noun) > MAX_NOUN_CHARACTERS or not note.noun.isprintable():
+        raise ValueError(f"a concept of odd types or noun: {str(entry)[:80]}")
+    return note
+
+
+def _strings(entries: Mapping[str, Any]) -> dict[str, str]:
+    return {str(key): str(value) for key, value in entries.items()}
+
+
+def _check_concepts(concepts: tuple[ConceptNote, ...], where: object) -> None:
+    for concept in concepts:
+        check_handle(concept.handle, where)
+    stems = [concept.stem.lower() for concept in concepts]
+    doubled = sorted({stem for stem in stems if stems.count(stem) > 1})
+    if doubled:
+        raise AdapterError("two handles share one file name", where=where, got=", ".join(doubled))

@@ -1,0 +1,99 @@
+"""LoRA layers in a pipeline: put beside those that are there, and taken out again."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from lora_scene.adapters.adapter import LoraModule
+from lora_scene.adapters.formats.diffusers import PARTS, to_diffusers
+from lora_scene.errors import AdapterError
+
+
+def add_modules(
+    pipeline: Any, modules: Mapping[str, LoraModule], *, name: str, weight: float
+) -> None:
+    """Load LoRA modules beside those that are active, and count them.
+
+    Args:
+        pipeline: A Stable Diffusion pipeline.
+        modules: See `Adapter.modules`.
+        name: The adapter's name in the pipeline.
+        weight: Factor of the update.
+
+    Raises:
+        AdapterError: Not every module found its place.
+    """
+    if not modules:
+        return
+    active = {part: _active_names(pipeline, part) for part in PARTS}
+    with quiet_loading():
+        pipeline.load_lora_weights(to_diffusers(modules), adapter_name=name)
+    n_found = 0
+    for part in PARTS:
+        for layer in lora_layers(pipeline, part):
+            layer.set_adapter([*active[part], name])
+            layer.requires_grad_(False)
+            if name in layer.lora_A:
+                layer.set_scale(name, weight)
+                n_found += 1
+    if n_found != len(modules):
+        raise AdapterError(
+            "not every LoRA module found its place",
+            where=name,
+            expected=len(modules),
+            got=n_found,
+        )
+
+
+def remove_modules(pipeline: Any, name: str) -> None:
+    """Delete one adapter's LoRA modules; after the last one, the layers around them as well."""
+    if any(lora_layers(pipeline, part) for part in PARTS):
+        pipeline.delete_adapters(name)
+    if not any(layer.lora_A for part in PARTS for layer in lora_layers(pipeline, part)):
+        pipeline.unload_lora_weights()
+
+
+def lora_layers(pipeline: Any, part: str) -> list[Any]:
+    """Return the LoRA layers in a part of a pipeline; none where it lacks the part."""
+    from peft.tuners.lora import LoraLayer
+
+    component = getattr(pipeline, part, None)
+    if component is None:
+        return []
+    return [module for module in component.modules() if isinstance(module, LoraLayer)]
+
+
+@contextmanager
+def quiet_loading() -> Iterator[None]:
+    """Silence diffusers' and transformers' reports on keys, which call a LoRA's own keys missing.
+
+    What they would report is checked by `check_fit` before and counted afterwards.
+    """
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    levels = [(log, log.get_verbosity()) for log in (diffusers_logging, transformers_logging)]
+    shows_bars = transformers_logging.is_progress_bar_enabled()
+    for log, _ in levels:
+        log.set_verbosity_error()
+    if shows_bars:
+        transformers_logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Already found a `peft_config` attribute")
+            yield
+    finally:
+        for log, level in levels:
+            log.set_verbosity(level)
+        if shows_bars:
+            transformers_logging.enable_progress_bar()
+
+
+def _active_names(pipeline: Any, part: str) -> list[str]:
+    names: dict[str, None] = {}
+    for layer in lora_layers(pipeline, part):
+        names.update(dict.fromkeys(name for name in layer.active_adapters if name in layer.lora_A))
+    return list(names)

@@ -1,0 +1,85 @@
+"""Safetensors files of the same bytes for the same content, written aside and renamed."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from lora_scene.adapters.untrusted import ITEM_BYTES
+
+DTYPE_NAMES: Mapping[torch.dtype, str] = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.int64: "I64",
+    torch.int32: "I32",
+}
+HEADER_ALIGNMENT = 8  # bytes, so that readers can map the tensors without copying
+
+
+def write_tensors(
+    path: Path,
+    tensors: Mapping[str, torch.Tensor],
+    metadata: Mapping[str, str],
+    dtype: torch.dtype = torch.float32,
+) -> None:
+    """Write a safetensors file; the safetensors library itself orders metadata by chance.
+
+    Args:
+        path: The file; its folder is made if need be.
+        tensors: Name to tensor, in any device and layout.
+        metadata: String to string; sorted in the file, with `format` = `pt` added.
+        dtype: What floating-point tensors are cast to; integers keep theirs.
+    """
+    blobs: dict[str, bytes] = {}
+    header: dict[str, object] = {"__metadata__": dict(sorted({"format": "pt", **metadata}.items()))}
+    cast = {
+        name: tensor.detach().to("cpu", dtype if tensor.is_floating_point() else tensor.dtype)
+        for name, tensor in tensors.items()
+    }
+    end = 0
+    for name in sorted(cast, key=lambda name: (-ITEM_BYTES[DTYPE_NAMES[cast[name].dtype]], name)):
+        tensor = cast[name]
+        blobs[name] = tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+        start, end = end, end + len(blobs[name])
+        header[name] = {
+            "dtype": DTYPE_NAMES[tensor.dtype],
+            "shape": list(tensor.shape),
+            "data_offsets": [start, end],
+        }
+    raw = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    raw += b" " * (-len(raw) % HEADER_ALIGNMENT)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        file.write(len(raw).to_bytes(8, "little"))
+        file.write(raw)
+        for blob in blobs.values():
+            file.write(blob)
+
+
+@contextmanager
+def written_aside(folder: Path) -> Iterator[Path]:
+    """Give an empty folder; move the files written there into `folder` when all went well.
+
+    The empty folder lies within `folder`, so that each move is a rename on one file system.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(prefix=".writing-", dir=folder))
+    try:
+        yield aside
+        for path in sorted(aside.rglob("*")):
+            target = folder / path.relative_to(aside)
+            if path.is_dir():
+                target.mkdir(exist_ok=True)
+            else:
+                os.replace(path, target)
+    finally:
+        shutil.rmtree(aside)

@@ -1,0 +1,108 @@
+"""Random adapters for tiny pipelines."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from lora_scene.adapters.adapter import Adapter, LearnedConcept, LoraModule, TrainingInfo
+from lora_scene.backbones.families import FAMILIES
+
+UNET_SUFFIXES = ("to_q", "to_k", "to_v", "to_out.0")
+TEXT_SUFFIXES = ("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2")
+
+INFO = TrainingInfo(
+    base_model="someone/tiny-base",
+    base_hash="ab" * 32,
+    prediction_type="epsilon",
+    resolution=64,
+    recipe_name="sd15",
+    recipe_toml="[learning]\nrank = 4\n",
+    seed=7,
+    steps=(400, 300),
+    versions={"torch": "2.13.0", "diffusers": "0.42.1"},
+    image_hashes=("cd" * 32,),
+)
+
+
+def module_keys(pipe: Any, family: str, *, text: bool) -> list[str]:
+    keys = [
+        f"unet.{name}"
+        for name, _ in pipe.unet.named_modules()
+        if ".attn" in name and name.endswith(UNET_SUFFIXES)
+    ]
+    if text:
+        for part in FAMILIES[family].text_encoders:
+            for name, _ in getattr(pipe, part).named_modules():
+                if name.endswith(TEXT_SUFFIXES):
+                    path = name if name.startswith("text_model.") else f"text_model.{name}"
+                    keys.append(f"{part}.{path}")
+    return keys
+
+
+def layer(pipe: Any, key: str) -> Any:
+    part, _, path = key.partition(".")
+    component = getattr(pipe, part)
+    if not hasattr(component, "text_model"):
+        path = path.removeprefix("text_model.")
+    return component.get_submodule(path)
+
+
+def adapter(
+    pipe: Any,
+    family: str,
+    *,
+    handles: tuple[str, ...] = ("<bear>", "<bowl>"),
+    n_vectors: int = 1,
+    kind: str = "lora",
+    text: bool = False,
+    unet: bool = True,
+    seed: int = 1,
+    strength: float = 0.3,
+) -> Adapter:
+    """Build an adapter; `kind` is lora, rslora, dora, or ranks (differing ranks and alphas)."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def noise(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=generator) * strength
+
+    modules = {}
+    for index, key in enumerate(module_keys(pipe, family, text=text) if unet else []):
+        base = layer(pipe, key)
+        rank = (2, 4, 3)[index % 3] if kind == "ranks" else 4
+        is_dora = kind == "dora" and key.startswith("unet.")
+        modules[key] = LoraModule(
+            down=noise(rank, base.in_features),
+            up=noise(base.out_features, rank),
+            alpha=float(1 + index % 2) if kind == "ranks" else 2.0,
+            is_rslora=kind == "rslora",
+            magnitude=noise(base.out_features).abs() + 0.5 if is_dora else None,
+        )
+    concepts = tuple(
+        LearnedConcept(
+            handle,
+            f"noun {index}",
+            tuple(
+                noise(n_vectors, getattr(pipe, part).get_input_embeddings().embedding_dim)
+                for part in FAMILIES[family].text_encoders
+            ),
+            is_background=index == 1,
+        )
+        for index, handle in enumerate(handles)
+    )
+    return Adapter(family, concepts, modules, INFO)
+
+
+def draw(pipe: Any, prompt: str = "a photo of <bear> and <bowl>", **kwargs: Any) -> torch.Tensor:
+    """Return the latents of two steps, (1, 4, 16, 16)."""
+    return pipe(
+        prompt,
+        num_inference_steps=2,
+        guidance_scale=3.0,
+        output_type="latent",
+        height=64,
+        width=64,
+        generator=torch.Generator().manual_seed(0),
+        **kwargs,
+    ).images.float()
