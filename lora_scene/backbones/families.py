@@ -88,7 +88,7 @@ def identify(unet_config: Mapping[str, Any]) -> Family:
             "this UNet takes more than a noisy latent (an inpainting, depth or edit model)",
             expected=f"{unet_config['out_channels']} input channels",
             got=f"{unet_config['in_channels']}",
-            hint="train on the text-to-image base; the adapter then loads into its inpainting model",
+            hint="train on the text-to-image base; its adapters load into inpainting models too",
         )
     if addition == "text_time":
         return FAMILIES["sdxl"]
@@ -118,4 +118,5 @@ def map_side(unet_config: Mapping[str, Any], latent_side: int) -> int:
     ]
     if not levels:
         raise BackboneError("this UNet has no cross-attention, so prompts cannot steer it")
-    return -(-latent_side // 2 ** max(levels))
+    factor: int = 2 ** max(levels)
+    return -(-latent_side // factor)

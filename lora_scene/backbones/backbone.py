@@ -1,0 +1,223 @@
+"""What learning and creating need of a base: encode pictures and prompts, predict noise."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lora_scene.backbones.families import Family, identify
+from lora_scene.errors import BackboneError
+
+
+@dataclass(frozen=True)
+class Moments:
+    """The VAE's posterior of a picture, scaled: mean and deviation, each (c, h, w)."""
+
+    mean: Tensor
+    deviation: Tensor
+
+    def sample(self, eps: Tensor) -> Tensor:
+        """Draw a latent (c, h, w) with the standard normal `eps` (c, h, w)."""
+        return self.mean + self.deviation * eps
+
+    def on_cpu(self) -> Moments:
+        """Return a copy on the CPU."""
+        return Moments(self.mean.cpu(), self.deviation.cpu())
+
+
+@dataclass(frozen=True)
+class TextEncoding:
+    """Encoded prompts.
+
+    Attributes:
+        states: (b, n_tokens, d), what cross-attention reads.
+        pooled: (b, p), SDXL's pooled embedding, or None.
+    """
+
+    states: Tensor
+    pooled: Tensor | None = None
+
+    def append(self, other: TextEncoding) -> TextEncoding:
+        """Return both batches, one after the other."""
+        pooled = None
+        if self.pooled is not None and other.pooled is not None:
+            pooled = torch.cat([self.pooled, other.pooled])
+        return TextEncoding(torch.cat([self.states, other.states]), pooled)
+
+
+class Backbone:
+    """A base's parts, frozen, behind the few calls that training needs.
+
+    Args:
+        pipeline: A stock Stable Diffusion pipeline; its parts are shared, not copied.
+        name: What to call the base in metadata.
+        resolution: Training size in pixels; 0 takes the model's own.
+
+    Raises:
+        BackboneError: The size does not divide by the latents' factor and the UNet's levels.
+    """
+
+    def __init__(self, pipeline: Any, *, name: str, resolution: int = 0) -> None:
+        from diffusers import DDPMScheduler
+
+        self.name = name
+        self.family: Family = identify(pipeline.unet.config)
+        self.pipeline = pipeline
+        self.unet = pipeline.unet
+        self.vae = pipeline.vae
+        self.text_encoders = tuple(getattr(pipeline, part) for part in self.family.text_encoders)
+        self.tokenizers = tuple(getattr(pipeline, part) for part in self.family.tokenizers)
+        self.noise_scheduler = DDPMScheduler.from_config(pipeline.scheduler.config)
+        self.prediction_type: str = self.noise_scheduler.config.prediction_type
+        self.vae_factor: int = 2 ** (len(self.vae.config.block_out_channels) - 1)
+        self.resolution: int = resolution or self.unet.config.sample_size * self.vae_factor
+        self._check_size()
+        for part in (self.unet, self.vae, *self.text_encoders):
+            part.requires_grad_(False)
+            part.eval()
+
+    @property
+    def device(self) -> torch.device:
+        """Return where the UNet lies."""
+        device: torch.device = self.unet.device
+        return device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Return the dtype that frozen parts compute in."""
+        dtype: torch.dtype = self.text_encoders[0].dtype
+        return dtype
+
+    @property
+    def latent_side(self) -> int:
+        """Return the side of the latents, in cells."""
+        return self.resolution // self.vae_factor
+
+    @property
+    def latent_channels(self) -> int:
+        """Return the latents' channels."""
+        return int(self.unet.config.in_channels)
+
+    @property
+    def n_timesteps(self) -> int:
+        """Return T, the number of training timesteps."""
+        return int(self.noise_scheduler.config.num_train_timesteps)
+
+    def place(self, device: str) -> None:
+        """Move UNet and text encoders; a low-bit UNet stays where it was loaded."""
+        if not getattr(self.unet, "is_quantized", False):
+            self.unet.to(device)
+        for encoder in self.text_encoders:
+            encoder.to(device)
+
+    @torch.no_grad()
+    def encode_picture(self, pixels: np.ndarray[Any, np.dtype[np.uint8]]) -> Moments:
+        """Encode a picture (H, W, 3) uint8, in float32 where the VAE overflows in float16."""
+        config = self.vae.config
+        kept = self.vae.dtype
+        if config.get("force_upcast", True) and kept == torch.float16:
+            self.vae.to(torch.float32)
+        picture = torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 127.5 - 1
+        posterior = self.vae.encode(picture.to(self.vae.device, self.vae.dtype)).latent_dist
+        if self.vae.dtype != kept:
+            self.vae.to(kept)
+        mean = posterior.mean[0].float()
+        if config.get("latents_mean") is not None:
+            center = torch.tensor(config.latents_mean, device=mean.device).view(-1, 1, 1)
+            spread = torch.tensor(config.latents_std, device=mean.device).view(-1, 1, 1)
+        else:
+            center = torch.tensor(config.get("shift_factor") or 0.0, device=mean.device)
+            spread = torch.tensor(1.0, device=mean.device)
+        factor = config.scaling_factor / spread
+        return Moments((mean - center) * factor, posterior.std[0].float() * factor)
+
+    def tokenize(self, prompts: list[str]) -> tuple[Tensor, ...]:
+        """Return token ids (b, n_tokens), one tensor a tokenizer, padded as pipelines do."""
+        return tuple(
+            tokenizer(
+                prompts,
+                padding="max_length",
+                max_length=tokenizer.model_max_length,
+                truncation=True,
+                return_tensors="pt",
+            ).input_ids
+            for tokenizer in self.tokenizers
+        )
+
+    def encode_tokens(self, ids: tuple[Tensor, ...]) -> TextEncoding:
+        """Encode token ids just as the stock pipelines do, so that training sees their embeddings.
+
+        SD reads the last state, SDXL the last but one of both encoders side by side, and the
+        second encoder's pooled projection.
+        """
+        ids = tuple(each.to(self.device) for each in ids)
+        if not self.family.has_pooled_text:
+            return TextEncoding(self.text_encoders[0](ids[0])[0])
+        outputs = [
+            encoder(each, output_hidden_states=True)
+            for encoder, each in zip(self.text_encoders, ids, strict=True)
+        ]
+        states = torch.cat([output.hidden_states[-2] for output in outputs], dim=-1)
+        return TextEncoding(states, outputs[-1][0])
+
+    def denoise(self, z_t: Tensor, t: Tensor, text: TextEncoding) -> Tensor:
+        """Predict noise or velocity (b, c, h, w) for latents `z_t` at timesteps `t` (b,)."""
+        conditions = None
+        if self.family.has_pooled_text:
+            side = float(self.resolution)
+            size = torch.tensor([side, side, 0.0, 0.0, side, side], device=z_t.device)
+            assert text.pooled is not None
+            conditions = {
+                "text_embeds": text.pooled,
+                "time_ids": size.to(text.pooled.dtype).expand(len(z_t), -1),
+            }
+        prediction: Tensor = self.unet(
+            z_t.to(self.dtype),
+            t,
+            encoder_hidden_states=text.states.to(self.dtype),
+            added_cond_kwargs=conditions,
+            return_dict=False,
+        )[0]
+        return prediction
+
+    def add_noise(self, z: Tensor, eps: Tensor, t: Tensor) -> Tensor:
+        """Return z_t = sqrt(abar_t) z + sqrt(1 - abar_t) eps, all (b, c, h, w), t (b,)."""
+        z_t: Tensor = self.noise_scheduler.add_noise(z, eps, t)
+        return z_t
+
+    def target(self, z: Tensor, eps: Tensor, t: Tensor) -> Tensor:
+        """Return what the UNet should predict: the noise, or the velocity (arXiv:2202.00512)."""
+        if self.prediction_type == "epsilon":
+            return eps
+        velocity: Tensor = self.noise_scheduler.get_velocity(z, eps, t)
+        return velocity
+
+    def content_hash(self) -> str:
+        """Return the sha256 over the UNet's parameter names and their values in float16."""
+        digest = hashlib.sha256()
+        for name, parameter in sorted(self.unet.named_parameters()):
+            digest.update(name.encode())
+            digest.update(parameter.detach().to("cpu", torch.float16).numpy().tobytes())
+        return digest.hexdigest()
+
+    def _check_size(self) -> None:
+        if self.prediction_type not in ("epsilon", "v_prediction"):
+            raise BackboneError(
+                "a base with an unknown prediction type",
+                where=self.name,
+                expected="epsilon or v_prediction",
+                got=self.prediction_type,
+            )
+        multiple = self.vae_factor * 2 ** (len(self.unet.config.down_block_types) - 1)
+        if self.resolution % multiple:
+            raise BackboneError(
+                "this base cannot work at that size",
+                where="base.resolution",
+                expected=f"a multiple of {multiple} pixels",
+                got=self.resolution,
+            )

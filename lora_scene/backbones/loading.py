@@ -1,0 +1,238 @@
+"""Bases from anywhere: a hub id, a diffusers folder, a single file, or the embedded `mini`."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Iterator
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from lora_scene.backbones.families import Family, identify
+from lora_scene.errors import BackboneError
+
+Dtype = Literal["auto", "fp32", "fp16", "bf16"]
+Quantization = Literal["none", "nf4", "int8", "fp8"]
+
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+def load_pipeline(
+    model: str | Path,
+    *,
+    device: str = "cpu",
+    dtype: Dtype = "fp32",
+    quantization: Quantization = "none",
+    config: str | Path | None = None,
+) -> Any:
+    """Load a base as its stock diffusers pipeline, without a safety checker.
+
+    Args:
+        model: Hub id, diffusers folder, single `.safetensors` checkpoint, or `mini`.
+        device: `cuda`, `cuda:1`, `mps` or `cpu`.
+        dtype: Of all weights; `auto` as `resolve_dtype`.
+        quantization: Storage of the UNet's weights.
+        config: For a single file: hub id or folder of a base of the same family, for what the
+            file lacks (tokenizer and configurations); None lets diffusers guess a hub id.
+
+    Returns:
+        A `StableDiffusionPipeline` or `StableDiffusionXLPipeline` on `device`.
+
+    Raises:
+        BackboneError: The base cannot be had, or is not of a known family.
+    """
+    kind = resolve_dtype(dtype, device)
+    source = resolve_model(model)
+    is_file = source.endswith((".safetensors", ".ckpt", ".pt", ".bin"))
+    if is_file and not source.endswith(".safetensors"):
+        raise BackboneError(
+            "only safetensors checkpoints are opened, since pickled ones can run code",
+            where=source,
+            hint="convert it, or use the base's hub id or folder",
+        )
+    with _plain_errors(source), quiet_libraries():
+        if is_file:
+            pipeline = _load_file(source, kind, config)
+        else:
+            pipeline = _load_folder(source, kind, _quantized_unet(source, kind, quantization))
+    _check(pipeline, source)
+    if quantization == "fp8":
+        _store_fp8(pipeline.unet, kind, device)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline.to(device)
+
+
+def resolve_model(model: str | Path) -> str:
+    """Return the hub id, or the full path of what lies on this machine.
+
+    Raises:
+        BackboneError: A path that does not exist.
+    """
+    text = str(model)
+    if text == "mini":
+        folder = Path(str(resources.files("lora_scene.backbones"))) / "mini"
+        if not (folder / "model_index.json").is_file():
+            raise BackboneError(
+                "this installation has no embedded base", where="mini", hint="reinstall lora-scene"
+            )
+        return str(folder)
+    path = Path(text).expanduser()
+    if path.exists():
+        return str(path)
+    looks_like_id = text.count("/") == 1 and not text.startswith((".", "~", "/"))
+    if looks_like_id and path.suffix != ".safetensors":
+        return text
+    raise BackboneError(
+        "no such base",
+        where=text,
+        expected="a hub id (user/name), a diffusers folder, a .safetensors file, or mini",
+    )
+
+
+def resolve_dtype(dtype: Dtype, device: str) -> torch.dtype:
+    """Return the torch dtype; `auto` is bf16 or fp16 on CUDA, fp32 elsewhere."""
+    if dtype != "auto":
+        return DTYPES[dtype]
+    if device.startswith("cuda"):
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    return torch.float32
+
+
+def resolve_device(device: str) -> str:
+    """Return a device that exists; `auto` takes CUDA, then MPS, then the CPU.
+
+    Raises:
+        BackboneError: The device is not there.
+    """
+    found = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if device == "auto":
+        return next((name for name, is_there in found.items() if is_there), "cpu")
+    name = device.partition(":")[0]
+    if name == "cpu" or found.get(name):
+        return device
+    there = ["cpu", *(name for name, is_there in found.items() if is_there)]
+    raise BackboneError("no such device here", where=device, expected=" or ".join(there))
+
+
+@contextlib.contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """Silence the loading libraries' progress bars and chatter, and restore them."""
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    libraries = (diffusers_logging, transformers_logging)
+    levels = [library.get_verbosity() for library in libraries]
+    had_bars = [_has_bars(library) for library in libraries]
+    for library in libraries:
+        library.set_verbosity_error()
+        library.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for library, level, had in zip(libraries, levels, had_bars, strict=True):
+            library.set_verbosity(level)
+            if had:
+                library.enable_progress_bar()
+
+
+def _has_bars(library: Any) -> bool:
+    return (
+        bool(library.is_progress_bar_enabled())
+        if hasattr(library, "is_progress_bar_enabled")
+        else True
+    )
+
+
+def _load_folder(source: str, kind: torch.dtype, parts: dict[str, Any]) -> Any:
+    from diffusers import DiffusionPipeline
+
+    index = DiffusionPipeline.load_config(source)
+    absent: dict[str, Any] = {
+        name: None
+        for name in ("safety_checker", "feature_extractor", "image_encoder")
+        if name in index
+    }
+    if "requires_safety_checker" in index:
+        absent["requires_safety_checker"] = False
+    return DiffusionPipeline.from_pretrained(
+        source, torch_dtype=kind, use_safetensors=True, **absent, **parts
+    )
+
+
+def _load_file(source: str, kind: torch.dtype, config: str | Path | None) -> Any:
+    from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
+    from safetensors import safe_open
+
+    with safe_open(source, framework="pt") as file:
+        is_xl = any(key.startswith("conditioner.embedders.1.") for key in file.keys())  # noqa: SIM118
+    pipeline = StableDiffusionXLPipeline if is_xl else StableDiffusionPipeline
+    extra: dict[str, Any] = {} if is_xl else {"safety_checker": None}
+    if config is not None:
+        extra["config"] = resolve_model(config)
+    return pipeline.from_single_file(source, torch_dtype=kind, **extra)
+
+
+def _quantized_unet(source: str, kind: torch.dtype, quantization: Quantization) -> dict[str, Any]:
+    """Load the UNet alone in low-bit storage, where that is asked for."""
+    if quantization in ("none", "fp8"):
+        return {}
+    from diffusers import BitsAndBytesConfig, UNet2DConditionModel
+
+    settings = (
+        BitsAndBytesConfig(
+            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=kind
+        )
+        if quantization == "nf4"
+        else BitsAndBytesConfig(load_in_8bit=True)
+    )
+    unet = UNet2DConditionModel.from_pretrained(
+        source, subfolder="unet", torch_dtype=kind, quantization_config=settings
+    )
+    return {"unet": unet}
+
+
+def _store_fp8(unet: Any, kind: torch.dtype, device: str) -> None:
+    """Keep the UNet's weights in float8 and compute in `kind` (diffusers' layerwise casting)."""
+    if not hasattr(torch, "float8_e4m3fn"):
+        raise BackboneError("this torch has no float8", where=f"fp8 on {device}")
+    unet.enable_layerwise_casting(storage_dtype=torch.float8_e4m3fn, compute_dtype=kind)
+
+
+def _check(pipeline: Any, source: str) -> Family:
+    """Refuse what is not a text-to-image Stable Diffusion."""
+    if getattr(pipeline, "unet", None) is None:
+        raise BackboneError(
+            "not a Stable Diffusion 1.x, 2.x or XL base", where=source, got=type(pipeline).__name__
+        )
+    family = identify(pipeline.unet.config)
+    missing = [name for name in family.text_encoders if getattr(pipeline, name, None) is None]
+    if missing:
+        raise BackboneError(
+            f"{family.title} needs {' and '.join(missing)}",
+            where=source,
+            hint="the SDXL refiner cannot be trained; take the base model" if missing else None,
+        )
+    return family
+
+
+@contextlib.contextmanager
+def _plain_errors(source: str) -> Iterator[None]:
+    """Turn the libraries' loading errors into one sentence."""
+    try:
+        yield
+    except BackboneError:
+        raise
+    except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
+        first = str(error).strip().splitlines()
+        raise BackboneError(
+            "the base cannot be loaded",
+            where=source,
+            got=f"{type(error).__name__}: {first[0] if first else ''}",
+            hint="check the name and the connection, or give a folder or a .safetensors file; "
+            "`--base mini` needs neither",
+        ) from error

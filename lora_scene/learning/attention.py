@@ -1,0 +1,188 @@
+"""Cross-attention maps, recorded only where the loss reads them, only for the handles' columns.
+
+The recorder listens to `to_q` and `to_k` of the cross-attention layers at one resolution and
+recomputes there what the handles' columns of softmax(q k^T / sqrt(d)) are. The attention itself
+is left to whatever processor the model has, so every layer keeps its memory-efficient kernel
+(the published code replaced all of them by an explicit softmax).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from lora_scene.backbones.families import map_side
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which token columns belong to which drawn handle.
+
+    Attributes:
+        selection: (b, n_tokens, k_max); 1 where a token is one of a handle's, else 0.
+        counts: Drawn handles of each sample, k_1..k_b.
+    """
+
+    selection: Tensor
+    counts: tuple[int, ...]
+
+    @classmethod
+    def of(cls, positions: Sequence[Sequence[Sequence[int]]], n_tokens: int) -> Columns:
+        """Build from the token positions of each handle of each sample."""
+        counts = tuple(len(sample) for sample in positions)
+        selection = torch.zeros(len(positions), n_tokens, max(counts))
+        for i, sample in enumerate(positions):
+            for j, tokens in enumerate(sample):
+                selection[i, list(tokens), j] = 1
+        return cls(selection, counts)
+
+
+class AttentionRecorder:
+    """Records the handles' maps of a UNet, with their gradient, also under checkpointing.
+
+    With non-reentrant checkpointing the layers run again in the backward pass; the hooks repeat
+    the same operations there, so that autograd finds what it saved, and keep nothing.
+
+    Args:
+        unet: A `UNet2DConditionModel`; adapters must be in place before the hooks.
+        latent_side: Side of the latents, in cells.
+        side: Side of the maps, in cells; 0 takes the coarsest level outside the mid block.
+
+    Raises:
+        ValueError: No cross-attention layer outside the mid block has that side.
+    """
+
+    def __init__(self, unet: Any, *, latent_side: int, side: int = 0) -> None:
+        self.side = side or map_side(unet.config, latent_side)
+        self._layers = _layers_at(unet, latent_side, self.side)
+        if not self._layers:
+            raise ValueError(f"no cross-attention layer outside the mid block at side {self.side}")
+        self._columns: Columns | None = None
+        self._is_open = False
+        self._queries: dict[nn.Module, Tensor] = {}
+        self._total: Tensor | None = None
+
+    @property
+    def n_layers(self) -> int:
+        """Return how many layers are recorded."""
+        return len(self._layers)
+
+    @contextlib.contextmanager
+    def attached(self) -> Iterator[None]:
+        """Listen to the layers; stop listening afterwards."""
+        hooks = []
+        for attention in self._layers:
+            hooks.append(attention.to_q.register_forward_hook(self._keep_query(attention)))
+            hooks.append(attention.to_k.register_forward_hook(self._read_map(attention)))
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+            self._columns = None
+            self._queries.clear()
+
+    @contextlib.contextmanager
+    def recording(self, columns: Columns) -> Iterator[None]:
+        """Record the next forward pass; `maps` returns what was read.
+
+        The columns stay known until the next recording, for the backward pass.
+        """
+        self._columns, self._is_open, self._total = columns, True, None
+        try:
+            yield
+        finally:
+            self._is_open = False
+
+    def maps(self) -> list[Tensor]:
+        """Return each sample's maps (k_i, r, r), averaged over layers and heads, float32."""
+        if self._total is None or self._columns is None:
+            raise RuntimeError("no forward pass was recorded")
+        mean = self._total / self.n_layers
+        mean = mean.view(len(mean), self.side, self.side, -1)
+        return [
+            sample[..., :k].permute(2, 0, 1)
+            for sample, k in zip(mean, self._columns.counts, strict=True)
+        ]
+
+    def _keep_query(self, attention: nn.Module) -> Any:
+        def hook(module: nn.Module, args: Any, query: Tensor) -> None:
+            if self._is_listening():
+                self._queries[attention] = query
+
+        return hook
+
+    def _read_map(self, attention: Any) -> Any:
+        def hook(module: nn.Module, args: Any, key: Tensor) -> None:
+            if not self._is_listening():
+                return
+            assert self._columns is not None
+            query = self._queries.pop(attention)
+            selection = self._columns.selection.to(key.device)
+            b = len(selection)
+            read = checkpoint(
+                handle_map,
+                query[:b],
+                key[:b],
+                selection,
+                attention.heads,
+                use_reentrant=False,
+                preserve_rng_state=False,
+            )
+            if self._is_open:
+                self._total = read if self._total is None else self._total + read
+
+        return hook
+
+    def _is_listening(self) -> bool:
+        """Tell a recorded pass, or its repetition in the backward pass, from all others."""
+        return self._is_open or (self._columns is not None and torch.is_grad_enabled())
+
+
+def handle_map(query: Tensor, key: Tensor, selection: Tensor, n_heads: int) -> Tensor:
+    """Return the handles' columns of the attention probabilities, averaged over heads.
+
+    The normaliser runs over all tokens; the columns of a handle of several tokens are added.
+
+    Args:
+        query: (b, n_cells, n_heads * d), the output of `to_q`.
+        key: (b, n_tokens, n_heads * d), the output of `to_k`.
+        selection: (b, n_tokens, k), `Columns.selection`.
+        n_heads: Attention heads.
+
+    Returns:
+        (b, n_cells, k), 0..1, float32.
+    """
+    with torch.autocast(query.device.type, enabled=False):
+        q = _split_heads(query.float(), n_heads)  # (b, heads, n_cells, d)
+        k = _split_heads(key.float(), n_heads)  # (b, heads, n_tokens, d)
+        logits = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
+        shares: Tensor = logits.softmax(dim=-1) @ selection[:, None].float()
+        return shares.mean(dim=1)
+
+
+def _split_heads(states: Tensor, n_heads: int) -> Tensor:
+    b, n, _ = states.shape
+    return states.view(b, n, n_heads, -1).transpose(1, 2)
+
+
+def _layers_at(unet: Any, latent_side: int, side: int) -> list[Any]:
+    """Return the cross-attention layers outside the mid block whose maps have that side."""
+    n_levels = len(unet.config.down_block_types)
+    layers = []
+    for name, module in unet.named_modules():
+        part, _, rest = name.partition(".")
+        if not name.endswith(".attn2") or part not in ("down_blocks", "up_blocks"):
+            continue
+        index = int(rest.split(".")[0])
+        level = index if part == "down_blocks" else n_levels - 1 - index
+        if -(-latent_side // 2**level) == side:
+            layers.append(module)
+    return layers

@@ -1,0 +1,92 @@
+"""What a device has, what a run took of it, and what would take less."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator
+
+import torch
+
+from lora_scene.errors import OutOfMemoryError
+from lora_scene.recipe import Recipe
+
+NEARLY_FULL = 0.95  # of a device's memory: above, drivers begin to swap and slow down
+
+
+def reset_peak(device: torch.device) -> None:
+    """Begin to measure the peak anew, where the device can."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def peak_bytes(device: torch.device) -> int:
+    """Return the peak memory: reserved on CUDA, the process's resident set elsewhere."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_reserved(device)
+    import psutil
+
+    memory = psutil.Process().memory_info()
+    if hasattr(memory, "peak_wset"):  # Windows
+        return int(memory.peak_wset)
+    import resource
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def device_bytes(device: torch.device) -> int:
+    """Return a CUDA device's memory, 0 elsewhere."""
+    if device.type != "cuda":
+        return 0
+    return int(torch.cuda.get_device_properties(device).total_memory)
+
+
+def memory_switches(recipe: Recipe) -> list[str]:
+    """Return the switches that would save memory and are not on yet, the largest gain first."""
+    base, run = recipe.base, recipe.run
+    candidates = [
+        (run.batch_size > 1, f"run.batch_size=1 run.accumulation={run.batch_size}"),
+        (not base.gradient_checkpointing, "base.gradient_checkpointing=true"),
+        (base.dtype == "fp32", "base.dtype=bf16"),
+        (recipe.prior.weight > 0, "prior.weight=0"),
+        (base.quantization == "none", "base.quantization=nf4"),
+        (recipe.lora.text_encoder_rank > 0, "lora.text_encoder_rank=0"),
+        (recipe.optimizer.name == "adamw", "optimizer.name=adamw8bit"),
+        (recipe.optimizer.name == "adamw8bit", "optimizer.name=pagedadamw8bit"),
+        (base.resolution == 0 or base.resolution > 512, "base.resolution=512"),
+        (recipe.lora.rank > 8, "lora.rank=8"),
+    ]
+    return [f"--set {switch.replace(' ', ' --set ')}" for is_open, switch in candidates if is_open]
+
+
+@contextlib.contextmanager
+def memory_advice(recipe: Recipe) -> Iterator[None]:
+    """Turn running out of memory into a list of what would help.
+
+    Raises:
+        OutOfMemoryError: The device ran out of memory.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        switches = memory_switches(recipe)
+        raise OutOfMemoryError(
+            "the device ran out of memory",
+            got=str(error).split(". ")[0],
+            hint="try in this order: " + "; ".join(switches)
+            if switches
+            else "every switch that saves memory is on; a smaller base.resolution is left",
+        ) from error
+
+
+@contextlib.contextmanager
+def fast_float32(device: torch.device) -> Iterator[None]:
+    """Let CUDA multiply float32 matrices in TF32, and restore the setting."""
+    kept = torch.get_float32_matmul_precision()
+    if device.type == "cuda":
+        torch.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(kept)

@@ -1,0 +1,77 @@
+"""What a step draws: variant, subset, prompt, timestep and noise, all from (seed, phase, step).
+
+Every step has generators of its own, so a resumed run draws what an unbroken one would have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from lora_scene.learning.latents import EncodedVariant, draw_variant
+from lora_scene.learning.objective import Sample
+from lora_scene.recipe import Handles, Phase
+from lora_scene.scenes.scene import Concept
+from lora_scene.scenes.union import draw_single, draw_subset, prompt_for
+
+
+def step_generators(
+    seed: int, phase: int, step: int, part: int = 0
+) -> tuple[np.random.Generator, torch.Generator]:
+    """Return the generators of one forward pass: of choices, and of noise on the CPU."""
+    rng = np.random.default_rng([seed, phase, step, part])
+    return rng, torch.Generator().manual_seed(int(rng.integers(2**62)))
+
+
+def draw_sample(
+    variants: Sequence[EncodedVariant],
+    concepts: Sequence[Concept],
+    *,
+    phase: Phase,
+    handles: Handles,
+    n_timesteps: int,
+    generators: tuple[np.random.Generator, torch.Generator],
+) -> Sample:
+    """Draw one sample: union sampling (Break-A-Scene, section 3.2) on a random variant."""
+    rng, noise = generators
+    variant = draw_variant(variants, rng)
+    subset = _draw_concepts(variant, phase, rng)
+    template = str(rng.choice(list(handles.templates)))
+    drawn = [concepts[k] for k in subset]
+    nouns = [concept.noun for concept in drawn]
+    names = [concept.handle for concept in drawn]
+    prompt = prompt_for(names, nouns if handles.with_nouns else None, template)
+    eps = torch.randn(variant.moments.mean.shape, generator=noise)
+    posterior = torch.randn(variant.moments.mean.shape, generator=noise)
+    return Sample(
+        variant=variant,
+        subset=subset,
+        prompt=prompt + variant.caption_suffix,
+        plain_prompt=prompt_for(nouns, None, template) + variant.caption_suffix,
+        t=draw_timestep(phase, n_timesteps, rng),
+        z=variant.moments.sample(posterior),
+        eps=eps,
+    )
+
+
+def draw_timestep(phase: Phase, n_timesteps: int, rng: np.random.Generator) -> int:
+    """Draw a timestep: uniform, or with a density that rises linearly to one end."""
+    share = rng.random()
+    if phase.timesteps != "uniform":
+        share = np.sqrt(share)
+    if phase.timesteps == "clean":
+        share = 1 - share
+    return min(int(share * n_timesteps), n_timesteps - 1)
+
+
+def _draw_concepts(
+    variant: EncodedVariant, phase: Phase, rng: np.random.Generator
+) -> tuple[int, ...]:
+    present = variant.present
+    if phase.sampling == "single":
+        return tuple(present[k] for k in draw_single(len(present), rng))
+    if variant.names_all:
+        return tuple(int(k) for k in rng.permutation(present))
+    return tuple(present[k] for k in draw_subset(len(present), rng))

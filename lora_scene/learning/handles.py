@@ -1,0 +1,219 @@
+"""Handles: new tokens whose embedding rows are parameters of their own.
+
+The vocabulary matrix is never resized, copied or trained. A small table is spliced in after the
+lookup: ids from `first_id` on read the table, all others the untouched matrix. The new ids are
+those that a stock pipeline gives the same tokens, so that training sees what inference sees.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from lora_scene.backbones.backbone import Backbone
+from lora_scene.errors import SceneError
+from lora_scene.scenes.scene import Concept
+
+SPLIT_NOISE = 0.01  # of the vocabulary's deviation: tells a handle's equal vectors apart
+
+
+class SplicedEmbedding(nn.Module):
+    """Look ids up in the vocabulary, and those from `first_id` on in the rows.
+
+    Args:
+        vocabulary: The text encoder's own lookup.
+        rows: (n, d), float32.
+        first_id: Id of the first row.
+    """
+
+    def __init__(self, vocabulary: nn.Embedding, rows: nn.Parameter, first_id: int) -> None:
+        super().__init__()
+        self.vocabulary = vocabulary
+        self.rows = rows
+        self.first_id = first_id
+
+    @property
+    def weight(self) -> Tensor:
+        """Return the vocabulary's matrix, for callers that ask for its dtype or device."""
+        return self.vocabulary.weight
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Return embeddings (..., d) of ids (...)."""
+        is_new = ids >= self.first_id
+        known: Tensor = self.vocabulary(ids.masked_fill(is_new, 0))
+        index = (ids - self.first_id).clamp(0, len(self.rows) - 1)
+        return torch.where(is_new[..., None], self.rows[index].to(known.dtype), known)
+
+
+class HandleTable(nn.Module):
+    """The rows of all handles in all text encoders.
+
+    Attributes:
+        concepts: The scene's concepts, in order.
+        n_vectors: Rows a handle.
+        tables: One (K * n_vectors, d_i) parameter a text encoder i, in float32.
+
+    Args:
+        backbone: The base, whose tokenizers learn the new tokens in `spliced`.
+        concepts: The things to learn.
+        n_vectors: Rows a handle.
+        init: `noun` starts at the class noun's pieces, `random` at a draw from the
+            vocabulary's distribution.
+        generator: Source of what is drawn, on the CPU.
+
+    Raises:
+        SceneError: A handle is already a token of the base.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        concepts: Sequence[Concept],
+        *,
+        n_vectors: int = 1,
+        init: Literal["noun", "random"] = "noun",
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__()
+        self.concepts = tuple(concepts)
+        self.n_vectors = n_vectors
+        self._backbone = [backbone]  # in a list: not a submodule
+        for tokenizer in backbone.tokenizers:
+            _refuse_known(tokenizer, self.tokens)
+        self.tables = nn.ParameterList(
+            nn.Parameter(
+                torch.cat(
+                    [
+                        _first_rows(tokenizer, encoder, concept, n_vectors, init, generator)
+                        for concept in self.concepts
+                    ]
+                ).to(backbone.device)
+            )
+            for tokenizer, encoder in zip(backbone.tokenizers, backbone.text_encoders, strict=True)
+        )
+        self._start_norms = tuple(
+            table.detach().norm(dim=-1, keepdim=True) for table in self.tables
+        )
+
+    @property
+    def tokens(self) -> tuple[str, ...]:
+        """Return every token: `<bear>`, then `<bear>_1`... for a handle of several vectors."""
+        return tuple(
+            token for concept in self.concepts for token in self._tokens_of(concept.handle)
+        )
+
+    @contextlib.contextmanager
+    def spliced(self) -> Iterator[None]:
+        """Let the base read the handles; take every trace of them away afterwards."""
+        backbone = self._backbone[0]
+        kept = backbone.tokenizers, [e.get_input_embeddings() for e in backbone.text_encoders]
+        tokenizers = tuple(_with_tokens(tokenizer, self.tokens) for tokenizer in kept[0])
+        backbone.tokenizers = tokenizers
+        for encoder, lookup, table, tokenizer in zip(
+            backbone.text_encoders, kept[1], self.tables, kept[0], strict=True
+        ):
+            encoder.set_input_embeddings(SplicedEmbedding(lookup, table, len(tokenizer)))
+        try:
+            yield
+        finally:
+            backbone.tokenizers = kept[0]
+            for encoder, lookup in zip(backbone.text_encoders, kept[1], strict=True):
+                encoder.set_input_embeddings(lookup)
+
+    def expand(self, prompt: str) -> str:
+        """Write each handle as all its tokens, as `TextualInversionLoaderMixin` does."""
+        if self.n_vectors > 1:
+            for concept in self.concepts:
+                prompt = prompt.replace(concept.handle, " ".join(self._tokens_of(concept.handle)))
+        return prompt
+
+    def columns(self, ids: Tensor, subset: Sequence[int]) -> list[list[int]]:
+        """Return the token positions of each drawn handle, in the subset's order.
+
+        Args:
+            ids: (n_tokens,) of the first tokenizer.
+            subset: Concept indices, of which the prompt names each.
+
+        Raises:
+            SceneError: A handle was cut off at the end of a prompt that is too long.
+        """
+        first = len(self._backbone[0].tokenizers[0]) - len(self.tokens)
+        found = []
+        for concept in subset:
+            start = first + concept * self.n_vectors
+            is_handle = (ids >= start) & (ids < start + self.n_vectors)
+            found.append(is_handle.nonzero().flatten().tolist())
+            if not found[-1]:
+                raise SceneError(
+                    "the prompt is too long for the text encoder",
+                    where=self.concepts[concept].handle,
+                    expected=f"at most {len(ids) - 2} tokens",
+                    hint="use a shorter template or fewer vectors a handle",
+                )
+        return found
+
+    def rows_of(self, index: int) -> tuple[Tensor, ...]:
+        """Return concept `index`'s rows, one (n_vectors, d_i) tensor a text encoder."""
+        span = slice(index * self.n_vectors, (index + 1) * self.n_vectors)
+        return tuple(table.detach()[span].cpu().clone() for table in self.tables)
+
+    @torch.no_grad()
+    def restore_norms(self) -> None:
+        """Scale each row back to the norm it started with (arXiv:2512.13672)."""
+        for table, norm in zip(self.tables, self._start_norms, strict=True):
+            table.mul_(norm / table.norm(dim=-1, keepdim=True))
+
+    def _tokens_of(self, handle: str) -> list[str]:
+        return [handle, *(f"{handle}_{n}" for n in range(1, self.n_vectors))]
+
+
+def _first_rows(
+    tokenizer: Any,
+    encoder: Any,
+    concept: Concept,
+    n_vectors: int,
+    init: str,
+    generator: torch.Generator,
+) -> Tensor:
+    """Return a concept's first rows (n_vectors, d), float32, on the CPU.
+
+    A noun of several pieces is spread over several vectors, piece by piece; what has no piece of
+    its own takes the mean of them all.
+    """
+    matrix: Tensor = encoder.get_input_embeddings().weight.detach()
+    noise = torch.randn(n_vectors, matrix.shape[1], generator=generator)
+    deviation = matrix.float().std(dim=0).cpu()
+    if init == "random":
+        return matrix.float().mean(dim=0).cpu() + deviation * noise
+    pieces = tokenizer(concept.noun, add_special_tokens=False).input_ids
+    known: Tensor = matrix[torch.tensor(pieces, device=matrix.device)].float().cpu()
+    rows: Tensor = known.mean(dim=0).repeat(n_vectors, 1)
+    if n_vectors > 1:
+        n_own = min(n_vectors, len(known))
+        rows[:n_own] = known[:n_own] if len(known) > 1 else rows[:n_own]
+        rows = rows + SPLIT_NOISE * deviation * noise
+    return rows
+
+
+def _with_tokens(tokenizer: Any, tokens: Sequence[str]) -> Any:
+    """Return a copy of a tokenizer that knows the new tokens."""
+    tokenizer = copy.deepcopy(tokenizer)
+    n_added = tokenizer.add_tokens(list(tokens))
+    assert n_added == len(tokens), "handles were checked against the vocabulary"
+    return tokenizer
+
+
+def _refuse_known(tokenizer: Any, tokens: Sequence[str]) -> None:
+    vocabulary = tokenizer.get_vocab()
+    known = [t for t in tokens if t in vocabulary or f"{t}</w>" in vocabulary]
+    if known:
+        raise SceneError(
+            "already a token of the base, which would lose its meaning",
+            where=", ".join(known),
+            expected="new names in angle brackets, such as <my-bear>",
+        )

@@ -1,0 +1,134 @@
+"""What the UNet is shown: the photos' variants, encoded once, their masks on both grids.
+
+    photos -> framed, flipped, cropped, recomposed -> VAE moments, masks -> drawn each step
+
+The VAE is needed for this alone; afterwards it may leave the device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lora_scene.backbones.backbone import Backbone, Moments
+from lora_scene.recipe import Augment
+from lora_scene.scenes.augment import Variant, flip, paste, random_crop, recompose
+from lora_scene.scenes.framing import frame
+from lora_scene.scenes.scene import Photo, Scene
+from lora_scene.scenes.union import draw_subset
+
+
+@dataclass(frozen=True)
+class EncodedVariant:
+    """One variant of a photo, ready for the loss.
+
+    Attributes:
+        moments: Its latent's mean and deviation, (c, h, w) each.
+        masks: (K, h, w), 0..1, on the latent grid.
+        map_masks: (K, r, r), 0..1, on the attention maps' grid.
+        present: Indices of the concepts that it shows.
+        names_all: Whether the prompt has to name all that are present: nothing else is in the
+            picture.
+        caption_suffix: What the prompt says beside the handles, such as a plain background.
+        probability: Its share of the draws.
+    """
+
+    moments: Moments
+    masks: Tensor
+    map_masks: Tensor
+    present: tuple[int, ...]
+    names_all: bool
+    caption_suffix: str
+    probability: float
+
+
+def encode_variants(
+    backbone: Backbone,
+    scene: Scene,
+    settings: Augment,
+    *,
+    map_side: int,
+    generator: np.random.Generator,
+) -> tuple[EncodedVariant, ...]:
+    """Make and encode all variants of a scene's photos.
+
+    Masks are resized to the grids by taking the nearest pixel, as the published code does.
+
+    Args:
+        backbone: The base.
+        scene: The scene.
+        settings: Which variants, how likely each.
+        map_side: Side of the attention maps, in cells.
+        generator: Source of crops and recompositions.
+    """
+    encoded = []
+    for photo in scene.photos:
+        for made in _make(photo, scene, backbone.resolution, settings, generator):
+            masks = torch.from_numpy(made.variant.photo.masks)
+            encoded.append(
+                EncodedVariant(
+                    moments=backbone.encode_picture(made.variant.photo.pixels).on_cpu(),
+                    masks=resize_masks(masks, backbone.latent_side),
+                    map_masks=resize_masks(masks, map_side),
+                    present=made.variant.present,
+                    names_all=made.names_all,
+                    caption_suffix=made.variant.caption_suffix,
+                    probability=made.share / len(scene.photos),
+                )
+            )
+    return tuple(encoded)
+
+
+def resize_masks(masks: Tensor, side: int) -> Tensor:
+    """Resize masks (K, H, W) to (K, side, side) by taking the nearest pixel."""
+    return F.interpolate(masks[None], (side, side), mode="nearest")[0]
+
+
+def draw_variant(
+    variants: Sequence[EncodedVariant], generator: np.random.Generator
+) -> EncodedVariant:
+    """Draw a variant by its share."""
+    shares = np.array([variant.probability for variant in variants])
+    return variants[int(generator.choice(len(variants), p=shares / shares.sum()))]
+
+
+@dataclass(frozen=True)
+class _Made:
+    variant: Variant
+    share: float
+    names_all: bool
+
+
+def _make(
+    photo: Photo, scene: Scene, size: int, settings: Augment, generator: np.random.Generator
+) -> Iterator[_Made]:
+    """Yield a photo's variants; their shares add up to one."""
+    present = tuple(k for k, mask in enumerate(photo.masks) if mask.any())
+    things = [k for k in present if not scene.concepts[k].is_background]
+    framed = frame(photo, size)
+    mixed = settings.crop_prob + settings.recompose_prob + settings.paste_prob
+    yield from _mirrored(Variant(framed, present), 1 - mixed, settings.flip_prob)
+    n = settings.n_variants
+    for _ in range(n if settings.crop_prob else 0):
+        cropped = random_crop(photo, generator, scale=(settings.crop_min_scale, 1.0))
+        variant = Variant(frame(cropped, size), present)
+        yield from _mirrored(variant, settings.crop_prob / n, settings.flip_prob)
+    for _ in range(n if settings.recompose_prob else 0):
+        subset = [things[k] for k in draw_subset(len(things), generator)]
+        yield _Made(recompose(framed, subset, generator), settings.recompose_prob / n, True)
+    for _ in range(n if settings.paste_prob else 0):
+        subset = [things[k] for k in draw_subset(len(things), generator)]
+        yield _Made(paste(framed, subset, generator), settings.paste_prob / n, True)
+
+
+def _mirrored(variant: Variant, share: float, prob: float) -> Iterator[_Made]:
+    """Yield a variant and its mirror image, as far as their shares are above zero."""
+    if share * (1 - prob):
+        yield _Made(variant, share * (1 - prob), False)
+    if share * prob:
+        yield _Made(Variant(flip(variant.photo), variant.present), share * prob, False)

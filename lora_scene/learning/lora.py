@@ -1,0 +1,208 @@
+"""The adapters of phase 2: PEFT LoRA on the attention layers (arXiv:2106.09685)."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lora_scene.adapters.adapter import LoraModule
+from lora_scene.backbones.backbone import Backbone
+from lora_scene.errors import RecipeError
+from lora_scene.recipe import Full, Lora
+
+ADAPTER_NAME = "scene"
+TEXT_TARGETS = ("q_proj", "k_proj", "v_proj", "out_proj")
+
+
+def add_lora(backbone: Backbone, settings: Lora) -> list[nn.Parameter]:
+    """Put adapters on the base's attention layers; the new factors are float32.
+
+    They start at zero effect: `up` is zero, `down` a draw from torch's global generator.
+
+    Returns:
+        The trainable parameters, in a fixed order.
+
+    Raises:
+        RecipeError: The targets match no layer.
+    """
+    targets = unet_targets(backbone.unet, settings)
+    if not targets:
+        raise RecipeError(
+            "no attention layer of the UNet is named so",
+            where="lora.targets",
+            expected="to_q, to_k, to_v, to_out.0",
+            got=", ".join(settings.targets),
+        )
+    _inject(backbone.unet, settings, settings.rank, targets)
+    if settings.text_encoder_rank:
+        for encoder in backbone.text_encoders:
+            names = [
+                name
+                for name, _ in encoder.named_modules()
+                if name.endswith(tuple(f"self_attn.{target}" for target in TEXT_TARGETS))
+            ]
+            _inject(encoder, settings, settings.text_encoder_rank, names)
+    return list(lora_parameters(backbone))
+
+
+def remove_lora(backbone: Backbone) -> None:
+    """Take the adapters away again, leaving the base as it was."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    for part in (backbone.unet, *backbone.text_encoders):
+        for name, module in list(part.named_modules()):
+            if isinstance(module, BaseTunerLayer):
+                parent, _, leaf = name.rpartition(".")
+                setattr(part.get_submodule(parent), leaf, module.get_base_layer())
+        for leftover in ("peft_config", "_hf_peft_config_loaded"):
+            if hasattr(part, leftover):
+                delattr(part, leftover)
+
+
+def unet_targets(unet: nn.Module, settings: Lora) -> list[str]:
+    """Return the names of the linear layers that get adapters, in the model's order."""
+    kinds = ("attn1", "attn2") if settings.attention == "all" else ("attn2",)
+    suffixes = tuple(f".{kind}.{target}" for kind in kinds for target in settings.targets)
+    return [name for name, _ in unet.named_modules() if name.endswith(suffixes)]
+
+
+def lora_parameters(backbone: Backbone) -> Iterator[nn.Parameter]:
+    """Yield the adapters' parameters, UNet first, in the models' order."""
+    for part in (backbone.unet, *backbone.text_encoders):
+        for name, parameter in part.named_parameters():
+            if ".lora_" in name:
+                yield parameter
+
+
+def full_parameters(backbone: Backbone, settings: Full) -> list[nn.Parameter]:
+    """Return the model's own weights that `trains = "full"` trains, cast to float32.
+
+    The vocabulary matrix is never among them: only handles' rows may change.
+    """
+    if settings.unet == "all":
+        chosen = list(backbone.unet.parameters())
+        backbone.unet.float()
+    else:
+        cross_kv = (".attn2.to_k.weight", ".attn2.to_v.weight")
+        chosen = [p for name, p in backbone.unet.named_parameters() if name.endswith(cross_kv)]
+    if settings.text_encoder:
+        for encoder in backbone.text_encoders:
+            chosen += [p for name, p in encoder.named_parameters() if "embedding" not in name]
+    for parameter in chosen:
+        parameter.data = parameter.data.float()
+        parameter.requires_grad_(True)
+    return chosen
+
+
+def learned_modules(backbone: Backbone) -> dict[str, LoraModule]:
+    """Return the adapters' factors by `<part>.<module path>`, as `Adapter.modules` wants them."""
+    from peft.tuners.lora import LoraLayer
+
+    modules = {}
+    encoders = zip(backbone.family.text_encoders, backbone.text_encoders, strict=True)
+    parts = [("unet", backbone.unet), *encoders]
+    for part, model in parts:
+        for name, layer in model.named_modules():
+            if not isinstance(layer, LoraLayer) or ADAPTER_NAME not in layer.lora_A:
+                continue
+            if part != "unet" and not name.startswith("text_model."):
+                name = f"text_model.{name}"
+            magnitude = None
+            if ADAPTER_NAME in layer.lora_magnitude_vector:
+                magnitude = _on_cpu(layer.lora_magnitude_vector[ADAPTER_NAME].weight)
+            rank = layer.r[ADAPTER_NAME]
+            modules[f"{part}.{name}"] = LoraModule(
+                down=_on_cpu(layer.lora_A[ADAPTER_NAME].weight),
+                up=_on_cpu(layer.lora_B[ADAPTER_NAME].weight),
+                alpha=float(layer.lora_alpha[ADAPTER_NAME]),
+                is_rslora=layer.scaling[ADAPTER_NAME] != layer.lora_alpha[ADAPTER_NAME] / rank,
+                magnitude=magnitude,
+            )
+    return modules
+
+
+@contextlib.contextmanager
+def without_lora(backbone: Backbone) -> Iterator[None]:
+    """Let the untouched base predict, adapters and all kept."""
+    layers = list(_lora_layers((backbone.unet, *backbone.text_encoders)))
+    for layer in layers:
+        layer.enable_adapters(False)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.enable_adapters(True)
+
+
+class RankMask:
+    """Lets noisy timesteps use fewer ranks (T-LoRA, arXiv:2507.05964).
+
+    r(t) = floor((r - r_min) (T - t) / T) + r_min; the ranks above are zeroed for that sample.
+
+    Args:
+        backbone: The base, adapters in place.
+        settings: `min_rank` 0 masks nothing.
+    """
+
+    def __init__(self, backbone: Backbone, settings: Lora) -> None:
+        self._backbone = backbone
+        self._settings = settings
+        self._mask: Tensor | None = None
+
+    @contextlib.contextmanager
+    def attached(self) -> Iterator[None]:
+        """Mask every forward pass, and its repetition in the backward pass."""
+        layers = _lora_layers((self._backbone.unet,)) if self._settings.min_rank else ()
+        hooks = [layer.lora_A[ADAPTER_NAME].register_forward_hook(self._apply) for layer in layers]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def set_timesteps(self, t: Tensor) -> None:
+        """Say which timesteps (b,) the next forward pass has."""
+        lowest, n = self._settings.min_rank, self._backbone.n_timesteps
+        kept = (self._settings.rank - lowest) * (n - t) // n + lowest  # (b,)
+        ranks = torch.arange(self._settings.rank, device=t.device)
+        self._mask = (ranks < kept[:, None]).float()[:, None]  # (b, 1, r)
+
+    def _apply(self, module: nn.Module, args: Any, low: Tensor) -> Tensor:
+        assert self._mask is not None
+        return low * self._mask.to(low.dtype)
+
+
+def _inject(model: Any, settings: Lora, rank: int, targets: list[str]) -> None:
+    from peft import LoraConfig
+
+    config = LoraConfig(
+        r=rank,
+        lora_alpha=settings.alpha or rank,
+        lora_dropout=settings.dropout,
+        target_modules=targets,
+        use_rslora=settings.rslora,
+        use_dora=settings.dora and "unet" in type(model).__name__.lower(),
+        init_lora_weights=True,
+    )
+    model.add_adapter(config, adapter_name=ADAPTER_NAME)
+    for name, parameter in model.named_parameters():
+        if ".lora_" in name:
+            parameter.data = parameter.data.float()
+            parameter.requires_grad_(True)
+
+
+def _lora_layers(models: Iterable[nn.Module]) -> Iterator[Any]:
+    from peft.tuners.lora import LoraLayer
+
+    for model in models:
+        for layer in model.modules():
+            if isinstance(layer, LoraLayer):
+                yield layer
+
+
+def _on_cpu(tensor: Tensor) -> Tensor:
+    return tensor.detach().to("cpu", torch.float32).clone()

@@ -1,0 +1,225 @@
+"""One forward pass: from drawn samples to the three terms of the loss.
+
+L = L_masked + w_prior L_prior + w_attention L_attention + w_pairwise L_pairwise
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lora_scene.backbones.backbone import Backbone, TextEncoding
+from lora_scene.learning.attention import AttentionRecorder, Columns
+from lora_scene.learning.handles import HandleTable
+from lora_scene.learning.latents import EncodedVariant
+from lora_scene.learning.lora import RankMask, without_lora
+from lora_scene.learning.losses import (
+    cell_weights,
+    map_confusion,
+    map_error,
+    map_similarity,
+    weighted_error,
+)
+from lora_scene.recipe import AttentionLoss, Phase, Recipe
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What one sample of a batch shows and says.
+
+    Attributes:
+        variant: The picture.
+        subset: Indices of the concepts that the prompt names.
+        prompt: With handles.
+        plain_prompt: With class nouns in their place.
+        t: Timestep.
+        z: (c, h, w), its latent.
+        eps: (c, h, w), the noise that is added.
+    """
+
+    variant: EncodedVariant
+    subset: tuple[int, ...]
+    prompt: str
+    plain_prompt: str
+    t: int
+    z: Tensor
+    eps: Tensor
+
+
+@dataclass(frozen=True)
+class PriorBatch:
+    """Pictures of the base that go into the same forward pass.
+
+    Attributes:
+        z: (p, c, h, w).
+        eps: (p, c, h, w).
+        t: (p,).
+        text: Their prompts, encoded.
+    """
+
+    z: Tensor
+    eps: Tensor
+    t: Tensor
+    text: TextEncoding
+
+
+@dataclass(frozen=True)
+class LossTerms:
+    """The terms of the loss before their weights, scalars, averaged over the batch.
+
+    Attributes:
+        diffusion: The masked diffusion loss.
+        attention: The maps against the masks.
+        pairwise: The maps against each other.
+        prior: The prior's diffusion loss.
+        total: Their weighted sum.
+    """
+
+    diffusion: Tensor
+    attention: Tensor
+    pairwise: Tensor
+    prior: Tensor
+    total: Tensor
+
+    def as_floats(self) -> dict[str, float]:
+        """Return every term as a number, with one wait for the device."""
+        names = list(self.__dataclass_fields__)
+        values = torch.stack([getattr(self, name).detach().float() for name in names]).tolist()
+        return dict(zip(names, values, strict=True))
+
+
+class Objective:
+    """The loss of a phase, on a base with its handles spliced in.
+
+    Args:
+        backbone: The base.
+        table: The handles.
+        recorder: Listens to the maps; None where no attention term is weighed.
+        rank_mask: Told each batch's timesteps.
+        recipe: The loss's settings.
+        phase: The terms' weights.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        table: HandleTable,
+        recorder: AttentionRecorder | None,
+        *,
+        rank_mask: RankMask,
+        recipe: Recipe,
+        phase: Phase,
+    ) -> None:
+        self._backbone = backbone
+        self._table = table
+        self._recorder = recorder
+        self._rank_mask = rank_mask
+        self._recipe = recipe
+        self._phase = phase
+
+    def __call__(self, samples: Sequence[Sample], prior: PriorBatch | None = None) -> LossTerms:
+        """Return the loss of a batch; subsets may differ in size from sample to sample."""
+        backbone, b = self._backbone, len(samples)
+        ids = backbone.tokenize([self._table.expand(sample.prompt) for sample in samples])
+        text = backbone.encode_tokens(ids)
+        z = torch.stack([sample.z for sample in samples]).to(backbone.device)
+        eps = torch.stack([sample.eps for sample in samples]).to(backbone.device)
+        t = torch.tensor([sample.t for sample in samples], device=backbone.device)
+        z_t = backbone.add_noise(z, eps, t)
+        target = backbone.target(z, eps, t)
+        held = self._held_to_base(samples, z_t, t) if self._needs_base() else None
+        if prior is not None:
+            z_prior = backbone.add_noise(prior.z, prior.eps, prior.t)
+            z_t, t = torch.cat([z_t, z_prior]), torch.cat([t, prior.t])
+            text = text.append(prior.text)
+        prediction, maps = self._predict(samples, ids[0], z_t, t, text)
+        nothing = prediction.new_zeros((), dtype=torch.float32)
+        diffusion = self._diffusion(samples, prediction[:b], target, held)
+        attention, pairwise = nothing, nothing
+        if maps is not None:
+            attention = attention_term(maps, samples, self._recipe.attention_loss)
+            pairwise = torch.stack([map_similarity(each) for each in maps]).mean()
+        prior_loss = nothing
+        if prior is not None:
+            prior_target = backbone.target(prior.z, prior.eps, prior.t)
+            everywhere = torch.ones_like(prior_target[:, :1])
+            prior_loss = weighted_error(prediction[b:], prior_target, everywhere).mean()
+        total = (
+            diffusion
+            + self._phase.attention_weight * attention
+            + self._phase.pairwise_weight * pairwise
+            + self._recipe.prior.weight * prior_loss
+        )
+        return LossTerms(diffusion, attention, pairwise, prior_loss, total)
+
+    def _predict(
+        self, samples: Sequence[Sample], ids: Tensor, z_t: Tensor, t: Tensor, text: TextEncoding
+    ) -> tuple[Tensor, list[Tensor] | None]:
+        """Denoise; return the prediction and, if they are recorded, each sample's maps."""
+        self._rank_mask.set_timesteps(t)
+        if self._recorder is None:
+            return self._backbone.denoise(z_t, t, text), None
+        positions = [
+            self._table.columns(row, sample.subset)
+            for row, sample in zip(ids, samples, strict=True)
+        ]
+        columns = Columns.of(positions, ids.shape[1])
+        with self._recorder.recording(columns):
+            prediction = self._backbone.denoise(z_t, t, text)
+        return prediction, self._recorder.maps()
+
+    def _diffusion(
+        self, samples: Sequence[Sample], prediction: Tensor, target: Tensor, held: Tensor | None
+    ) -> Tensor:
+        settings = self._recipe.masked_loss
+        if not settings.enabled:
+            everywhere = torch.ones_like(target[:, :1])
+            return weighted_error(prediction, target, everywhere).mean()
+        masks = [sample.variant.masks.to(target.device) for sample in samples]
+        drawn = [mask[list(sample.subset)] for mask, sample in zip(masks, samples, strict=True)]
+        if held is None:
+            outside = settings.outside_weight
+            weight = torch.stack(
+                [cell_weights(d, every, outside) for d, every in zip(drawn, masks, strict=True)]
+            )
+        else:
+            inside = torch.stack([d.amax(dim=0, keepdim=True) for d in drawn])
+            target = inside * target + (1 - inside) * held
+            weight = inside + (1 - inside) * settings.outside_weight
+        return weighted_error(prediction, target, weight, normalize=settings.normalize).mean()
+
+    def _needs_base(self) -> bool:
+        settings = self._recipe.masked_loss
+        return bool(
+            settings.enabled and settings.outside_weight and settings.outside_target == "base"
+        )
+
+    @torch.no_grad()
+    def _held_to_base(self, samples: Sequence[Sample], z_t: Tensor, t: Tensor) -> Tensor:
+        """Return what the untouched base predicts for the prompts with class nouns."""
+        ids = self._backbone.tokenize([sample.plain_prompt for sample in samples])
+        with without_lora(self._backbone):
+            text = self._backbone.encode_tokens(ids)
+            return self._backbone.denoise(z_t, t, text).float()
+
+
+def attention_term(
+    maps: Sequence[Tensor], samples: Sequence[Sample], settings: AttentionLoss
+) -> Tensor:
+    """Return the cross-attention loss, summed or averaged over concepts, averaged over samples.
+
+    Args:
+        maps: A sample's maps (k_i, r, r) each.
+        samples: The batch.
+        settings: Form and reduction.
+    """
+    per_concept = map_error if settings.form == "mask" else map_confusion
+    terms = [
+        per_concept(own, sample.variant.map_masks[list(sample.subset)].to(own.device))
+        for own, sample in zip(maps, samples, strict=True)
+    ]
+    summed = [term.sum() if settings.reduction == "sum" else term.mean() for term in terms]
+    return torch.stack(summed).mean()

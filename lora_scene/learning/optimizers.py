@@ -1,0 +1,149 @@
+"""Optimizers by name, from well-kept libraries.
+
+The handles' rows, a few kilobytes, always have AdamW in 32 bits and no weight decay; the named
+optimizer serves the adapters or weights.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from lora_scene.errors import RecipeError
+from lora_scene.recipe import Optimizer, Phase
+
+Notice = Callable[[str], None]
+
+
+def build_optimizers(
+    rows: Sequence[nn.Parameter],
+    weights: Sequence[nn.Parameter],
+    settings: Optimizer,
+    *,
+    phase: Phase,
+    notice: Notice,
+) -> list[torch.optim.Optimizer]:
+    """Build the optimizer of the rows and, if weights are trained, theirs.
+
+    Args:
+        rows: The handles' tables.
+        weights: Adapters or weights; may be empty.
+        settings: Name and constants.
+        phase: Its learning rates.
+        notice: Called with a sentence when another optimizer has to be taken.
+    """
+    betas = (settings.beta1, settings.beta2)
+    optimizers: list[torch.optim.Optimizer] = []
+    if phase.rows_lr:
+        optimizers.append(
+            torch.optim.AdamW(
+                rows, lr=phase.rows_lr, betas=betas, eps=settings.eps, weight_decay=0.0
+            )
+        )
+    if weights:
+        optimizers.append(_weights_optimizer(weights, settings, phase.weights_lr, notice))
+    return optimizers
+
+
+def rate_factor(phase: Phase, step: int) -> float:
+    """Return the learning rate at a step over the first, 1 down to `end_fraction`."""
+    if phase.schedule == "constant" or phase.steps < 2:
+        return 1.0
+    done = step / (phase.steps - 1)
+    left = 0.5 * (1 + math.cos(math.pi * done)) if phase.schedule == "cosine" else 1 - done
+    return phase.end_fraction + (1 - phase.end_fraction) * left
+
+
+def set_rate_factor(optimizers: Sequence[torch.optim.Optimizer], factor: float) -> None:
+    """Scale every group's first learning rate."""
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            first = group.setdefault("first_lr", group["lr"])
+            group["lr"] = first * factor
+
+
+def set_averaging(optimizers: Sequence[Any], *, is_on: bool) -> None:
+    """Put a schedule-free optimizer's averaged weights in place, or back; others have none."""
+    for optimizer in optimizers:
+        inner = getattr(optimizer, "optimizer", optimizer)  # accelerate's wrapper
+        if hasattr(inner, "eval"):
+            inner.eval() if is_on else inner.train()
+
+
+def _weights_optimizer(
+    weights: Sequence[nn.Parameter], settings: Optimizer, lr: float, notice: Notice
+) -> torch.optim.Optimizer:
+    betas = (settings.beta1, settings.beta2)
+    common: dict[str, Any] = {"lr": lr, "weight_decay": settings.weight_decay}
+    if settings.name in ("adamw8bit", "pagedadamw8bit", "lion8bit"):
+        made = _eight_bit(weights, settings, common, notice)
+        if made is not None:
+            return made
+    if settings.name == "adafactor":
+        from transformers import Adafactor
+
+        adafactor: torch.optim.Optimizer = Adafactor(
+            weights, relative_step=False, scale_parameter=False, **common
+        )
+        return adafactor
+    if settings.name == "prodigy":
+        prodigy: Callable[..., torch.optim.Optimizer] = _imported(
+            "prodigyopt", settings.name
+        ).Prodigy
+        return prodigy(weights, **common, betas=betas, eps=settings.eps)
+    if settings.name == "schedulefree":
+        free: Callable[..., torch.optim.Optimizer] = _imported(
+            "schedulefree", settings.name
+        ).AdamWScheduleFree
+        optimizer = free(weights, **common, betas=betas, eps=settings.eps)
+        set_averaging([optimizer], is_on=False)
+        return optimizer
+    return torch.optim.AdamW(
+        weights, betas=betas, eps=settings.eps, fused=weights[0].is_cuda, **common
+    )
+
+
+def _eight_bit(
+    weights: Sequence[nn.Parameter], settings: Optimizer, common: dict[str, Any], notice: Notice
+) -> torch.optim.Optimizer | None:
+    """Return bitsandbytes' optimizer, or None, said aloud, where it does not run."""
+    device = weights[0].device.type
+    try:
+        import bitsandbytes as bnb
+    except (ImportError, OSError, RuntimeError) as error:
+        notice(f"bitsandbytes does not load ({error}); AdamW with 32-bit state takes its place")
+        return None
+    if device not in ("cuda", "cpu", "xpu"):
+        notice(f"bitsandbytes does not run on {device}; AdamW with 32-bit state takes its place")
+        return None
+    constants = {**common, "betas": (settings.beta1, settings.beta2)}
+    constants["min_8bit_size"] = settings.min_8bit_size
+    kind = bnb.optim.AdamW8bit
+    if settings.name == "lion8bit":
+        kind = bnb.optim.Lion8bit
+    else:
+        constants["eps"] = settings.eps
+    if settings.name == "pagedadamw8bit" and device == "cuda":
+        kind = bnb.optim.PagedAdamW8bit
+    elif settings.name == "pagedadamw8bit":
+        notice(f"paged memory needs CUDA; unpaged AdamW8bit takes its place on {device}")
+    optimizer: torch.optim.Optimizer = kind(weights, **constants)
+    return optimizer
+
+
+def _imported(module: str, name: str) -> Any:
+    import importlib
+
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise RecipeError(
+            f"{module} is not installed",
+            where="optimizer.name",
+            got=name,
+            hint='pip install "lora-scene[optimizers]"',
+        ) from error

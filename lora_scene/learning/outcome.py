@@ -1,0 +1,80 @@
+"""From trained parameters to an `Adapter` with its provenance."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+
+from lora_scene.adapters.adapter import Adapter, LearnedConcept, TrainingInfo
+from lora_scene.backbones.backbone import Backbone
+from lora_scene.learning.handles import HandleTable
+from lora_scene.learning.lora import learned_modules
+from lora_scene.recipe import Recipe, dump_recipe
+from lora_scene.scenes.scene import Scene
+
+PACKAGES = (
+    "lora-scene",
+    "torch",
+    "diffusers",
+    "peft",
+    "transformers",
+    "accelerate",
+    "safetensors",
+    "bitsandbytes",
+)
+
+
+def assemble_adapter(
+    backbone: Backbone,
+    table: HandleTable,
+    *,
+    recipe: Recipe,
+    scene: Scene,
+    base_hash: str,
+    steps: tuple[int, int],
+) -> Adapter:
+    """Copy what was learnt to the CPU.
+
+    Args:
+        backbone: The base, adapters in place.
+        table: The handles.
+        recipe: Every setting.
+        scene: What was learnt from.
+        base_hash: `Backbone.content_hash` before training.
+        steps: Optimizer steps done in each phase.
+    """
+    concepts = tuple(
+        LearnedConcept(
+            handle=concept.handle,
+            noun=concept.noun,
+            rows=table.rows_of(index),
+            is_background=concept.is_background,
+        )
+        for index, concept in enumerate(table.concepts)
+    )
+    info = TrainingInfo(
+        base_model=backbone.name,
+        base_hash=base_hash,
+        prediction_type=backbone.prediction_type,
+        resolution=backbone.resolution,
+        recipe_name=recipe.name,
+        recipe_toml=dump_recipe(recipe),
+        seed=recipe.run.seed,
+        steps=steps,
+        versions=installed_versions(),
+        image_hashes=tuple(
+            hashlib.sha256(photo.pixels.tobytes()).hexdigest() for photo in scene.photos
+        ),
+    )
+    return Adapter(backbone.family.key, concepts, learned_modules(backbone), info)
+
+
+def installed_versions() -> dict[str, str]:
+    """Return the versions of the packages that a result depends on, as far as installed."""
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,67 @@
+"""Sample pictures while training: the same prompts and seeds at every stop."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lora_scene.backbones.backbone import Backbone
+from lora_scene.learning.handles import HandleTable
+from lora_scene.recipe import Recipe
+from lora_scene.scenes.union import prompt_for
+
+N_STEPS = 25
+GUIDANCE = 7.5
+
+
+def sample_prompts(recipe: Recipe, handles: Sequence[str]) -> tuple[str, ...]:
+    """Return the recipe's sample prompts, or each handle alone and all together."""
+    if recipe.run.sample_prompts:
+        return recipe.run.sample_prompts
+    template = recipe.handles.templates[0]
+    alone = tuple(prompt_for([handle], None, template) for handle in handles)
+    return (*alone, prompt_for(handles, None, template)) if len(handles) > 1 else alone
+
+
+@torch.no_grad()
+def draw_samples(
+    backbone: Backbone, table: HandleTable, prompts: Sequence[str], *, seed: int
+) -> list[Any]:
+    """Draw one picture a prompt with the weights as they are; handles must be spliced in."""
+    pictures = []
+    for prompt in prompts:
+        text = backbone.encode_tokens(backbone.tokenize([table.expand(prompt)]))
+        empty = backbone.encode_tokens(backbone.tokenize([""]))
+        pooled = {}
+        if text.pooled is not None and empty.pooled is not None:
+            pooled = {
+                "pooled_prompt_embeds": text.pooled,
+                "negative_pooled_prompt_embeds": empty.pooled,
+            }
+        backbone.vae.to(backbone.device)
+        pictures += backbone.pipeline(
+            prompt_embeds=text.states,
+            negative_prompt_embeds=empty.states,
+            height=backbone.resolution,
+            width=backbone.resolution,
+            num_inference_steps=N_STEPS,
+            guidance_scale=GUIDANCE,
+            generator=torch.Generator().manual_seed(seed),
+            **pooled,
+        ).images
+    backbone.vae.to("cpu")
+    return pictures
+
+
+def save_samples(pictures: Sequence[Any], folder: Path, step: int) -> list[Path]:
+    """Write pictures as `samples/<step>-<number>.png`, with the step over both phases."""
+    target = folder / "samples"
+    target.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for number, picture in enumerate(pictures):
+        paths.append(target / f"{step:05}-{number}.png")
+        picture.save(paths[-1])
+    return paths

@@ -1,0 +1,311 @@
+"""Two-phase training: first the rows, then rows and adapters (Break-A-Scene, section 3.1).
+
+scene, recipe -> base loaded -> variants encoded, VAE moved away -> [prior drawn]
+  -> handles spliced in -> phase 1 -> phase 2 -> adapter saved
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from lora_scene.adapters.adapter import Adapter
+from lora_scene.adapters.folder import read_adapter, save_adapter
+from lora_scene.backbones.backbone import Backbone
+from lora_scene.backbones.families import map_side
+from lora_scene.backbones.loading import load_pipeline, resolve_device, resolve_dtype
+from lora_scene.errors import CheckpointError, NonFiniteLossError, TrainingError
+from lora_scene.learning.checkpoints import Checkpoint, all_finite, load_checkpoint
+from lora_scene.learning.devices import fast_float32, memory_advice, peak_bytes
+from lora_scene.learning.events import Event, Listener, Notice, Saved
+from lora_scene.learning.handles import HandleTable
+from lora_scene.learning.latents import encode_variants
+from lora_scene.learning.outcome import assemble_adapter
+from lora_scene.learning.prior import draw_prior
+from lora_scene.learning.trainer import Materials, Trainer
+from lora_scene.recipe import Recipe, dump_recipe
+from lora_scene.scenes.scene import Scene
+
+SUMMARY = "training.json"
+RECIPE = "recipe.toml"
+FULL_MODEL = "pipeline"
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """A finished run.
+
+    Attributes:
+        adapter: What was learnt.
+        folder: Where it lies.
+        seconds: Wall time, loading included; of an earlier run if nothing was left to do.
+        peak_bytes: Peak memory, of the device on CUDA, of the process elsewhere.
+    """
+
+    adapter: Adapter
+    folder: Path
+    seconds: float
+    peak_bytes: int
+
+
+def train(
+    scene: Scene,
+    recipe: Recipe,
+    *,
+    out: Path | str,
+    device: str = "auto",
+    listener: Listener | None = None,
+    restart: bool = False,
+) -> TrainingResult:
+    """Learn a scene's handles and adapters; go on where an interrupted run of the same stopped.
+
+    On the CPU the result is bit for bit the same, however often the run was interrupted.
+
+    Args:
+        scene: What is learnt from.
+        recipe: Every setting.
+        out: Folder of the result; checkpoints and samples go there too.
+        device: `auto`, `cuda`, `cuda:1`, `mps` or `cpu`.
+        listener: Told what happens.
+        restart: Discard what `out` holds of an earlier run.
+
+    Raises:
+        TrainingError: `out` holds another run; a loss is not finite; memory ran out.
+        BackboneError: The base cannot be loaded.
+        RecipeError: A setting does not fit the base.
+    """
+    begun = time.perf_counter()
+    out = Path(out)
+    tell = listener or _ignore
+    if restart:
+        _clear(out)
+    chosen = resolve_device(device)
+    with memory_advice(recipe), fast_float32(torch.device(chosen)), _forked_rng(chosen):
+        backbone = _load(recipe, chosen)
+        base_hash = "" if recipe.base.quantization != "none" else backbone.content_hash()
+        mark = fingerprint(scene, recipe, base_hash)
+        finished = _finished(out, mark)
+        if finished is not None:
+            tell(Notice(f"{out} is finished already; --restart trains anew"))
+            return finished
+        resumed = _resumable(out, mark)
+        trainer = _prepare(backbone, scene, recipe, out=out, mark=mark, tell=tell)
+        _write_text(out / RECIPE, dump_recipe(recipe))
+        with trainer.table.spliced():
+            _run(trainer, scene, base_hash, out=out, resumed=resumed)
+            steps = (recipe.phase1.steps, recipe.phase2.steps)
+            adapter = _collect(trainer, scene, base_hash, steps)
+        save_adapter(adapter, out)
+        if any(phase.trains == "full" and phase.steps for phase in recipe.phases):
+            backbone.pipeline.save_pretrained(out / FULL_MODEL)
+        result = TrainingResult(
+            adapter, out, time.perf_counter() - begun, peak_bytes(backbone.device)
+        )
+    _write_text(out / SUMMARY, _summary(result, mark))
+    shutil.rmtree(out / "checkpoint", ignore_errors=True)
+    tell(Saved("adapter", out))
+    return result
+
+
+def fingerprint(scene: Scene, recipe: Recipe, base_hash: str) -> str:
+    """Return the sha256 of all that decides a run's result; how often it is saved does not."""
+    run = replace(recipe.run, checkpoint_every=0, sample_every=0, sample_prompts=())
+    digest = hashlib.sha256(dump_recipe(replace(recipe, run=run)).encode())
+    digest.update(base_hash.encode())
+    for concept in scene.concepts:
+        digest.update(repr(concept).encode())
+    for photo in scene.photos:
+        digest.update(photo.pixels.tobytes())
+        digest.update(photo.masks.tobytes())
+    return digest.hexdigest()
+
+
+def _load(recipe: Recipe, device: str) -> Backbone:
+    """Load the base; nothing but a low-bit UNet is on the device yet."""
+    base = recipe.base
+    kind = resolve_dtype(base.dtype, device)
+    names = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
+    pipeline = load_pipeline(
+        base.model,
+        dtype=names[kind],  # type: ignore[arg-type]
+        quantization=base.quantization,
+        config=base.config or None,
+    )
+    backbone = Backbone(pipeline, name=base.model, resolution=base.resolution)
+    if base.channels_last:
+        backbone.unet.to(memory_format=torch.channels_last)
+    if base.gradient_checkpointing:
+        backbone.unet.enable_gradient_checkpointing()
+    backbone.place(device)
+    return backbone
+
+
+def _prepare(
+    backbone: Backbone, scene: Scene, recipe: Recipe, *, out: Path, mark: str, tell: Listener
+) -> Trainer:
+    """Encode the photos, draw the prior, make the handles."""
+    seed = recipe.run.seed
+    side = recipe.attention_loss.map_side or map_side(backbone.unet.config, backbone.latent_side)
+    backbone.vae.to(backbone.device)
+    variants = encode_variants(
+        backbone,
+        scene,
+        recipe.augment,
+        map_side=side,
+        generator=np.random.default_rng([seed, 0]),
+    )
+    backbone.vae.to("cpu")
+    prior = None
+    if recipe.prior.weight:
+        prior = draw_prior(
+            backbone,
+            [concept.noun for concept in scene.concepts if not concept.is_background],
+            recipe.prior,
+            seed=seed,
+            cache=out / "checkpoint" / "prior.safetensors",
+            trains_text=_trains_text(recipe),
+        )
+    table = HandleTable(
+        backbone,
+        scene.concepts,
+        n_vectors=recipe.handles.n_vectors,
+        init=recipe.handles.init,
+        generator=torch.Generator().manual_seed(seed),
+    )
+    return Trainer(
+        backbone,
+        table,
+        materials=Materials(variants, prior, mark),
+        recipe=recipe,
+        folder=out,
+        listener=tell,
+    )
+
+
+def _run(
+    trainer: Trainer, scene: Scene, base_hash: str, *, out: Path, resumed: Checkpoint | None
+) -> None:
+    """Run both phases, or what is left of them."""
+    for number in (1, 2):
+        n_steps = trainer.recipe.phases[number - 1].steps
+        if resumed is not None and resumed.phase > number:
+            continue
+        if resumed is not None and resumed.phase == number and resumed.step == n_steps:
+            trainer.prepare_weights(number)
+            trainer.restore(resumed, with_optimizers=False)
+            continue
+        if not n_steps:
+            continue
+        is_inside = resumed is not None and resumed.phase == number
+        try:
+            trainer.run_phase(number, resumed=resumed if is_inside else None)
+        except NonFiniteLossError as error:
+            raise _with_last_good(error, trainer, scene, base_hash, out=out) from error
+
+
+def _with_last_good(
+    error: NonFiniteLossError, trainer: Trainer, scene: Scene, base_hash: str, *, out: Path
+) -> NonFiniteLossError:
+    """Keep the last adapter whose numbers are finite; say where it is."""
+    path = trainer.checkpoint_path
+    if not all_finite(trainer.parameters()):
+        if not path.is_file():
+            return error
+        trainer.restore(load_checkpoint(path), with_optimizers=False)
+    if all_finite(trainer.parameters()):
+        kept = save_adapter(_collect(trainer, scene, base_hash, (0, 0)), out / "last_good")
+        error.hint = f"{error.hint}; the last good adapter lies in {kept}"
+        return NonFiniteLossError(error.what, where=error.where, hint=error.hint)
+    return error
+
+
+def _collect(trainer: Trainer, scene: Scene, base_hash: str, steps: tuple[int, int]) -> Adapter:
+    with trainer.averaged():
+        return assemble_adapter(
+            trainer.backbone,
+            trainer.table,
+            recipe=trainer.recipe,
+            scene=scene,
+            base_hash=base_hash,
+            steps=steps,
+        )
+
+
+def _finished(out: Path, mark: str) -> TrainingResult | None:
+    """Return the result that `out` holds, if it is this run's."""
+    path = out / SUMMARY
+    if not path.is_file():
+        return None
+    summary = json.loads(path.read_text("utf-8"))
+    if summary["fingerprint"] != mark:
+        raise _other_run(TrainingError, out)
+    return TrainingResult(read_adapter(out), out, summary["seconds"], summary["peak_bytes"])
+
+
+def _resumable(out: Path, mark: str) -> Checkpoint | None:
+    path = out / "checkpoint" / "state.safetensors"
+    if not path.is_file():
+        return None
+    checkpoint = load_checkpoint(path)
+    if checkpoint.fingerprint != mark:
+        raise _other_run(CheckpointError, out)
+    return checkpoint
+
+
+def _other_run(kind: type[TrainingError], out: Path) -> TrainingError:
+    return kind(
+        "the folder holds a run with another recipe, scene or base",
+        where=out,
+        hint="take another --out, or pass --restart to discard it",
+    )
+
+
+def _summary(result: TrainingResult, mark: str) -> str:
+    summary: dict[str, Any] = {
+        "fingerprint": mark,
+        "seconds": result.seconds,
+        "peak_bytes": result.peak_bytes,
+        "n_parameters": result.adapter.n_parameters,
+        "handles": result.adapter.handles,
+    }
+    return json.dumps(summary, indent=2) + "\n"
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_suffix(f".{os.getpid()}.tmp")
+    aside.write_text(text, "utf-8")
+    os.replace(aside, path)
+
+
+def _clear(out: Path) -> None:
+    """Delete an earlier run's marks, so that nothing of it is taken up."""
+    shutil.rmtree(out / "checkpoint", ignore_errors=True)
+    (out / SUMMARY).unlink(missing_ok=True)
+
+
+def _trains_text(recipe: Recipe) -> bool:
+    trained = {phase.trains for phase in recipe.phases if phase.steps}
+    return ("full" in trained and recipe.full.text_encoder) or (
+        "lora" in trained and recipe.lora.text_encoder_rank > 0
+    )
+
+
+def _forked_rng(device: str) -> Any:
+    """Leave the caller's global generators as they were."""
+    kind = torch.device(device)
+    devices = [kind.index or 0] if kind.type == "cuda" else []
+    return torch.random.fork_rng(devices=devices)
+
+
+def _ignore(event: Event) -> None:
+    """Listen to nothing."""

@@ -1,0 +1,58 @@
+"""Recipes: every setting of a run, as frozen dataclasses that are read from TOML.
+
+    Recipe
+    ├── base            which model, at which size, how it is stored
+    ├── handles         how rows start, how many stand for a handle, how prompts name them
+    ├── lora / full     what phase 2 trains in the model
+    ├── masked_loss     where the diffusion loss counts
+    ├── attention_loss  how the handles' maps are held to the masks
+    ├── prior           pictures of the base that keep it what it is
+    ├── augment         flips, crops, recompositions
+    ├── phase1, phase2  steps, rates, sampling and attention weights of each phase
+    ├── optimizer       its name and constants
+    └── run             batch, seed, checkpoints, samples
+
+A file may say `extends = "paper"` and then only what differs. All problems are reported at once.
+"""
+
+from lora_scene.recipe.reading import (
+    dump_recipe,
+    load_recipe,
+    parse_recipe,
+    recipe_names,
+    recipe_text,
+)
+from lora_scene.recipe.settings import (
+    AttentionLoss,
+    Augment,
+    Base,
+    Full,
+    Handles,
+    Lora,
+    MaskedLoss,
+    Optimizer,
+    Phase,
+    Prior,
+    Recipe,
+    Run,
+)
+
+__all__ = [
+    "AttentionLoss",
+    "Augment",
+    "Base",
+    "Full",
+    "Handles",
+    "Lora",
+    "MaskedLoss",
+    "Optimizer",
+    "Phase",
+    "Prior",
+    "Recipe",
+    "Run",
+    "dump_recipe",
+    "load_recipe",
+    "parse_recipe",
+    "recipe_names",
+    "recipe_text",
+]

@@ -1,0 +1,51 @@
+"""Settings that are right alone and wrong together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from lora_scene.errors import RecipeError
+from lora_scene.recipe.settings import Recipe
+
+
+def contradictions(recipe: Recipe) -> Iterator[RecipeError]:
+    """Yield settings that are right alone and wrong together."""
+    for template in recipe.handles.templates:
+        if template.count("{}") != 1:
+            yield RecipeError("a template needs one {}", where="handles.templates", got=template)
+    if not recipe.handles.templates:
+        yield RecipeError("at least one template is needed", where="handles.templates")
+    for index, phase in enumerate(recipe.phases, 1):
+        if phase.trains != "rows" and phase.steps and not phase.weights_lr:
+            yield RecipeError(
+                f"trains {phase.trains} with a learning rate of 0",
+                where=f"phase{index}.weights_lr",
+                expected="a rate above 0",
+            )
+    trained = {phase.trains for phase in recipe.phases if phase.steps}
+    if trained >= {"lora", "full"}:
+        yield RecipeError(
+            "one run trains adapters or full weights, not both", where="phase2.trains"
+        )
+    if "full" in trained and recipe.masked_loss.outside_target == "base":
+        yield RecipeError(
+            "full training leaves no untouched base to predict with",
+            where="masked_loss.outside_target",
+            expected="data",
+        )
+    if "full" in trained and recipe.base.quantization != "none":
+        yield RecipeError(
+            "low-bit weights cannot be trained themselves",
+            where="base.quantization",
+            expected='none, or phase2.trains = "lora"',
+        )
+    if recipe.lora.min_rank > recipe.lora.rank:
+        yield RecipeError("above the rank", where="lora.min_rank", got=recipe.lora.min_rank)
+    shares = recipe.augment.crop_prob + recipe.augment.recompose_prob + recipe.augment.paste_prob
+    if shares > 1:
+        yield RecipeError(
+            "crop_prob, recompose_prob and paste_prob are shares of the steps",
+            where="augment",
+            expected="a sum of at most 1",
+            got=f"{shares:g}",
+        )

@@ -1,0 +1,282 @@
+"""The settings: one frozen dataclass a section of a recipe."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+
+def _between(default: Any, low: float, high: float = float("inf")) -> Any:
+    """Declare a field with a default and an inclusive range."""
+    return field(default=default, metadata={"range": (low, high)})
+
+
+@dataclass(frozen=True)
+class Base:
+    """The base model.
+
+    Attributes:
+        model: Hub id, diffusers folder, single `.safetensors` file, or `mini`.
+        config: For a single file: hub id or folder of a base of the same family, for tokenizer
+            and configurations; empty lets diffusers take the family's usual hub id.
+        resolution: Training size in pixels; 0 takes the size that the model was made for.
+        dtype: Storage of the frozen weights; `auto` takes bf16 or fp16 on a GPU, fp32 elsewhere.
+        quantization: Low-bit storage of the frozen UNet: `nf4` and `int8` by bitsandbytes, `fp8`
+            by layerwise casting.
+        gradient_checkpointing: Recompute activations in the backward pass: less memory, slower.
+        channels_last: Store convolution weights and activations channels last.
+    """
+
+    model: str = "stable-diffusion-v1-5/stable-diffusion-v1-5"
+    config: str = ""
+    resolution: int = _between(0, 0, 2048)
+    dtype: Literal["auto", "fp32", "fp16", "bf16"] = "auto"
+    quantization: Literal["none", "nf4", "int8", "fp8"] = "none"
+    gradient_checkpointing: bool = False
+    channels_last: bool = False
+
+
+@dataclass(frozen=True)
+class Handles:
+    """The handles' embedding rows and their place in prompts.
+
+    Attributes:
+        init: `noun` starts from the class noun's pieces, `random` from the vocabulary's
+            mean and deviation.
+        n_vectors: Rows a handle.
+        norm: `vocabulary` keeps each row at the norm it started with (arXiv:2512.13672); `free`
+            lets it grow.
+        with_nouns: Whether the class noun follows the handle: `a photo of <bear> teddy bear`.
+        templates: Prompt templates, each with one `{}`; a step draws one.
+    """
+
+    init: Literal["noun", "random"] = "noun"
+    n_vectors: int = _between(1, 1, 16)
+    norm: Literal["free", "vocabulary"] = "free"
+    with_nouns: bool = False
+    templates: tuple[str, ...] = ("a photo of {}",)
+
+
+@dataclass(frozen=True)
+class Lora:
+    """The adapters of phase 2 (LoRA, arXiv:2106.09685).
+
+    Attributes:
+        rank: r, of the UNet's adapters.
+        alpha: LoRA's alpha; 0 takes the rank, so that the scale is 1.
+        dropout: Probability of dropping an input of the down projection.
+        targets: Linear layers of each attention.
+        attention: `all`, or only `cross`-attention.
+        rslora: Scale by alpha / sqrt(r) (arXiv:2312.03732).
+        dora: Learn a magnitude beside the direction (arXiv:2402.09353).
+        text_encoder_rank: Rank of adapters on the text encoders' attention; 0 leaves them frozen.
+        min_rank: Rank kept at the noisiest timestep, rising linearly to `rank` at the cleanest
+            (T-LoRA, arXiv:2507.05964); 0 uses the whole rank everywhere.
+    """
+
+    rank: int = _between(16, 1, 1024)
+    alpha: float = _between(0.0, 0.0)
+    dropout: float = _between(0.0, 0.0, 0.95)
+    targets: tuple[str, ...] = ("to_q", "to_k", "to_v", "to_out.0")
+    attention: Literal["all", "cross"] = "all"
+    rslora: bool = False
+    dora: bool = False
+    text_encoder_rank: int = _between(0, 0, 1024)
+    min_rank: int = _between(0, 0, 1024)
+
+
+@dataclass(frozen=True)
+class Full:
+    """What a phase with `trains = "full"` trains of the model itself.
+
+    Attributes:
+        unet: `all` of it, or the key and value projections of cross-attention (`cross_kv`, as
+            Custom Diffusion does, arXiv:2212.04488).
+        text_encoder: Whether the text encoders are trained too.
+    """
+
+    unet: Literal["all", "cross_kv"] = "all"
+    text_encoder: bool = True
+
+
+@dataclass(frozen=True)
+class MaskedLoss:
+    """The masked diffusion loss (Break-A-Scene, eq. 1).
+
+    Attributes:
+        enabled: Whether the loss is masked at all (off is an ablation).
+        normalize: `none` averages over all cells as the paper does, `area` over the weights.
+        outside_weight: Weight of the cells that belong to no concept.
+        outside_target: What these cells are held to: the photo's (`data`), or what the untouched
+            base predicts for the same prompt with nouns (`base`).
+    """
+
+    enabled: bool = True
+    normalize: Literal["none", "area"] = "none"
+    outside_weight: float = _between(0.0, 0.0, 1.0)
+    outside_target: Literal["data", "base"] = "data"
+
+
+@dataclass(frozen=True)
+class AttentionLoss:
+    """The cross-attention loss (Break-A-Scene, eq. 2); its weights stand in each phase.
+
+    Attributes:
+        form: `mask` is the paper's: each map, divided by its maximum, against its mask.
+            `across` is a cross-entropy of the maps normalised across the concepts against the
+            masks (after PartCraft, arXiv:2407.04604).
+        reduction: Over the drawn concepts: the paper's `sum`, or `mean`.
+        map_side: Side of the maps in cells; 0 takes the coarsest level outside the mid block.
+    """
+
+    form: Literal["mask", "across"] = "mask"
+    reduction: Literal["sum", "mean"] = "sum"
+    map_side: int = _between(0, 0, 512)
+
+
+@dataclass(frozen=True)
+class Prior:
+    """Prior preservation (DreamBooth, arXiv:2208.12242): the base's own pictures in each batch.
+
+    Attributes:
+        weight: Weight of the prior term; 0 turns it off.
+        n_images: Pictures drawn by the untouched base before training.
+        n_steps: Denoising steps of each picture.
+        guidance: Guidance scale of each picture.
+        prompts: Prompts with `{}` for a class noun; never an evaluation prompt.
+    """
+
+    weight: float = _between(0.0, 0.0)
+    n_images: int = _between(32, 1, 10_000)
+    n_steps: int = _between(25, 1, 1000)
+    guidance: float = _between(7.5, 1.0)
+    prompts: tuple[str, ...] = (
+        "a photo of a {}",
+        "a photo of a {} in a room",
+        "a photo of a {} on a table",
+        "a photo of a {} outdoors",
+    )
+
+
+@dataclass(frozen=True)
+class Augment:
+    """What is done to the photo and its masks, together.
+
+    Attributes:
+        flip_prob: Probability of a mirrored variant.
+        crop_prob: Probability of a random crop.
+        crop_min_scale: Side of the smallest crop, as a fraction of the photo's.
+        recompose_prob: Probability of concepts cut out and pasted at random scales and places
+            (after MuDI, arXiv:2404.04243).
+        paste_prob: Probability of masked concepts alone on a random solid colour, as the paper's
+            baselines are given them (Break-A-Scene, section 4).
+        n_variants: Random variants of each kind that are made, encoded and cached.
+    """
+
+    flip_prob: float = _between(0.5, 0.0, 1.0)
+    crop_prob: float = _between(0.0, 0.0, 1.0)
+    crop_min_scale: float = _between(0.7, 0.1, 1.0)
+    recompose_prob: float = _between(0.0, 0.0, 1.0)
+    paste_prob: float = _between(0.0, 0.0, 1.0)
+    n_variants: int = _between(24, 1, 4096)
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One phase of training.
+
+    Attributes:
+        steps: Optimizer steps.
+        trains: `rows` alone; rows and `lora`; or rows and the `full` weights.
+        rows_lr: Learning rate of the rows.
+        weights_lr: Learning rate of adapters or weights.
+        schedule: `constant`, or `cosine` or `linear` down to `end_fraction`.
+        end_fraction: Last learning rate over the first.
+        sampling: `union` draws a random subset of the concepts each step, `single` one concept.
+        attention_weight: Weight of the attention loss against the masks; the paper's is 0.01.
+        pairwise_weight: Weight of the mean cosine similarity between different handles' maps.
+        timesteps: `uniform`, or a linear preference for `noisy` or `clean` ones.
+    """
+
+    steps: int = _between(400, 0, 1_000_000)
+    trains: Literal["rows", "lora", "full"] = "rows"
+    rows_lr: float = _between(5e-4, 0.0, 1.0)
+    weights_lr: float = _between(0.0, 0.0, 1.0)
+    schedule: Literal["constant", "cosine", "linear"] = "constant"
+    end_fraction: float = _between(0.1, 0.0, 1.0)
+    sampling: Literal["union", "single"] = "union"
+    attention_weight: float = _between(0.01, 0.0)
+    pairwise_weight: float = _between(0.0, 0.0)
+    timesteps: Literal["uniform", "noisy", "clean"] = "uniform"
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """The optimizer of the adapters or weights; the rows, a few kilobytes, always have AdamW.
+
+    Attributes:
+        name: Its name.
+        beta1: First moment's decay.
+        beta2: Second moment's decay.
+        eps: Added to the denominator.
+        weight_decay: Of adapters or weights; the rows have none.
+        min_8bit_size: Tensors of fewer elements keep 32-bit state.
+        max_grad_norm: Gradients are clipped to this norm, over what is trained alone.
+    """
+
+    name: Literal[
+        "adamw8bit", "adamw", "pagedadamw8bit", "lion8bit", "adafactor", "prodigy", "schedulefree"
+    ] = "adamw8bit"
+    beta1: float = _between(0.9, 0.0, 0.9999)
+    beta2: float = _between(0.999, 0.0, 0.99999)
+    eps: float = _between(1e-8, 0.0, 1.0)
+    weight_decay: float = _between(0.01, 0.0, 1.0)
+    min_8bit_size: int = _between(4096, 0)
+    max_grad_norm: float = _between(1.0, 0.0)
+
+
+@dataclass(frozen=True)
+class Run:
+    """How a run goes.
+
+    Attributes:
+        batch_size: Samples a forward pass.
+        accumulation: Forward passes an optimizer step.
+        seed: Seed of everything that is drawn.
+        checkpoint_every: Steps between checkpoints; 0 keeps none.
+        sample_every: Steps between sample pictures; 0 draws none.
+        sample_prompts: Prompts of the sample pictures; none takes each handle alone and all
+            together.
+    """
+
+    batch_size: int = _between(1, 1, 256)
+    accumulation: int = _between(1, 1, 256)
+    seed: int = _between(0, 0, 2**63 - 1)
+    checkpoint_every: int = _between(100, 0)
+    sample_every: int = _between(0, 0)
+    sample_prompts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Every setting of a run."""
+
+    name: str = "paper"
+    description: str = ""
+    base: Base = Base()
+    handles: Handles = Handles()
+    lora: Lora = Lora()
+    full: Full = Full()
+    masked_loss: MaskedLoss = MaskedLoss()
+    attention_loss: AttentionLoss = AttentionLoss()
+    prior: Prior = Prior()
+    augment: Augment = Augment()
+    phase1: Phase = Phase()
+    phase2: Phase = Phase(trains="lora", rows_lr=1e-4, weights_lr=1e-4)
+    optimizer: Optimizer = Optimizer()
+    run: Run = Run()
+
+    @property
+    def phases(self) -> tuple[Phase, Phase]:
+        """Return both phases, in order."""
+        return (self.phase1, self.phase2)
