@@ -13,6 +13,8 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
+from lora_scene.scenes.handles import handle_stem
+
 
 @dataclass(frozen=True)
 class LearnedConcept:
@@ -33,7 +35,7 @@ class LearnedConcept:
     @property
     def stem(self) -> str:
         """Return the handle as a plain file stem, such as `bear` for `<bear>`."""
-        return self.handle.strip("<>[]")
+        return handle_stem(self.handle)
 
     @property
     def n_vectors(self) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 from lora_scene.adapters.adapter import Adapter, LoraModule
@@ -14,16 +14,13 @@ from lora_scene.errors import AdapterError, BackboneError
 MAX_MODULES_NAMED = 3
 
 
-def check_fit(
-    pipeline: Any, adapter: Adapter, *, name: str, loaded_handles: Sequence[str] = ()
-) -> None:
+def check_fit(pipeline: Any, adapter: Adapter, *, name: str) -> None:
     """Check that an adapter can be loaded into a pipeline under a name.
 
     Args:
         pipeline: A pipeline of diffusers.
         adapter: The adapter.
         name: What it is to be called.
-        loaded_handles: Handles of the adapters that are loaded already.
 
     Raises:
         AdapterError: Another family, missing or differently shaped modules, rows of another width,
@@ -41,7 +38,7 @@ def check_fit(
     problems = [
         *_name_problems(pipeline, name),
         *_row_problems(pipeline, adapter, family),
-        *_handle_problems(pipeline, adapter, family, loaded_handles),
+        *_handle_problems(pipeline, adapter, family),
         *_module_problems(pipeline, adapter),
     ]
     if problems:
@@ -120,15 +117,13 @@ def _row_problems(pipeline: Any, adapter: Adapter, family: Family) -> Iterator[A
                 )
 
 
-def _handle_problems(
-    pipeline: Any, adapter: Adapter, family: Family, loaded: Sequence[str]
-) -> Iterator[AdapterError]:
+def _handle_problems(pipeline: Any, adapter: Adapter, family: Family) -> Iterator[AdapterError]:
     handles = {concept.handle: concept.n_vectors for concept in adapter.concepts}
     sentences: dict[str, None] = {}
     for part in family.tokenizers:
         tokenizer = getattr(pipeline, part, None)
         if tokenizer is not None:
-            sentences.update(dict.fromkeys(clashes(handles, tokenizer, loaded)))
+            sentences.update(dict.fromkeys(clashes(handles, tokenizer)))
     for sentence in sentences:
         yield AdapterError(
             sentence, hint="unload the other one, or train with handles of their own"

@@ -90,8 +90,7 @@ def load_adapter(
     name = name or _plain_name(source)
     if not math.isfinite(weight):
         raise AdapterError("a weight must be a finite number", where=name, got=weight)
-    loaded_before = loaded_adapters(pipeline)
-    check_fit(pipeline, adapter, name=name, loaded_handles=_handles(loaded_before))
+    check_fit(pipeline, adapter, name=name)
     state = _STATES.get(pipeline.unet) or _State(_remember_all(pipeline, adapter))
     loaded = LoadedAdapter(
         name,
@@ -175,10 +174,6 @@ def _plain_name(source: Adapter | Path | str) -> str:
     if isinstance(source, Adapter):
         return "_".join(concept.stem for concept in source.concepts)
     return re.sub(r"[^A-Za-z0-9_-]+", "_", Path(source).expanduser().absolute().name) or "adapter"
-
-
-def _handles(loaded: dict[str, LoadedAdapter]) -> tuple[str, ...]:
-    return tuple(handle for one in loaded.values() for handle in one.handles)
 
 
 def _text_parts(pipeline: Any, adapter: Adapter) -> list[tuple[Any, Any]]:

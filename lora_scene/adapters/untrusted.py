@@ -21,13 +21,14 @@ import torch
 from safetensors.torch import load_file
 
 from lora_scene.errors import AdapterError
+from lora_scene.scenes.handles import HANDLE_FORM, HANDLE_HELP
 
 MAX_HEADER_BYTES = 32 << 20  # previews travel in metadata; the format itself allows 100 MB
 MAX_FILE_BYTES = 8 << 30  # the largest LoRA file in the wild is well under this
 MAX_TENSORS = 50_000
 MAX_DIMENSIONS = 6
 MAX_KEY_CHARACTERS = 512
-MAX_HANDLE_CHARACTERS = 64
+MAX_HANDLE_CHARACTERS = 128
 MAX_PROBLEMS_SHOWN = 10
 
 ITEM_BYTES: Mapping[str, int] = {
@@ -35,12 +36,7 @@ ITEM_BYTES: Mapping[str, int] = {
     "BOOL": 1, "F8_E4M3": 1, "F8_E5M2": 1,
 }  # fmt: skip
 
-_KEY = re.compile(r"[A-Za-z0-9_.*:/-]+")
-_STEM = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
-_HANDLE = re.compile(r"<[A-Za-z0-9][A-Za-z0-9_-]*>|\[[A-Za-z0-9][A-Za-z0-9_-]*\]|[A-Za-z0-9_-]+")
-_RESERVED_STEMS = frozenset(
-    ["con", "prn", "aux", "nul", *(f"{port}{i}" for port in ("com", "lpt") for i in range(10))]
-)
+_KEY = re.compile(r"[!-~]+")  # printable ASCII without spaces
 
 
 @dataclass(frozen=True)
@@ -129,16 +125,13 @@ def check_handle(handle: str, where: object) -> None:
     """Check that a handle is safe in a prompt and as a file stem.
 
     Raises:
-        AdapterError: It is empty, too long, holds anything but letters, digits, `_` and `-` within
-            optional `<>` or `[]`, or is a name that some file systems reserve.
+        AdapterError: It is none, or too long.
     """
-    stem = handle.strip("<>[]")
-    is_plain = _HANDLE.fullmatch(handle) is not None and _STEM.fullmatch(stem) is not None
-    if not is_plain or len(handle) > MAX_HANDLE_CHARACTERS or stem.lower() in _RESERVED_STEMS:
+    if HANDLE_FORM.fullmatch(handle) is None or len(handle) > MAX_HANDLE_CHARACTERS:
         raise AdapterError(
             "not a usable handle",
             where=where,
-            expected=f"such as <bear>: letters, digits, _ and -, up to {MAX_HANDLE_CHARACTERS}",
+            expected=f"{HANDLE_HELP}, of at most {MAX_HANDLE_CHARACTERS} characters",
             got=ascii(handle[: 2 * MAX_HANDLE_CHARACTERS]),
         )
 

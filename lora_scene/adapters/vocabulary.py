@@ -7,7 +7,7 @@ tokens, and pipelines expand `<bear>` in a prompt to all of them.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,28 +92,28 @@ def restore(vocabulary: Vocabulary, tokenizer: Any, text_encoder: Any) -> None:
     _set_matrix(text_encoder, embedding, matrix)
 
 
-def clashes(handles: Mapping[str, int], tokenizer: Any, known: Sequence[str]) -> list[str]:
+def clashes(handles: Mapping[str, int], tokenizer: Any) -> list[str]:
     """Return a sentence for each handle that cannot be told from what the tokenizer knows.
 
     diffusers expands a handle by plain text replacement, and tokenizers find added tokens inside
-    words and whatever their case: so no handle may be part of another.
+    words and whatever their case: so no handle may be part of an added token, nor hold one.
 
     Args:
         handles: Handle to its number of vectors.
         tokenizer: The pipeline's tokenizer.
-        known: Handles that are loaded already.
     """
     vocabulary = {token.lower() for token in tokenizer.get_vocab()}
+    added = [token for token in tokenizer.get_added_vocab() if token]
     problems = []
     for handle, n_vectors in handles.items():
         tokens = {token.lower() for token in handle_tokens(handle, n_vectors + 1)}
         if vocabulary & tokens:
             problems.append(f"{handle} is a token already")
-        elif f"{handle.lower()}</w>" in vocabulary:
-            problems.append(f"{handle} is an ordinary word of this model")
-        others = [other for other in (*handles, *known) if other != handle]
+            continue
         problems += [
-            f"{handle} is part of {other}" for other in others if handle.lower() in other.lower()
+            f"{handle} cannot be told from the token {token}"
+            for token in added
+            if token.lower() in handle.lower() or handle.lower() in token.lower()
         ]
     return problems
 

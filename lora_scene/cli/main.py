@@ -22,6 +22,9 @@ VERBS: dict[str, dict[str, str]] = {
     "Use": {
         "generate": "Draw pictures from prompts with handles.",
     },
+    "Share": {
+        "inspect": "Show what is in an adapter's files.",
+    },
 }
 
 

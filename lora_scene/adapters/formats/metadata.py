@@ -14,6 +14,7 @@ from lora_scene.adapters.adapter import Adapter, LearnedConcept, TrainingInfo
 from lora_scene.adapters.untrusted import check_handle
 from lora_scene.backbones.families import FAMILIES
 from lora_scene.errors import AdapterError, did_you_mean
+from lora_scene.scenes.handles import handle_stem
 
 PREFIX = "lora_scene."
 FORMAT_VERSION = "1"
@@ -40,7 +41,7 @@ class ConceptNote:
     @property
     def stem(self) -> str:
         """Return the handle as a plain file stem."""
-        return self.handle.strip("<>[]")
+        return handle_stem(self.handle)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,186 @@
+"""What is in an adapter's file, read from its header alone: ours, kohya's, or a stranger's."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lora_scene.adapters.formats.metadata import Note, is_ours, read_note
+from lora_scene.adapters.untrusted import Header, read_header
+from lora_scene.errors import AdapterError
+
+FAMILY_OF_WIDTH: Mapping[int, str] = {768: "sd1", 1024: "sd2", 2048: "sdxl"}
+CROSS_KEY = re.compile(r"attn2[._]to_[kv][._].*(down|lora_A)")
+MAX_TRIGGER_WORDS = 20
+
+_FACTOR = re.compile(
+    r"(?P<module>.+?)(\.processor)?"
+    r"(\.lora(_linear_layer)?\.down|_lora\.down|\.lora_down|\.lora_A)(\.default)?\.weight"
+)
+_PARTS: tuple[tuple[str, str], ...] = (
+    ("text_encoder_2.", "text_encoder_2"),
+    ("text_encoder.", "text_encoder"),
+    ("lora_te2_", "text_encoder_2"),
+    ("lora_te1_", "text_encoder"),
+    ("lora_te_", "text_encoder"),
+    ("lora_unet_", "unet"),
+    ("unet.", "unet"),
+)
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What one file holds.
+
+    Attributes:
+        path: The file.
+        layout: `diffusers`, `kohya`, `bundle`, `embedding`, `peft` or `unknown`.
+        n_bytes: Size of the file.
+        n_tensors: How many tensors it holds.
+        dtypes: dtype to number of tensors.
+        n_modules: LoRA modules in each part.
+        ranks: Rank to number of modules.
+        has_magnitudes: Whether it holds DoRA magnitudes.
+        n_vectors: Embedding rows in the file, by concept or file stem.
+        family: `sd1`, `sd2`, `sdxl`, or None when nothing tells.
+        note: Our own metadata, or None in a stranger's file.
+        triggers: Words that wake it, from anyone's metadata.
+        metadata: All metadata of the file.
+    """
+
+    path: Path
+    layout: str
+    n_bytes: int
+    n_tensors: int
+    dtypes: Mapping[str, int]
+    n_modules: Mapping[str, int]
+    ranks: Mapping[int, int]
+    has_magnitudes: bool
+    n_vectors: Mapping[str, int]
+    family: str | None
+    note: Note | None
+    triggers: tuple[str, ...]
+    metadata: Mapping[str, str]
+
+
+def inspect_path(path: Path) -> list[Inspection]:
+    """Inspect a file, or every adapter file in a folder and in its `embeddings`.
+
+    Raises:
+        AdapterError: There is none, or one is damaged.
+    """
+    if not path.is_dir():
+        return [inspect_file(path)]
+    paths = sorted([*path.glob("*.safetensors"), *path.glob("embeddings/*.safetensors")])
+    if not paths:
+        raise AdapterError(
+            "no .safetensors file in this folder",
+            where=path,
+            got=", ".join(sorted(p.name for p in path.iterdir())[:8]) or "an empty folder",
+        )
+    return [inspect_file(path) for path in paths]
+
+
+def inspect_file(path: Path) -> Inspection:
+    """Inspect one file; its tensors are not read.
+
+    Raises:
+        AdapterError: It is missing, damaged or hostile.
+    """
+    header = read_header(path)
+    downs = {
+        match["module"]: spec.shape[0] if spec.shape else 0
+        for key, spec in header.tensors.items()
+        if (match := _FACTOR.fullmatch(key)) is not None
+    }
+    note = read_note(header.metadata, path) if is_ours(header.metadata) else None
+    return Inspection(
+        path=path,
+        layout=_layout(header),
+        n_bytes=header.n_bytes,
+        n_tensors=len(header.tensors),
+        dtypes=dict(Counter(spec.dtype for spec in header.tensors.values())),
+        n_modules=dict(Counter(_part(module) for module in downs)),
+        ranks=dict(Counter(downs.values())),
+        has_magnitudes=any(
+            key.endswith(("dora_scale", "lora_magnitude_vector")) for key in header.tensors
+        ),
+        n_vectors=_n_vectors(header),
+        family=note.family if note else _guess_family(header),
+        note=note,
+        triggers=_triggers(header.metadata, note),
+        metadata=header.metadata,
+    )
+
+
+def as_dict(inspection: Inspection) -> dict[str, Any]:
+    """Return an inspection as plain values, for JSON."""
+    fields = {**vars(inspection), "path": str(inspection.path)}
+    if inspection.note is not None:
+        fields["note"] = dataclasses.asdict(inspection.note)
+    return fields
+
+
+def _layout(header: Header) -> str:
+    keys = list(header.tensors)
+    if any(key.startswith("bundle_emb.") for key in keys):
+        return "bundle"
+    if any(key.startswith(("lora_unet_", "lora_te")) for key in keys):
+        return "kohya"
+    if any(".lora.down." in key or "lora_linear_layer" in key for key in keys):
+        return "diffusers"
+    if any(".lora_A." in key for key in keys):
+        return "peft"
+    return "embedding" if _n_vectors(header) else "unknown"
+
+
+def _part(module: str) -> str:
+    return next((part for prefix, part in _PARTS if module.startswith(prefix)), "unet")
+
+
+def _n_vectors(header: Header) -> dict[str, int]:
+    """Count embedding rows by concept; a file of its own is named by its stem."""
+    found: dict[str, int] = {}
+    for key, spec in header.tensors.items():
+        bundled = re.fullmatch(r"bundle_emb\.([^.]+)\.(string_to_param\.\*|clip_[lg])", key)
+        if len(spec.shape) != 2 or "lora" in key:
+            continue
+        if bundled is not None:
+            found[bundled[1]] = spec.shape[0]
+        elif key in ("emb_params", "clip_l", "clip_g"):
+            found[header.path.stem] = spec.shape[0]
+        elif len(header.tensors) == 1:
+            found[key] = spec.shape[0]
+    return found
+
+
+def _guess_family(header: Header) -> str | None:
+    """Tell the family from the width of the text that cross-attention reads, or of embeddings."""
+    if "clip_g" in header.tensors or any(key.startswith("lora_te2_") for key in header.tensors):
+        return "sdxl"
+    for key, spec in header.tensors.items():
+        if CROSS_KEY.search(key) or key == "emb_params":
+            return FAMILY_OF_WIDTH.get(spec.shape[1] if len(spec.shape) > 1 else 0)
+    return None
+
+
+def _triggers(metadata: Mapping[str, str], note: Note | None) -> tuple[str, ...]:
+    """Collect trigger words from our metadata, ModelSpec's phrase, or kohya's tag counts."""
+    if note is not None:
+        return tuple(concept.handle for concept in note.concepts)
+    if phrase := metadata.get("modelspec.trigger_phrase"):
+        return (phrase,)
+    try:
+        folders = json.loads(metadata.get("ss_tag_frequency", "{}"))
+        counts: Counter[str] = Counter()
+        for tags in folders.values():
+            counts.update({str(tag).strip(): int(count) for tag, count in tags.items()})
+    except (ValueError, AttributeError, TypeError, RecursionError):
+        return ()
+    return tuple(tag for tag, _ in counts.most_common(MAX_TRIGGER_WORDS))

@@ -1,0 +1,77 @@
+"""`lora-scene inspect`: what an adapter's file says of itself."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from lora_scene.adapters.formats.metadata import Note
+from lora_scene.adapters.inspection import Inspection, as_dict, inspect_path
+
+
+@click.command()
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--recipe", "with_recipe", is_flag=True, help="Print the resolved recipe too.")
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+def command(path: Path, with_recipe: bool, as_json: bool) -> None:
+    """Show the handles, base, recipe and sizes in PATH, a file or a folder.
+
+    Reads any safetensors LoRA or embedding, whoever wrote it; no tensor is loaded.
+    """
+    inspections = inspect_path(path)
+    if as_json:
+        click.echo(json.dumps([as_dict(inspection) for inspection in inspections], indent=2))
+        return
+    console = Console()
+    for one in inspections:
+        console.print(f"[bold]{escape(one.path.name)}[/]", highlight=False)
+        _print_rows(console, _file_rows(one))
+    notes = {one.note.fingerprint: one.note for one in inspections if one.note is not None}
+    for note in notes.values():
+        _print_note(console, note)
+        if with_recipe:
+            console.print(note.info.recipe_toml, markup=False, highlight=False)
+
+
+def _file_rows(one: Inspection) -> dict[str, str]:
+    ranks = ", ".join(str(rank) for rank in sorted(one.ranks))
+    return {
+        "layout": f"{one.layout}, {one.family or 'unknown family'}, "
+        f"{', '.join(sorted(one.dtypes))}, {one.n_bytes / 1e6:.2f} MB",
+        "modules": _counts(one.n_modules),
+        "rank": f"{ranks} (DoRA)" if one.has_magnitudes else ranks,
+        "vectors": _counts(one.n_vectors),
+        "wakes by": "" if one.note is not None else ", ".join(one.triggers),
+    }
+
+
+def _print_note(console: Console, note: Note) -> None:
+    table = Table("handle", "noun", "vectors")
+    for concept in note.concepts:
+        noun = f"{concept.noun} (background)" if concept.is_background else concept.noun
+        table.add_row(escape(concept.handle), escape(noun), str(concept.n_vectors))
+    console.print(table)
+    info = note.info
+    rows = {
+        "base": f"{info.base_model} (sha256 {info.base_hash[:12]}), {info.prediction_type}",
+        "trained": f"{info.steps[0]} + {info.steps[1]} steps at {info.resolution} px, "
+        f"seed {info.seed}, recipe {info.recipe_name}",
+        "versions": ", ".join(f"{name} {version}" for name, version in info.versions.items()),
+    }
+    _print_rows(console, rows)
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {n}" for name, n in sorted(counts.items()))
+
+
+def _print_rows(console: Console, rows: Mapping[str, str]) -> None:
+    for label, value in rows.items():
+        if value:
+            console.print(f"  {label:9} {value}", markup=False, highlight=False)
