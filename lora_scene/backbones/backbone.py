@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -114,6 +116,19 @@ class Backbone:
             self.unet.to(device)
         for encoder in self.text_encoders:
             encoder.to(device)
+
+    @contextlib.contextmanager
+    def in_mode(self, *, is_training: bool) -> Iterator[None]:
+        """Switch dropout, which only adapters have, on or off, and back."""
+        parts = (self.unet, *self.text_encoders)
+        kept = [part.training for part in parts]
+        for part in parts:
+            part.train(is_training)
+        try:
+            yield
+        finally:
+            for part, was_training in zip(parts, kept, strict=True):
+                part.train(was_training)
 
     @torch.no_grad()
     def encode_picture(self, pixels: np.ndarray[Any, np.dtype[np.uint8]]) -> Moments:

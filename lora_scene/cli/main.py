@@ -6,7 +6,10 @@ Every verb is a module of this package that holds a click command named `command
 from __future__ import annotations
 
 import importlib
+import logging
+import os
 import sys
+import warnings
 
 import click
 
@@ -74,6 +77,8 @@ def root(ctx: click.Context, debug: bool) -> None:
 def main() -> None:
     """Run the command line; the package's errors become messages and exit code 1."""
     debug = "--debug" in sys.argv
+    if not debug:
+        _quieten()
     try:
         root.main(standalone_mode=True)
     except LoraSceneError as error:
@@ -82,3 +87,12 @@ def main() -> None:
         click.secho("error: ", fg="red", bold=True, nl=False, err=True)
         click.echo(str(error), err=True)
         sys.exit(1)
+
+
+def _quieten() -> None:
+    """Keep the libraries' notes to their developers away from people; --debug shows them."""
+    for library in ("DIFFUSERS", "TRANSFORMERS"):
+        os.environ.setdefault(f"{library}_VERBOSITY", "error")
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    warnings.filterwarnings("ignore", category=UserWarning)

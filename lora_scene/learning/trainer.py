@@ -31,6 +31,7 @@ from lora_scene.learning.optimizers import (
     set_rate_factor,
 )
 from lora_scene.learning.prior import PriorSet
+from lora_scene.learning.runs import CHECKPOINT
 from lora_scene.learning.samples import draw_samples, sample_prompts, save_samples
 from lora_scene.recipe import Phase, Recipe
 
@@ -76,7 +77,7 @@ class Trainer:
         self.table = table
         self.recipe = recipe
         self.weights: list[nn.Parameter] = []
-        self.checkpoint_path = folder / "checkpoint" / "state.safetensors"
+        self.checkpoint_path = folder / CHECKPOINT
         self._materials = materials
         self._folder = folder
         self._listener = listener
@@ -185,7 +186,7 @@ class Trainer:
                 stack.enter_context(recorder.attached())
             rank_mask = RankMask(self.backbone, self.recipe.lora)
             stack.enter_context(rank_mask.attached())
-            stack.enter_context(_in_mode(self.backbone, is_training=True))
+            stack.enter_context(self.backbone.in_mode(is_training=True))
             yield Objective(
                 self.backbone,
                 self.table,
@@ -265,7 +266,7 @@ class Trainer:
         done = step + (self.recipe.phase1.steps if number == 2 else 0)
         handles = [concept.handle for concept in self.table.concepts]
         prompts = sample_prompts(self.recipe, handles)
-        with _in_mode(self.backbone, is_training=False):
+        with self.backbone.in_mode(is_training=False):
             pictures = draw_samples(self.backbone, self.table, prompts, seed=self.recipe.run.seed)
         paths = save_samples(pictures, self._folder, done)
         self._listener(Saved("samples", paths[0].parent))
@@ -282,20 +283,6 @@ def _accelerator(backbone: Backbone) -> Any:
     if device.type == "cuda":
         torch.cuda.set_device(device)
     return Accelerator(mixed_precision=names[backbone.dtype], cpu=device.type == "cpu")
-
-
-@contextlib.contextmanager
-def _in_mode(backbone: Backbone, *, is_training: bool) -> Iterator[None]:
-    """Switch dropout, which only adapters have, on or off, and back."""
-    parts = (backbone.unet, *backbone.text_encoders)
-    kept = [part.training for part in parts]
-    for part in parts:
-        part.train(is_training)
-    try:
-        yield
-    finally:
-        for part, was_training in zip(parts, kept, strict=True):
-            part.train(was_training)
 
 
 def _refuse_nonfinite(losses: Mapping[str, float], number: int, step: int) -> None:

@@ -6,12 +6,8 @@ scene, recipe -> base loaded -> variants encoded, VAE moved away -> [prior drawn
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
 import shutil
 import time
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +15,11 @@ import numpy as np
 import torch
 
 from lora_scene.adapters.adapter import Adapter
-from lora_scene.adapters.folder import read_adapter, save_adapter
+from lora_scene.adapters.folder import save_adapter
 from lora_scene.backbones.backbone import Backbone
 from lora_scene.backbones.families import map_side
 from lora_scene.backbones.loading import load_pipeline, resolve_device, resolve_dtype
-from lora_scene.errors import CheckpointError, NonFiniteLossError, TrainingError
+from lora_scene.errors import NonFiniteLossError
 from lora_scene.learning.checkpoints import Checkpoint, all_finite, load_checkpoint
 from lora_scene.learning.devices import fast_float32, memory_advice, peak_bytes
 from lora_scene.learning.events import Event, Listener, Notice, Saved
@@ -31,30 +27,22 @@ from lora_scene.learning.handles import HandleTable
 from lora_scene.learning.latents import encode_variants
 from lora_scene.learning.outcome import assemble_adapter
 from lora_scene.learning.prior import draw_prior
+from lora_scene.learning.runs import (
+    CHECKPOINT,
+    TrainingResult,
+    clear,
+    fingerprint,
+    finished,
+    resumable,
+    write_summary,
+    write_text,
+)
 from lora_scene.learning.trainer import Materials, Trainer
 from lora_scene.recipe import Recipe, dump_recipe
 from lora_scene.scenes.scene import Scene
 
-SUMMARY = "training.json"
 RECIPE = "recipe.toml"
 FULL_MODEL = "pipeline"
-
-
-@dataclass(frozen=True)
-class TrainingResult:
-    """A finished run.
-
-    Attributes:
-        adapter: What was learnt.
-        folder: Where it lies.
-        seconds: Wall time, loading included; of an earlier run if nothing was left to do.
-        peak_bytes: Peak memory, of the device on CUDA, of the process elsewhere.
-    """
-
-    adapter: Adapter
-    folder: Path
-    seconds: float
-    peak_bytes: int
 
 
 def train(
@@ -87,19 +75,19 @@ def train(
     out = Path(out)
     tell = listener or _ignore
     if restart:
-        _clear(out)
+        clear(out)
     chosen = resolve_device(device)
     with memory_advice(recipe), fast_float32(torch.device(chosen)), _forked_rng(chosen):
         backbone = _load(recipe, chosen)
         base_hash = "" if recipe.base.quantization != "none" else backbone.content_hash()
         mark = fingerprint(scene, recipe, base_hash)
-        finished = _finished(out, mark)
-        if finished is not None:
+        earlier = finished(out, mark)
+        if earlier is not None:
             tell(Notice(f"{out} is finished already; --restart trains anew"))
-            return finished
-        resumed = _resumable(out, mark)
+            return earlier
+        resumed = resumable(out, mark)
         trainer = _prepare(backbone, scene, recipe, out=out, mark=mark, tell=tell)
-        _write_text(out / RECIPE, dump_recipe(recipe))
+        write_text(out / RECIPE, dump_recipe(recipe))
         with trainer.table.spliced():
             _run(trainer, scene, base_hash, out=out, resumed=resumed)
             steps = (recipe.phase1.steps, recipe.phase2.steps)
@@ -110,23 +98,10 @@ def train(
         result = TrainingResult(
             adapter, out, time.perf_counter() - begun, peak_bytes(backbone.device)
         )
-    _write_text(out / SUMMARY, _summary(result, mark))
-    shutil.rmtree(out / "checkpoint", ignore_errors=True)
+    write_summary(result, mark)
+    shutil.rmtree(out / CHECKPOINT.parent, ignore_errors=True)
     tell(Saved("adapter", out))
     return result
-
-
-def fingerprint(scene: Scene, recipe: Recipe, base_hash: str) -> str:
-    """Return the sha256 of all that decides a run's result; how often it is saved does not."""
-    run = replace(recipe.run, checkpoint_every=0, sample_every=0, sample_prompts=())
-    digest = hashlib.sha256(dump_recipe(replace(recipe, run=run)).encode())
-    digest.update(base_hash.encode())
-    for concept in scene.concepts:
-        digest.update(repr(concept).encode())
-    for photo in scene.photos:
-        digest.update(photo.pixels.tobytes())
-        digest.update(photo.masks.tobytes())
-    return digest.hexdigest()
 
 
 def _load(recipe: Recipe, device: str) -> Backbone:
@@ -171,7 +146,7 @@ def _prepare(
             [concept.noun for concept in scene.concepts if not concept.is_background],
             recipe.prior,
             seed=seed,
-            cache=out / "checkpoint" / "prior.safetensors",
+            cache=out / CHECKPOINT.with_name("prior.safetensors"),
             trains_text=_trains_text(recipe),
         )
     table = HandleTable(
@@ -238,59 +213,6 @@ def _collect(trainer: Trainer, scene: Scene, base_hash: str, steps: tuple[int, i
             base_hash=base_hash,
             steps=steps,
         )
-
-
-def _finished(out: Path, mark: str) -> TrainingResult | None:
-    """Return the result that `out` holds, if it is this run's."""
-    path = out / SUMMARY
-    if not path.is_file():
-        return None
-    summary = json.loads(path.read_text("utf-8"))
-    if summary["fingerprint"] != mark:
-        raise _other_run(TrainingError, out)
-    return TrainingResult(read_adapter(out), out, summary["seconds"], summary["peak_bytes"])
-
-
-def _resumable(out: Path, mark: str) -> Checkpoint | None:
-    path = out / "checkpoint" / "state.safetensors"
-    if not path.is_file():
-        return None
-    checkpoint = load_checkpoint(path)
-    if checkpoint.fingerprint != mark:
-        raise _other_run(CheckpointError, out)
-    return checkpoint
-
-
-def _other_run(kind: type[TrainingError], out: Path) -> TrainingError:
-    return kind(
-        "the folder holds a run with another recipe, scene or base",
-        where=out,
-        hint="take another --out, or pass --restart to discard it",
-    )
-
-
-def _summary(result: TrainingResult, mark: str) -> str:
-    summary: dict[str, Any] = {
-        "fingerprint": mark,
-        "seconds": result.seconds,
-        "peak_bytes": result.peak_bytes,
-        "n_parameters": result.adapter.n_parameters,
-        "handles": result.adapter.handles,
-    }
-    return json.dumps(summary, indent=2) + "\n"
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_suffix(f".{os.getpid()}.tmp")
-    aside.write_text(text, "utf-8")
-    os.replace(aside, path)
-
-
-def _clear(out: Path) -> None:
-    """Delete an earlier run's marks, so that nothing of it is taken up."""
-    shutil.rmtree(out / "checkpoint", ignore_errors=True)
-    (out / SUMMARY).unlink(missing_ok=True)
 
 
 def _trains_text(recipe: Recipe) -> bool:

@@ -1,0 +1,63 @@
+"""`lora-scene recipes`: list, show and copy recipes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+
+@click.group("recipes", invoke_without_command=True, short_help="List, show and copy recipes.")
+@click.option("--json", "as_json", is_flag=True, help="The list as JSON.")
+@click.pass_context
+def command(ctx: click.Context, as_json: bool) -> None:
+    """List the recipes; `show NAME` prints one, `copy NAME FILE` makes one your own."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from lora_scene.recipe import load_recipe, recipe_names
+
+    if ctx.invoked_subcommand:
+        return
+    recipes = [load_recipe(name) for name in recipe_names()]
+    if as_json:
+        click.echo(json.dumps({recipe.name: recipe.description for recipe in recipes}, indent=2))
+        return
+    table = Table("recipe", "what it is", "base", "size", box=None, header_style="bold")
+    for recipe in recipes:
+        size = f"{recipe.base.resolution} px" if recipe.base.resolution else "the base's"
+        table.add_row(recipe.name, recipe.description, recipe.base.model, size)
+    Console().print(table)
+    click.echo("\nnext: lora-scene recipes show NAME, or lora-scene recipes copy NAME my.toml")
+
+
+@command.command("show")
+@click.argument("name")
+@click.option("--resolved", is_flag=True, help="Every setting, defaults included.")
+@click.option("--set", "overrides", multiple=True, metavar="SECTION.KEY=VALUE",
+              help="Override a setting (with --resolved).")  # fmt: skip
+def show(name: str, resolved: bool, overrides: tuple[str, ...]) -> None:
+    """Print a recipe with its comments."""
+    from lora_scene.recipe import dump_recipe, load_recipe, recipe_text
+
+    if overrides or resolved:
+        click.echo(dump_recipe(load_recipe(name, overrides)), nl=False)
+    else:
+        click.echo(recipe_text(name), nl=False)
+
+
+@command.command("copy")
+@click.argument("name")
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--force", is_flag=True, help="Overwrite FILE.")
+def copy(name: str, file: Path, force: bool) -> None:
+    """Copy a recipe to FILE, to change it."""
+    from lora_scene.errors import RecipeError
+    from lora_scene.recipe import recipe_text
+
+    text = recipe_text(name)
+    if file.exists() and not force:
+        raise RecipeError("the file exists", where=file, hint="take another name, or pass --force")
+    file.write_text(text, "utf-8")
+    click.echo(f"wrote {file}\nnext: lora-scene train SCENE --recipe {file} --out OUT")

@@ -1,0 +1,61 @@
+"""`lora-scene train`: learn a scene's handles and adapters."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+
+@click.command(short_help="Learn a scene's handles and adapters.")
+@click.argument("scene", type=click.Path(path_type=Path))
+@click.option("--recipe", default="sd15", show_default=True, help="A recipe's name or TOML file.")
+@click.option("--base", help="Hub id, folder, .safetensors file or mini; else the recipe's.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Result folder.")
+@click.option("--set", "overrides", multiple=True, metavar="SECTION.KEY=VALUE",
+              help="Override a setting of the recipe; repeatable.")  # fmt: skip
+@click.option("--seed", type=int, help="Seed of everything that is drawn; else the recipe's.")
+@click.option("--device", default="auto", show_default=True, help="auto, cuda, cuda:1, mps, cpu.")
+@click.option("--restart", is_flag=True, help="Discard what --out holds of an earlier run.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON line an event, on stdout.")
+def command(
+    scene: Path,
+    recipe: str,
+    base: str | None,
+    out: Path,
+    overrides: tuple[str, ...],
+    seed: int | None,
+    device: str,
+    restart: bool,
+    as_json: bool,
+) -> None:
+    """Learn the handles of SCENE, a folder with a photo and a mask per thing.
+
+    The same command again goes on where an interrupted run stopped.
+    """
+    from lora_scene.cli.training_view import TrainingView, echo_json
+    from lora_scene.learning.training import train
+    from lora_scene.recipe import load_recipe
+    from lora_scene.scenes.scene import load_scene
+
+    named = [f"base.model={json.dumps(base)}"] if base else []
+    named += [f"run.seed={seed}"] if seed is not None else []
+    settings = load_recipe(recipe, [*overrides, *named])
+    learnt_from = load_scene(scene)
+    view = TrainingView()
+    if as_json:
+        train(learnt_from, settings, out=out, device=device, listener=echo_json, restart=restart)
+        return
+    with view.shown():
+        result = train(
+            learnt_from, settings, out=out, device=device, listener=view, restart=restart
+        )
+    handles = " and ".join(result.adapter.handles)
+    click.echo(f"\nlearnt {handles}: {result.adapter.n_parameters:,} numbers in {result.folder}")
+    click.echo("\nnext:")
+    click.echo(
+        f'  lora-scene generate {out} --prompt "a photo of {handles} on a beach" --out images'
+    )
+    click.echo(f"  lora-scene inspect {out}")
+    click.echo(f"  lora-scene export {out} --format all --out exported")
