@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from lora_scene.cli.main import root
+from lora_scene.errors import RecipeError
+from lora_scene.recipe import load_recipe, recipe_names, recipe_text
+
+
+def run(*args: str):
+    return CliRunner().invoke(root, ["recipes", *args], catch_exceptions=False)
+
+
+def test_the_list_names_every_recipe():
+    assert set(json.loads(run("--json").stdout)) == set(recipe_names())
+    assert all(name in run().stdout for name in recipe_names())
+
+
+def test_show_prints_the_file_and_resolved_every_setting():
+    assert run("show", "paper").stdout == recipe_text("paper")
+    resolved = run("show", "paper", "--resolved", "--set", "lora.rank=4").stdout
+    assert "rank = 4" in resolved
+    assert "max_grad_norm = 1.0" in resolved
+
+
+def test_a_copy_is_a_recipe_and_is_never_overwritten_unasked(tmp_path):
+    mine = tmp_path / "mine.toml"
+    run("copy", "sdxl", str(mine))
+    assert load_recipe(mine).base == load_recipe("sdxl").base
+    with pytest.raises(RecipeError, match="the file exists"):
+        run("copy", "paper", str(mine))
+    run("copy", "paper", str(mine), "--force")
+    assert load_recipe(mine).base == load_recipe("paper").base

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from lora_scene.adapters.folder import read_adapter
+from lora_scene.cli.main import root
+from lora_scene.errors import TrainingError
+from lora_scene.recipe import parse_recipe
+
+SHORT = ["phase1.steps=2", "phase2.steps=2", "prior.weight=0", "optimizer.name=adamw"]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 80, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "img.jpg")
+    for k in range(2):
+        mask = np.zeros((64, 80), np.uint8)
+        mask[10:50, 10 + 30 * k : 30 + 30 * k] = 255
+        Image.fromarray(mask).save(tmp_path / f"mask{k}.png")
+    return tmp_path
+
+
+@pytest.fixture
+def train(folder, bases):
+    def run(*args: str, out: str = "out"):
+        settings = [part for setting in SHORT for part in ("--set", setting)]
+        command = ["train", str(folder), "--recipe", "paper", "--base", bases["sd1"], *settings]
+        command += ["--set", "base.resolution=64", "--out", str(folder / out), "--device", "cpu"]
+        return CliRunner().invoke(root, [*command, *args], catch_exceptions=False)
+
+    return run
+
+
+def test_train_writes_an_adapter_and_says_what_to_do_next(train, folder):
+    result = train("--seed", "7")
+    assert result.exit_code == 0
+    adapter = read_adapter(folder / "out")
+    assert adapter.handles == ("<v0>", "<v1>")
+    assert adapter.info.seed == 7
+    assert "lora-scene generate" in result.stdout
+    resolved = parse_recipe((folder / "out" / "recipe.toml").read_text())
+    assert resolved.phase1.steps == 2
+    assert resolved == parse_recipe(adapter.info.recipe_toml)
+
+
+def test_train_tells_scripts_every_event_as_a_json_line(train):
+    lines = [json.loads(line) for line in train("--json").stdout.splitlines()]
+    steps = [line for line in lines if line["event"] == "StepDone"]
+    assert [(step["phase"], step["step"]) for step in steps] == [(1, 1), (1, 2), (2, 1), (2, 2)]
+    assert steps[0]["losses"].keys() >= {"diffusion", "attention", "total"}
+    ended = [line for line in lines if line["event"] == "PhaseEnded"]
+    assert all(line["peak_bytes"] > 0 for line in ended)
+
+
+def test_the_same_command_again_finds_it_finished_and_another_is_refused(train):
+    train()
+    again = train("--json")
+    assert "finished already" in again.stdout
+    assert "StepDone" not in again.stdout
+    with pytest.raises(TrainingError, match="another recipe, scene or base"):
+        train("--seed", "8")
+    assert "StepDone" in train("--seed", "8", "--restart", "--json").stdout
