@@ -74,6 +74,7 @@ class Backbone:
         self.vae = pipeline.vae
         self.text_encoders = tuple(getattr(pipeline, part) for part in self.family.text_encoders)
         self.tokenizers = tuple(getattr(pipeline, part) for part in self.family.tokenizers)
+        self.dtype: torch.dtype = self.text_encoders[0].dtype
         self.noise_scheduler = DDPMScheduler.from_config(pipeline.scheduler.config)
         self.prediction_type: str = self.noise_scheduler.config.prediction_type
         self.vae_factor: int = 2 ** (len(self.vae.config.block_out_channels) - 1)
@@ -88,12 +89,6 @@ class Backbone:
         """Return where the UNet lies."""
         device: torch.device = self.unet.device
         return device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Return the dtype that frozen parts compute in."""
-        dtype: torch.dtype = self.text_encoders[0].dtype
-        return dtype
 
     @property
     def latent_side(self) -> int:

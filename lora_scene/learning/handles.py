@@ -15,6 +15,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from lora_scene.adapters.vocabulary import handle_tokens
 from lora_scene.backbones.backbone import Backbone
 from lora_scene.errors import SceneError
 from lora_scene.scenes.scene import Concept
@@ -104,7 +105,9 @@ class HandleTable(nn.Module):
     def tokens(self) -> tuple[str, ...]:
         """Return every token: `<bear>`, then `<bear>_1`... for a handle of several vectors."""
         return tuple(
-            token for concept in self.concepts for token in self._tokens_of(concept.handle)
+            token
+            for concept in self.concepts
+            for token in handle_tokens(concept.handle, self.n_vectors)
         )
 
     @contextlib.contextmanager
@@ -129,7 +132,9 @@ class HandleTable(nn.Module):
         """Write each handle as all its tokens, as `TextualInversionLoaderMixin` does."""
         if self.n_vectors > 1:
             for concept in self.concepts:
-                prompt = prompt.replace(concept.handle, " ".join(self._tokens_of(concept.handle)))
+                prompt = prompt.replace(
+                    concept.handle, " ".join(handle_tokens(concept.handle, self.n_vectors))
+                )
         return prompt
 
     def columns(self, ids: Tensor, subset: Sequence[int]) -> list[list[int]]:
@@ -167,9 +172,6 @@ class HandleTable(nn.Module):
         """Scale each row back to the norm it started with (arXiv:2512.13672)."""
         for table, norm in zip(self.tables, self._start_norms, strict=True):
             table.mul_(norm / table.norm(dim=-1, keepdim=True))
-
-    def _tokens_of(self, handle: str) -> list[str]:
-        return [handle, *(f"{handle}_{n}" for n in range(1, self.n_vectors))]
 
 
 def _first_rows(

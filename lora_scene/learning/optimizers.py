@@ -66,12 +66,44 @@ def set_rate_factor(optimizers: Sequence[torch.optim.Optimizer], factor: float) 
             group["lr"] = first * factor
 
 
+def step_all(
+    optimizers: Sequence[torch.optim.Optimizer],
+    parameters: Sequence[nn.Parameter],
+    *,
+    scaler: Any,
+    max_norm: float,
+) -> None:
+    """Clip the gradients of what is trained, let every optimizer step, drop the gradients.
+
+    One gradient scaler serves all optimizers, so it is updated once, after all have stepped.
+
+    Args:
+        optimizers: Of the parameters.
+        parameters: All that is trained.
+        scaler: The float16 gradient scaler, or None.
+        max_norm: Of all gradients together; 0 clips nothing.
+    """
+    if scaler is not None:
+        for optimizer in optimizers:
+            scaler.unscale_(optimizer)
+    if max_norm:
+        torch.nn.utils.clip_grad_norm_([p for p in parameters if p.grad is not None], max_norm)
+    for optimizer in optimizers:
+        if scaler is None:
+            optimizer.step()
+        else:
+            scaler.step(optimizer)
+    if scaler is not None:
+        scaler.update()
+    for parameter in parameters:
+        parameter.grad = None
+
+
 def set_averaging(optimizers: Sequence[Any], *, is_on: bool) -> None:
     """Put a schedule-free optimizer's averaged weights in place, or back; others have none."""
     for optimizer in optimizers:
-        inner = getattr(optimizer, "optimizer", optimizer)  # accelerate's wrapper
-        if hasattr(inner, "eval"):
-            inner.eval() if is_on else inner.train()
+        if hasattr(optimizer, "eval"):
+            optimizer.eval() if is_on else optimizer.train()
 
 
 def _weights_optimizer(

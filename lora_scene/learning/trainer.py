@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from lora_scene.backbones.backbone import Backbone
-from lora_scene.errors import NonFiniteLossError
+from lora_scene.errors import NonFiniteLossError, RecipeError
 from lora_scene.learning.attention import AttentionRecorder
 from lora_scene.learning.checkpoints import Checkpoint, save_checkpoint
 from lora_scene.learning.devices import device_bytes, peak_bytes, reset_peak
@@ -29,6 +29,7 @@ from lora_scene.learning.optimizers import (
     rate_factor,
     set_averaging,
     set_rate_factor,
+    step_all,
 )
 from lora_scene.learning.prior import PriorSet
 from lora_scene.learning.runs import CHECKPOINT
@@ -82,7 +83,7 @@ class Trainer:
         self._folder = folder
         self._listener = listener
         self._accelerator = _accelerator(backbone)
-        self._optimizers: list[Any] = []
+        self._optimizers: list[torch.optim.Optimizer] = []
 
     def run_phase(self, number: int, *, resumed: Checkpoint | None = None) -> None:
         """Run a phase from its beginning, or from a checkpoint inside it.
@@ -92,16 +93,13 @@ class Trainer:
         """
         phase = self.recipe.phases[number - 1]
         self.prepare_weights(number)
-        self._optimizers = [
-            self._accelerator.prepare_optimizer(optimizer)
-            for optimizer in build_optimizers(
-                list(self.table.tables),
-                self.weights if phase.trains != "rows" else [],
-                self.recipe.optimizer,
-                phase=phase,
-                notice=lambda text: self._listener(Notice(text)),
-            )
-        ]
+        self._optimizers = build_optimizers(
+            list(self.table.tables),
+            self.weights if phase.trains != "rows" else [],
+            self.recipe.optimizer,
+            phase=phase,
+            notice=lambda text: self._listener(Notice(text)),
+        )
         first = 0
         if resumed is not None:
             first = resumed.step
@@ -209,13 +207,12 @@ class Trainer:
             for name, value in losses.items():
                 totals[name] = totals.get(name, 0.0) + value / run.accumulation
             self._accelerator.backward(terms.total / run.accumulation)
-        if self.recipe.optimizer.max_grad_norm:
-            trained = [p for p in self.parameters() if p.grad is not None]
-            self._accelerator.clip_grad_norm_(trained, self.recipe.optimizer.max_grad_norm)
-        for optimizer in self._optimizers:
-            optimizer.step()
-        for parameter in self.parameters():
-            parameter.grad = None
+        step_all(
+            self._optimizers,
+            self.parameters(),
+            scaler=self._accelerator.scaler,
+            max_norm=self.recipe.optimizer.max_grad_norm,
+        )
         if self.recipe.handles.norm == "vocabulary":
             self.table.restore_norms()
         self._listener(StepDone(number, step + 1, totals, time.perf_counter() - begun))
@@ -280,6 +277,10 @@ def _accelerator(backbone: Backbone) -> Any:
     AcceleratorState._reset_state(reset_partial_state=True)  # an earlier run's dtype or device
     names = {torch.float16: "fp16", torch.bfloat16: "bf16", torch.float32: "no"}
     device = backbone.device
+    if device.type == "cpu" and backbone.dtype == torch.float16:
+        raise RecipeError(
+            "float16 cannot be trained on the CPU", where="base.dtype", expected="fp32 or bf16"
+        )
     if device.type == "cuda":
         torch.cuda.set_device(device)
     return Accelerator(mixed_precision=names[backbone.dtype], cpu=device.type == "cpu")
