@@ -1,0 +1,132 @@
+"""The fast path against the published formulas, restated slowly in `literal.py`."""
+
+from __future__ import annotations
+
+import functools
+
+import pytest
+import torch
+
+from lora_scene.learning.objective import PriorBatch
+from tests import tiny
+from tests.learning import literal, made
+
+MAP_LEVELS = {  # at 64 px the coarsest cross-attention outside the mid block, 4x4 cells
+    "sd1": ("down_blocks.2", "up_blocks.1"),
+    "sd2": ("down_blocks.2", "up_blocks.1"),
+    "sdxl": ("down_blocks.2", "up_blocks.0"),
+}
+SUBSETS = ((1,), (2, 0), (0, 1, 2))  # of three sizes in one batch
+TIMES = (40, 501, 870)
+PRIOR_PROMPTS = ("a photo of a bear", "a photo of a dog on grass")
+
+FORMS = {
+    "published": (literal.Weights(attention=0.5, prior=1.0), ["prior.weight=1"]),
+    "extended": (
+        literal.Weights(
+            attention=0.5, pairwise=0.25, outside=0.1, by_area=True, mean_concepts=True
+        ),
+        [
+            "phase2.pairwise_weight=0.25",
+            "masked_loss.outside_weight=0.1",
+            "masked_loss.normalize=area",
+            "attention_loss.reduction=mean",
+        ],
+    ),
+}
+
+
+def noise(*shape, seed):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def prior_tensors():
+    return noise(2, 4, 16, 16, seed=20), noise(2, 4, 16, 16, seed=21), torch.tensor([300, 33])
+
+
+@functools.cache
+def bench(family, scene, form, checkpointing):
+    settings = made.recipe(
+        "unused",
+        "phase2.attention_weight=0.5",
+        f"base.gradient_checkpointing={str(checkpointing).lower()}",
+        *FORMS[form][1],
+    )
+    return made.bench(tiny.pipeline(family), scene, settings)
+
+
+@functools.cache
+def literal_result(family, scene, form):
+    """Return the literal terms, and gradients by name."""
+    ready = bench(family, scene, form, False)
+    pipe = tiny.pipeline(family)
+    for part in (pipe.unet, pipe.text_encoder, getattr(pipe, "text_encoder_2", None)):
+        if part is not None:
+            part.requires_grad_(False)
+    handles = [concept.handle for concept in scene.concepts]
+    matrices = literal.add_handles(
+        pipe, handles, [table.detach().clone() for table in ready.table.tables]
+    )
+    lora = {
+        name: (down.detach().clone().requires_grad_(True), up.detach().clone().requires_grad_(True))
+        for name, (down, up) in made.factors(ready.backbone.unet).items()
+    }
+    weights = FORMS[form][0]
+    prior = ()
+    if weights.prior:
+        z, eps, t = prior_tensors()
+        prior = [
+            literal.Drawn(z[i], eps[i], int(t[i]), prompt, ())
+            for i, prompt in enumerate(PRIOR_PROMPTS)
+        ]
+    samples = [ready.sample(s, seed=i, t=TIMES[i]) for i, s in enumerate(SUBSETS)]
+    terms = literal.loss(
+        pipe,
+        [literal.Drawn(s.z, s.eps, s.t, s.prompt, s.subset) for s in samples],
+        handles=handles,
+        masks=torch.from_numpy(scene.photos[0].masks),
+        map_levels=MAP_LEVELS[family],
+        lora=lora,
+        weights=weights,
+        prior=prior,
+    )
+    terms["total"].backward()
+    gradients = {f"rows {i}": m.grad[-len(handles) :] for i, m in enumerate(matrices)}
+    for name, (down, up) in lora.items():
+        gradients[f"{name} down"], gradients[f"{name} up"] = down.grad, up.grad
+    return {name: float(value.detach()) for name, value in terms.items()}, gradients
+
+
+def fast_result(family, scene, form, checkpointing):
+    ready = bench(family, scene, form, checkpointing)
+    samples = [ready.sample(s, seed=i, t=TIMES[i]) for i, s in enumerate(SUBSETS)]
+    prior = None
+    with ready.objective() as objective:
+        if FORMS[form][0].prior:
+            ids = ready.backbone.tokenize(list(PRIOR_PROMPTS))
+            text = ready.backbone.encode_tokens(ids)
+            prior = PriorBatch(*prior_tensors(), text)
+        terms = objective(samples, prior)
+        terms.total.backward()
+    gradients = {f"rows {i}": table.grad for i, table in enumerate(ready.table.tables)}
+    for name, (down, up) in made.factors(ready.backbone.unet).items():
+        gradients[f"{name} down"], gradients[f"{name} up"] = down.grad, up.grad
+    return terms.as_floats(), gradients
+
+
+@pytest.mark.parametrize("checkpointing", [False, True], ids=["plain", "checkpointed"])
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+def test_fast_path_has_the_loss_and_gradients_of_the_published_formulas(
+    family, form, checkpointing, scene
+):
+    terms, gradients = literal_result(family, scene, form)
+    fast_terms, fast_gradients = fast_result(family, scene, form, checkpointing)
+
+    assert fast_terms == pytest.approx(terms, rel=1e-5)
+    assert fast_gradients.keys() == gradients.keys()
+    for name, expected in gradients.items():
+        scale = expected.abs().max()
+        assert scale > 0, f"{name}: a zero gradient tests nothing"
+        difference = (fast_gradients[name] - expected).abs().max()
+        assert difference <= 1e-5 * max(scale, 1e-2), (name, float(difference), float(scale))
