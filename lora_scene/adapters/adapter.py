@@ -147,6 +147,27 @@ class Adapter:
         modules = {key: module.folded() for key, module in self.modules.items()}
         return replace(self, modules=modules)
 
+    def cast(self, dtype: torch.dtype) -> Adapter:
+        """Return the folded adapter with every number rounded to `dtype`, kept as float32."""
+
+        def rounded(tensor: torch.Tensor) -> torch.Tensor:
+            return tensor.to(dtype).float()
+
+        modules = {
+            key: LoraModule(
+                rounded(module.down),
+                rounded(module.up),
+                module.alpha,
+                magnitude=None if module.magnitude is None else rounded(module.magnitude),
+            )
+            for key, module in self.folded().modules.items()
+        }
+        concepts = tuple(
+            replace(concept, rows=tuple(rounded(rows) for rows in concept.rows))
+            for concept in self.concepts
+        )
+        return replace(self, concepts=concepts, modules=modules)
+
     @property
     def n_parameters(self) -> int:
         """Return how many numbers were learnt."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from lora_scene.adapters.adapter import Adapter, LoraModule
-from lora_scene.adapters.formats.diffusers import part_of, refuse_dora_on_text_encoders
+from lora_scene.adapters.formats.factors import part_of, refuse_dora_on_text_encoders
 from lora_scene.adapters.vocabulary import clashes
 from lora_scene.backbones.families import FAMILIES, Family, identify
 from lora_scene.errors import AdapterError, BackboneError

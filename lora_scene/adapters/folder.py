@@ -16,6 +16,7 @@ import torch
 
 from lora_scene.adapters.adapter import Adapter, LearnedConcept, LoraModule
 from lora_scene.adapters.formats import diffusers, embeddings
+from lora_scene.adapters.formats.factors import padded_ranks
 from lora_scene.adapters.formats.metadata import (
     Note,
     concept_from,
@@ -47,7 +48,7 @@ def save_adapter(adapter: Adapter, folder: Path | str) -> Path:
     files = adapter_files(adapter)
     stale = {*(path.relative_to(folder).as_posix() for path in _own_files(folder))} - set(files)
     with written_aside(folder) as aside:
-        note = write_note(adapter, diffusers.padded_ranks(adapter.modules))
+        note = write_note(adapter, padded_ranks(adapter.modules))
         for name, tensors in files.items():
             write_tensors(aside / name, tensors, note)
     for name in stale:

@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from lora_scene.adapters.adapter import LoraModule
-from lora_scene.adapters.formats.diffusers import PARTS, to_diffusers
+from lora_scene.adapters.formats.diffusers import to_diffusers
+from lora_scene.adapters.formats.factors import PARTS
 from lora_scene.errors import AdapterError
 
 

@@ -87,7 +87,7 @@ def load_adapter(
             pipeline's modules, or its name or a handle is taken. The pipeline is as it was.
     """
     adapter = source if isinstance(source, Adapter) else read_adapter(locate(source))
-    name = name or _plain_name(source)
+    name = name or plain_name(source)
     if not math.isfinite(weight):
         raise AdapterError("a weight must be a finite number", where=name, got=weight)
     check_fit(pipeline, adapter, name=name)
@@ -170,10 +170,12 @@ def locate(source: Path | str) -> Path:
     )
 
 
-def _plain_name(source: Adapter | Path | str) -> str:
+def plain_name(source: Adapter | Path | str) -> str:
+    """Return a name for an adapter made of letters, digits, _ and -: that of its folder."""
     if isinstance(source, Adapter):
         return "_".join(concept.stem for concept in source.concepts)
-    return re.sub(r"[^A-Za-z0-9_-]+", "_", Path(source).expanduser().absolute().name) or "adapter"
+    name = Path(source).expanduser().absolute().name
+    return re.sub(r"[^A-Za-z0-9_-]+", "_", name).strip("_-") or "adapter"
 
 
 def _text_parts(pipeline: Any, adapter: Adapter) -> list[tuple[Any, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -11,8 +12,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-
-from lora_scene.adapters.untrusted import ITEM_BYTES
 
 DTYPE_NAMES: Mapping[torch.dtype, str] = {
     torch.float64: "F64",
@@ -39,17 +38,11 @@ def write_tensors(
         metadata: String to string; sorted in the file, with `format` = `pt` added.
         dtype: What floating-point tensors are cast to; integers keep theirs.
     """
-    blobs: dict[str, bytes] = {}
     header: dict[str, object] = {"__metadata__": dict(sorted({"format": "pt", **metadata}.items()))}
-    cast = {
-        name: tensor.detach().to("cpu", dtype if tensor.is_floating_point() else tensor.dtype)
-        for name, tensor in tensors.items()
-    }
+    cast = _in_order(tensors, dtype)
     end = 0
-    for name in sorted(cast, key=lambda name: (-ITEM_BYTES[DTYPE_NAMES[cast[name].dtype]], name)):
-        tensor = cast[name]
-        blobs[name] = tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
-        start, end = end, end + len(blobs[name])
+    for name, tensor in cast.items():
+        start, end = end, end + tensor.numel() * tensor.element_size()
         header[name] = {
             "dtype": DTYPE_NAMES[tensor.dtype],
             "shape": list(tensor.shape),
@@ -61,8 +54,29 @@ def write_tensors(
     with path.open("wb") as file:
         file.write(len(raw).to_bytes(8, "little"))
         file.write(raw)
-        for blob in blobs.values():
-            file.write(blob)
+        for tensor in cast.values():
+            file.write(_bytes(tensor))
+
+
+def tensors_sha256(tensors: Mapping[str, torch.Tensor], dtype: torch.dtype = torch.float32) -> str:
+    """Return the sha256 over the tensor bytes that `write_tensors` would write, hexadecimal."""
+    digest = hashlib.sha256()
+    for tensor in _in_order(tensors, dtype).values():
+        digest.update(_bytes(tensor))
+    return digest.hexdigest()
+
+
+def _in_order(tensors: Mapping[str, torch.Tensor], dtype: torch.dtype) -> dict[str, torch.Tensor]:
+    """Cast, and order by size of an item, then by name: so that every tensor is aligned."""
+    cast = {
+        name: tensor.detach().to("cpu", dtype if tensor.is_floating_point() else tensor.dtype)
+        for name, tensor in tensors.items()
+    }
+    return dict(sorted(cast.items(), key=lambda item: (-item[1].element_size(), item[0])))
+
+
+def _bytes(tensor: torch.Tensor) -> bytes:
+    return tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
 
 
 @contextmanager

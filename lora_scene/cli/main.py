@@ -26,6 +26,8 @@ VERBS: dict[str, dict[str, str]] = {
         "generate": "Draw pictures from prompts with handles.",
     },
     "Share": {
+        "export": "Write an adapter for diffusers, ComfyUI, A1111 and others.",
+        "verify": "Load exported files as their readers would.",
         "inspect": "Show what is in an adapter's files.",
     },
 }

@@ -11,13 +11,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-import torch.nn.functional as F
 
 from lora_scene.adapters.adapter import LoraModule
+from lora_scene.adapters.formats.factors import (
+    PARTS,
+    even_factors,
+    part_of,
+    refuse_dora_on_text_encoders,
+)
 from lora_scene.errors import AdapterError
 
 FILE = "pytorch_lora_weights.safetensors"
-PARTS = ("unet", "text_encoder", "text_encoder_2")
 MAGNITUDE = ".lora_magnitude_vector"
 
 
@@ -31,16 +35,12 @@ def to_diffusers(modules: Mapping[str, LoraModule]) -> dict[str, torch.Tensor]:
         AdapterError: A text encoder has DoRA modules, which diffusers loads wrong.
     """
     refuse_dora_on_text_encoders(modules)
-    padded = highest_ranks(modules)
     tensors: dict[str, torch.Tensor] = {}
-    for key, module in modules.items():
-        folded = module.folded()
-        n_zeros = padded[part_of(key)] - folded.rank
-        infix = infix_of(key)
-        tensors[f"{key}{infix}.down.weight"] = F.pad(folded.down, (0, 0, 0, n_zeros))
-        tensors[f"{key}{infix}.up.weight"] = F.pad(folded.up, (0, n_zeros))
-        if folded.magnitude is not None:
-            tensors[key + MAGNITUDE] = folded.magnitude
+    for key, module in even_factors(modules).items():
+        tensors[f"{key}{infix_of(key)}.down.weight"] = module.down
+        tensors[f"{key}{infix_of(key)}.up.weight"] = module.up
+        if module.magnitude is not None:
+            tensors[key + MAGNITUDE] = module.magnitude
     return tensors
 
 
@@ -84,49 +84,9 @@ def from_diffusers(
     return modules
 
 
-def padded_ranks(modules: Mapping[str, LoraModule]) -> dict[str, int]:
-    """Return the true rank of each module that `to_diffusers` pads."""
-    highest = highest_ranks(modules)
-    return {
-        key: module.rank for key, module in modules.items() if module.rank < highest[part_of(key)]
-    }
-
-
-def highest_ranks(modules: Mapping[str, LoraModule]) -> dict[str, int]:
-    """Return the highest rank in each part."""
-    highest: dict[str, int] = {}
-    for key, module in modules.items():
-        highest[part_of(key)] = max(module.rank, highest.get(part_of(key), 0))
-    return highest
-
-
-def part_of(key: str) -> str:
-    """Return the part of a module key: `unet`, `text_encoder` or `text_encoder_2`."""
-    return key.partition(".")[0]
-
-
 def infix_of(key: str) -> str:
     """Return what stands between a module key and `.down` or `.up`."""
     return ".lora" if part_of(key) == "unet" else ".lora_linear_layer"
-
-
-def refuse_dora_on_text_encoders(modules: Mapping[str, LoraModule]) -> None:
-    """Refuse DoRA outside the UNet.
-
-    Raises:
-        AdapterError: A text encoder's module has a magnitude.
-    """
-    wrong = [
-        key
-        for key, module in modules.items()
-        if module.magnitude is not None and part_of(key) != "unet"
-    ]
-    if wrong:
-        raise AdapterError(
-            f"DoRA on {len(wrong)} text-encoder modules, which diffusers would load wrong",
-            where=wrong[0],
-            hint="train text encoders with plain LoRA",
-        )
 
 
 def _fit(down: torch.Tensor, up: torch.Tensor, magnitude: torch.Tensor | None) -> bool:

@@ -1,0 +1,73 @@
+"""Embedding files, and those in a bundle, held against an adapter's rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lora_scene.adapters.adapter import Adapter
+from lora_scene.adapters.fit import pipeline_family
+from lora_scene.adapters.formats.kohya import BUNDLE, BUNDLE_KEYS
+from lora_scene.adapters.layers import quiet_loading
+from lora_scene.adapters.untrusted import read_tensors
+from lora_scene.backbones.families import FAMILIES
+
+ROW_TOLERANCE: Mapping[torch.dtype, float] = {
+    torch.float32: 1e-6,
+    torch.float16: 2e-3,
+    torch.bfloat16: 2e-2,
+}
+
+
+def load_embeddings(pipeline: Any, source: Adapter | Mapping[str, Path]) -> int:
+    """Load embeddings with diffusers' own loader, as a stranger would.
+
+    Args:
+        pipeline: The pipeline.
+        source: An adapter, or token to embedding file.
+
+    Returns:
+        How many new tokens the first tokenizer then knows.
+    """
+    family = pipeline_family(pipeline)
+    n_before = len(pipeline.tokenizer)
+    for index, key in enumerate(family.embedding_keys):
+        for token, rows in _rows(source, key, index).items():
+            with quiet_loading():
+                pipeline.load_textual_inversion(
+                    {token: rows},
+                    token=token,
+                    text_encoder=getattr(pipeline, family.text_encoders[index]),
+                    tokenizer=getattr(pipeline, family.tokenizers[index]),
+                )
+    return len(pipeline.tokenizer) - n_before
+
+
+def wrong_embeddings(path: Path, reference: Adapter) -> list[str]:
+    """Return what is wrong with the embeddings in a file, compared with an adapter's rows."""
+    tensors, _ = read_tensors(path)
+    family = FAMILIES[reference.family]
+    is_bundle = any(key.startswith(f"{BUNDLE}.") for key in tensors)
+    problems = []
+    for concept in reference.concepts:
+        if not is_bundle and concept.stem != path.stem:
+            continue
+        for key, rows in zip(family.embedding_keys, concept.rows, strict=True):
+            name = f"{BUNDLE}.{concept.stem}.{BUNDLE_KEYS[key]}" if is_bundle else key
+            found = tensors.get(name)
+            if found is None or found.shape != rows.shape:
+                problems.append(f"the rows of {concept.handle} are missing or of another shape")
+                continue
+            error = float((found.float() - rows).norm() / rows.norm().clamp_min(1e-12))
+            if error > ROW_TOLERANCE.get(found.dtype, 0.0):
+                problems.append(f"the rows of {concept.handle} are off by {error:.1e}")
+    return problems
+
+
+def _rows(source: Adapter | Mapping[str, Path], key: str, index: int) -> dict[str, torch.Tensor]:
+    if isinstance(source, Adapter):
+        return {concept.handle: concept.rows[index] for concept in source.concepts}
+    return {token: read_tensors(path)[0][key] for token, path in source.items()}

@@ -1,0 +1,76 @@
+"""LoRA factors as every reader takes them: alpha = r in each module, one r in each part."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch.nn.functional as F
+
+from lora_scene.adapters.adapter import LoraModule
+from lora_scene.errors import AdapterError
+
+PARTS = ("unet", "text_encoder", "text_encoder_2")
+
+
+def even_factors(modules: Mapping[str, LoraModule]) -> dict[str, LoraModule]:
+    """Fold every scale into `up`, and pad each part's modules with zeros to its highest rank.
+
+    Some readers take one scale for a whole part: from one module's rank, or from the commonest
+    alpha. With alpha = r everywhere in a part there is only one to take. The product up @ down,
+    and so the update, stays what it was.
+
+    Args:
+        modules: See `Adapter.modules`.
+    """
+    highest = highest_ranks(modules)
+    even = {}
+    for key, module in modules.items():
+        folded = module.folded()
+        rank = highest[part_of(key)]
+        even[key] = LoraModule(
+            down=F.pad(folded.down, (0, 0, 0, rank - folded.rank)),
+            up=F.pad(folded.up, (0, rank - folded.rank)),
+            alpha=float(rank),
+            magnitude=folded.magnitude,
+        )
+    return even
+
+
+def padded_ranks(modules: Mapping[str, LoraModule]) -> dict[str, int]:
+    """Return the true rank of each module that `even_factors` pads."""
+    highest = highest_ranks(modules)
+    return {
+        key: module.rank for key, module in modules.items() if module.rank < highest[part_of(key)]
+    }
+
+
+def highest_ranks(modules: Mapping[str, LoraModule]) -> dict[str, int]:
+    """Return the highest rank in each part."""
+    highest: dict[str, int] = {}
+    for key, module in modules.items():
+        highest[part_of(key)] = max(module.rank, highest.get(part_of(key), 0))
+    return highest
+
+
+def part_of(key: str) -> str:
+    """Return the part of a module key: `unet`, `text_encoder` or `text_encoder_2`."""
+    return key.partition(".")[0]
+
+
+def refuse_dora_on_text_encoders(modules: Mapping[str, LoraModule]) -> None:
+    """Refuse DoRA outside the UNet.
+
+    Raises:
+        AdapterError: A text encoder's module has a magnitude.
+    """
+    wrong = [
+        key
+        for key, module in modules.items()
+        if module.magnitude is not None and part_of(key) != "unet"
+    ]
+    if wrong:
+        raise AdapterError(
+            f"DoRA on {len(wrong)} text-encoder modules, which diffusers would load wrong",
+            where=wrong[0],
+            hint="train text encoders with plain LoRA",
+        )

@@ -1,0 +1,57 @@
+"""`lora-scene verify`: load exported files as their readers would."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from lora_scene.adapters.folder import read_adapter
+from lora_scene.adapters.inspection import inspect_path
+from lora_scene.adapters.verify import Check, own_reference, refuse_failures, verify_path
+
+
+@click.command()
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--base", help="The base.  [default: the one that the files name]")
+@click.option(
+    "--adapter",
+    "folder",
+    type=click.Path(path_type=Path),
+    help="Folder of the adapter as trained.  [default: PATH, where it holds one]",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the checks as JSON.")
+def command(path: Path, base: str | None, folder: Path | None, as_json: bool) -> None:
+    """Load each file of PATH into a fresh pipeline: counts, scale, effect, equality.
+
+    Fails, with the reason, on a file that is refused, ignored in part, scaled wrongly, or that
+    loads and does nothing.
+    """
+    from lora_scene.backbones.loading import load_pipeline
+
+    found = inspect_path(path)
+    notes = [one.note for one in found if one.note is not None]
+    if base is None and not notes:
+        raise click.UsageError("these files do not name their base; pass --base")
+    source = base or notes[0].info.base_model
+    reference = own_reference(path) if folder is None else read_adapter(folder)
+    checks = verify_path(path, lambda: load_pipeline(source), reference=reference)
+    if as_json:
+        click.echo(json.dumps([{**vars(check), "path": str(check.path)} for check in checks]))
+    else:
+        for check in checks:
+            _show(check)
+    refuse_failures(checks)
+
+
+def _show(check: Check) -> None:
+    what = "rows" if check.layout == "embedding" else "modules"
+    parts = [f"{check.n_matched} of {check.n_expected} {what} matched"]
+    if check.effect is not None:
+        parts.append(f"changes the output by {100 * check.effect:.2g} %")
+    if check.update_error is not None:
+        parts.append(f"updates off by at most {check.update_error:.1e}")
+    if check.output_error is not None:
+        parts.append(f"output off the trained one by {check.output_error:.1e}")
+    click.echo(f"{'FAILED' if check.problems else 'ok':6} {check.path.name}: {'; '.join(parts)}")
