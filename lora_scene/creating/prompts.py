@@ -1,0 +1,147 @@
+"""Prompts from a file: one a line, each with options of its own.
+
+    # blank lines and lines that begin with # are left out
+    a photo of <bear> on a beach
+    a photo of <bear> and <bowl> --seed 7 --steps 40 --negative blurry, dark --weight 0.7
+    a drawing of <bowl> --size 512x768 --guidance 5 --scheduler euler
+
+The short names of other prompt files are read too: --n, --w, --h, --d, --s, --l, --am.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lora_scene.errors import CreationError, did_you_mean
+
+
+@dataclass(frozen=True)
+class PromptLine:
+    """A prompt and what its line sets; None leaves a setting to the caller.
+
+    Attributes:
+        prompt: The prompt, with handles.
+        negative: The negative prompt.
+        seed: The seed.
+        width: Pixels.
+        height: Pixels.
+        steps: Denoising steps.
+        guidance: Classifier-free guidance.
+        weight: Factor of the adapters' weights.
+        scheduler: A key of `schedulers.SAMPLERS`.
+    """
+
+    prompt: str
+    negative: str | None = None
+    seed: int | None = None
+    width: int | None = None
+    height: int | None = None
+    steps: int | None = None
+    guidance: float | None = None
+    weight: float | None = None
+    scheduler: str | None = None
+
+
+READERS: dict[str, Callable[[str], Any]] = {
+    "negative": str,
+    "seed": int,
+    "width": int,
+    "height": int,
+    "steps": int,
+    "guidance": float,
+    "weight": float,
+    "scheduler": str,
+}
+SHORT = {
+    "n": "negative",
+    "w": "width",
+    "h": "height",
+    "d": "seed",
+    "s": "steps",
+    "l": "guidance",
+    "am": "weight",
+}
+
+
+def read_prompts(path: Path) -> list[PromptLine]:
+    """Read a prompt file.
+
+    Raises:
+        CreationError: It cannot be read, holds no prompt, or has wrong options, all collected.
+    """
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise CreationError("the prompts cannot be read", where=path, got=str(error)) from error
+    prompts: list[PromptLine] = []
+    problems: list[CreationError] = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        try:
+            prompts.append(parse_line(line))
+        except CreationError as error:
+            problems.append(
+                CreationError(
+                    error.what,
+                    where=f"{path}:{number}",
+                    expected=error.expected,
+                    got=error.got,
+                    hint=error.hint,
+                )
+            )
+    if problems:
+        raise CreationError.collect(problems, f"{path} cannot be drawn from")
+    if not prompts:
+        raise CreationError("no prompt in the file", where=path)
+    return prompts
+
+
+def parse_line(line: str) -> PromptLine:
+    """Read one prompt with its options.
+
+    Raises:
+        CreationError: An option is unknown, or its value is of the wrong kind.
+    """
+    prompt, *options = re.split(r"\s--(?=[a-z])", f" {line}")
+    if not prompt.strip():
+        raise CreationError("options without a prompt", got=line.strip())
+    pairs = [pair for option in options for pair in _pairs(option)]
+    return PromptLine(prompt.strip(), **dict(pairs))
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Read `512` or `512x768` as (width, height), pixels.
+
+    Raises:
+        CreationError: It is neither.
+    """
+    match = re.fullmatch(r"(\d+)(?:x(\d+))?", text.strip())
+    if match is None:
+        raise CreationError("not a size", expected="512 or WIDTHxHEIGHT, such as 512x768", got=text)
+    width = int(match.group(1))
+    return width, int(match.group(2) or width)
+
+
+def _pairs(option: str) -> list[tuple[str, Any]]:
+    """Read `seed 7` as [("seed", 7)], `size 64` as a width and a height."""
+    name, _, text = option.strip().replace("=", " ", 1).partition(" ")
+    name, text = SHORT.get(name, name), text.strip().strip('"')
+    if name == "size":
+        return list(zip(("width", "height"), parse_size(text), strict=True))
+    if name not in READERS:
+        known = [*READERS, "size"]
+        raise CreationError(
+            f"no such option: --{name}",
+            expected=", ".join(f"--{one}" for one in known),
+            hint=did_you_mean(name, known),
+        )
+    try:
+        return [(name, READERS[name](text))]
+    except ValueError as error:
+        kind = {int: "a whole number", float: "a number"}[READERS[name]]  # type: ignore[index]
+        raise CreationError(f"a wrong value for --{name}", expected=kind, got=text) from error

@@ -1,0 +1,329 @@
+"""The sampling loop: what the stock pipelines do, with room for guides between the steps.
+
+prompt -> encode_prompts -> text
+seeds  -> start_noise    -> z_T
+z_T    -> denoise(text, guides) -> z_0 -> decode -> pixels
+
+Where no guide acts, a picture equals the stock pipeline's bit for bit (tested, on the CPU).
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from lora_scene.backbones.backbone import TextEncoding
+from lora_scene.creating.schedulers import OWN, make_scheduler
+from lora_scene.creating.studio import Studio
+from lora_scene.errors import CreationError
+
+GUIDANCE = 7.5
+N_STEPS = 30
+
+Tick = Callable[[int, int], None]  # steps done, of how many, in the run at hand
+Pixels = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How pictures are drawn.
+
+    Attributes:
+        n_steps: Denoising steps.
+        guidance: Classifier-free guidance (arXiv:2207.12598); 1 or less turns it off.
+        scheduler: A key of `schedulers.SAMPLERS`, or `base`.
+        strength: Share of the noising that is run, 0..1; 1 starts at pure noise.
+    """
+
+    n_steps: int = N_STEPS
+    guidance: float = GUIDANCE
+    scheduler: str = OWN
+    strength: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.n_steps < 1:
+            raise CreationError("no steps", where="steps", expected="at least 1", got=self.n_steps)
+        if not 0 < self.strength <= 1:
+            raise CreationError(
+                "a strength out of range", where="strength", expected="0..1", got=self.strength
+            )
+
+    @property
+    def is_guided(self) -> bool:
+        """Tell whether the negative prompt is looked at."""
+        return self.guidance > 1
+
+
+@dataclass(frozen=True)
+class Text:
+    """Encoded prompts (b of them) and the negative ones that go with them."""
+
+    positive: TextEncoding
+    negative: TextEncoding
+
+    def __len__(self) -> int:
+        return len(self.positive.states)
+
+
+@dataclass(frozen=True)
+class Step:
+    """A denoising step, as guides see it.
+
+    Attributes:
+        index: 0-based, counted from the first step that is run.
+        n_steps: Steps that are run.
+        t: The timestep.
+        scheduler: Mid-run; its own counter points at this step before it, at the next after it.
+        next_t: The timestep after it, or None after the last step.
+    """
+
+    index: int
+    n_steps: int
+    t: Tensor
+    scheduler: Any
+    next_t: Tensor | None
+
+
+class Guide(Protocol):
+    """What acts on the latents (b, c, h, w) around a step."""
+
+    def before(self, z_t: Tensor, step: Step) -> Tensor:
+        """Return the latents that the step begins with."""
+        ...
+
+    def after(self, z_t: Tensor, step: Step) -> Tensor:
+        """Return the latents that the step ends with."""
+        ...
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where sampling begins.
+
+    Attributes:
+        eps: (b, c, h, w) standard normal noise.
+        generators: One a picture, on the CPU; solvers that draw noise at each step use them.
+        z: (b, c, h, w) clean latents that are noised first, or None to start at pure noise.
+    """
+
+    eps: Tensor
+    generators: tuple[torch.Generator, ...]
+    z: Tensor | None = None
+
+
+def start_noise(studio: Studio, seeds: Sequence[int], size: tuple[int, int]) -> Start:
+    """Draw each picture's noise from its own seed, on the CPU, whatever batch it is in.
+
+    Args:
+        studio: Says how many channels and how large the latents are.
+        seeds: One a picture.
+        size: (width, height), pixels.
+    """
+    width, height = check_size(studio, size)
+    factor = studio.backbone.vae_factor
+    shape = (1, studio.backbone.latent_channels, height // factor, width // factor)
+    generators = tuple(torch.Generator().manual_seed(seed) for seed in seeds)
+    eps = torch.cat([torch.randn(shape, generator=generator) for generator in generators])
+    return Start(eps, generators)
+
+
+def check_size(studio: Studio, size: tuple[int, int] | None) -> tuple[int, int]:
+    """Return (width, height), the base's own by default.
+
+    Raises:
+        CreationError: A side is not a multiple of what VAE and UNet halve.
+    """
+    if size is None:
+        return studio.backbone.resolution, studio.backbone.resolution
+    n_levels = len(studio.backbone.unet.config.down_block_types)
+    multiple = studio.backbone.vae_factor * 2 ** (n_levels - 1)
+    if any(side < multiple or side % multiple for side in size):
+        near = "x".join(str(max(round(side / multiple), 1) * multiple) for side in size)
+        raise CreationError(
+            "this base cannot draw at that size",
+            where="size",
+            expected=f"multiples of {multiple} pixels, such as {near}",
+            got=f"{size[0]}x{size[1]}",
+        )
+    return size
+
+
+@torch.no_grad()
+def encode_prompts(studio: Studio, prompts: Sequence[str], negatives: Sequence[str]) -> Text:
+    """Encode prompts just as the stock pipeline does.
+
+    An empty negative prompt is the stock pipeline's default: SDXL bases may take zeros for it.
+
+    Raises:
+        CreationError: A prompt names an unknown handle, or is too long to be read to its end.
+    """
+    for prompt in (*prompts, *negatives):
+        studio.handles_in(prompt)
+        _refuse_too_long(studio, prompt)
+    parts = [_encode(studio, p, n or None) for p, n in zip(prompts, negatives, strict=True)]
+    text = parts[0]
+    for part in parts[1:]:
+        text = Text(text.positive.append(part.positive), text.negative.append(part.negative))
+    return text
+
+
+@torch.no_grad()
+def denoise(
+    studio: Studio,
+    text: Text,
+    start: Start,
+    *,
+    sampling: Sampling,
+    guides: Sequence[Guide] = (),
+    tick: Tick | None = None,
+) -> Tensor:
+    """Run the solver from noise, or from noised latents, to clean latents (b, c, h, w).
+
+    Args:
+        studio: The base and its adapters.
+        text: One prompt a picture.
+        start: The noise, and what it is added to.
+        sampling: Solver, steps, guidance, strength.
+        guides: Act in this order around every step.
+        tick: Called after every step.
+    """
+    backbone = studio.backbone
+    device = backbone.device
+    z_t: Tensor
+    scheduler = make_scheduler(studio.pipeline.scheduler, sampling.scheduler)
+    scheduler.set_timesteps(sampling.n_steps, device=device)
+    timesteps = _begin(scheduler, sampling)
+    eps = start.eps.to(device, backbone.dtype)
+    if start.z is None:
+        z_t = eps * scheduler.init_noise_sigma
+    else:
+        z_t = scheduler.add_noise(start.z.to(eps), eps, timesteps[:1])
+    extra = _step_arguments(scheduler, start)
+    for index, t in enumerate(timesteps):
+        following = timesteps[index + 1] if index + 1 < len(timesteps) else None
+        step = Step(index, len(timesteps), t, scheduler, following)
+        for guide in guides:
+            z_t = guide.before(z_t, step)
+        prediction = predict(studio, z_t, step, text, guidance=sampling.guidance)
+        z_t = scheduler.step(prediction, t, z_t, return_dict=False, **extra)[0]
+        for guide in guides:
+            z_t = guide.after(z_t, step)
+        if tick is not None:
+            tick(index + 1, len(timesteps))
+    return z_t
+
+
+def predict(studio: Studio, z_t: Tensor, step: Step, text: Text, *, guidance: float) -> Tensor:
+    """Return the guided prediction (b, c, h, w): eps_neg + guidance (eps_pos - eps_neg)."""
+    if guidance <= 1:
+        scaled = step.scheduler.scale_model_input(z_t, step.t)
+        return run_unet(studio, scaled, step.t, text.positive)
+    scaled = step.scheduler.scale_model_input(torch.cat([z_t] * 2), step.t)
+    both = text.negative.append(text.positive)
+    negative, positive = run_unet(studio, scaled, step.t, both).chunk(2)
+    guided: Tensor = negative + guidance * (positive - negative)
+    return guided
+
+
+def run_unet(studio: Studio, scaled: Tensor, t: Tensor, text: TextEncoding) -> Tensor:
+    """Return the UNet's prediction (b, c, h, w) for latents scaled for it."""
+    conditions = None
+    if text.pooled is not None:
+        factor = studio.backbone.vae_factor
+        height, width = (side * factor for side in scaled.shape[-2:])
+        ids = [height, width, 0, 0, height, width]  # original size, crop, target size
+        row = torch.tensor([ids], dtype=text.states.dtype, device=scaled.device)
+        conditions = {"text_embeds": text.pooled, "time_ids": row.repeat(len(scaled), 1)}
+    prediction: Tensor = studio.backbone.unet(
+        scaled,
+        t,
+        encoder_hidden_states=text.states,
+        added_cond_kwargs=conditions,
+        return_dict=False,
+    )[0]
+    return prediction
+
+
+@torch.no_grad()
+def decode(studio: Studio, z: Tensor) -> list[Pixels]:
+    """Decode clean latents (b, c, h, w) to pictures (H, W, 3) uint8, one by one.
+
+    A VAE that overflows in float16 computes in float32, and is put back.
+    """
+    vae = studio.backbone.vae
+    kept = vae.dtype
+    if vae.config.get("force_upcast", True) and kept == torch.float16:
+        vae.to(torch.float32)
+    pictures = []
+    for latent in z:
+        decoded = vae.decode(_unscaled(vae, latent[None].to(vae.dtype)), return_dict=False)[0]
+        shares = (decoded[0] / 2 + 0.5).clamp(0, 1).permute(1, 2, 0).float().cpu().numpy()
+        pictures.append((shares * 255).round().astype("uint8"))
+    if vae.dtype != kept:
+        vae.to(kept)
+    return pictures
+
+
+def _unscaled(vae: Any, z: Tensor) -> Tensor:
+    factor: float = vae.config.scaling_factor
+    if vae.config.get("latents_mean") is not None:
+        mean = torch.tensor(vae.config.latents_mean).view(1, -1, 1, 1).to(z)
+        spread = torch.tensor(vae.config.latents_std).view(1, -1, 1, 1).to(z)
+        return z * spread / factor + mean
+    shift: float = vae.config.get("shift_factor") or 0.0
+    return z / factor + shift
+
+
+def _begin(scheduler: Any, sampling: Sampling) -> Tensor:
+    """Return the timesteps that are run; the solver counts its steps from the first of them."""
+    order = getattr(scheduler, "order", 1)
+    n_all = len(scheduler.timesteps) // order or 1
+    skipped = 0
+    if sampling.strength < 1:
+        skipped = min(round(n_all * (1 - sampling.strength)), n_all - 1) * order
+    if hasattr(scheduler, "set_begin_index"):
+        scheduler.set_begin_index(skipped)
+    timesteps: Tensor = scheduler.timesteps[skipped:]
+    return timesteps
+
+
+def _step_arguments(scheduler: Any, start: Start) -> dict[str, Any]:
+    accepted = inspect.signature(scheduler.step).parameters
+    if "generator" not in accepted:
+        return {}
+    return {"generator": list(start.generators)}
+
+
+def _encode(studio: Studio, prompt: str, negative: str | None) -> Text:
+    encoded = studio.pipeline.encode_prompt(
+        prompt=prompt,
+        device=studio.backbone.device,
+        num_images_per_prompt=1,
+        do_classifier_free_guidance=True,
+        negative_prompt=negative,
+    )
+    if studio.backbone.family.has_pooled_text:
+        states, negatives, pooled, negative_pooled = encoded
+        return Text(TextEncoding(states, pooled), TextEncoding(negatives, negative_pooled))
+    return Text(TextEncoding(encoded[0]), TextEncoding(encoded[1]))
+
+
+def _refuse_too_long(studio: Studio, prompt: str) -> None:
+    for tokenizer in studio.backbone.tokenizers:
+        expanded = studio.pipeline.maybe_convert_prompt(prompt, tokenizer)
+        ids = tokenizer(expanded, add_special_tokens=False).input_ids
+        room = tokenizer.model_max_length - 2
+        if len(ids) > room:
+            raise CreationError(
+                "a prompt that is too long: its end would be cut off",
+                where=prompt,
+                expected=f"at most {room} tokens",
+                got=f"{len(ids)}; lost: {tokenizer.decode(ids[room:]).strip()!r}",
+            )

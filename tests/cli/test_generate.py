@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from lora_scene.adapters.folder import save_adapter
+from lora_scene.cli.main import root
+from lora_scene.errors import CreationError
+from tests import tiny
+from tests.adapters import made
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """Return a base's folder and an adapter's folder."""
+    home = tmp_path_factory.mktemp("generate")
+    adapter = made.adapter(tiny.pipeline("sd1"), "sd1")
+    return tiny.folder("sd1", str(home)), str(save_adapter(adapter, home / "scene"))
+
+
+@pytest.fixture
+def run(folders, tmp_path):
+    base, _ = folders
+    fixed = ["--base", base, "--steps", "2", "--out", str(tmp_path / "out"), "--device", "cpu"]
+    runner = CliRunner()
+    return lambda *args: runner.invoke(root, ["generate", *args, *fixed], catch_exceptions=False)
+
+
+def test_pictures_are_written_and_named_on_stdout(run, folders, tmp_path):
+    done = run(folders[1], "--prompt", "a <bear>", "--seed", "1", "--seed", "2", "--grid")
+    assert done.exit_code == 0
+    written = sorted(str(path) for path in (tmp_path / "out").iterdir())
+    assert sorted(done.stdout.split()) == written
+    assert len(written) == 2 * 3 + 1
+    assert "trained on another base" in done.stderr
+
+
+def test_scripts_read_json_and_a_weight_beside_the_folder_counts(run, folders):
+    done = run(f"{folders[1]}:0.5", "--prompt", "a <bear>", "--json")
+    (record,) = json.loads(done.stdout)
+    assert record["adapters"][0]["weight"] == 0.5
+    assert record["prompt"] == "a <bear>"
+
+
+def test_prompts_come_from_a_file_too(run, folders, tmp_path):
+    (tmp_path / "p.txt").write_text("a <bear> --seed 4\na <bowl> --weight 0\n", "utf-8")
+    done = run(folders[1], "--prompts", str(tmp_path / "p.txt"), "--json")
+    assert [(r["seed"], r["weight"]) for r in json.loads(done.stdout)] == [(4, 1.0), (0, 0.0)]
+
+
+def test_a_picture_is_made_again(run, folders, tmp_path):
+    (record,) = json.loads(run(folders[1], "--prompt", "a <bear>", "--json").stdout)
+    first = Path(record["path"]).read_bytes()
+    (again,) = json.loads(run(folders[1], "--again", record["path"], "--json").stdout)
+    assert Path(again["path"]).read_bytes() == first
+
+
+def test_the_bare_base_draws_without_an_adapter(run):
+    (record,) = json.loads(run("--prompt", "a bear", "--json").stdout)
+    assert record["adapters"] == []
+
+
+def test_a_prompt_is_needed(run, folders):
+    assert run(folders[1]).exit_code == 2
+
+
+def test_an_unknown_handle_names_the_known_ones(run, folders):
+    with pytest.raises(CreationError, match="<bear>"):
+        run(folders[1], "--prompt", "a <bare>")
+
+
+def test_two_adapters_work_together(run, folders, tmp_path):
+    other = made.adapter(tiny.pipeline("sd1"), "sd1", handles=("<cup>",), seed=5)
+    second = str(save_adapter(other, tmp_path / "elsewhere" / "scene"))
+    done = run(folders[1], f"{second}:0.6", "--prompt", "a <cup> on a <bowl>", "--json")
+    (record,) = json.loads(done.stdout)
+    assert [(a["name"], a["weight"]) for a in record["adapters"]] == [
+        ("scene", 1.0),
+        ("scene_2", 0.6),
+    ]

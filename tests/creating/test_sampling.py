@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from lora_scene.creating.sampling import (
+    Sampling,
+    check_size,
+    decode,
+    denoise,
+    encode_prompts,
+    start_noise,
+)
+from lora_scene.creating.schedulers import OWN, SAMPLERS, make_scheduler
+from lora_scene.errors import CreationError
+from tests import tiny
+from tests.creating.studios import QUIET, studio
+
+pytestmark = pytest.mark.filterwarnings(QUIET)
+
+PROMPT = "a photo of <bear> and <bowl>"
+
+
+def drawn(one, *, seeds=(3,), prompt=PROMPT, negative="", sampling=None, size=(64, 64)):
+    text = encode_prompts(one, [prompt] * len(seeds), [negative] * len(seeds))
+    start = start_noise(one, seeds, size)
+    return decode(one, denoise(one, text, start, sampling=sampling or Sampling(3)))
+
+
+def stock(one, *, seeds=(3,), prompt=PROMPT, negative=None, sampling=None, size=(64, 64)):
+    sampling = sampling or Sampling(3)
+    kept = one.pipeline.scheduler
+    one.pipeline.scheduler = make_scheduler(kept, sampling.scheduler)
+    try:
+        images = one.pipeline(
+            [prompt] * len(seeds),
+            negative_prompt=negative and [negative] * len(seeds),
+            num_inference_steps=sampling.n_steps,
+            guidance_scale=sampling.guidance,
+            generator=[torch.Generator().manual_seed(seed) for seed in seeds],
+            width=size[0],
+            height=size[1],
+        ).images
+    finally:
+        one.pipeline.scheduler = kept
+    return [np.asarray(image) for image in images]
+
+
+def assert_same(ours, theirs, *, atol=0):
+    for mine, other in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(mine.astype(int), other.astype(int), atol=atol, rtol=0)
+
+
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+def test_a_picture_equals_the_stock_pipelines(family):
+    one = studio(family)
+    assert_same(drawn(one), stock(one))
+    wide = {"size": (96, 64), "negative": "a red cat"}
+    assert_same(drawn(one, **wide), stock(one, **wide))
+
+
+def test_a_batch_differs_from_the_stock_pipelines_by_the_decoders_rounding_alone():
+    one = studio("sdxl")
+    assert_same(drawn(one, seeds=(1, 2)), stock(one, seeds=(1, 2)), atol=1)
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("family", ["sd1", "sd2"])
+def test_every_scheduler_gives_the_stock_pipelines_picture(family, name):
+    sampling = Sampling(4, 3.0, name)
+    one = studio(family)
+    settings = {"sampling": sampling}
+    assert_same(drawn(one, **settings), stock(one, **settings))
+
+
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+def test_without_guidance_only_the_prompt_is_read(family):
+    one = studio(family)
+    plain = Sampling(2, 1.0)
+    assert_same(drawn(one, sampling=plain), stock(one, sampling=plain))
+    assert_same(drawn(one, sampling=plain), drawn(one, sampling=plain, negative="a dog"))
+
+
+def test_a_handle_of_several_vectors_is_expanded_as_the_stock_pipeline_does():
+    one = studio("sdxl", n_vectors=3)
+    assert_same(drawn(one), stock(one))
+
+
+def test_noise_comes_from_the_pictures_own_seed_whatever_batch_it_is_in():
+    one = studio()
+    alone = start_noise(one, [7], (64, 64)).eps
+    among = start_noise(one, [1, 7, 9], (64, 64)).eps
+    assert torch.equal(alone[0], among[1])
+    assert not torch.equal(among[0], among[1])
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_seed_does_not():
+    one = studio()
+    assert_same(drawn(one), drawn(one))
+    assert not np.array_equal(drawn(one)[0], drawn(one, seeds=(4,))[0])
+
+
+def test_half_a_strength_runs_half_the_steps_from_the_given_latents():
+    one = studio()
+    text = encode_prompts(one, [PROMPT], [""])
+    start = start_noise(one, [3], (64, 64))
+    z = torch.ones_like(start.eps)
+    steps = []
+
+    def tick(done, total):
+        steps.append((done, total))
+
+    half = type(start)(start.eps, start.generators, z)
+    denoise(one, text, half, sampling=Sampling(6, strength=0.5), tick=tick)
+    assert steps == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_an_unknown_handle_is_refused_with_those_that_there_are():
+    with pytest.raises(CreationError, match=r"(?s)<baer>.*<bear> \(noun 0\), <bowl>.*did you mean"):
+        encode_prompts(studio(), ["a photo of <baer>"], [""])
+
+
+def test_a_prompt_that_would_be_cut_off_is_refused():
+    with pytest.raises(
+        CreationError, match=r"(?s)too long.*at most 22 tokens.*got: +24; lost: 'a a'"
+    ):
+        encode_prompts(studio(), ["a " * 24], [""])
+
+
+def test_a_size_that_does_not_divide_is_refused_with_the_nearest_that_does():
+    with pytest.raises(CreationError, match=r"(?s)multiples of 32 pixels, such as 64x96.*70x90"):
+        check_size(studio(), (70, 90))
+    assert check_size(studio(), None) == (64, 64)
+
+
+@pytest.mark.parametrize(("field", "value"), [("n_steps", 0), ("strength", 0.0), ("strength", 1.5)])
+def test_settings_out_of_range_are_refused(field, value):
+    with pytest.raises(CreationError):
+        Sampling(**{field: value})
+
+
+def test_own_scheduler_is_fresh_each_time():
+    base = studio().pipeline.scheduler
+    made = make_scheduler(base, OWN)
+    assert made is not base
+    assert dict(made.config) == dict(base.config)
