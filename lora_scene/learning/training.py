@@ -171,14 +171,8 @@ def _run(
 ) -> None:
     """Run both phases, or what is left of them."""
     for number in (1, 2):
-        n_steps = trainer.recipe.phases[number - 1].steps
-        if resumed is not None and resumed.phase > number:
-            continue
-        if resumed is not None and resumed.phase == number and resumed.step == n_steps:
-            trainer.prepare_weights(number)
-            trainer.restore(resumed, with_optimizers=False)
-            continue
-        if not n_steps:
+        is_behind = resumed is not None and resumed.phase > number
+        if is_behind or not trainer.recipe.phases[number - 1].steps:
             continue
         is_inside = resumed is not None and resumed.phase == number
         try:

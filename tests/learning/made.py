@@ -24,6 +24,8 @@ from lora_scene.scenes.scene import Scene
 from lora_scene.scenes.union import prompt_for
 from tests import tiny
 
+ROOT = Path(__file__).parents[2]  # where `tests` and `lora_scene` lie
+
 
 def recipe(base: str, *overrides: str, name: str = "paper", steps: tuple[int, int] = (2, 2)):
     """Return a shipped recipe on a tiny base, short, in 32 bits, without a prior."""
@@ -64,7 +66,7 @@ def numbers(result: TrainingResult) -> dict[str, torch.Tensor]:
 
 def assert_equal(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> None:
     """Assert equality bit for bit; name the largest difference."""
-    assert list(ours) == list(theirs)
+    assert ours.keys() == theirs.keys()
     worst = max(ours, key=lambda name: float((ours[name] - theirs[name]).abs().max()))
     difference = float((ours[worst] - theirs[worst]).abs().max())
     assert all(torch.equal(ours[name], theirs[name]) for name in ours), (worst, difference)

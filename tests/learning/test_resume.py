@@ -1,0 +1,205 @@
+"""A run that was stopped and taken up again ends bit for bit where an unbroken one does."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+
+import bitsandbytes as bnb
+import pytest
+
+from lora_scene.errors import CheckpointError, TrainingError
+from lora_scene.learning.checkpoints import load_checkpoint
+from lora_scene.learning.events import PhaseEnded, PhaseStarted, Saved, StepDone
+from tests.learning import made
+
+STEPS = (2, 2)
+STOPS = {
+    "inside phase 1": (1, 1),
+    "at the boundary": (1, 2),
+    "inside phase 2": (2, 1),
+    "after the last step": (2, 2),
+}
+RECIPES = {
+    "adamw": ["optimizer.name=adamw"],
+    "adamw8bit": ["optimizer.name=adamw8bit", "optimizer.min_8bit_size=0"],
+    "dropout": ["lora.dropout=0.5", "base.gradient_checkpointing=true"],
+    "everything": [
+        "run.batch_size=2",
+        "run.accumulation=2",
+        "handles.n_vectors=2",
+        "handles.norm=vocabulary",
+        "handles.init=random",
+        "lora.text_encoder_rank=2",
+        "lora.min_rank=1",
+        "augment.recompose_prob=0.3",
+        "augment.n_variants=2",
+        "masked_loss.outside_weight=0.2",
+        "masked_loss.outside_target=base",
+        "prior.weight=1",
+        "prior.n_images=2",
+        "prior.n_steps=1",
+        "phase2.schedule=cosine",
+        "phase2.timesteps=clean",
+    ],
+    "schedulefree": ["optimizer.name=schedulefree"],
+    "prodigy": ["optimizer.name=prodigy"],
+    "lion8bit": ["optimizer.name=lion8bit", "optimizer.min_8bit_size=0"],
+    "adafactor": ["optimizer.name=adafactor"],
+    "full": ["phase2.trains=full"],
+}
+CASES = [
+    *((name, stop) for name in ("adamw", "adamw8bit", "dropout") for stop in STOPS),
+    *(("everything", stop) for stop in ("inside phase 1", "inside phase 2")),
+    *(("schedulefree", stop) for stop in ("inside phase 2", "after the last step")),
+    *((name, "inside phase 2") for name in ("prodigy", "lion8bit", "adafactor", "full")),
+]
+
+
+class Stopped(Exception):
+    """What the listener raises."""
+
+
+def stop_after(phase, step):
+    """Return a listener that raises once the checkpoint of a step is written."""
+    reached = []
+
+    def listen(event):
+        if isinstance(event, StepDone) and (event.phase, event.step) == (phase, step):
+            reached.append(event)
+        if isinstance(event, Saved) and event.what == "checkpoint" and reached:
+            raise Stopped
+
+    return listen
+
+
+@pytest.fixture(scope="module")
+def unbroken(bases, scene, tmp_path_factory):
+    """Return what unbroken runs learn, each made once."""
+    results = {}
+
+    def result(name):
+        if name not in results:
+            out = tmp_path_factory.mktemp("unbroken")
+            results[name] = made.run(scene, settings(bases, name), out)
+        return results[name]
+
+    return result
+
+
+def settings(bases, name):
+    base = bases["sdxl" if name == "adamw" else "sd1"]
+    return made.recipe(base, *RECIPES[name], "run.checkpoint_every=1", steps=STEPS)
+
+
+@pytest.mark.parametrize(("name", "stop"), CASES)
+def test_stopped_and_resumed_run_equals_an_unbroken_one(
+    name, stop, bases, scene, tmp_path, unbroken
+):
+    with pytest.raises(Stopped):
+        made.run(scene, settings(bases, name), tmp_path, listener=stop_after(*STOPS[stop]))
+    events = []
+    resumed = made.run(scene, settings(bases, name), tmp_path, listener=events.append)
+
+    made.assert_equal(made.numbers(resumed), made.numbers(unbroken(name)))
+    steps = [event for event in events if isinstance(event, StepDone)]
+    assert len(steps) < sum(STEPS), "it began anew"
+
+
+def test_eight_bit_state_travels_in_the_checkpoint(bases, scene, tmp_path):
+    with pytest.raises(Stopped):
+        made.run(scene, settings(bases, "adamw8bit"), tmp_path, listener=stop_after(2, 1))
+    checkpoint = load_checkpoint(tmp_path / "checkpoint" / "state.safetensors")
+    rows, weights = checkpoint.state["optimizers"]
+    nested = bnb.optim.AdamW8bit._FSDP_WRAPPED_QUANT_STATE_KEY
+    kinds = {str(state[nested]["state1"].dtype) for state in weights["state"].values()}
+    assert kinds == {"torch.uint8"}, "the test would not test 8-bit state"
+    assert {str(state["exp_avg"].dtype) for state in rows["state"].values()} == {"torch.float32"}
+
+
+def test_resuming_past_the_boundary_enters_phase_two(bases, scene, tmp_path):
+    """The fifth defect of the reference: it compared the step with the boundary by `==`."""
+    with pytest.raises(Stopped):
+        made.run(scene, settings(bases, "adamw8bit"), tmp_path, listener=stop_after(2, 1))
+    events = []
+    made.run(scene, settings(bases, "adamw8bit"), tmp_path, listener=events.append)
+    begun = [event for event in events if isinstance(event, PhaseStarted)]
+    assert [(event.phase, event.first_step) for event in begun] == [(2, 1)]
+    assert begun[0].n_parameters > 10_000, "phase 2 trains adapters too"
+    assert [event.phase for event in events if isinstance(event, PhaseEnded)] == [2]
+
+
+def test_finished_run_is_not_made_again(bases, scene, tmp_path):
+    first = made.run(scene, settings(bases, "adamw8bit"), tmp_path)
+    events = []
+    second = made.run(scene, settings(bases, "adamw8bit"), tmp_path, listener=events.append)
+    made.assert_equal(made.numbers(first), made.numbers(second))
+    assert not [event for event in events if isinstance(event, StepDone)]
+    assert not (tmp_path / "checkpoint").exists()
+
+
+@pytest.mark.parametrize("stop", ["inside phase 1", None])
+def test_another_recipe_in_the_same_folder_is_refused_until_restart(stop, bases, scene, tmp_path):
+    if stop:
+        with pytest.raises(Stopped):
+            made.run(scene, settings(bases, "adamw"), tmp_path, listener=stop_after(*STOPS[stop]))
+    else:
+        made.run(scene, settings(bases, "adamw"), tmp_path)
+    other = made.recipe(bases["sdxl"], "run.seed=5", steps=STEPS)
+    with pytest.raises(TrainingError, match="holds a run with another recipe"):
+        made.run(scene, other, tmp_path)
+    events = []
+    made.run(scene, other, tmp_path, listener=events.append, restart=True)
+    assert len([event for event in events if isinstance(event, StepDone)]) == sum(STEPS)
+
+
+def test_how_often_a_run_is_saved_does_not_part_it_from_its_checkpoint(bases, scene, tmp_path):
+    with pytest.raises(Stopped):
+        made.run(scene, settings(bases, "adamw8bit"), tmp_path, listener=stop_after(1, 1))
+    seldom = made.recipe(
+        bases["sd1"], *RECIPES["adamw8bit"], "run.checkpoint_every=50", steps=STEPS
+    )
+    events = []
+    made.run(scene, seldom, tmp_path, listener=events.append)
+    assert len([event for event in events if isinstance(event, StepDone)]) == sum(STEPS) - 1
+
+
+def test_damaged_checkpoint_is_named(bases, scene, tmp_path):
+    with pytest.raises(Stopped):
+        made.run(scene, settings(bases, "adamw8bit"), tmp_path, listener=stop_after(1, 1))
+    path = tmp_path / "checkpoint" / "state.safetensors"
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(CheckpointError, match=r"state\.safetensors.*cannot be read"):
+        made.run(scene, settings(bases, "adamw8bit"), tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="sends SIGKILL")
+def test_killed_process_resumes_bit_for_bit(bases, scene, tmp_path, unbroken):
+    script = textwrap.dedent(
+        f"""
+        import os, signal, sys
+        from lora_scene.learning.events import StepDone
+        from tests import conftest
+        from tests.learning import made, test_resume
+
+        scene = conftest.scene.__wrapped__()
+        recipe = test_resume.settings({bases!r}, "adamw8bit")
+
+        def listen(event):
+            if isinstance(event, StepDone) and (event.phase, event.step) == (2, 2):
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        made.run(scene, recipe, {str(tmp_path)!r}, listener=listen)
+        """
+    )
+    killed = subprocess.run(
+        [sys.executable, "-c", script], cwd=made.ROOT, capture_output=True, check=False
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    assert not (tmp_path / "embeddings").exists()
+    resumed = made.run(scene, settings(bases, "adamw8bit"), tmp_path)
+    made.assert_equal(made.numbers(resumed), made.numbers(unbroken("adamw8bit")))
