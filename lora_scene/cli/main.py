@@ -18,6 +18,7 @@ from lora_scene.errors import LoraSceneError, did_you_mean
 
 VERBS: dict[str, dict[str, str]] = {
     "Learn": {
+        "mask": "Make a scene from a photo: boxes, points, strokes, words.",
         "check": "Look at a scene: coverage, overlap, mistakes.",
         "train": "Learn a scene's handles and adapters.",
         "recipes": "List, show and copy recipes.",
@@ -29,6 +30,7 @@ VERBS: dict[str, dict[str, str]] = {
         "export": "Write an adapter for diffusers, ComfyUI, A1111 and others.",
         "verify": "Load exported files as their readers would.",
         "inspect": "Show what is in an adapter's files.",
+        "merge": "Make one adapter of several.",
     },
 }
 

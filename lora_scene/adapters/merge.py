@@ -1,0 +1,147 @@
+"""Several adapters made one: exactly, along the rank, or to a smaller rank by SVD.
+
+W + sum_i w_i up_i @ down_i = W + [w_1 up_1 | w_2 up_2 | ...] @ [down_1; down_2; ...]
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from lora_scene.adapters.adapter import Adapter, LoraModule, TrainingInfo
+from lora_scene.errors import AdapterError
+
+
+@dataclass(frozen=True)
+class Merge:
+    """The outcome.
+
+    Attributes:
+        adapter: One adapter with the handles of all.
+        error: ||merged - exact||_F / ||exact||_F over all modules together; 0 without SVD.
+        worst_error: The largest such ratio of a single module.
+        notes: What one should know.
+    """
+
+    adapter: Adapter
+    error: float
+    worst_error: float
+    notes: tuple[str, ...]
+
+
+def merge_adapters(
+    adapters: Sequence[Adapter], weights: Sequence[float], *, rank: int | None = None
+) -> Merge:
+    """Merge adapters of one family into one.
+
+    Args:
+        adapters: At least two.
+        weights: Factor of each one's LoRA update; rows are taken as they are.
+        rank: The highest rank a module may keep; None keeps all, which is exact.
+
+    Raises:
+        AdapterError: Differing families, a handle that two of them have, DoRA magnitudes, which
+            do not add up, or weights that are no finite numbers, one an adapter.
+    """
+    _check(adapters, weights)
+    exact = _concatenate(adapters, weights)
+    modules, squares, losses = {}, 0.0, 0.0
+    worst = 0.0
+    for key, module in exact.items():
+        modules[key], size, loss = truncate(module, module.rank if rank is None else rank)
+        squares, losses = squares + size**2, losses + loss**2
+        worst = max(worst, loss / size if size else 0.0)
+    concepts = tuple(concept for adapter in adapters for concept in adapter.concepts)
+    bases = sorted({adapter.info.base_hash for adapter in adapters})
+    notes = ["they were trained on different bases"] if len(bases) > 1 else []
+    adapter = replace(
+        adapters[0], concepts=concepts, modules=modules, info=_joined_info(adapters, weights)
+    )
+    return Merge(adapter, math.sqrt(losses / squares) if squares else 0.0, worst, tuple(notes))
+
+
+def truncate(module: LoraModule, rank: int) -> tuple[LoraModule, float, float]:
+    """Return the nearest module of at most `rank` (Eckart-Young), its size, and the error.
+
+    With up = Q_u R_u and down' = Q_d R_d, the singular values of up @ down are those of the small
+    matrix R_u R_d'.
+
+    Args:
+        module: A folded module without magnitude.
+        rank: At least 1.
+
+    Returns:
+        The module, ||up @ down||_F, and ||difference||_F: 0 where nothing was cut.
+    """
+    q_up, r_up = torch.linalg.qr(module.up.double())
+    q_down, r_down = torch.linalg.qr(module.down.double().T)
+    left, values, right = torch.linalg.svd(r_up @ r_down.T, full_matrices=False)
+    size = float(values.norm())
+    if rank >= module.rank:
+        return module, size, 0.0
+    kept = values[:rank].sqrt()
+    up = (q_up @ left[:, :rank]) * kept
+    down = kept[:, None] * (right[:rank] @ q_down.T)
+    smaller = LoraModule(
+        down.to(module.down.dtype), up.to(module.up.dtype), float(min(rank, len(kept)))
+    )
+    return smaller, size, float(values[rank:].norm())
+
+
+def _check(adapters: Sequence[Adapter], weights: Sequence[float]) -> None:
+    if len(adapters) < 2 or len(weights) != len(adapters):
+        raise AdapterError(
+            "merging needs at least two adapters and a weight for each",
+            got=f"{len(adapters)} adapters, {len(weights)} weights",
+        )
+    if not all(math.isfinite(weight) for weight in weights):
+        raise AdapterError("a weight must be a finite number", got=list(weights))
+    families = [adapter.family for adapter in adapters]
+    if len(set(families)) > 1:
+        raise AdapterError("adapters of differing families cannot be merged", got=families)
+    handles = [handle.lower() for adapter in adapters for handle in adapter.handles]
+    doubled = sorted({handle for handle in handles if handles.count(handle) > 1})
+    if doubled:
+        raise AdapterError(
+            "two adapters have the same handle",
+            got=", ".join(doubled),
+            hint="train one of them with handles of its own",
+        )
+    for adapter in adapters:
+        if any(module.magnitude is not None for module in adapter.modules.values()):
+            raise AdapterError(
+                "DoRA adapters cannot be merged: their magnitudes do not add up",
+                where=", ".join(adapter.handles),
+                hint="load both with load_adapter instead",
+            )
+
+
+def _concatenate(adapters: Sequence[Adapter], weights: Sequence[float]) -> dict[str, LoraModule]:
+    parts: dict[str, list[tuple[LoraModule, float]]] = {}
+    for adapter, weight in zip(adapters, weights, strict=True):
+        for key, module in adapter.folded().modules.items():
+            parts.setdefault(key, []).append((module, weight))
+    return {
+        key: LoraModule(
+            down=torch.cat([module.down for module, _ in found]),
+            up=torch.cat([weight * module.up for module, weight in found], dim=1),
+            alpha=float(sum(module.rank for module, _ in found)),
+        )
+        for key, found in parts.items()
+    }
+
+
+def _joined_info(adapters: Sequence[Adapter], weights: Sequence[float]) -> TrainingInfo:
+    recipes = [
+        f"# weight {weight:g}: {', '.join(adapter.handles)}, recipe {adapter.info.recipe_name}"
+        for adapter, weight in zip(adapters, weights, strict=True)
+    ]
+    return replace(
+        adapters[0].info,
+        recipe_name="merge",
+        recipe_toml="\n".join(recipes) + "\n",
+        image_hashes=tuple(h for adapter in adapters for h in adapter.info.image_hashes),
+    )

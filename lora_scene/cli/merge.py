@@ -1,0 +1,33 @@
+"""`lora-scene merge`: several adapters made one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from lora_scene.adapters.folder import read_adapter, save_adapter
+from lora_scene.adapters.merge import merge_adapters
+
+
+@click.command()
+@click.argument("folders", metavar="DIR DIR...", nargs=-1, type=click.Path(path_type=Path))
+@click.option("--weights", required=True, help="One factor an adapter, such as 0.8,0.5.")
+@click.option("--rank", type=click.IntRange(min=1), help="Cut to this rank by SVD.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to write.")
+def command(folders: tuple[Path, ...], weights: str, rank: int | None, out: Path) -> None:
+    """Merge adapters into one that has the handles of all.
+
+    Exact without --rank; with it, the error is printed.
+    """
+    try:
+        factors = [float(weight) for weight in weights.split(",")]
+    except ValueError as error:
+        raise click.BadParameter(f"{weights!r} are no numbers", param_hint="--weights") from error
+    merge = merge_adapters([read_adapter(folder) for folder in folders], factors, rank=rank)
+    save_adapter(merge.adapter, out)
+    ranks = sorted({module.rank for module in merge.adapter.modules.values()})
+    click.echo(f"wrote {out}: {', '.join(merge.adapter.handles)}; rank {ranks}")
+    click.echo(f"error of the updates: {merge.error:.2e}, worst module {merge.worst_error:.2e}")
+    for note in merge.notes:
+        click.echo(f"note: {note}", err=True)
