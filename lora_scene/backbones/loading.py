@@ -12,10 +12,10 @@ from typing import Any, Literal
 import torch
 
 from lora_scene.backbones.families import Family, identify
+from lora_scene.backbones.storage import Quantization, store
 from lora_scene.errors import BackboneError
 
 Dtype = Literal["auto", "fp32", "fp16", "bf16"]
-Quantization = Literal["none", "nf4", "int8", "fp8"]
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -34,7 +34,8 @@ def load_pipeline(
         model: Hub id, diffusers folder, single `.safetensors` checkpoint, or `mini`.
         device: `cuda`, `cuda:1`, `mps` or `cpu`.
         dtype: Of all weights; `auto` as `resolve_dtype`.
-        quantization: Storage of the UNet's weights.
+        quantization: Storage of the UNet's weights: `nf4` and `int8` of its linear layers, by
+            bitsandbytes; `fp8` of its convolutions too.
         config: For a single file: hub id or folder of a base of the same family, for what the
             file lacks (tokenizer and configurations); None lets diffusers guess a hub id.
 
@@ -54,13 +55,9 @@ def load_pipeline(
             hint="convert it, or use the base's hub id or folder",
         )
     with _plain_errors(source), quiet_libraries():
-        if is_file:
-            pipeline = _load_file(source, kind, config)
-        else:
-            pipeline = _load_folder(source, kind, _quantized_unet(source, kind, quantization))
+        pipeline = _load_file(source, kind, config) if is_file else _load_folder(source, kind)
     _check(pipeline, source)
-    if quantization == "fp8":
-        _store_fp8(pipeline.unet, kind, device)
+    store(pipeline.unet, quantization, device=device)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline.to(device)
 
@@ -148,7 +145,7 @@ def _has_bars(library: Any) -> bool:
     )
 
 
-def _load_folder(source: str, kind: torch.dtype, parts: dict[str, Any]) -> Any:
+def _load_folder(source: str, kind: torch.dtype) -> Any:
     from diffusers import DiffusionPipeline
 
     index = DiffusionPipeline.load_config(source)
@@ -160,7 +157,7 @@ def _load_folder(source: str, kind: torch.dtype, parts: dict[str, Any]) -> Any:
     if "requires_safety_checker" in index:
         absent["requires_safety_checker"] = False
     return DiffusionPipeline.from_pretrained(
-        source, torch_dtype=kind, use_safetensors=True, **absent, **parts
+        source, torch_dtype=kind, use_safetensors=True, **absent
     )
 
 
@@ -175,32 +172,6 @@ def _load_file(source: str, kind: torch.dtype, config: str | Path | None) -> Any
     if config is not None:
         extra["config"] = resolve_model(config)
     return pipeline.from_single_file(source, torch_dtype=kind, **extra)
-
-
-def _quantized_unet(source: str, kind: torch.dtype, quantization: Quantization) -> dict[str, Any]:
-    """Load the UNet alone in low-bit storage, where that is asked for."""
-    if quantization in ("none", "fp8"):
-        return {}
-    from diffusers import BitsAndBytesConfig, UNet2DConditionModel
-
-    settings = (
-        BitsAndBytesConfig(
-            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=kind
-        )
-        if quantization == "nf4"
-        else BitsAndBytesConfig(load_in_8bit=True)
-    )
-    unet = UNet2DConditionModel.from_pretrained(
-        source, subfolder="unet", torch_dtype=kind, quantization_config=settings
-    )
-    return {"unet": unet}
-
-
-def _store_fp8(unet: Any, kind: torch.dtype, device: str) -> None:
-    """Keep the UNet's weights in float8 and compute in `kind` (diffusers' layerwise casting)."""
-    if not hasattr(torch, "float8_e4m3fn"):
-        raise BackboneError("this torch has no float8", where=f"fp8 on {device}")
-    unet.enable_layerwise_casting(storage_dtype=torch.float8_e4m3fn, compute_dtype=kind)
 
 
 def _check(pipeline: Any, source: str) -> Family:

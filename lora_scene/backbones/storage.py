@@ -1,0 +1,180 @@
+"""Frozen UNet weights in few bits: `nf4` and `int8` by bitsandbytes, `fp8` by layers of our own.
+
+Layerwise casting as diffusers does it swaps a layer's weight around the forward pass alone: the
+backward pass, and the repetition under gradient checkpointing, then find another dtype. Here the
+restored weight lives only inside the product that needs it, and autograd keeps the stored one.
+diffusers' own way to bitsandbytes insists on a GPU; its layers do not, so they are put in place
+one by one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.grad import conv2d_input
+
+from lora_scene.errors import BackboneError
+
+Quantization = Literal["none", "nf4", "int8", "fp8"]
+
+STORED = torch.float8_e4m3fn
+LARGEST = torch.finfo(STORED).max
+BLOCKS = ("down_blocks", "mid_block", "up_blocks")  # what is outside them is small and sensitive
+
+
+def store(unet: nn.Module, quantization: Quantization, *, device: str | torch.device) -> None:
+    """Replace the layers of a frozen UNet's blocks by low-bit ones on `device`, in place.
+
+    Only one layer at a time is on the device in full. `nf4` and `int8` store linear layers,
+    `fp8` convolutions too.
+
+    Args:
+        unet: Loaded, in the dtype that it shall compute in, without adapters.
+        quantization: The kind of storage; `none` does nothing.
+        device: Where the weights are quantised and stay.
+
+    Raises:
+        BackboneError: bitsandbytes is needed and does not load.
+    """
+    if quantization == "none":
+        return
+    unet.requires_grad_(False)
+    kinds = nn.Linear | nn.Conv2d if quantization == "fp8" else nn.Linear
+    for name, layer in list(_layers(unet, kinds)):
+        parent, _, leaf = name.rpartition(".")
+        setattr(unet.get_submodule(parent), leaf, _stored(layer, quantization).to(device))
+    if quantization != "fp8":
+        flag = "is_loaded_in_4bit" if quantization == "nf4" else "is_loaded_in_8bit"
+        setattr(unet, flag, True)  # PEFT looks here for the layers it has to expect
+
+
+class StoredLinear(nn.Linear):
+    """A frozen linear layer whose weight is float8 with a scale for each output.
+
+    Args:
+        layer: The layer to store; its dtype is the one computed in.
+    """
+
+    def __init__(self, layer: nn.Linear) -> None:
+        nn.Module.__init__(self)
+        self.in_features, self.out_features = layer.in_features, layer.out_features
+        _shrink(self, layer)
+
+    @property
+    def weight(self) -> Tensor:  # type: ignore[override]
+        """Return the weight (out, in), restored."""
+        return restored(self)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Return `input` (..., in) times the restored weight, (..., out)."""
+        product: Tensor = _LinearProduct.apply(input, self)  # type: ignore[no-untyped-call]
+        return product
+
+
+class StoredConv2d(nn.Conv2d):
+    """A frozen convolution whose kernel is float8 with a scale for each output channel.
+
+    Args:
+        layer: The layer to store; its dtype is the one computed in.
+    """
+
+    def __init__(self, layer: nn.Conv2d) -> None:
+        nn.Module.__init__(self)
+        for name in ("in_channels", "out_channels", "kernel_size", "padding_mode"):
+            setattr(self, name, getattr(layer, name))
+        self.geometry = (layer.stride, layer.padding, layer.dilation, layer.groups)
+        _shrink(self, layer)
+
+    @property
+    def weight(self) -> Tensor:  # type: ignore[override]
+        """Return the kernel (out, in / groups, kh, kw), restored."""
+        return restored(self)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Return `input` (b, in, h, w) convolved with the restored kernel."""
+        product: Tensor = _ConvProduct.apply(input, self)  # type: ignore[no-untyped-call]
+        return product
+
+
+def restored(layer: Any) -> Tensor:
+    """Return a float8 layer's weight in the dtype that it computes in."""
+    scale: Tensor = layer.scale
+    weight: Tensor = layer.stored.view(STORED).to(layer.computes_in)
+    return weight.mul_(scale.to(layer.computes_in).view(-1, *[1] * (weight.dim() - 1)))
+
+
+def _layers(unet: nn.Module, kinds: Any) -> Iterator[tuple[str, nn.Linear | nn.Conv2d]]:
+    for name, layer in unet.named_modules():
+        if name.partition(".")[0] in BLOCKS and isinstance(layer, kinds):
+            yield name, layer
+
+
+def _stored(layer: nn.Linear | nn.Conv2d, quantization: Quantization) -> nn.Module:
+    if isinstance(layer, nn.Conv2d):
+        return StoredConv2d(layer)
+    return StoredLinear(layer) if quantization == "fp8" else _unquantised(layer, quantization)
+
+
+def _unquantised(layer: nn.Linear, quantization: Quantization) -> nn.Module:
+    """Return bitsandbytes' layer with this weight, which it quantises when it is moved."""
+    try:
+        from bitsandbytes import nn as bnb
+    except (ImportError, OSError, RuntimeError) as error:
+        raise BackboneError(
+            "bitsandbytes does not load",
+            where="base.quantization",
+            got=error,
+            hint="base.quantization=fp8 needs no other library; see lora-scene doctor",
+        ) from error
+    weight = layer.weight.detach().cpu()
+    sizes, has_bias = (layer.in_features, layer.out_features), layer.bias is not None
+    made: nn.Module
+    if quantization == "nf4":
+        made = bnb.Linear4bit(*sizes, has_bias, weight.dtype, quant_type="nf4", device="meta")
+        made.weight = bnb.Params4bit(weight, requires_grad=False, quant_type="nf4", module=made)
+    else:
+        made = bnb.Linear8bitLt(*sizes, has_bias, has_fp16_weights=False, device="meta")
+        made.weight = bnb.Int8Params(weight, requires_grad=False, has_fp16_weights=False)
+    made.bias = layer.bias
+    return made
+
+
+def _shrink(made: Any, layer: nn.Linear | nn.Conv2d) -> None:
+    """Give `made` the layer's weight as bytes: `Module.to(dtype)` leaves those alone."""
+    weight = layer.weight.detach()
+    peak = weight.float().flatten(1).abs().amax(dim=1).clamp_min(1e-12)
+    scale = peak / LARGEST
+    shrunk = weight.float() / scale.view(-1, *[1] * (weight.dim() - 1))
+    made.computes_in = weight.dtype
+    made.register_buffer("stored", shrunk.to(STORED).view(torch.uint8))
+    made.register_buffer("scale", scale)
+    made.bias = layer.bias
+
+
+class _LinearProduct(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, layer: StoredLinear) -> Tensor:
+        ctx.layer = layer
+        return F.linear(x, restored(layer), layer.bias)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, None]:
+        return grads[0] @ restored(ctx.layer), None
+
+
+class _ConvProduct(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, layer: StoredConv2d) -> Tensor:
+        ctx.layer, ctx.size = layer, x.shape
+        stride, padding, dilation, groups = layer.geometry
+        return F.conv2d(x, restored(layer), layer.bias, stride, padding, dilation, groups)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, None]:
+        kernel, geometry = restored(ctx.layer), ctx.layer.geometry
+        grad: Tensor = conv2d_input(ctx.size, kernel, grads[0], *geometry)  # type: ignore[no-untyped-call]
+        return grad, None
