@@ -32,6 +32,9 @@ VERBS: dict[str, dict[str, str]] = {
         "inspect": "Show what is in an adapter's files.",
         "merge": "Make one adapter of several.",
     },
+    "Judge": {
+        "evaluate": "Measure an adapter on its scene.",
+    },
 }
 
 

@@ -1,1 +1,1 @@
-"""How good it is: metrics, benchmarks, studies."""
+"""How good it is: metrics, comparisons over many runs, reports, and a study with people."""

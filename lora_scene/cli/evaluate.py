@@ -1,0 +1,83 @@
+"""`lora-scene evaluate`: how good an adapter is."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from lora_scene.cli.options import base_option, device_option, json_option
+
+
+@click.command(short_help="Measure an adapter on its scene.")
+@click.argument("adapter", metavar="DIR")
+@click.option("--scene", required=True, type=click.Path(path_type=Path), help="Its scene's folder.")
+@click.option("--judge", "judge_name", default="mini", show_default=True,
+              help="mini (embedded, for the mini world) or clip+dino.")  # fmt: skip
+@click.option("--clip", help="CLIP for clip+dino: hub id or folder.  [default: ViT-L/14]")
+@click.option("--dino", help="DINO for clip+dino: hub id or folder.  [default: ViT-B/16]")
+@click.option("--prompt", "prompts", multiple=True, metavar="TEMPLATE",
+              help="With {} for the handles; repeatable.  [default: six places, or the paper's ten]"
+              )  # fmt: skip
+@click.option("--seeds", default=2, show_default=True, type=click.IntRange(min=1),
+              help="Pictures a prompt and subset.")  # fmt: skip
+@click.option("--subsets", default="powerset", show_default=True,
+              type=click.Choice(["singles", "powerset", "edges"]),
+              help="Which handles prompts name together.")  # fmt: skip
+@click.option("--steps", default=30, show_default=True, type=click.IntRange(min=1))
+@click.option("--weight", default=1.0, show_default=True, type=float, help="Of the LoRA.")
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False),
+              help="Folder for the pictures and evaluation.json; else none is kept.")  # fmt: skip
+@base_option
+@device_option
+@json_option
+def command(
+    adapter: str,
+    scene: Path,
+    judge_name: str,
+    clip: str | None,
+    dino: str | None,
+    prompts: tuple[str, ...],
+    seeds: int,
+    subsets: str,
+    steps: int,
+    weight: float,
+    out: Path | None,
+    base: str | None,
+    device: str,
+    as_json: bool,
+) -> None:
+    """Draw pictures with the adapter in DIR and measure them against its scene.
+
+    Identity, prompt, missing and mixed concepts, copied layout, diversity, drift: docs/metrics.md
+    says what each number means.
+    """
+    from lora_scene.backbones.loading import resolve_device
+    from lora_scene.cli.evaluation_view import counting_bar, show_evaluation
+    from lora_scene.creating.sampling import Sampling
+    from lora_scene.creating.studio import open_studio
+    from lora_scene.judging.evaluation import evaluate, save_evaluation, untouched_base
+    from lora_scene.judging.judge import load_judge
+    from lora_scene.judging.plans import Plan, usual_prompts
+    from lora_scene.scenes.scene import load_scene
+
+    plan = Plan(
+        prompts=prompts or usual_prompts(judge_name),
+        subsets=subsets,  # type: ignore[arg-type]
+        seeds=tuple(range(seeds)),
+        sampling=Sampling(n_steps=steps),
+        weight=weight,
+    )
+    judge = load_judge(judge_name, device=resolve_device(device), clip=clip, dino=dino)
+    learnt_from = load_scene(scene)
+    studio = open_studio([adapter], base=base, device=device)
+    untouched = untouched_base(studio, device=device)
+    with counting_bar("drawing", is_quiet=as_json) as progress:
+        result = evaluate(studio, learnt_from, judge, plan=plan, base=untouched, progress=progress)
+    if out is not None:
+        save_evaluation(result, out)
+    if as_json:
+        click.echo(json.dumps(result.as_dict(), indent=2))
+    else:
+        show_evaluation(result)

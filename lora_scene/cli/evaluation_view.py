@@ -1,0 +1,62 @@
+"""How an evaluation is shown on a terminal."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from lora_scene.judging.evaluation import Evaluation
+
+MEANINGS = {
+    "identity": "likeness of each named thing to its photo, higher is better",
+    "prompt_similarity": "picture against the prompt with nouns, higher is better",
+    "missing_rate": "share of named things that are not there",
+    "mixing_rate": "share of named things in whose place another one stands",
+    "repeat_rate": "surplus copies of a thing, a picture",
+    "off_diagonal": "likeness of things to other concepts, lower is better",
+    "layout_copy": "overlap with the place in the photo, lower is freer",
+    "background": "likeness of the surroundings to the photo's, lower is freer",
+    "diversity": "difference between seeds",
+    "drift": "change of prompts without handles, lower is better",
+    "attention_iou": "agreement of attention and masks",
+}
+
+
+@contextlib.contextmanager
+def counting_bar(
+    description: str, *, is_quiet: bool = False
+) -> Iterator[Callable[[int, int], None]]:
+    """Show how many of how many are done, on stderr; give a function to be told of them."""
+    with Progress(console=Console(stderr=True), disable=is_quiet) as progress:
+        task = progress.add_task(description, total=None)
+        yield lambda n_done, n_all: progress.update(task, completed=n_done, total=n_all)
+
+
+def show_evaluation(result: Evaluation) -> None:
+    """Print the means, and those of each handle."""
+    console = Console()
+    table = Table(title=f"{len(result.marks)} pictures, judged by {result.judge}")
+    table.add_column("metric")
+    table.add_column("mean", justify="right")
+    table.add_column("meaning")
+    for name, value in result.summary.items():
+        table.add_row(name.replace("_", " "), shown(value), MEANINGS[name])
+    console.print(table)
+    own = Table("handle")
+    names = list(next(iter(result.concepts.values())))
+    for name in names:
+        own.add_column(name.replace("_", " "), justify="right")
+    for handle, values in result.concepts.items():
+        own.add_row(handle, *(shown(values[name]) for name in names))
+    console.print(own)
+
+
+def shown(value: float | None) -> str:
+    """Write a number with three decimals, or a dash."""
+    return "-" if value is None else f"{value:.3f}"

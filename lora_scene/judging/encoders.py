@@ -1,0 +1,188 @@
+"""Pictures and texts as unit vectors: what every similarity here is computed from.
+
+identity   what tells this bear from another bear: DINO, or the embedded judge
+captions   how well a picture does what a text says: CLIP, or the embedded judge
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from lora_scene.errors import JudgingError
+from lora_scene.scenes.pictures import Pixels
+
+Vectors = npt.NDArray[np.float32]
+
+CLIP = "openai/clip-vit-large-patch14"  # Break-A-Scene, section 4
+DINO = "facebook/dino-vitb16"  # Break-A-Scene, section 4
+BATCH = 16  # pictures a forward pass
+
+
+class PictureEncoder(Protocol):
+    """Turns pictures into vectors whose cosine says how alike their subjects are."""
+
+    @property
+    def name(self) -> str:
+        """Which network it is."""
+
+    def embed_pictures(self, pictures: Sequence[Pixels]) -> Vectors:
+        """Return (n, d) float32 rows of unit length for n pictures (H, W, 3) uint8."""
+
+
+class CaptionEncoder(PictureEncoder, Protocol):
+    """Turns pictures and texts into vectors whose cosine says how well they go together."""
+
+    def embed_texts(self, texts: Sequence[str]) -> Vectors:
+        """Return (n, d) float32 rows of unit length for n texts."""
+
+
+class ClipEncoder:
+    """CLIP (arXiv:2103.00020): the projected embeddings of both towers.
+
+    Args:
+        source: Hub id or folder.
+        device: Where it computes.
+
+    Raises:
+        JudgingError: The weights cannot be had.
+    """
+
+    def __init__(self, source: str | Path = CLIP, *, device: str = "cpu") -> None:
+        from transformers import CLIPModel, CLIPTokenizerFast
+
+        self._device = device
+        self._source = str(source)
+        with weights_of(source, "CLIP"):
+            self.model: Any = CLIPModel.from_pretrained(source).eval().to(device)
+            self.tokenizer: Any = CLIPTokenizerFast.from_pretrained(source)
+            self.processor: Any = load_processor("CLIPImageProcessor", source)
+
+    @property
+    def name(self) -> str:
+        """Return the hub id or folder."""
+        return self._source
+
+    @torch.no_grad()
+    def embed_pictures(self, pictures: Sequence[Pixels]) -> Vectors:
+        """Return (n, d) unit rows for n pictures (H, W, 3) uint8."""
+
+        def embed(batch: Sequence[Pixels]) -> Tensor:
+            pixels = self.pixel_values(batch)
+            return pooled(self.model.get_image_features(pixel_values=pixels))
+
+        return in_batches(pictures, embed)
+
+    @torch.no_grad()
+    def embed_texts(self, texts: Sequence[str]) -> Vectors:
+        """Return (n, d) unit rows for n texts."""
+
+        def embed(batch: Sequence[str]) -> Tensor:
+            length = self.model.config.text_config.max_position_embeddings
+            tokens = self.tokenizer(
+                list(batch),
+                padding="max_length",
+                max_length=length,
+                truncation=True,
+                return_tensors="pt",
+            )
+            return pooled(self.model.get_text_features(input_ids=tokens.input_ids.to(self._device)))
+
+        return in_batches(texts, embed)
+
+    def pixel_values(self, pictures: Sequence[Pixels]) -> Tensor:
+        """Return (n, 3, S, S), scaled as the network wants them."""
+        values: Tensor = self.processor(list(pictures), return_tensors="pt").pixel_values
+        return values.to(self._device)
+
+
+class DinoEncoder:
+    """DINO (arXiv:2104.14294): the class token after the last layer.
+
+    Args:
+        source: Hub id or folder of a `ViTModel` or another model with a class token.
+        device: Where it computes.
+
+    Raises:
+        JudgingError: The weights cannot be had.
+    """
+
+    def __init__(self, source: str | Path = DINO, *, device: str = "cpu") -> None:
+        from transformers import AutoModel
+
+        self._device = device
+        self._source = str(source)
+        with weights_of(source, "DINO"):
+            self._model: Any = AutoModel.from_pretrained(source).eval().to(device)
+            self._processor: Any = load_processor("ViTImageProcessor", source)
+
+    @property
+    def name(self) -> str:
+        """Return the hub id or folder."""
+        return self._source
+
+    @torch.no_grad()
+    def embed_pictures(self, pictures: Sequence[Pixels]) -> Vectors:
+        """Return (n, d) unit rows for n pictures (H, W, 3) uint8."""
+
+        def embed(batch: Sequence[Pixels]) -> Tensor:
+            pixels = self._processor(list(batch), return_tensors="pt").pixel_values
+            states: Tensor = self._model(pixel_values=pixels.to(self._device)).last_hidden_state
+            return states[:, 0]
+
+        return in_batches(pictures, embed)
+
+
+def in_batches(items: Sequence[Any], embed: Callable[[Sequence[Any]], Tensor]) -> Vectors:
+    """Embed items `BATCH` at a time; return their rows, scaled to unit length."""
+    rows = [
+        F.normalize(embed(items[start : start + BATCH]).float(), dim=-1).cpu().numpy()
+        for start in range(0, len(items), BATCH)
+    ]
+    return np.concatenate(rows) if rows else np.zeros((0, 0), np.float32)
+
+
+def pooled(features: Any) -> Tensor:
+    """Return the embedding, whether transformers gives it bare (4.x) or in an output (5.x)."""
+    tensor: Tensor = features if isinstance(features, Tensor) else features.pooler_output
+    return tensor
+
+
+def load_processor(kind: str, source: str | Path) -> Any:
+    """Load an image processor that works by Pillow: torchvision is not asked for."""
+    import transformers
+
+    found = getattr(transformers, f"{kind}Pil", None) or getattr(transformers, kind)
+    return found.from_pretrained(source)
+
+
+@contextlib.contextmanager
+def weights_of(source: str | Path, what: str) -> Iterator[None]:
+    """Turn the library's loading errors into one sentence."""
+    from lora_scene.backbones.loading import quiet_libraries
+
+    try:
+        with quiet_libraries():
+            yield
+    except (OSError, ValueError, KeyError) as error:
+        lines = str(error).strip().splitlines()
+        is_folder = os.path.isdir(source)
+        raise JudgingError(
+            f"the weights of {what} cannot be had",
+            where=source,
+            expected="a folder or hub id that transformers loads",
+            got=f"{type(error).__name__}: {lines[0] if lines else ''}",
+            hint="the folder is incomplete"
+            if is_folder
+            else "check the connection, give a folder, or take --judge mini, "
+            "which is part of this package",
+        ) from error

@@ -1,0 +1,196 @@
+"""Judge an adapter: draw what a plan says, measure it, and give every number its name.
+
+adapter, scene, judge, plan -> pictures -> found things -> marks a picture -> means
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lora_scene.creating.pictures import save_picture
+from lora_scene.creating.studio import FULL_MODEL, Studio, open_studio
+from lora_scene.errors import JudgingError
+from lora_scene.judging.drawing import Drawn, draw_watched, training_maps
+from lora_scene.judging.judge import Judge
+from lora_scene.judging.marks import Marks, by_concept, find_things, measure, summarise
+from lora_scene.judging.metrics import diversity, drift, map_iou, mean
+from lora_scene.judging.plans import Cell, Plan, cells_of, drift_prompts
+from lora_scene.learning.latents import resize_masks
+from lora_scene.learning.runs import write_text
+from lora_scene.scenes.framing import frame_scene
+from lora_scene.scenes.pictures import Pixels
+from lora_scene.scenes.scene import Scene
+from lora_scene.scenes.union import prompt_for
+
+MAP_SHARES = (0.2, 0.4, 0.6, 0.8)  # timesteps at which attention is held against masks
+
+Progress = Callable[[int, int], None]  # pictures done, of how many
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """All that was measured.
+
+    Attributes:
+        summary: Metric to its mean; None where it cannot be had.
+        concepts: Handle to its identity, layout copy, missing and mixing rates, attention IoU.
+        marks: One a picture.
+        pictures: (H, W, 3) uint8 each, in the same order.
+        judge: The judge's name.
+    """
+
+    summary: Mapping[str, float | None]
+    concepts: Mapping[str, Mapping[str, float | None]]
+    marks: tuple[Marks, ...]
+    pictures: tuple[Pixels, ...]
+    judge: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return everything but the pictures, as JSON can hold it."""
+        return {
+            "judge": self.judge,
+            "summary": dict(self.summary),
+            "concepts": {handle: dict(own) for handle, own in self.concepts.items()},
+            "pictures": [asdict(marks) for marks in self.marks],
+        }
+
+
+def evaluate(
+    studio: Studio,
+    scene: Scene,
+    judge: Judge,
+    *,
+    plan: Plan | None = None,
+    base: Studio | None = None,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Draw pictures with an adapter and measure them.
+
+    Args:
+        studio: The base with the scene's adapter in it.
+        scene: What the adapter was learnt from.
+        judge: What pictures are weighed with.
+        plan: What is drawn.
+        base: The untouched base, for the drift; None takes the studio at weight 0, which is the
+            same unless the base itself was fine-tuned (see `untouched_base`).
+        progress: Called after every picture.
+
+    Raises:
+        JudgingError: The scene's handles are not those of the adapter.
+    """
+    plan = plan or Plan()
+    check_handles(studio, scene)
+    framed = frame_scene(scene, studio.backbone.resolution)
+    cells = cells_of(plan, scene)
+    tell = _counter(progress, len(cells))
+    drawn = [
+        tell(one)
+        for one in draw_watched(
+            studio,
+            [cell.asked for cell in cells],
+            sampling=plan.sampling,
+            batch_size=plan.batch_size,
+        )
+    ]
+    found = [find_things(one, framed, judge) for one in drawn]
+    marks, comparisons = measure(cells, drawn, found, scene=framed, judge=judge)
+    pictures = tuple(one.pixels for one in drawn)
+    fits = attention_fit(studio, framed)
+    summary = {
+        **summarise(marks, comparisons),
+        "diversity": _diversity(cells, pictures, judge),
+        "drift": measure_drift(studio, base, scene, judge, plan=plan),
+        "attention_iou": mean(fits.values()),
+    }
+    return Evaluation(summary, by_concept(marks, scene, fits), marks, pictures, judge.name)
+
+
+def check_handles(studio: Studio, scene: Scene) -> None:
+    """Refuse a scene whose handles the adapter does not know."""
+    unknown = [handle for handle in scene.handles if handle not in studio.nouns]
+    if unknown:
+        raise JudgingError(
+            "the adapter was learnt from another scene",
+            where=scene.source,
+            expected=f"the handles {', '.join(studio.nouns) or 'none'}",
+            got=", ".join(scene.handles),
+            hint="give the scene that it was trained on",
+        )
+
+
+def measure_drift(
+    studio: Studio, base: Studio | None, scene: Scene, judge: Judge, *, plan: Plan
+) -> float | None:
+    """Return how much prompts without handles changed (see `metrics.drift`)."""
+    wanted = drift_prompts(plan, scene)
+    bare = [replace(one, weight=0.0) for one in wanted]
+    before, after = (
+        judge.captions.embed_pictures([one.pixels for one in pictures])
+        for pictures in (
+            list(draw_watched(base or studio, bare, sampling=plan.sampling)),
+            list(draw_watched(studio, wanted, sampling=plan.sampling)),
+        )
+    )
+    return drift(before, after)
+
+
+def attention_fit(studio: Studio, scene: Scene) -> dict[str, float]:
+    """Return each thing's IoU of attention and mask, over the photos, noised.
+
+    Args:
+        studio: The base and its adapter.
+        scene: Framed to the base's size.
+    """
+    import torch
+
+    scores: dict[str, list[float]] = {scene.handles[k]: [] for k in scene.things}
+    for photo in scene.photos:
+        shown = [k for k in scene.things if k in photo.present]
+        prompt = prompt_for([scene.handles[k] for k in shown])
+        maps = training_maps(studio, photo.pixels, prompt, shares=MAP_SHARES)
+        masks = resize_masks(torch.from_numpy(photo.masks[shown]), maps.shape[-1]).numpy()
+        for k, own, mask in zip(shown, maps, masks, strict=True):
+            scores[scene.handles[k]].append(map_iou(own, mask))
+    return {handle: float(np.mean(values)) for handle, values in scores.items() if values}
+
+
+def untouched_base(studio: Studio, *, device: str = "auto") -> Studio | None:
+    """Load the base that a fine-tuned one came from; None where the base is untouched."""
+    name = studio.backbone.name.replace("\\", "/").rstrip("/")
+    if name.rpartition("/")[2] != FULL_MODEL or not studio.adapters:
+        return None
+    return open_studio([], base=studio.adapters[0].adapter.info.base_model, device=device)
+
+
+def save_evaluation(result: Evaluation, folder: Path) -> None:
+    """Write every picture, and all numbers as `evaluation.json`."""
+    for index, (one, pixels) in enumerate(zip(result.marks, result.pictures, strict=True)):
+        save_picture(folder / f"{index:03}.png", pixels, {"marks": asdict(one)})
+    write_text(folder / "evaluation.json", json.dumps(result.as_dict(), indent=2) + "\n")
+
+
+def _diversity(cells: Sequence[Cell], pictures: Sequence[Pixels], judge: Judge) -> float | None:
+    """Return the mean over prompts of the diversity over seeds."""
+    groups: dict[str, list[Pixels]] = {}
+    for cell, pixels in zip(cells, pictures, strict=True):
+        groups.setdefault(cell.asked.prompt, []).append(pixels)
+    return mean(diversity(judge.identity.embed_pictures(group)) for group in groups.values())
+
+
+def _counter(progress: Progress | None, n_all: int) -> Callable[[Drawn], Drawn]:
+    n_done = 0
+
+    def tell(one: Drawn) -> Drawn:
+        nonlocal n_done
+        n_done += 1
+        if progress is not None:
+            progress(n_done, n_all)
+        return one
+
+    return tell

@@ -1,0 +1,84 @@
+"""A judge: what tells things apart, what weighs captions, what finds things in pictures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from lora_scene.errors import JudgingError, did_you_mean
+from lora_scene.judging.encoders import (
+    CLIP,
+    DINO,
+    CaptionEncoder,
+    ClipEncoder,
+    DinoEncoder,
+    PictureEncoder,
+)
+from lora_scene.judging.mini import MiniJudge
+from lora_scene.judging.regions import Finder
+
+JUDGES = ("mini", "clip+dino")
+
+DINO_FLOOR = 0.4
+"""DINO ViT-B/16 cosine from which two cut-outs count as the same thing: between the usual values
+for different things of one kind (0.2 to 0.4) and for one thing in two photos (0.6 and more)."""
+
+MINI_FLOOR = 0.5
+"""The same for the embedded judge, which was trained to tell drawings apart."""
+
+
+@dataclass(frozen=True)
+class Judge:
+    """What pictures are weighed with.
+
+    Attributes:
+        name: For reports.
+        identity: Tells things apart.
+        captions: Weighs pictures against texts.
+        finder: Finds things; None takes the regions of the handles' attention.
+        same_floor: Identity cosine from which two cut-outs count as the same thing.
+    """
+
+    name: str
+    identity: PictureEncoder
+    captions: CaptionEncoder
+    finder: Finder | None
+    same_floor: float
+
+
+def load_judge(
+    name: str,
+    *,
+    device: str = "cpu",
+    clip: str | Path | None = None,
+    dino: str | Path | None = None,
+    finder: Finder | None = None,
+    folder: Path | str | None = None,
+) -> Judge:
+    """Load a judge by name.
+
+    Args:
+        name: `mini`, the embedded judge of the mini world; or `clip+dino`, the paper's.
+        device: Where it computes.
+        clip: Hub id or folder of the CLIP of `clip+dino`; None takes ViT-L/14.
+        dino: Hub id or folder of the DINO of `clip+dino`; None takes ViT-B/16.
+        finder: What finds things for `clip+dino`; None takes the handles' attention.
+        folder: Of the judge `mini`; None takes the embedded one.
+
+    Raises:
+        JudgingError: There is no such judge, or its weights cannot be had.
+    """
+    if name == "mini":
+        mini = MiniJudge(folder, device=device)
+        return Judge(name, mini, mini, mini, MINI_FLOOR)
+    if name == "clip+dino":
+        return Judge(
+            name,
+            DinoEncoder(dino or DINO, device=device),
+            ClipEncoder(clip or CLIP, device=device),
+            finder,
+            DINO_FLOOR,
+        )
+    raise JudgingError(
+        "no such judge", where=name, expected=" or ".join(JUDGES), hint=did_you_mean(name, JUDGES)
+    )

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from lora_scene.adapters.folder import save_adapter
+from lora_scene.cli.main import root
+from tests import tiny
+from tests.adapters import made
+from tests.creating import studios
+from tests.judging import fakes
+
+pytestmark = pytest.mark.filterwarnings(studios.QUIET)
+
+SCENE = """
+images = ["img.png"]
+[[concepts]]
+handle = "<bear>"
+noun = "bear"
+masks = ["mask0.png"]
+[[concepts]]
+handle = "<bowl>"
+noun = "bowl"
+masks = ["mask1.png"]
+"""
+
+
+def write_scene(folder: Path) -> Path:
+    photo = fakes.scene().photos[0]
+    folder.mkdir()
+    Image.fromarray(photo.pixels).save(folder / "img.png")
+    for k, mask in enumerate(photo.masks):
+        Image.fromarray((mask * 255).astype(np.uint8)).save(folder / f"mask{k}.png")
+    (folder / "scene.toml").write_text(SCENE)
+    return folder
+
+
+@pytest.fixture
+def evaluate(bases, tmp_path, monkeypatch):
+    pipeline = tiny.pipeline("sd1")
+    info = replace(made.INFO, base_model=bases["sd1"])
+    save_adapter(replace(made.adapter(pipeline, "sd1"), info=info), tmp_path / "adapter")
+    write_scene(tmp_path / "scene")
+    monkeypatch.setattr("lora_scene.judging.judge.load_judge", lambda *a, **k: fakes.judge())
+
+    def run(*extra: str):
+        command = ["evaluate", str(tmp_path / "adapter"), "--scene", str(tmp_path / "scene")]
+        command += ["--prompt", "a photo of {} on grass", "--steps", "1", "--seeds", "1"]
+        command += ["--device", "cpu"]
+        return CliRunner().invoke(root, [*command, *extra], catch_exceptions=False)
+
+    return run
+
+
+def test_evaluate_shows_what_was_measured_and_keeps_the_pictures(evaluate, tmp_path):
+    result = evaluate("--out", str(tmp_path / "kept"))
+    assert result.exit_code == 0, result.output
+    assert "missing rate" in result.stdout
+    assert "<bowl>" in result.stdout
+    assert len(list((tmp_path / "kept").glob("*.png"))) == 3
+
+
+def test_evaluate_prints_json_alone(evaluate):
+    report = json.loads(evaluate("--json", "--subsets", "singles").stdout)
+    assert report["judge"] == "fake"
+    assert len(report["pictures"]) == 2
+    assert set(report["concepts"]) == {"<bear>", "<bowl>"}

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from lora_scene.creating.sampling import Sampling
+from lora_scene.errors import JudgingError
+from lora_scene.judging.drawing import Asked, draw_watched, training_maps
+from lora_scene.judging.evaluation import evaluate, save_evaluation, untouched_base
+from lora_scene.judging.plans import Plan
+from tests.creating import studios
+from tests.judging import fakes
+
+QUIET = pytest.mark.filterwarnings(studios.QUIET)
+pytestmark = QUIET
+PLAN = Plan(
+    prompts=("a photo of {} on grass",), seeds=(0, 1), sampling=Sampling(n_steps=2), n_drift=2
+)
+
+
+def test_an_evaluation_measures_every_prompt_subset_and_seed(tmp_path) -> None:
+    done = []
+    result = evaluate(
+        studios.studio(), fakes.scene(), fakes.judge(), plan=PLAN,
+        progress=lambda n, n_all: done.append((n, n_all)),
+    )  # fmt: skip
+    assert len(result.marks) == 3 * 2
+    assert done == [(n, 6) for n in range(1, 7)]
+    assert {one.subset for one in result.marks} == {(0,), (1,), (0, 1)}
+    assert set(result.concepts) == {"<bear>", "<bowl>"}
+    assert all(value is None or np.isfinite(value) for value in result.summary.values())
+    assert 0 <= result.summary["attention_iou"] <= 1
+    save_evaluation(result, tmp_path)
+    kept = json.loads((tmp_path / "evaluation.json").read_text())
+    assert kept["summary"] == result.summary
+    assert len(list(tmp_path.glob("*.png"))) == 6
+
+
+def test_at_weight_0_other_prompts_do_not_drift() -> None:
+    still = evaluate(studios.studio(), fakes.scene(), fakes.judge(), plan=replace(PLAN, weight=0.0))
+    assert still.summary["drift"] == pytest.approx(0, abs=1e-5)
+
+
+def test_a_scene_with_other_handles_is_refused() -> None:
+    scene = fakes.scene()
+    other = replace(scene, concepts=(scene.concepts[0], replace(scene.concepts[1], handle="<cup>")))
+    with pytest.raises(JudgingError, match=r"another scene[\s\S]*<cup>"):
+        evaluate(studios.studio(), other, fakes.judge(), plan=PLAN)
+
+
+def test_watching_changes_no_picture() -> None:
+    from lora_scene.creating.generate import draw
+    from lora_scene.creating.requests import Request
+
+    studio, sampling = studios.studio(), Sampling(n_steps=2)
+    prompt = "a photo of <bear> on grass"
+    [watched] = draw_watched(studio, [Asked(prompt, 3)], sampling=sampling)
+    [(_, plain)] = draw(studio, [Request(prompt, 3, sampling=sampling)])
+    difference = np.abs(watched.pixels.astype(int) - plain.pixels.astype(int)).max()
+    assert difference == 0, difference
+
+
+@pytest.mark.parametrize("guidance", [1.0, 7.5])
+def test_maps_are_recorded_for_the_handles_of_each_prompt(guidance) -> None:
+    studio = studios.studio(n_vectors=2)
+    wanted = [Asked("a photo of <bowl> and <bear>"), Asked("a photo of grass")]
+    two, none = draw_watched(studio, wanted, sampling=Sampling(n_steps=2, guidance=guidance))
+    assert two.handles == ("<bowl>", "<bear>")
+    assert two.maps.shape == (2, 4, 4)
+    assert (two.maps > 0).all()
+    assert two.maps.max() <= 1
+    assert none.maps.shape == (0, 4, 4)
+
+
+def test_training_maps_have_a_map_a_handle() -> None:
+    maps = training_maps(
+        studios.studio(), fakes.scene().photos[0].pixels, "a photo of <bear>", shares=(0.2, 0.8)
+    )
+    assert maps.shape == (1, 4, 4)
+    assert ((maps > 0) & (maps < 1)).all()
+
+
+def test_only_a_fine_tuned_base_needs_the_untouched_one() -> None:
+    assert untouched_base(studios.studio()) is None

@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from lora_scene.judging.drawing import Asked, Drawn
+from lora_scene.judging.marks import Marks, by_concept, find_things, measure, summarise
+from lora_scene.judging.plans import Cell
+from tests.judging import fakes
+
+BOTH = (0, 1)
+
+
+def marked(pixels: np.ndarray, subset: tuple[int, ...] = BOTH) -> Marks:
+    scene, judge = fakes.scene(), fakes.judge()
+    plain = "a photo of " + " and ".join(scene.nouns[k] for k in subset)
+    cell = Cell("a photo of {}", subset, Asked("a photo of <bear> and <bowl>"), plain)
+    drawn = Drawn(cell.asked, pixels, scene.handles, np.zeros((2, 4, 4), np.float32))
+    found = find_things(drawn, scene, judge)
+    marks, _ = measure([cell], [drawn], [found], scene=scene, judge=judge)
+    return marks[0]
+
+
+def total(marks: Marks) -> float:
+    return sum(marks.identity.values())
+
+
+def test_the_training_photo_has_the_highest_identity() -> None:
+    own = marked(fakes.picture(fakes.RED, fakes.BLUE))
+    rivals = [
+        fakes.picture(fakes.BLUE, fakes.RED),
+        fakes.picture(fakes.GREEN, fakes.GREEN),
+        fakes.picture(fakes.RED, None),
+        np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8),
+    ]
+    assert total(own) == pytest.approx(2.0, abs=1e-5)
+    assert total(own) > max(total(marked(one)) for one in rivals)
+    assert own.missing == own.mixed == ()
+    assert own.repeats == 0
+
+
+def test_a_swapped_pair_is_mixed_and_not_missing() -> None:
+    marks = marked(fakes.picture(fakes.BLUE, fakes.RED))
+    assert marks.mixed == ("<bear>", "<bowl>")
+    assert marks.missing == ()
+
+
+def test_a_blank_picture_misses_every_named_concept() -> None:
+    marks = marked(fakes.picture(None, None))
+    assert marks.missing == ("<bear>", "<bowl>")
+    assert marks.mixed == ()
+    assert total(marks) == 0
+
+
+def test_a_concept_that_the_prompt_does_not_name_is_not_missed() -> None:
+    assert marked(fakes.picture(None, fakes.BLUE), subset=(1,)).missing == ()
+
+
+def test_two_of_one_thing_are_a_repeat() -> None:
+    marks = marked(fakes.picture(fakes.RED, fakes.RED))
+    assert marks.repeats == 1
+    assert marks.missing == ("<bowl>",)
+    assert marks.mixed == ("<bowl>",)
+
+
+def test_a_thing_of_another_colour_is_missing_and_not_mixed() -> None:
+    marks = marked(fakes.picture(fakes.GREEN, fakes.BLUE))
+    assert marks.missing == ("<bear>",)
+    assert marks.mixed == ()
+
+
+def test_a_copied_layout_is_whole_overlap() -> None:
+    copied = marked(fakes.picture(fakes.RED, fakes.BLUE)).layout_copy
+    assert copied == {"<bear>": 1.0, "<bowl>": 1.0}
+
+
+def test_the_prompt_similarity_is_the_caption_cosine() -> None:
+    right = marked(fakes.picture(fakes.RED, None), subset=(0,)).prompt_similarity
+    wrong = marked(fakes.picture(fakes.BLUE, None), subset=(0,)).prompt_similarity
+    assert right == pytest.approx(1.0, abs=1e-5)
+    assert wrong < 0.5
+
+
+def test_rates_are_shares_of_the_named_concepts() -> None:
+    scene, judge = fakes.scene(), fakes.judge()
+    cell = Cell("a photo of {}", BOTH, Asked("<bear> and <bowl>"), "bear and bowl")
+    pictures = [fakes.picture(fakes.RED, fakes.BLUE), fakes.picture(fakes.RED, None)]
+    empty = np.zeros((2, 4, 4), np.float32)
+    drawn = [Drawn(cell.asked, pixels, scene.handles, empty) for pixels in pictures]
+    found = [find_things(one, scene, judge) for one in drawn]
+    marks, comparisons = measure([cell, cell], drawn, found, scene=scene, judge=judge)
+    summary = summarise(marks, comparisons)
+    assert summary["missing_rate"] == 1 / 4
+    assert summary["mixing_rate"] == 0
+    own = by_concept(marks, scene, {"<bear>": 0.25})
+    assert own["<bowl>"]["missing_rate"] == 1 / 2
+    assert own["<bear>"]["missing_rate"] == 0
+    assert own["<bear>"]["attention_iou"] == 0.25
+
+
+def test_without_a_finder_the_strongest_attention_is_a_handles_region() -> None:
+    scene = fakes.scene()
+    judge = fakes.judge()
+    blind = type(judge)("blind", judge.identity, judge.captions, None, 0.9)
+    maps = np.zeros((2, 4, 4), np.float32)
+    maps[0, :2, :2] = 0.5
+    maps[1, 2:, 2:] = 0.01
+    drawn = Drawn(Asked(""), fakes.picture(fakes.RED, fakes.BLUE), scene.handles, maps)
+    first, second = find_things(drawn, scene, blind)
+    assert (first.owner, second.owner) == (0, 1)
+    assert first.region[:24, :24].all()
+    assert second.region[40:, 40:].all()
+    assert not (first.region & second.region).any()
