@@ -1,0 +1,1 @@
+"""The mini world: drawings composed into captioned scenes, and the small base trained on them."""

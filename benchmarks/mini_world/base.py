@@ -1,0 +1,254 @@
+"""Train the denoiser and its text encoder, first on crops, then on whole scenes.
+
+    python -m benchmarks.mini_world.base --cache DIR --stage crops --minutes 12 --ranks 2
+    python -m benchmarks.mini_world.base --cache DIR --stage scenes --minutes 70 --ranks 2
+
+Crops of 32 px hold one drawing each: four times as many a second as scenes, they teach what
+the nouns look like. Whole scenes then teach how things stand together. The model predicts
+velocity and the noise schedule ends at zero signal, so that sampling starts from what
+training saw; seven timesteps in ten are above 600 of 1000, where the layout is decided.
+"""
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from diffusers import DDIMScheduler, UNet2DConditionModel
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from benchmarks.mini_world.averaging import Average
+from benchmarks.mini_world.binding import binding_loss, recorded_maps
+from benchmarks.mini_world.captions import caption
+from benchmarks.mini_world.compose import GRID, Placement
+from benchmarks.mini_world.latents import MASK_SIDE, Pool, load_pool
+from benchmarks.mini_world.loop import Loss, Plan, add_run_options, launch, load_average, train
+from benchmarks.mini_world.tokens import MAX_LENGTH, save_tokenizer
+from benchmarks.mini_world.vae import LATENT_CHANNELS
+
+Stage = Literal["crops", "scenes"]
+
+WIDTHS = (48, 96, 192)
+TEXT_WIDTH = 128
+
+CROP = 8
+"""Side of a crop, latent cells."""
+
+DROP_PROB = 0.1
+"""Of an empty caption, for classifier-free guidance."""
+
+_LAYOUT_STEP = 600
+"""Above this timestep the layout is decided; half the draws go there on top of their share."""
+
+_SEEN_STEP = 600
+"""Below it a drawing's place is visible, and its cells count double."""
+
+_BINDING_WEIGHT = 0.03
+
+
+class Denoiser(nn.Module):
+    """The two networks that train together."""
+
+    def __init__(self, unet: UNet2DConditionModel, text: CLIPTextModel) -> None:
+        super().__init__()
+        self.unet, self.text = unet, text
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A training batch.
+
+    Attributes:
+        latents: (B, C, h, w).
+        tokens: (B, L).
+        masks: (B, 4, h, w) in 0..1, the share of a cell that each drawing covers.
+        owners: (B, 4, L) bool, the tokens of each drawing's noun.
+    """
+
+    latents: Tensor
+    tokens: Tensor
+    masks: Tensor
+    owners: Tensor
+
+
+def new_scheduler() -> DDIMScheduler:
+    """Return the schedule of Stable Diffusion, rescaled to end at zero signal."""
+    return DDIMScheduler(
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False,
+        set_alpha_to_one=False, steps_offset=1, prediction_type="v_prediction",
+        rescale_betas_zero_snr=True, timestep_spacing="trailing",
+    )  # fmt: skip
+
+
+def new_denoiser(n_tokens: int, widths: tuple[int, ...] = WIDTHS) -> Denoiser:
+    """Return untrained networks; the coarsest cross-attention level is 8 x 8."""
+    text = CLIPTextConfig(
+        vocab_size=n_tokens, hidden_size=TEXT_WIDTH, intermediate_size=4 * TEXT_WIDTH,
+        num_hidden_layers=2, num_attention_heads=4, projection_dim=TEXT_WIDTH,
+        max_position_embeddings=MAX_LENGTH, bos_token_id=n_tokens - 2,
+        eos_token_id=n_tokens - 1, pad_token_id=n_tokens - 1,
+    )  # fmt: skip
+    unet = UNet2DConditionModel(
+        sample_size=MASK_SIDE, in_channels=LATENT_CHANNELS, out_channels=LATENT_CHANNELS,
+        block_out_channels=widths, layers_per_block=1, cross_attention_dim=TEXT_WIDTH,
+        attention_head_dim=4, norm_num_groups=8,
+        down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
+    )  # fmt: skip
+    return Denoiser(unet, CLIPTextModel(text))
+
+
+class Batches:
+    """Draws training batches from a pool."""
+
+    def __init__(self, pool: Pool, tokenizer: CLIPTokenizer, device: str = "cpu") -> None:
+        self.pool, self.device = pool, device
+        self.tokenize = lru_cache(maxsize=100_000)(_tokenizer(tokenizer))
+        self.single = [n for n, places in enumerate(pool.placements) if _fits_crop(places)]
+
+    def draw(self, stage: Stage, n: int, rng: np.random.Generator) -> Batch:
+        """Draw n crops or n scenes, with fresh captions."""
+        choices = self.single if stage == "crops" else len(self.pool)
+        numbers = rng.choice(choices, n)
+        rows = [self._sample(int(number), stage, rng) for number in numbers]
+        latents, tokens, masks, owners = (np.stack(column) for column in zip(*rows, strict=True))
+        return Batch(
+            torch.from_numpy(latents).to(self.device).float(),
+            torch.from_numpy(tokens).to(self.device),
+            torch.from_numpy(masks).to(self.device).float() / 255,
+            torch.from_numpy(owners).to(self.device),
+        )
+
+    def _sample(
+        self, number: int, stage: Stage, rng: np.random.Generator
+    ) -> tuple[NDArray[Any], ...]:
+        places = self.pool.placements[number]
+        words = caption(places, self.pool.backgrounds[number], rng)
+        if rng.random() < DROP_PROB:
+            words = ""
+        tokens = self.tokenize(words)
+        owners = np.zeros((4, MAX_LENGTH), bool)
+        for row, place in enumerate(places):
+            owners[row] = _spans(tokens, self.tokenize(place.noun))
+        rows, columns = slice(None), slice(None)
+        if stage == "crops":
+            rows, columns = (_window(places[0], axis, rng) for axis in (0, 1))
+        latents = self.pool.latents[number][:, rows, columns]
+        return latents, tokens, self.pool.masks[number][:, rows, columns], owners
+
+
+def diffusion_loss(
+    denoiser: Denoiser, batch: Batch, alphas_cumprod: Tensor, generator: torch.Generator
+) -> Tensor:
+    """Return the weighted mean squared error of the velocity, plus the binding term; a scalar.
+
+    v = alpha eps - sigma z_0 at z_t = alpha z_0 + sigma eps.
+    """
+    z_0 = batch.latents
+    t = draw_timesteps(len(z_0), generator).to(z_0.device)
+    eps = torch.randn(z_0.shape, generator=generator).to(z_0.device)
+    alpha = alphas_cumprod[t].sqrt()[:, None, None, None]
+    sigma = (1 - alphas_cumprod[t]).sqrt()[:, None, None, None]
+    z_t, v = alpha * z_0 + sigma * eps, alpha * eps - sigma * z_0
+    states = denoiser.text(batch.tokens).last_hidden_state
+    with recorded_maps(denoiser.unet) as maps:
+        prediction = denoiser.unet(z_t, t, states).sample
+    covered = batch.masks.sum(1, keepdim=True) * (t < _SEEN_STEP)[:, None, None, None]
+    weights = 1 + covered
+    error = (weights * (prediction - v).square()).mean() / weights.mean()
+    binding = binding_loss(maps, batch.masks, batch.owners)
+    loss: Tensor = error + _BINDING_WEIGHT * binding
+    return loss
+
+
+def draw_timesteps(n: int, generator: torch.Generator) -> Tensor:
+    """Return n timesteps, (n,) in 0..999: half from all, half from the layout's."""
+    start = _LAYOUT_STEP * (torch.rand(n, generator=generator) < 0.5)
+    return (start + torch.rand(n, generator=generator) * (1000 - start)).long()
+
+
+def _tokenizer(tokenizer: CLIPTokenizer) -> Callable[[str], NDArray[np.int64]]:
+    def tokenize(text: str) -> NDArray[np.int64]:
+        ids = tokenizer(
+            text, padding="max_length", truncation=True, max_length=MAX_LENGTH
+        ).input_ids
+        return np.array(ids)
+
+    return tokenize
+
+
+def _spans(tokens: NDArray[np.int64], noun: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Mark where the noun's own tokens (start, noun..., end...) stand in a caption's."""
+    end = noun[-1]
+    wanted = noun[1 : int(np.argmax(noun == end))]
+    marks = np.zeros(len(tokens), bool)
+    for start in range(len(tokens) - len(wanted)):
+        if (tokens[start : start + len(wanted)] == wanted).all():
+            marks[start : start + len(wanted)] = True
+    return marks
+
+
+def _fits_crop(places: tuple[Placement, ...]) -> bool:
+    return len(places) == 1 and max(places[0].height, places[0].width) <= GRID * CROP
+
+
+def _window(place: Placement, axis: int, rng: np.random.Generator) -> slice:
+    """Draw a window of CROP cells that holds the drawing, along one axis."""
+    start = (place.top, place.left)[axis] // GRID
+    stop = start - (-(place.height, place.width)[axis] // GRID)
+    first = int(rng.integers(max(0, stop - CROP), min(start, MASK_SIDE - CROP) + 1))
+    return slice(first, first + CROP)
+
+
+def objective(denoiser: Denoiser, batches: Batches, stage: Stage, *, batch: int) -> Loss:
+    """Return the loss of a step of a stage."""
+    alphas_cumprod = new_scheduler().alphas_cumprod.to(batches.device)
+
+    def loss(step: int, rank: int, progress: float) -> Tensor:
+        seed = (5 if stage == "crops" else 6, rank, step)
+        drawn = batches.draw(stage, batch, np.random.default_rng(seed))
+        generator = torch.Generator().manual_seed(1_000_003 * seed[0] + 2 * step + rank)
+        return diffusion_loss(denoiser, drawn, alphas_cumprod, generator)
+
+    return loss
+
+
+def run(options: argparse.Namespace, rank: int, average: Average | None) -> None:
+    """Train one rank's share of a stage; the result is the stage's checkpoint."""
+    torch.manual_seed(0)
+    cache = Path(options.cache)
+    tokenizer = save_tokenizer(cache / f"tokenizer_{rank}")
+    denoiser = new_denoiser(len(tokenizer))
+    if options.stage == "scenes":
+        step = load_average(denoiser, cache / "checkpoint_crops")
+        print(f"starting from crops, step {step}", flush=True)
+    elif (cache / "judge").is_dir():
+        denoiser.text = CLIPTextModel.from_pretrained(cache / "judge")
+    denoiser = denoiser.to(options.device).train()
+    batches = Batches(load_pool(cache), tokenizer, options.device)
+    loss = objective(denoiser, batches, options.stage, batch=options.batch)
+    plan = Plan(
+        cache / f"checkpoint_{options.stage}", lr=options.lr, minutes=options.minutes,
+        leave_minutes=options.leave_minutes, flat_share=0.6, ema_decay=options.ema_decay,
+    )  # fmt: skip
+    train(denoiser, loss, plan, rank=rank, average=average, resume=options.resume)
+
+
+def main() -> None:
+    """Train from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    add_run_options(parser)
+    parser.add_argument("--stage", choices=("crops", "scenes"), required=True)
+    parser.add_argument("--lr", type=float, default=1.5e-3)
+    parser.add_argument("--ema-decay", type=float, default=0.998)
+    launch(run, parser.parse_args())
+
+
+if __name__ == "__main__":
+    main()

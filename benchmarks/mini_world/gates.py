@@ -1,0 +1,210 @@
+"""Measure a base against its gates, on prompts that it never trained on.
+
+    python -m benchmarks.mini_world.gates --base DIR --judge DIR --cache DIR --out DIR
+
+prints the figures and writes them as gates.json, with a labelled grid gates.png. Look at
+the grid: the judge names what it sees, not how well it is drawn.
+"""
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import (
+    AutoencoderKL,
+    DDIMScheduler,
+    DPMSolverMultistepScheduler,
+    StableDiffusionPipeline,
+)
+from numpy.typing import NDArray
+from transformers import CLIPModel, CLIPTokenizer
+
+from benchmarks.mini_world.backgrounds import BACKGROUNDS
+from benchmarks.mini_world.compose import SIDE, Composition, Sprites, compose
+from benchmarks.mini_world.drawings import HELD_OUT_STYLE, Style, load_drawings
+from benchmarks.mini_world.judge import to_pixels
+from benchmarks.mini_world.latents import to_pictures
+from benchmarks.mini_world.nouns import noun_set, noun_sets, with_article
+from benchmarks.mini_world.pictures import labelled_grid
+from benchmarks.mini_world.reading import Reading, class_prompts, read_pictures
+from benchmarks.mini_world.smudges import SMUDGE
+from benchmarks.mini_world.splits import is_held_out
+
+N_STEPS = 25
+GUIDANCE = 3.5
+
+GATES = {
+    "vae_object_db": 27.0, "single_right": 0.95, "both_right": 0.7, "count_right": 0.8,
+    "background_right": 0.95,
+}  # fmt: skip
+"""What a base trained on a CPU should reach."""
+
+_BATCH = 16
+_SCHEDULERS: dict[str, Any] = {"ddim": DDIMScheduler, "dpm++": DPMSolverMultistepScheduler}
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a prompt asks for: the nouns and the background."""
+
+    nouns: tuple[str, ...]
+    background: str
+
+    @property
+    def prompt(self) -> str:
+        """Return the prompt."""
+        things = " and ".join(with_article(noun) for noun in self.nouns)
+        return f"a photo of {things} {BACKGROUNDS[self.background][0]}"
+
+
+@dataclass(frozen=True)
+class Score:
+    """Shares of pictures, 0..1, by what the judge reads off them."""
+
+    single_right: float
+    both_right: float
+    count_right: float
+    background_right: float
+
+
+class Reader:
+    """The judge as a reader of nouns."""
+
+    def __init__(self, folder: Path, nouns: Sequence[str]) -> None:
+        self.judge = CLIPModel.from_pretrained(folder, dtype=torch.float32).eval()
+        tokenizer = CLIPTokenizer.from_pretrained(folder)
+        self.names = [*nouns, SMUDGE, *BACKGROUNDS]
+        self.prompts = tokenizer(
+            class_prompts(self.names), padding="max_length", return_tensors="pt"
+        ).input_ids
+
+    def read(self, pictures: Sequence[NDArray[np.uint8]]) -> list[Reading]:
+        """Read pictures, (SIDE, SIDE, 3) uint8 each."""
+        return read_pictures(self.judge, to_pixels(list(pictures)), self.names, self.prompts)
+
+
+def held_out_wishes(nouns: Sequence[str], n_nouns: int, n: int, *, seed: int) -> list[Wish]:
+    """Return n wishes that training never drew, in random order, repeated where too few."""
+    wishes = [
+        Wish(tuple(words), background)
+        for words in combinations(nouns, n_nouns)
+        for background in BACKGROUNDS
+        if is_held_out(words, background)
+    ]
+    order = np.random.default_rng(seed).permutation(len(wishes))
+    return [wishes[i] for i in np.resize(order, n)]
+
+
+def score(wishes: Sequence[Wish], readings: Sequence[Reading]) -> Score:
+    """Compare what was asked for with what is read."""
+    right: dict[str, list[bool]] = {name: [] for name in Score.__dataclass_fields__}
+    for wish, reading in zip(wishes, readings, strict=True):
+        present = set(wish.nouns) <= set(reading.things)
+        right["single_right" if len(wish.nouns) == 1 else "both_right"].append(present)
+        right["count_right"].append(len(reading.things) == len(wish.nouns))
+        right["background_right"].append(reading.background == wish.background)
+    return Score(**{name: float(np.mean(hits)) for name, hits in right.items()})
+
+
+def draw_wishes(
+    pipeline: StableDiffusionPipeline, wishes: Sequence[Wish], *, seed: int
+) -> list[NDArray[np.uint8]]:
+    """Draw one picture a wish, (SIDE, SIDE, 3) uint8 each."""
+    pictures: list[NDArray[np.uint8]] = []
+    for start in range(0, len(wishes), _BATCH):
+        batch = wishes[start : start + _BATCH]
+        generators = [torch.Generator().manual_seed(seed + start + i) for i in range(len(batch))]
+        images = pipeline(
+            [wish.prompt for wish in batch], height=SIDE, width=SIDE,
+            num_inference_steps=N_STEPS, guidance_scale=GUIDANCE, generator=generators,
+            output_type="np",
+        ).images  # fmt: skip
+        pictures += list(np.rint(255 * images).astype(np.uint8))
+    return pictures
+
+
+@torch.no_grad()
+def object_db(vae: AutoencoderKL, scenes: Sequence[Composition]) -> float:
+    """Return the peak signal-to-noise ratio of rebuilt drawings, dB, over all their pixels."""
+    pictures = to_pictures(list(scenes))
+    masks = torch.from_numpy(np.stack([scene.masks.any(0) for scene in scenes]))
+    rebuilt = vae.decode(vae.encode(pictures).latent_dist.mean).sample.clamp(-1, 1)
+    error = ((rebuilt - pictures) / 2).square().mean(1)
+    return float(-10 * error[masks].mean().log10())
+
+
+def world_scenes(
+    cache: Path, nouns: str, wishes: Sequence[Wish], styles: Sequence[Style] | None
+) -> list[Composition]:
+    """Compose the wishes from real drawings, in the given styles."""
+    sprites = Sprites(load_drawings(cache), noun_set(nouns), styles)  # type: ignore[arg-type]
+    rng = np.random.default_rng(11)
+    return [compose(sprites, wish.nouns, wish.background, rng) for wish in wishes]
+
+
+def measure(options: argparse.Namespace) -> tuple[dict[str, Any], list[NDArray[np.uint8]]]:
+    """Return all figures, and the pictures drawn with DDIM."""
+    words = [noun.word for noun in noun_set(options.nouns)]
+    singles = held_out_wishes(words, 1, options.n, seed=0)
+    pairs = held_out_wishes(words, 2, options.n, seed=1)
+    wishes = singles + pairs
+    reader = Reader(options.judge, words)
+    pipeline = StableDiffusionPipeline.from_pretrained(options.base, torch_dtype=torch.float32)
+    pipeline.set_progress_bar_config(disable=True)
+    held_out = world_scenes(options.cache, options.nouns, wishes, [HELD_OUT_STYLE])
+    known = world_scenes(options.cache, options.nouns, wishes, None)
+    figures: dict[str, Any] = {
+        "n_singles": len(singles),
+        "n_pairs": len(pairs),
+        "seed": options.seed,
+        "vae_object_db": object_db(pipeline.vae, held_out),
+        "vae_object_db_training_styles": object_db(pipeline.vae, known),
+    }
+    for name, scenes in (("judge_held_out_style", held_out), ("judge_known_styles", known)):
+        figures[name] = asdict(score(wishes, reader.read([scene.picture for scene in scenes])))
+    drawn: list[NDArray[np.uint8]] = []
+    for name, scheduler in _SCHEDULERS.items():
+        pipeline.scheduler = scheduler.from_config(pipeline.scheduler.config)
+        pictures = draw_wishes(pipeline, wishes, seed=options.seed)
+        figures[name] = asdict(score(wishes, reader.read(pictures)))
+        drawn = drawn or pictures
+    return figures, drawn
+
+
+def main() -> None:
+    """Measure from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--base", type=Path, required=True, help="pipeline folder")
+    parser.add_argument("--judge", type=Path, required=True, help="judge folder")
+    parser.add_argument("--cache", type=Path, required=True, help="folder of the drawings")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the results")
+    parser.add_argument("--nouns", choices=noun_sets(), default="mini16")
+    parser.add_argument("--n", type=int, default=64, help="pictures of one noun, and of two")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    figures, drawn = measure(options)
+    options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / "gates.json").write_text(json.dumps(figures, indent=1) + "\n")
+    print(json.dumps(figures, indent=1))
+    reached = {"vae_object_db": figures["vae_object_db"], **figures["ddim"]}
+    for name, least in GATES.items():
+        verdict = "met" if reached[name] >= least else "missed"
+        print(f"{name}: {reached[name]:.3f}, gate {least}: {verdict}")
+    words = [noun.word for noun in noun_set(options.nouns)]
+    wishes = held_out_wishes(words, 1, options.n, seed=0) + held_out_wishes(
+        words, 2, options.n, seed=1
+    )
+    shown = list(zip(drawn, wishes, strict=True))
+    shown = shown[:16] + shown[options.n :][:32]
+    grid = labelled_grid([picture for picture, _ in shown], [wish.prompt for _, wish in shown])
+    grid.save(options.out / "gates.png")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,34 @@
+"""Draw labelled grids of pictures."""
+
+import textwrap
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+_CELL = 128
+_LABEL = 28
+_LETTERS = 22
+
+
+def labelled_grid(
+    pictures: Sequence[NDArray[np.uint8]], labels: Sequence[str], n_columns: int = 8
+) -> Image.Image:
+    """Lay pictures out in rows, each enlarged to 128 px with its label below.
+
+    Args:
+        pictures: (S, S, 3) uint8 each.
+        labels: one a picture; two lines are shown.
+        n_columns: pictures a row.
+    """
+    n_rows = -(-len(pictures) // n_columns)
+    grid = Image.new("RGB", (n_columns * _CELL, n_rows * (_CELL + _LABEL)), "white")
+    draw = ImageDraw.Draw(grid)
+    for number, (picture, label) in enumerate(zip(pictures, labels, strict=True)):
+        left, top = number % n_columns * _CELL, number // n_columns * (_CELL + _LABEL)
+        enlarged = Image.fromarray(picture).resize((_CELL, _CELL), Image.Resampling.NEAREST)
+        grid.paste(enlarged, (left, top))
+        lines = "\n".join(textwrap.wrap(label, _LETTERS)[:2])
+        draw.multiline_text((left + 2, top + _CELL + 1), lines, fill="black", spacing=1)
+    return grid

@@ -1,0 +1,98 @@
+"""Read the nouns off a picture with the judge: what stands where, and how many."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+from transformers import CLIPModel
+
+from benchmarks.mini_world.backgrounds import BACKGROUNDS
+from benchmarks.mini_world.captions import EMPTY
+from benchmarks.mini_world.nouns import with_article
+
+PATCH = 8
+"""Side of one patch of the judge, px."""
+
+MIN_PATCHES = 3
+"""A thing covers at least so many patches; fewer are an edge or a speck."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What the judge sees in one picture: the things, in no order, and the background."""
+
+    things: tuple[str, ...]
+    background: str
+
+
+def class_prompts(names: Sequence[str]) -> list[str]:
+    """Return the text that stands for each patch class."""
+    return [EMPTY[name] if name in BACKGROUNDS else with_article(name) for name in names]
+
+
+def patch_embeddings(judge: CLIPModel, pixels: Tensor) -> tuple[Tensor, Tensor]:
+    """Embed pictures whole and patch by patch.
+
+    Args:
+        judge: a CLIP whose patch embeddings were trained beside the whole ones.
+        pixels: (B, 3, S, S), scaled as the judge's image processor does.
+
+    Returns:
+        (B, d) and (B, g, g, d), each of unit length.
+    """
+    vision = judge.vision_model
+    hidden = vision.post_layernorm(vision(pixel_values=pixels).last_hidden_state)
+    embeddings = F.normalize(judge.visual_projection(hidden), dim=-1)
+    n, cells, width = embeddings.shape
+    side = round((cells - 1) ** 0.5)
+    return embeddings[:, 0], embeddings[:, 1:].reshape(n, side, side, width)
+
+
+@torch.no_grad()
+def read_pictures(
+    judge: CLIPModel, pixels: Tensor, names: Sequence[str], prompts: Tensor
+) -> list[Reading]:
+    """Read pictures.
+
+    Args:
+        judge: the model.
+        pixels: (B, 3, S, S), scaled as the judge's image processor does.
+        names: C classes: nouns and backgrounds.
+        prompts: (C, L) tokens of `class_prompts(names)`.
+    """
+    texts = F.normalize(judge.get_text_features(prompts).pooler_output, dim=-1)
+    _, patches = patch_embeddings(judge, pixels)
+    classes = (patches @ texts.T).argmax(-1).numpy()
+    return [_read(grid, names) for grid in classes]
+
+
+def _read(grid: NDArray[np.int64], names: Sequence[str]) -> Reading:
+    counts = Counter(names[int(number)] for number in grid.flat)
+    grounds = {name: counts[name] for name in BACKGROUNDS}
+    things = []
+    for number in map(int, np.unique(grid)):
+        if names[number] not in BACKGROUNDS:
+            parts = [size for size in part_sizes(grid == number) if size >= MIN_PATCHES]
+            things += [names[number]] * len(parts)
+    return Reading(tuple(things), max(grounds, key=lambda name: grounds[name]))
+
+
+def part_sizes(mask: NDArray[np.bool_]) -> list[int]:
+    """Return the sizes of the parts of a mask that hang together by edges, in cells."""
+    left = {(int(row), int(column)) for row, column in np.argwhere(mask)}
+    sizes = []
+    while left:
+        front, size = [left.pop()], 0
+        while front:
+            row, column = front.pop()
+            size += 1
+            near = {(row + 1, column), (row - 1, column), (row, column + 1), (row, column - 1)}
+            front += near & left
+            left -= near
+        sizes.append(size)
+    return sizes
