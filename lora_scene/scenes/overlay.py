@@ -76,7 +76,7 @@ def draw_masks(photo: Photo, names: Sequence[str]) -> Image.Image:
     masks = resize_masks(photo.masks, shape)
     line = max(round(max(shape) / 400), 1)
     labels = []
-    for k in photo.present:
+    for k in sorted(photo.present, key=lambda k: -covered(photo, k)):  # small outlines on top
         colour = COLOURS[k % len(COLOURS)]
         _tint(pixels, masks[k], colour, line)
         text = f"{names[k]} {100 * covered(photo, k):.1f} %"

@@ -1,0 +1,116 @@
+"""How good the built-in segmenter is: IoU with known masks, from boxes and points derived of them.
+
+    python -m benchmarks.masks [SCENE ...] [--drawn 12]
+
+SCENE is a folder that `lora-scene check` accepts. Prints the tables of docs/masks.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from time import perf_counter
+
+import cv2
+import numpy as np
+
+from benchmarks.drawn_scenes import draw_scene
+from lora_scene.scenes.masking import make_masks
+from lora_scene.scenes.masks import bounding_box
+from lora_scene.scenes.pictures import Mask
+from lora_scene.scenes.prompts import Box, Point, Prompt
+from lora_scene.scenes.scene import INSIDE, Photo, load_scene
+
+SLACKS = (0.05, 0.15)  # of the box's width and height, on each side
+N_POINTS = (0, 1, 2)
+
+
+def derive_prompts(photo: Photo, *, slack: float, n_points: int) -> list[Prompt]:
+    """Make the prompts that a user with a steady hand would give for known masks.
+
+    Args:
+        photo: The photo and its true masks.
+        slack: How much wider the box is than the mask, on each side, as a fraction of it.
+        n_points: How many places inside are pointed at.
+    """
+    prompts = []
+    for k, mask in enumerate(photo.masks):
+        box = bounding_box(photo, k)
+        assert box is not None
+        left, top, right, bottom = box
+        across, down = slack * (right - left), slack * (bottom - top)
+        loose = Box(
+            max(left - across, 0.0),
+            max(top - down, 0.0),
+            min(right + across, float(photo.width)),
+            min(bottom + down, float(photo.height)),
+        )
+        prompts.append(Prompt(f"<c{k}>", "thing", loose, tuple(_deep_points(mask, n_points))))
+    return prompts
+
+
+def iou(found: Mask, true: Mask) -> float:
+    """Return the intersection over the union of two masks, 0..1."""
+    a, b = found >= INSIDE, true >= INSIDE
+    return float((a & b).sum() / (a | b).sum())
+
+
+def measure(photos: Sequence[tuple[str, Photo]]) -> dict[str, dict[tuple[float, int], float]]:
+    """Return the IoU of each concept of each photo, for every slack and number of points."""
+    rows: dict[str, dict[tuple[float, int], float]] = defaultdict(dict)
+    for name, photo in photos:
+        for slack in SLACKS:
+            for n_points in N_POINTS:
+                prompts = derive_prompts(photo, slack=slack, n_points=n_points)
+                found = make_masks(photo.pixels, prompts).scene.photos[0].masks
+                for k, true in enumerate(photo.masks):
+                    rows[f"{name} {k}"][slack, n_points] = iou(found[k], true)
+    return rows
+
+
+def _deep_points(mask: Mask, n_points: int) -> list[Point]:
+    """Return the deepest place of a mask, then deep places far from those before."""
+    depth = cv2.distanceTransform(np.pad((mask >= INSIDE).astype(np.uint8), 1), cv2.DIST_L2, 5)
+    depth = depth[1:-1, 1:-1]
+    ys, xs = np.mgrid[: mask.shape[0], : mask.shape[1]]
+    far = np.full(mask.shape, np.inf)
+    points: list[Point] = []
+    for _ in range(n_points):
+        worth = np.minimum(depth / depth.max(), 0.35) * far if points else depth
+        y, x = np.unravel_index(int(worth.argmax()), mask.shape)
+        points.append(Point(float(x), float(y)))
+        far = np.minimum(far, np.hypot(ys - y, xs - x))
+    return points
+
+
+def _table(rows: dict[str, dict[tuple[float, int], float]]) -> str:
+    settings = [(slack, n_points) for slack in SLACKS for n_points in N_POINTS]
+    heads = [f"{100 * slack:.0f} %, {n} points" for slack, n in settings]
+    lines = ["| mask | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
+    for name, row in rows.items():
+        lines.append(f"| {name} | " + " | ".join(f"{row[s]:.2f}" for s in settings) + " |")
+    means = [float(np.mean([row[s] for row in rows.values()])) for s in settings]
+    lines.append("| **mean** | " + " | ".join(f"**{mean:.3f}**" for mean in means) + " |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Measure, and print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("scenes", nargs="*", type=Path, help="scene folders with known masks")
+    parser.add_argument("--drawn", type=int, default=12, help="how many scenes to draw")
+    options = parser.parse_args()
+    photos = [(path.name, load_scene(path).photos[0]) for path in options.scenes]
+    drawn = [(f"drawn {seed}", draw_scene(seed)) for seed in range(options.drawn)]
+    for title, group in (("Photos", photos), ("Drawn scenes", drawn)):
+        if group:
+            start = perf_counter()
+            rows = measure(group)
+            seconds = (perf_counter() - start) / (len(rows) * len(SLACKS) * len(N_POINTS))
+            print(f"## {title} ({seconds:.2f} s a mask)\n\n{_table(rows)}\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,46 @@
+"""Regions without prompts: a point of a grid each, the good masks kept, doubles left out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from lora_scene.scenes.pictures import Mask
+from lora_scene.scenes.scene import INSIDE, MIN_COVERAGE
+from lora_scene.scenes.segmenters.regions import Region, drop_doubles
+
+GRID = 12  # points a side
+BATCH = 24  # points at once
+MIN_SCORE = 0.8  # of the network's own estimate of its mask
+MAX_COVERAGE = 0.95  # of the photo: more is the photo itself
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """What a network says to n points: (n, H, W) masks in 0..1, and n scores in 0..1."""
+
+    masks: Mask
+    scores: Sequence[float]
+
+
+def propose_on_grid(
+    answer: Callable[[Sequence[tuple[float, float]]], Answer], shape: tuple[int, int]
+) -> tuple[Region, ...]:
+    """Ask at every point of a grid, and keep the best of the masks that are one region.
+
+    Args:
+        answer: Asks a network at (x, y) points of the photo.
+        shape: (height, width) of the photo.
+    """
+    steps = (np.arange(GRID) + 0.5) / GRID
+    points = [(float(x * shape[1]), float(y * shape[0])) for y in steps for x in steps]
+    found: list[Region] = []
+    for start in range(0, len(points), BATCH):
+        said = answer(points[start : start + BATCH])
+        for mask, score in zip(said.masks, said.scores, strict=True):
+            coverage = float((mask >= INSIDE).mean())
+            if score >= MIN_SCORE and MIN_COVERAGE <= coverage <= MAX_COVERAGE:
+                found.append(Region("region", float(score), mask))
+    return drop_doubles(found)

@@ -1,0 +1,232 @@
+"""GrabCut: masks from boxes, points and strokes, without any network or download.
+
+Rother, Kolmogorov and Blake, *GrabCut* (SIGGRAPH 2004), alternates colour models of inside and
+outside with a minimal cut. One run depends on where it starts; here several runs, from different
+starts and in two colour spaces, vote. Points and strokes are held fast, those of *other* concepts
+as outside, and start one of the runs by geodesic distance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from lora_scene.scenes.pictures import Mask, Pixels
+from lora_scene.scenes.prompts import Box, Kind, Mark, Point, Prompt
+from lora_scene.scenes.refine import GROWTH, Flags, finish, keep_main_parts
+
+MARGIN = 0.2  # of the box, seen around it
+CUT_SIDE = 320  # of the crop that is cut, pixels: the colour models need no more
+EDGE_REACH = 2.0  # how far the cut's edge may be corrected, pixels at the cut's size
+N_ROUNDS = 4
+DISK = 0.04  # of the box: radius of what a point holds fast
+MAX_DISK = 9  # pixels at the cut's size
+WIDE_START, NARROW_START = 0.85, 0.70  # half axes of the starting ellipses, of the half box
+LOOSEST = 0.75  # of the tightest cut's share of the box: looser cuts lost a part of the concept
+STEP_COST = 3.0  # of one pixel's path in flat colour, against 1 a level of Lab difference
+
+Values = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class _Crop:
+    """A part of the photo at the cut's size, and what is known about its pixels.
+
+    Attributes:
+        rgb: (h, w, 3) uint8, smoothed.
+        lab: (h, w, 3) uint8, the same in CIE Lab.
+        rho: (h, w) distance from the box's middle; 1 on the ellipse that the box circumscribes.
+        in_box: (h, w) whether a pixel may belong to the concept.
+        inside: (h, w) whether the user said that it does.
+        outside: (h, w) whether the user said that it does not.
+        seeds: (x, y) of the points inside.
+    """
+
+    rgb: Pixels
+    lab: Pixels
+    rho: Values
+    in_box: Flags
+    inside: Flags
+    outside: Flags
+    seeds: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class _Window:
+    """Where the crop lies in the photo, in its pixels, and the scale from photo to crop."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+    scale: float
+
+    def to_crop(self, x: float, y: float) -> tuple[float, float]:
+        return (x - self.left) * self.scale, (y - self.top) * self.scale
+
+
+class GrabCut:
+    """The built-in segmenter."""
+
+    name = "grabcut"
+    accepts: frozenset[Kind] = frozenset({"box", "point", "stroke"})
+
+    def segment(self, pixels: Pixels, prompts: Sequence[Prompt]) -> Mask:
+        """Cut each concept out; the marks of the others lie outside it."""
+        masks = []
+        for k, prompt in enumerate(prompts):
+            others = [
+                mark
+                for j, other in enumerate(prompts)
+                for mark in other.marks
+                if j != k and mark.is_inside
+            ]
+            masks.append(_cut_out(pixels, prompt, others))
+        return np.stack(masks)
+
+
+def _cut_out(pixels: Pixels, prompt: Prompt, others: Sequence[Mark]) -> Mask:
+    height, width = pixels.shape[:2]
+    box = prompt.box or Box(0, 0, width, height)
+    window = _window(box, (height, width))
+    crop = _crop(pixels, box, window, prompt, others)
+    rough = _vote(crop)
+    mask = np.zeros((height, width), dtype=np.float32)
+    inner = slice(window.top, window.bottom), slice(window.left, window.right)
+    mask[inner] = finish(rough, pixels[inner], reach=EDGE_REACH, growth=GROWTH, seeds=crop.seeds)
+    if prompt.box is not None:
+        allowed = np.zeros_like(mask)
+        rows = slice(int(box.top), int(np.ceil(box.bottom)))
+        allowed[rows, int(box.left) : int(np.ceil(box.right))] = 1.0
+        mask *= allowed
+    return mask
+
+
+def _window(box: Box, shape: tuple[int, int]) -> _Window:
+    across, down = MARGIN * (box.right - box.left), MARGIN * (box.bottom - box.top)
+    left, top = max(int(box.left - across), 0), max(int(box.top - down), 0)
+    right = min(int(np.ceil(box.right + across)), shape[1])
+    bottom = min(int(np.ceil(box.bottom + down)), shape[0])
+    return _Window(left, top, right, bottom, min(CUT_SIDE / max(right - left, bottom - top), 1.0))
+
+
+def _crop(
+    pixels: Pixels, box: Box, window: _Window, prompt: Prompt, others: Sequence[Mark]
+) -> _Crop:
+    import cv2
+
+    part = pixels[window.top : window.bottom, window.left : window.right]
+    height, width = (max(round(side * window.scale), 1) for side in part.shape[:2])
+    small = cv2.resize(part, (width, height), interpolation=cv2.INTER_AREA)
+    rgb = cv2.bilateralFilter(small, 5, 25, 3)
+    left, top = window.to_crop(box.left, box.top)
+    right, bottom = window.to_crop(box.right, box.bottom)
+    ys, xs = np.mgrid[:height, :width] + 0.5
+    u = np.abs(2 * xs - left - right) / (right - left)
+    v = np.abs(2 * ys - top - bottom) / (bottom - top)
+    disk = min(max(DISK * max(right - left, bottom - top), 2.0), MAX_DISK)
+    inside = _paint([m for m in prompt.marks if m.is_inside], window, rgb.shape[:2], disk)
+    beside = [*(m for m in prompt.marks if not m.is_inside), *others]
+    outside = _paint(beside, window, rgb.shape[:2], disk) & ~inside
+    seeds = tuple(
+        (int(x), int(y))
+        for x, y in (window.to_crop(p.x, p.y) for p in prompt.points if p.is_inside)
+        if 0 <= x < width and 0 <= y < height
+    )
+    lab = cv2.cvtColor(rgb, cv2.COLOR_RGB2LAB)
+    return _Crop(rgb, lab, np.hypot(u, v), (u <= 1) & (v <= 1), inside, outside, seeds)
+
+
+def _paint(marks: Sequence[Mark], window: _Window, shape: tuple[int, int], disk: float) -> Flags:
+    import cv2
+
+    canvas = np.zeros(shape, dtype=np.uint8)
+    for mark in marks:
+        if isinstance(mark, Point):
+            x, y = window.to_crop(mark.x, mark.y)
+            cv2.circle(canvas, (int(x), int(y)), int(disk), 1, -1)
+        else:
+            path = np.array([window.to_crop(x, y) for x, y in mark.path]).astype(np.int32)
+            cv2.polylines(canvas, [path], False, 1, max(round(mark.width * window.scale), 1))
+    painted: Flags = canvas.astype(bool)
+    return painted
+
+
+def _vote(crop: _Crop) -> Flags:
+    """Cut from three starts; of the cuts that fill the box, return what most of them hold."""
+    third = crop.rho < WIDE_START
+    if crop.inside.any():
+        smooth = crop.lab.astype(np.float64)
+        to_inside = geodesic_distance(crop.inside, smooth)
+        third = to_inside < geodesic_distance(~crop.in_box | crop.outside, smooth)
+    cuts = [
+        _grab(crop, crop.rgb, crop.rho < WIDE_START),
+        _grab(crop, crop.lab, crop.rho < NARROW_START),
+        _grab(crop, crop.lab, third),
+    ]
+    tightness = [_tightness(cut & crop.in_box, crop.in_box) for cut in cuts]
+    best = max(tightness)
+    tight = [cut for cut, share in zip(cuts, tightness, strict=True) if share >= LOOSEST * best]
+    if len(tight) == 2:
+        tight = [cuts[tightness.index(best)]]
+    votes = np.sum(tight, axis=0)
+    agreed: Flags = (2 * votes > len(tight)) & crop.in_box | crop.inside
+    return agreed
+
+
+def _tightness(cut: Flags, in_box: Flags) -> float:
+    """Return the share of the box that a cut's own bounding box fills: people draw close boxes."""
+    main = keep_main_parts(cut)
+    sides = [np.flatnonzero(main.any(axis=axis)) for axis in (0, 1)]
+    if not len(sides[0]):
+        return 0.0
+    spans = [int(side[-1] - side[0] + 1) for side in sides]
+    return spans[0] * spans[1] / max(int(in_box.sum()), 1)
+
+
+def _grab(crop: _Crop, image: Pixels, start: Flags) -> Flags:
+    import cv2
+
+    labels = np.full(start.shape, cv2.GC_BGD, dtype=np.uint8)
+    labels[crop.in_box] = cv2.GC_PR_BGD
+    labels[crop.in_box & start] = cv2.GC_PR_FGD
+    labels[crop.inside] = cv2.GC_FGD
+    labels[crop.outside] = cv2.GC_BGD
+    is_inside: Flags = (labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD)
+    if is_inside.all() or not is_inside.any():
+        return is_inside
+    cv2.setRNGSeed(0)
+    models = np.zeros((1, 65)), np.zeros((1, 65))
+    cv2.grabCut(image, labels, None, *models, N_ROUNDS, cv2.GC_INIT_WITH_MASK)
+    cut: Flags = (labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD)
+    return cut
+
+
+def geodesic_distance(seeds: Flags, features: Values, *, n_sweeps: int = 6) -> Values:
+    """Return each pixel's cheapest path to a seed, over 4-neighbours.
+
+    A step costs `STEP_COST` and the sum of the absolute differences of the features. Sweeps to
+    and fro along rows and columns find it: min_j d_j + |C_i - C_j| is a running minimum of
+    d - C, where C is the cumulated cost.
+
+    Args:
+        seeds: (h, w), where the distance is 0.
+        features: (h, w, n).
+        n_sweeps: Sweeps of all four directions; more turns of a path need more.
+    """
+    distance = np.where(seeds, 0.0, np.inf)
+    costs = []
+    for axis in (0, 1):
+        steps = np.abs(np.diff(features, axis=axis)).sum(axis=2) + STEP_COST
+        margins = [(0, 0), (0, 0)]
+        margins[axis] = (1, 0)
+        costs.append(np.pad(np.cumsum(steps, axis=axis), margins))
+    for _ in range(n_sweeps):
+        for axis, cost in enumerate(costs):
+            forth = np.minimum.accumulate(distance - cost, axis=axis) + cost
+            back = np.flip(np.minimum.accumulate(np.flip(distance + cost, axis), axis=axis), axis)
+            distance = np.minimum(distance, np.minimum(forth, back - cost))
+    return distance

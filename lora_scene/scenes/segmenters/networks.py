@@ -1,0 +1,111 @@
+"""What the network segmenters share: loading, preparing pixels, bringing logits to photo size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+
+from lora_scene.errors import SegmenterError
+from lora_scene.scenes.pictures import Mask, Pixels
+
+IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], dtype=np.float32)
+IMAGENET_STD = np.array([0.229, 0.224, 0.225], dtype=np.float32)
+CENTRED_MEAN = CENTRED_STD = np.array([0.5, 0.5, 0.5], dtype=np.float32)
+
+Channels = npt.NDArray[np.float32]
+
+BUILT_IN_WAY = (
+    "the built-in segmenter needs no weights: give each concept a box, "
+    "--box bear=left,top,right,bottom, or for better edges a box and two points"
+)
+
+
+def load(kind: Any, model: str, **options: Any) -> Any:
+    """Call `kind.from_pretrained(model)`; the class comes from transformers.
+
+    Args:
+        kind: A model, tokenizer or processor class.
+        model: A hub id or a local folder.
+        options: What else from_pretrained takes.
+
+    Raises:
+        SegmenterError: The weights are not there and cannot be had, or are of another kind.
+    """
+    try:
+        with _quiet():
+            return kind.from_pretrained(model, **options)
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError, TypeError) as error:
+        first_line = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+        raise SegmenterError(
+            "the segmenter's weights cannot be had",
+            where=model,
+            expected=f"a hub id or a folder that {kind.__name__} can read",
+            got=first_line,
+            hint=BUILT_IN_WAY,
+        ) from error
+
+
+def to_values(
+    pixels: Pixels, shape: tuple[int, int], mean: Channels, std: Channels
+) -> torch.Tensor:
+    """Resize pixels to a shape, whatever their own, and normalise them.
+
+    Args:
+        pixels: (H, W, 3) uint8.
+        shape: (height, width) of the network's input.
+        mean: (3,) a channel's mean, in 0..1.
+        std: (3,) a channel's standard deviation, in 0..1.
+
+    Returns:
+        (1, 3, height, width) float32.
+    """
+    image = Image.fromarray(pixels).resize((shape[1], shape[0]), Image.Resampling.BILINEAR)
+    values = (np.asarray(image, dtype=np.float32) / 255 - mean) / std
+    return torch.from_numpy(values.transpose(2, 0, 1).copy())[None]
+
+
+def detector_shape(
+    shape: tuple[int, int], *, shorter: int = 800, longer: int = 1333
+) -> tuple[int, int]:
+    """Return the input size of a detector: the usual sides, in multiples of 32.
+
+    Rounding the sides, in place of padding them, keeps the whole input the photo.
+
+    Args:
+        shape: (height, width) of the photo.
+        shorter: What the shorter side is brought to, pixels.
+        longer: What the longer side may not pass, pixels.
+    """
+    factor = min(shorter / min(shape), longer / max(shape))
+    height, width = (max(round(side * factor / 32), 1) * 32 for side in shape)
+    return height, width
+
+
+def to_photo_size(logits: torch.Tensor, shape: tuple[int, int]) -> Mask:
+    """Bring (K, h, w) logits to (K, H, W) probabilities, float32 in 0..1."""
+    large = torch.nn.functional.interpolate(
+        logits[None].float(), size=shape, mode="bilinear", align_corners=False
+    )[0]
+    return np.asarray(large.sigmoid().cpu().numpy(), dtype=np.float32)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep transformers' advice and progress bars out of the user's sight."""
+    from transformers.utils import logging
+
+    level, shows_bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if shows_bars:
+            logging.enable_progress_bar()

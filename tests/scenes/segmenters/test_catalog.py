@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from lora_scene.errors import SegmenterError
+from lora_scene.scenes.segmenters.catalog import CATALOG, open_lister, open_segmenter
+
+
+def test_the_built_in_segmenter_is_the_default():
+    assert open_segmenter().name == "grabcut"
+
+
+def test_an_unknown_name_offers_the_nearest():
+    with pytest.raises(SegmenterError, match=r"no segmenter 'clipsegg'(.|\n)*did you mean clipseg"):
+        open_segmenter("clipsegg")
+
+
+def test_a_segmenter_that_cannot_list_names_those_that_can():
+    with pytest.raises(SegmenterError, match=r"grabcut cannot list(.|\n)*sam, sam2, maskformer"):
+        open_lister("grabcut")
+
+
+@pytest.mark.parametrize("name", [name for name in CATALOG if name != "grabcut"])
+def test_missing_weights_are_told_for_every_network(name, tmp_path):
+    with pytest.raises(SegmenterError, match=r"cannot be had(.|\n)*built-in"):
+        open_segmenter(name, model=str(tmp_path / "none"), follower=str(tmp_path / "none"))
+
+
+def test_the_built_in_segmenter_loads_neither_torch_nor_transformers():
+    code = (
+        "import sys; from lora_scene.scenes.segmenters.catalog import open_segmenter\n"
+        "open_segmenter(); assert not {'torch', 'transformers'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from lora_scene.errors import SegmenterError
+from lora_scene.scenes.segmenters.networks import detector_shape, load, to_photo_size, to_values
+
+
+def test_values_are_normalised_and_resized():
+    pixels = np.full((4, 6, 3), 51, np.uint8)  # 51 / 255 = 0.2
+    mean, std = np.float32([0.1, 0.2, 0.3]), np.float32([0.5, 0.5, 0.25])
+    values = to_values(pixels, (8, 8), mean, std)
+    assert values.shape == (1, 3, 8, 8)
+    np.testing.assert_allclose(values[0, :, 3, 3], [0.2, 0.0, -0.4], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"),
+    [((600, 800), (800, 1056)), ((100, 1000), (128, 1344)), ((800, 800), (800, 800))],
+)
+def test_a_detectors_input_is_a_multiple_of_32(shape, expected):
+    assert detector_shape(shape) == expected
+
+
+def test_logits_come_back_as_probabilities_at_photo_size():
+    logits = torch.tensor([[[-100.0, 100.0]]])
+    masks = to_photo_size(logits, (3, 8))
+    assert masks.shape == (1, 3, 8)
+    np.testing.assert_allclose(masks[0, :, :2], 0.0, atol=1e-6)
+    np.testing.assert_allclose(masks[0, :, 6:], 1.0, atol=1e-6)
+
+
+def test_missing_weights_name_the_built_in_way(tmp_path):
+    from transformers import SamModel
+
+    with pytest.raises(SegmenterError, match=r"weights cannot be had(.|\n)*built-in segmenter"):
+        load(SamModel, str(tmp_path / "nowhere"))
+
+
+def test_weights_of_another_kind_are_refused(tmp_path):
+    from transformers import SamModel
+
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    with pytest.raises(SegmenterError, match="weights cannot be had"):
+        load(SamModel, str(tmp_path))
