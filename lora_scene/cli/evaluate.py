@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -27,6 +28,8 @@ from lora_scene.cli.options import base_option, device_option, json_option
               help="Which handles prompts name together.")  # fmt: skip
 @click.option("--steps", default=30, show_default=True, type=click.IntRange(min=1))
 @click.option("--weight", default=1.0, show_default=True, type=float, help="Of the LoRA.")
+@click.option("--against", type=click.Path(path_type=Path, exists=True, file_okay=False),
+              help="Reference pictures, for FID, KID, IS, precision and recall.")  # fmt: skip
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False),
               help="Folder for the pictures and evaluation.json; else none is kept.")  # fmt: skip
 @base_option
@@ -43,6 +46,7 @@ def command(
     subsets: str,
     steps: int,
     weight: float,
+    against: Path | None,
     out: Path | None,
     base: str | None,
     device: str,
@@ -54,9 +58,10 @@ def command(
     says what each number means.
     """
     from lora_scene.backbones.loading import resolve_device
-    from lora_scene.cli.evaluation_view import counting_bar, show_evaluation
+    from lora_scene.cli.evaluation_view import counting_bar, show_evaluation, show_sets
     from lora_scene.creating.sampling import Sampling
     from lora_scene.creating.studio import open_studio
+    from lora_scene.judging.distribution import compare_sets, read_pictures
     from lora_scene.judging.evaluation import evaluate, save_evaluation, untouched_base
     from lora_scene.judging.judge import load_judge
     from lora_scene.judging.plans import Plan, usual_prompts
@@ -71,13 +76,23 @@ def command(
     )
     judge = load_judge(judge_name, device=resolve_device(device), clip=clip, dino=dino)
     learnt_from = load_scene(scene)
+    reference = read_pictures(against) if against else []
     studio = open_studio([adapter], base=base, device=device)
     untouched = untouched_base(studio, device=device)
     with counting_bar("drawing", is_quiet=as_json) as progress:
         result = evaluate(studio, learnt_from, judge, plan=plan, base=untouched, progress=progress)
     if out is not None:
         save_evaluation(result, out)
+    sets = None
+    if reference:
+        classes = tuple(f"a photo of {noun}" for noun in learnt_from.nouns)
+        sets = compare_sets(
+            reference, result.pictures, judge.identity, captions=judge.captions, classes=classes
+        )
     if as_json:
-        click.echo(json.dumps(result.as_dict(), indent=2))
-    else:
-        show_evaluation(result)
+        report = {**result.as_dict(), "sets": asdict(sets) if sets else None}
+        click.echo(json.dumps(report, indent=2))
+        return
+    show_evaluation(result)
+    if sets is not None:
+        show_sets(sets)

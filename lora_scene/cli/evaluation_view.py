@@ -11,6 +11,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 if TYPE_CHECKING:
+    from lora_scene.judging.distribution import SetReport
     from lora_scene.judging.evaluation import Evaluation
 
 MEANINGS = {
@@ -55,6 +56,26 @@ def show_evaluation(result: Evaluation) -> None:
     for handle, values in result.concepts.items():
         own.add_row(handle, *(shown(values[name]) for name in names))
     console.print(own)
+
+
+def show_sets(report: SetReport) -> None:
+    """Print the metrics of whole sets, and what they cannot carry."""
+    console = Console()
+    table = Table(title=f"{report.n_generated} pictures against {report.n_reference}")
+    table.add_column("metric")
+    table.add_column("value", justify="right")
+    rows = {
+        "FID": report.fid,
+        "KID": report.kid,
+        "inception score": report.inception_score,
+        "precision": report.precision,
+        "recall": report.recall,
+    }
+    for name, value in rows.items():
+        table.add_row(name, shown(value))
+    console.print(table)
+    for warning in report.warnings:
+        console.print(f"note: {warning}", style="yellow", highlight=False, markup=False)
 
 
 def shown(value: float | None) -> str:

@@ -71,3 +71,15 @@ def test_evaluate_prints_json_alone(evaluate):
     assert report["judge"] == "fake"
     assert len(report["pictures"]) == 2
     assert set(report["concepts"]) == {"<bear>", "<bowl>"}
+
+
+def test_evaluate_compares_whole_sets_and_warns_of_small_ones(evaluate, tmp_path):
+    reference = tmp_path / "reference"
+    reference.mkdir()
+    for n in range(5):
+        Image.fromarray(fakes.picture((250, 50 * n, 10), None)).save(reference / f"{n}.png")
+    options = ("--against", str(reference), "--seeds", "2")
+    shown = " ".join(evaluate(*options).stdout.split())
+    assert "FID" in shown
+    assert "5 pictures are few" in shown
+    assert json.loads(evaluate(*options, "--json").stdout)["sets"]["n_generated"] == 6
