@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from lora_scene.backbones.families import map_side
+from lora_scene.errors import RecipeError
 
 
 @dataclass(frozen=True)
@@ -56,14 +57,21 @@ class AttentionRecorder:
         side: Side of the maps, in cells; 0 takes the coarsest level outside the mid block.
 
     Raises:
-        ValueError: No cross-attention layer outside the mid block has that side.
+        RecipeError: No cross-attention layer outside the mid block has that side.
     """
 
     def __init__(self, unet: Any, *, latent_side: int, side: int = 0) -> None:
         self.side = side or map_side(unet.config, latent_side)
         self._layers = _layers_at(unet, latent_side, self.side)
         if not self._layers:
-            raise ValueError(f"no cross-attention layer outside the mid block at side {self.side}")
+            sides = range(1, latent_side + 1)
+            possible = [str(side) for side in sides if _layers_at(unet, latent_side, side)]
+            raise RecipeError(
+                "no cross-attention layer outside the mid block has maps of that side",
+                where="attention_loss.map_side",
+                expected=" or ".join(possible),
+                got=self.side,
+            )
         self._columns: Columns | None = None
         self._is_open = False
         self._queries: dict[nn.Module, Tensor] = {}
@@ -160,12 +168,18 @@ def handle_map(query: Tensor, key: Tensor, selection: Tensor, n_heads: int) -> T
     Returns:
         (b, n_cells, k), 0..1, float32.
     """
-    with torch.autocast(query.device.type, enabled=False):
+    with _without_autocast(query.device.type):
         q = _split_heads(query.float(), n_heads)  # (b, heads, n_cells, d)
         k = _split_heads(key.float(), n_heads)  # (b, heads, n_tokens, d)
         logits = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
         shares: Tensor = logits.softmax(dim=-1) @ selection[:, None].float()
         return shares.mean(dim=1)
+
+
+def _without_autocast(kind: str) -> contextlib.AbstractContextManager[None]:
+    if not torch.amp.is_autocast_available(kind):  # the meta device
+        return contextlib.nullcontext()
+    return torch.autocast(kind, enabled=False)
 
 
 def _split_heads(states: Tensor, n_heads: int) -> Tensor:

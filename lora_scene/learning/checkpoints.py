@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -115,9 +114,3 @@ def _put_together(skeleton: Any, tensors: Mapping[str, Tensor]) -> Any:
         items = [_put_together(item, tensors) for item in content]
         return tuple(items) if kind == "tuple" else items
     return content
-
-
-def all_finite(parameters: Mapping[str, Tensor] | list[torch.nn.Parameter]) -> bool:
-    """Tell whether every number of every tensor is finite."""
-    tensors = parameters.values() if isinstance(parameters, Mapping) else parameters
-    return all(bool(torch.isfinite(tensor).all()) for tensor in tensors)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 
-from lora_scene.errors import OutOfMemoryError
+from lora_scene.backbones.backbone import Backbone
+from lora_scene.errors import OutOfMemoryError, RecipeError
 from lora_scene.recipe import Recipe
 
 NEARLY_FULL = 0.95  # of a device's memory: above, drivers begin to swap and slow down
@@ -45,17 +47,20 @@ def device_bytes(device: torch.device) -> int:
 def memory_switches(recipe: Recipe) -> list[str]:
     """Return the switches that would save memory and are not on yet, the largest gain first."""
     base, run = recipe.base, recipe.run
+    passes = run.batch_size * run.accumulation
+    is_full = any(phase.trains == "full" and phase.steps for phase in recipe.phases)
     candidates = [
-        (run.batch_size > 1, f"run.batch_size=1 run.accumulation={run.batch_size}"),
+        (run.batch_size > 1, f"run.batch_size=1 run.accumulation={passes}"),
         (not base.gradient_checkpointing, "base.gradient_checkpointing=true"),
         (base.dtype == "fp32", "base.dtype=bf16"),
         (recipe.prior.weight > 0, "prior.weight=0"),
-        (base.quantization == "none", "base.quantization=nf4"),
+        (base.quantization == "none" and not is_full, "base.quantization=nf4"),
+        (is_full and recipe.full.unet == "all", "full.unet=cross_kv"),
         (recipe.lora.text_encoder_rank > 0, "lora.text_encoder_rank=0"),
         (recipe.optimizer.name == "adamw", "optimizer.name=adamw8bit"),
         (recipe.optimizer.name == "adamw8bit", "optimizer.name=pagedadamw8bit"),
         (base.resolution == 0 or base.resolution > 512, "base.resolution=512"),
-        (recipe.lora.rank > 8, "lora.rank=8"),
+        (recipe.lora.rank > 8 and not is_full, "lora.rank=8"),
     ]
     return [f"--set {switch.replace(' ', ' --set ')}" for is_open, switch in candidates if is_open]
 
@@ -90,3 +95,24 @@ def fast_float32(device: torch.device) -> Iterator[None]:
         yield
     finally:
         torch.set_float32_matmul_precision(kept)
+
+
+def mixed_precision(backbone: Backbone) -> Any:
+    """Return accelerate's mixed precision for the base's dtype, on the base's device.
+
+    Raises:
+        RecipeError: The device cannot train in that dtype.
+    """
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
+
+    AcceleratorState._reset_state(reset_partial_state=True)  # an earlier run's dtype or device
+    names = {torch.float16: "fp16", torch.bfloat16: "bf16", torch.float32: "no"}
+    device = backbone.device
+    if device.type == "cpu" and backbone.dtype == torch.float16:
+        raise RecipeError(
+            "float16 cannot be trained on the CPU", where="base.dtype", expected="fp32 or bf16"
+        )
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    return Accelerator(mixed_precision=names[backbone.dtype], cpu=device.type == "cpu")

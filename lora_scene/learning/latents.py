@@ -108,20 +108,19 @@ def _make(
     photo: Photo, scene: Scene, size: int, settings: Augment, generator: np.random.Generator
 ) -> Iterator[_Made]:
     """Yield a photo's variants; their shares add up to one."""
-    present = tuple(k for k, mask in enumerate(photo.masks) if mask.any())
-    things = [k for k in present if not scene.concepts[k].is_background]
     framed = frame(photo, size)
+    things = [k for k in framed.present if not scene.concepts[k].is_background]
     mixed = settings.crop_prob + settings.recompose_prob + settings.paste_prob
-    yield from _mirrored(Variant(framed, present), 1 - mixed, settings.flip_prob)
+    yield from _mirrored(Variant(framed, framed.present), 1 - mixed, settings.flip_prob)
     n = settings.n_variants
     for _ in range(n if settings.crop_prob else 0):
-        cropped = random_crop(photo, generator, scale=(settings.crop_min_scale, 1.0))
-        variant = Variant(frame(cropped, size), present)
+        cropped = frame(random_crop(photo, generator, scale=(settings.crop_min_scale, 1.0)), size)
+        variant = Variant(cropped, cropped.present)
         yield from _mirrored(variant, settings.crop_prob / n, settings.flip_prob)
-    for _ in range(n if settings.recompose_prob else 0):
+    for _ in range(n if settings.recompose_prob and things else 0):
         subset = [things[k] for k in draw_subset(len(things), generator)]
         yield _Made(recompose(framed, subset, generator), settings.recompose_prob / n, True)
-    for _ in range(n if settings.paste_prob else 0):
+    for _ in range(n if settings.paste_prob and things else 0):
         subset = [things[k] for k in draw_subset(len(things), generator)]
         yield _Made(paste(framed, subset, generator), settings.paste_prob / n, True)
 

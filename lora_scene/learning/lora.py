@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lora_scene.adapters.adapter import LoraModule
@@ -138,6 +139,25 @@ def without_lora(backbone: Backbone) -> Iterator[None]:
             layer.enable_adapters(True)
 
 
+class Factor(nn.Linear):
+    """A float32 factor that multiplies in its input's dtype.
+
+    PEFT would cast the input up and keep a float32 copy of it for each adapter; autocast would
+    also spread float32 to the base's normalisations and all that they keep for the backward pass.
+
+    Args:
+        weight: (out, in), float32.
+    """
+
+    def __init__(self, weight: nn.Parameter) -> None:
+        super().__init__(weight.shape[1], weight.shape[0], bias=False, device="meta")
+        self.weight = weight
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Return `input` (..., in) times the factor, (..., out)."""
+        return F.linear(input, self.weight.to(input.dtype))
+
+
 class RankMask:
     """Lets noisy timesteps use fewer ranks (T-LoRA, arXiv:2507.05964).
 
@@ -155,7 +175,10 @@ class RankMask:
 
     @contextlib.contextmanager
     def attached(self) -> Iterator[None]:
-        """Mask every forward pass, and its repetition in the backward pass."""
+        """Mask every forward pass in training mode, and its repetition in the backward pass.
+
+        Out of training mode, as sample pictures are drawn, all ranks act: as in a pipeline.
+        """
         layers = _lora_layers((self._backbone.unet,)) if self._settings.min_rank else ()
         hooks = [layer.lora_A[ADAPTER_NAME].register_forward_hook(self._apply) for layer in layers]
         try:
@@ -172,6 +195,8 @@ class RankMask:
         self._mask = (ranks < kept[:, None]).float()[:, None]  # (b, 1, r)
 
     def _apply(self, module: nn.Module, args: Any, low: Tensor) -> Tensor:
+        if not module.training:
+            return low
         assert self._mask is not None
         return low * self._mask.to(low.dtype)
 
@@ -193,6 +218,10 @@ def _inject(model: Any, settings: Lora, rank: int, targets: list[str]) -> None:
         if ".lora_" in name:
             parameter.data = parameter.data.float()
             parameter.requires_grad_(True)
+    for layer in _lora_layers((model,)):
+        layer.cast_input_dtype_enabled = False
+        for factors in (layer.lora_A, layer.lora_B):
+            factors[ADAPTER_NAME] = Factor(factors[ADAPTER_NAME].weight)
 
 
 def _lora_layers(models: Iterable[nn.Module]) -> Iterator[Any]:

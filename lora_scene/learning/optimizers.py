@@ -6,6 +6,7 @@ optimizer serves the adapters or weights.
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -66,20 +67,13 @@ def set_rate_factor(optimizers: Sequence[torch.optim.Optimizer], factor: float) 
             group["lr"] = first * factor
 
 
-def step_all(
-    optimizers: Sequence[torch.optim.Optimizer],
-    parameters: Sequence[nn.Parameter],
-    *,
-    scaler: Any,
-    max_norm: float,
-) -> None:
-    """Clip the gradients of what is trained, let every optimizer step, drop the gradients.
+def step_all(optimizers: Sequence[torch.optim.Optimizer], *, scaler: Any, max_norm: float) -> None:
+    """Clip the gradients of what the optimizers train, and let every one of them step.
 
     One gradient scaler serves all optimizers, so it is updated once, after all have stepped.
 
     Args:
-        optimizers: Of the parameters.
-        parameters: All that is trained.
+        optimizers: One or several; parameters that none of them has do not count.
         scaler: The float16 gradient scaler, or None.
         max_norm: Of all gradients together; 0 clips nothing.
     """
@@ -87,7 +81,8 @@ def step_all(
         for optimizer in optimizers:
             scaler.unscale_(optimizer)
     if max_norm:
-        torch.nn.utils.clip_grad_norm_([p for p in parameters if p.grad is not None], max_norm)
+        groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+        torch.nn.utils.clip_grad_norm_([p for group in groups for p in group["params"]], max_norm)
     for optimizer in optimizers:
         if scaler is None:
             optimizer.step()
@@ -95,8 +90,6 @@ def step_all(
             scaler.step(optimizer)
     if scaler is not None:
         scaler.update()
-    for parameter in parameters:
-        parameter.grad = None
 
 
 def set_averaging(optimizers: Sequence[Any], *, is_on: bool) -> None:
@@ -126,7 +119,8 @@ def _weights_optimizer(
         prodigy: Callable[..., torch.optim.Optimizer] = _imported(
             "prodigyopt", settings.name
         ).Prodigy
-        return prodigy(weights, **common, betas=betas, eps=settings.eps)
+        with contextlib.redirect_stdout(None):  # it prints its kind of weight decay
+            return prodigy(weights, **common, betas=betas, eps=settings.eps)
     if settings.name == "schedulefree":
         free: Callable[..., torch.optim.Optimizer] = _imported(
             "schedulefree", settings.name

@@ -5,12 +5,14 @@ They are kept as latents: drawn once, never decoded and encoded again.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from lora_scene.backbones.backbone import Backbone, TextEncoding
@@ -68,7 +70,7 @@ def draw_prior(
         nouns: Class nouns, in turn.
         settings: Prompts, steps, guidance.
         seed: Seed of the pictures.
-        cache: A safetensors file; written if it does not exist.
+        cache: A safetensors file; written anew unless it holds just these pictures.
         trains_text: Whether the text encoders will change, so that no encoding can be kept.
     """
     pairs = [(noun, template) for template in settings.prompts for noun in nouns]
@@ -76,18 +78,33 @@ def draw_prior(
         template.format(noun)
         for noun, template in (pairs[i % len(pairs)] for i in range(settings.n_images))
     )
-    if cache.is_file():
-        latents = load_file(cache)["latents"]
-    else:
+    mark = repr((backbone.name, backbone.resolution, prompts, settings, seed))
+    latents = _read_cache(cache, mark)
+    if latents is None:
         latents = torch.cat(
             [_draw(backbone, prompt, settings, seed + i) for i, prompt in enumerate(prompts)]
         )
-        cache.parent.mkdir(parents=True, exist_ok=True)
-        save_file({"latents": latents}, cache)
+        _write_cache(cache, mark, latents)
     encodings = None
     if not trains_text:
         encodings = backbone.encode_tokens(backbone.tokenize(list(prompts)))
     return PriorSet(latents, prompts, encodings)
+
+
+def _read_cache(cache: Path, mark: str) -> Tensor | None:
+    """Return the latents that an interrupted run drew in the same way, if there are any."""
+    if not cache.is_file():
+        return None
+    with safe_open(cache, framework="pt") as file:
+        is_same = (file.metadata() or {}).get("drawn") == mark
+        return file.get_tensor("latents") if is_same else None
+
+
+def _write_cache(cache: Path, mark: str, latents: Tensor) -> None:
+    cache.parent.mkdir(parents=True, exist_ok=True)
+    aside = cache.with_suffix(f".{os.getpid()}.tmp")
+    save_file({"latents": latents}, aside, {"drawn": mark})
+    os.replace(aside, cache)
 
 
 def _draw(backbone: Backbone, prompt: str, settings: Prior, seed: int) -> Tensor:

@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
 
 from lora_scene.backbones.backbone import Backbone
-from lora_scene.errors import NonFiniteLossError, RecipeError
 from lora_scene.learning.attention import AttentionRecorder
 from lora_scene.learning.checkpoints import Checkpoint, save_checkpoint
-from lora_scene.learning.devices import device_bytes, peak_bytes, reset_peak
+from lora_scene.learning.devices import device_bytes, mixed_precision, peak_bytes, reset_peak
 from lora_scene.learning.drawing import draw_sample, step_generators
 from lora_scene.learning.events import Listener, Notice, PhaseEnded, PhaseStarted, Saved, StepDone
+from lora_scene.learning.finite import refuse_losses, refuse_parameters
 from lora_scene.learning.handles import HandleTable
 from lora_scene.learning.latents import EncodedVariant
-from lora_scene.learning.lora import RankMask, add_lora, full_parameters
+from lora_scene.learning.lora import RankMask, add_lora, full_parameters, remove_lora
 from lora_scene.learning.objective import LossTerms, Objective
 from lora_scene.learning.optimizers import (
     build_optimizers,
@@ -62,6 +60,9 @@ class Trainer:
         recipe: Every setting.
         folder: Where checkpoints and samples go.
         listener: Told what happens.
+
+    Attributes:
+        steps_done: Optimizer steps of each phase that the parameters have seen.
     """
 
     def __init__(
@@ -78,18 +79,20 @@ class Trainer:
         self.table = table
         self.recipe = recipe
         self.weights: list[nn.Parameter] = []
+        self.steps_done = (0, 0)
         self.checkpoint_path = folder / CHECKPOINT
         self._materials = materials
         self._folder = folder
         self._listener = listener
-        self._accelerator = _accelerator(backbone)
+        self._accelerator = mixed_precision(backbone)
         self._optimizers: list[torch.optim.Optimizer] = []
 
     def run_phase(self, number: int, *, resumed: Checkpoint | None = None) -> None:
         """Run a phase from its beginning, or from a checkpoint inside it.
 
         Raises:
-            NonFiniteLossError: A loss term is not finite; nothing was changed by that step.
+            NonFiniteLossError: A loss term is not finite, and nothing was changed by that step;
+                or a trained number is not, and no checkpoint was written since.
         """
         phase = self.recipe.phases[number - 1]
         self.prepare_weights(number)
@@ -103,7 +106,7 @@ class Trainer:
         first = 0
         if resumed is not None:
             first = resumed.step
-            self.restore(resumed, with_optimizers=True)
+            self._restore(resumed, with_optimizers=True)
         self._announce(number, phase, first)
         reset_peak(self.backbone.device)
         begun = time.perf_counter()
@@ -111,6 +114,7 @@ class Trainer:
             for step in range(first, phase.steps):
                 self._sample(number, step, is_due=step == 0 and number == 1)
                 self._step(number, step, objective)
+                self.steps_done = self._steps_until(number, step + 1)
                 self._keep(number, step + 1)
         self._listener(
             PhaseEnded(
@@ -132,10 +136,19 @@ class Trainer:
         elif "full" in kinds:
             self.weights = full_parameters(self.backbone, self.recipe.full)
 
+    def go_back(self, checkpoint: Checkpoint) -> None:
+        """Take a checkpoint's numbers; adapters that it does not know yet are taken away."""
+        if len(checkpoint.state["parameters"]) == len(self.table.tables):
+            remove_lora(self.backbone)
+            self.weights = []
+        self._optimizers = []
+        self._restore(checkpoint, with_optimizers=False)
+
     @torch.no_grad()
-    def restore(self, checkpoint: Checkpoint, *, with_optimizers: bool) -> None:
+    def _restore(self, checkpoint: Checkpoint, *, with_optimizers: bool) -> None:
         """Put a checkpoint's parameters, and if asked its optimizers, back in place."""
         state = checkpoint.state
+        self.steps_done = self._steps_until(checkpoint.phase, checkpoint.step)
         for parameter, kept in zip(self.parameters(), state["parameters"], strict=True):
             parameter.copy_(kept)
         if with_optimizers:
@@ -156,6 +169,10 @@ class Trainer:
             yield
         finally:
             set_averaging(self._optimizers, is_on=False)
+
+    def _steps_until(self, number: int, step: int) -> tuple[int, int]:
+        """Return the steps of each phase that lie behind `step` steps of phase `number`."""
+        return (step, 0) if number == 1 else (self.recipe.phase1.steps, step)
 
     def _announce(self, number: int, phase: Phase, first: int) -> None:
         run, prior = self.recipe.run, self._materials.prior
@@ -203,16 +220,17 @@ class Trainer:
         for part in range(run.accumulation):
             terms = self._forward(number, step, part, objective)
             losses = terms.as_floats()
-            _refuse_nonfinite(losses, number, step)
+            refuse_losses(losses, number, step + 1)
             for name, value in losses.items():
                 totals[name] = totals.get(name, 0.0) + value / run.accumulation
             self._accelerator.backward(terms.total / run.accumulation)
         step_all(
             self._optimizers,
-            self.parameters(),
             scaler=self._accelerator.scaler,
             max_norm=self.recipe.optimizer.max_grad_norm,
         )
+        for parameter in self.parameters():
+            parameter.grad = None
         if self.recipe.handles.norm == "vocabulary":
             self.table.restore_norms()
         self._listener(StepDone(number, step + 1, totals, time.perf_counter() - begun))
@@ -240,8 +258,11 @@ class Trainer:
     def _keep(self, number: int, step: int) -> None:
         """Write checkpoint and samples when they are due."""
         run, phase = self.recipe.run, self.recipe.phases[number - 1]
-        every = run.checkpoint_every
-        if every and (step % every == 0 or step == phase.steps):
+        every, is_last = run.checkpoint_every, step == phase.steps
+        is_due = bool(every) and (is_last or step % every == 0)
+        if is_last or is_due:
+            refuse_parameters(self.parameters(), number, step)
+        if is_due:
             self.save(number, step)
         self._sample(number, step, is_due=bool(run.sample_every) and step % run.sample_every == 0)
 
@@ -267,30 +288,3 @@ class Trainer:
             pictures = draw_samples(self.backbone, self.table, prompts, seed=self.recipe.run.seed)
         paths = save_samples(pictures, self._folder, done)
         self._listener(Saved("samples", paths[0].parent))
-
-
-def _accelerator(backbone: Backbone) -> Any:
-    """Return accelerate's mixed precision for the base's dtype, on the base's device."""
-    from accelerate import Accelerator
-    from accelerate.state import AcceleratorState
-
-    AcceleratorState._reset_state(reset_partial_state=True)  # an earlier run's dtype or device
-    names = {torch.float16: "fp16", torch.bfloat16: "bf16", torch.float32: "no"}
-    device = backbone.device
-    if device.type == "cpu" and backbone.dtype == torch.float16:
-        raise RecipeError(
-            "float16 cannot be trained on the CPU", where="base.dtype", expected="fp32 or bf16"
-        )
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-    return Accelerator(mixed_precision=names[backbone.dtype], cpu=device.type == "cpu")
-
-
-def _refuse_nonfinite(losses: Mapping[str, float], number: int, step: int) -> None:
-    bad = [name for name, value in losses.items() if not math.isfinite(value)]
-    if bad:
-        raise NonFiniteLossError(
-            f"the {bad[0]} loss is not finite",
-            where=f"phase {number}, step {step + 1}",
-            hint="lower the learning rates, or take base.dtype=bf16 or fp32",
-        )

@@ -20,9 +20,10 @@ from lora_scene.backbones.backbone import Backbone
 from lora_scene.backbones.families import map_side
 from lora_scene.backbones.loading import load_pipeline, resolve_device, resolve_dtype
 from lora_scene.errors import NonFiniteLossError
-from lora_scene.learning.checkpoints import Checkpoint, all_finite, load_checkpoint
+from lora_scene.learning.checkpoints import Checkpoint, load_checkpoint
 from lora_scene.learning.devices import fast_float32, memory_advice, peak_bytes
 from lora_scene.learning.events import Event, Listener, Notice, Saved
+from lora_scene.learning.finite import all_finite
 from lora_scene.learning.handles import HandleTable
 from lora_scene.learning.latents import encode_variants
 from lora_scene.learning.outcome import assemble_adapter
@@ -90,8 +91,7 @@ def train(
         write_text(out / RECIPE, dump_recipe(recipe))
         with trainer.table.spliced():
             _run(trainer, scene, base_hash, out=out, resumed=resumed)
-            steps = (recipe.phase1.steps, recipe.phase2.steps)
-            adapter = _collect(trainer, scene, base_hash, steps)
+            adapter = _collect(trainer, scene, base_hash)
         save_adapter(adapter, out)
         if any(phase.trains == "full" and phase.steps for phase in recipe.phases):
             backbone.pipeline.save_pretrained(out / FULL_MODEL)
@@ -189,15 +189,15 @@ def _with_last_good(
     if not all_finite(trainer.parameters()):
         if not path.is_file():
             return error
-        trainer.restore(load_checkpoint(path), with_optimizers=False)
+        trainer.go_back(load_checkpoint(path))
     if all_finite(trainer.parameters()):
-        kept = save_adapter(_collect(trainer, scene, base_hash, (0, 0)), out / "last_good")
+        kept = save_adapter(_collect(trainer, scene, base_hash), out / "last_good")
         error.hint = f"{error.hint}; the last good adapter lies in {kept}"
         return NonFiniteLossError(error.what, where=error.where, hint=error.hint)
     return error
 
 
-def _collect(trainer: Trainer, scene: Scene, base_hash: str, steps: tuple[int, int]) -> Adapter:
+def _collect(trainer: Trainer, scene: Scene, base_hash: str) -> Adapter:
     with trainer.averaged():
         return assemble_adapter(
             trainer.backbone,
@@ -205,7 +205,7 @@ def _collect(trainer: Trainer, scene: Scene, base_hash: str, steps: tuple[int, i
             recipe=trainer.recipe,
             scene=scene,
             base_hash=base_hash,
-            steps=steps,
+            steps=trainer.steps_done,
         )
 
 

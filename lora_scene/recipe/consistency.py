@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import string
 from collections.abc import Iterator
 
 from lora_scene.errors import RecipeError
@@ -10,11 +11,33 @@ from lora_scene.recipe.settings import Recipe
 
 def contradictions(recipe: Recipe) -> Iterator[RecipeError]:
     """Yield settings that are right alone and wrong together."""
+    yield from _texts(recipe)
+    yield from _phases(recipe)
+    yield from _ranks(recipe)
+    shares = recipe.augment.crop_prob + recipe.augment.recompose_prob + recipe.augment.paste_prob
+    if shares > 1:
+        yield RecipeError(
+            "crop_prob, recompose_prob and paste_prob are shares of the steps",
+            where="augment",
+            expected="a sum of at most 1",
+            got=f"{shares:g}",
+        )
+
+
+def _texts(recipe: Recipe) -> Iterator[RecipeError]:
     for template in recipe.handles.templates:
-        if template.count("{}") != 1:
+        if template.count("{}") != 1 or not _is_template(template):
             yield RecipeError("a template needs one {}", where="handles.templates", got=template)
     if not recipe.handles.templates:
         yield RecipeError("at least one template is needed", where="handles.templates")
+    for prompt in recipe.prior.prompts:
+        if not _is_template(prompt):
+            yield RecipeError("braces other than {}", where="prior.prompts", got=prompt)
+    if recipe.prior.weight and not recipe.prior.prompts:
+        yield RecipeError("at least one prompt is needed", where="prior.prompts")
+
+
+def _phases(recipe: Recipe) -> Iterator[RecipeError]:
     for index, phase in enumerate(recipe.phases, 1):
         if phase.trains != "rows" and phase.steps and not phase.weights_lr:
             yield RecipeError(
@@ -39,13 +62,23 @@ def contradictions(recipe: Recipe) -> Iterator[RecipeError]:
             where="base.quantization",
             expected='none, or phase2.trains = "lora"',
         )
+
+
+def _ranks(recipe: Recipe) -> Iterator[RecipeError]:
+    if recipe.lora.min_rank and recipe.lora.dora:
+        yield RecipeError(
+            "DoRA's magnitude belongs to the whole rank",
+            where="lora.min_rank",
+            expected="0, or lora.dora = false",
+        )
     if recipe.lora.min_rank > recipe.lora.rank:
         yield RecipeError("above the rank", where="lora.min_rank", got=recipe.lora.min_rank)
-    shares = recipe.augment.crop_prob + recipe.augment.recompose_prob + recipe.augment.paste_prob
-    if shares > 1:
-        yield RecipeError(
-            "crop_prob, recompose_prob and paste_prob are shares of the steps",
-            where="augment",
-            expected="a sum of at most 1",
-            got=f"{shares:g}",
-        )
+
+
+def _is_template(text: str) -> bool:
+    """Tell whether `{}` is all that formatting would fill in."""
+    try:
+        fields = list(string.Formatter().parse(text))
+    except ValueError:
+        return False
+    return not any(name or spec or conversion for _, name, spec, conversion in fields)

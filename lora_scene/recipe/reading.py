@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import tomllib
 import types
 import typing
@@ -31,13 +32,7 @@ def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     problems: list[LoraSceneError] = []
     for override in overrides:
         _apply_override(tree, override, problems)
-    recipe = _build(Recipe, tree, "", problems)
-    if not problems:
-        problems.extend(contradictions(recipe))
-    if problems:
-        raise RecipeError.collect(problems, f"recipe {name}")
-    assert isinstance(recipe, Recipe)
-    return recipe
+    return _checked(tree, problems, f"recipe {name}")
 
 
 def recipe_names() -> tuple[str, ...]:
@@ -78,10 +73,16 @@ def parse_recipe(text: str) -> Recipe:
     Raises:
         RecipeError: As `load_recipe`.
     """
-    problems: list[LoraSceneError] = []
-    recipe = _build(Recipe, _parse(text, "recipe"), "", problems)
+    return _checked(_parse(text, "recipe"), [], "recipe")
+
+
+def _checked(tree: Mapping[str, Any], problems: list[LoraSceneError], where: str) -> Recipe:
+    """Build a recipe; raise all problems, those already found among them, at once."""
+    recipe = _build(Recipe, tree, "", problems)
+    if not problems:
+        problems.extend(contradictions(recipe))
     if problems:
-        raise RecipeError.collect(problems, "recipe")
+        raise RecipeError.collect(problems, where)
     assert isinstance(recipe, Recipe)
     return recipe
 
@@ -93,9 +94,16 @@ def _read_tree(name: str | Path, seen: tuple[str, ...] = ()) -> dict[str, Any]:
     tree.setdefault("name", Path(name).stem)
     if parent is None:
         return tree
-    if str(parent) in seen:
+    parent = _beside(name, str(parent))
+    if parent in seen:
         raise RecipeError("recipes extend each other in a circle", where=name, got=parent)
     return _overlay(_read_tree(parent, (*seen, str(name))), tree)
+
+
+def _beside(child: str | Path, parent: str) -> str:
+    """Return a parent's path as seen from the file that names it; a shipped name stays."""
+    is_path = Path(child).suffix == ".toml" and Path(parent).suffix == ".toml"
+    return str(Path(child).parent / parent) if is_path else parent
 
 
 def _parse(text: str, where: object) -> dict[str, Any]:
@@ -189,8 +197,9 @@ def _mistake(value: Any, hint: Any, limits: tuple[float, float] | None) -> str |
     kinds: types.UnionType | type = int | float if hint is float else hint
     if not isinstance(value, kinds) or (isinstance(value, bool) and hint is not bool):
         return names[hint]
-    if limits and isinstance(value, int | float) and not limits[0] <= value <= limits[1]:
-        return f"{names[hint]} from {limits[0]:g} to {limits[1]:g}"
+    if limits and isinstance(value, int | float):
+        is_within = math.isfinite(value) and limits[0] <= value <= limits[1]
+        return None if is_within else f"{names[hint]} from {limits[0]:g} to {limits[1]:g}"
     return None
 
 

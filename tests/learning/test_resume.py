@@ -59,7 +59,7 @@ CASES = [
 ]
 
 
-class Stopped(Exception):
+class StoppedError(Exception):
     """What the listener raises."""
 
 
@@ -71,7 +71,7 @@ def stop_after(phase, step):
         if isinstance(event, StepDone) and (event.phase, event.step) == (phase, step):
             reached.append(event)
         if isinstance(event, Saved) and event.what == "checkpoint" and reached:
-            raise Stopped
+            raise StoppedError
 
     return listen
 
@@ -99,7 +99,7 @@ def settings(bases, name):
 def test_stopped_and_resumed_run_equals_an_unbroken_one(
     name, stop, bases, scene, tmp_path, unbroken
 ):
-    with pytest.raises(Stopped):
+    with pytest.raises(StoppedError):
         made.run(scene, settings(bases, name), tmp_path, listener=stop_after(*STOPS[stop]))
     events = []
     resumed = made.run(scene, settings(bases, name), tmp_path, listener=events.append)
@@ -110,7 +110,7 @@ def test_stopped_and_resumed_run_equals_an_unbroken_one(
 
 
 def test_eight_bit_state_travels_in_the_checkpoint(bases, scene, tmp_path):
-    with pytest.raises(Stopped):
+    with pytest.raises(StoppedError):
         made.run(scene, settings(bases, "adamw8bit"), tmp_path, listener=stop_after(2, 1))
     checkpoint = load_checkpoint(tmp_path / "checkpoint" / "state.safetensors")
     rows, weights = checkpoint.state["optimizers"]
@@ -122,7 +122,7 @@ def test_eight_bit_state_travels_in_the_checkpoint(bases, scene, tmp_path):
 
 def test_resuming_past_the_boundary_enters_phase_two(bases, scene, tmp_path):
     """The fifth defect of the reference: it compared the step with the boundary by `==`."""
-    with pytest.raises(Stopped):
+    with pytest.raises(StoppedError):
         made.run(scene, settings(bases, "adamw8bit"), tmp_path, listener=stop_after(2, 1))
     events = []
     made.run(scene, settings(bases, "adamw8bit"), tmp_path, listener=events.append)
@@ -144,7 +144,7 @@ def test_finished_run_is_not_made_again(bases, scene, tmp_path):
 @pytest.mark.parametrize("stop", ["inside phase 1", None])
 def test_another_recipe_in_the_same_folder_is_refused_until_restart(stop, bases, scene, tmp_path):
     if stop:
-        with pytest.raises(Stopped):
+        with pytest.raises(StoppedError):
             made.run(scene, settings(bases, "adamw"), tmp_path, listener=stop_after(*STOPS[stop]))
     else:
         made.run(scene, settings(bases, "adamw"), tmp_path)
@@ -157,7 +157,7 @@ def test_another_recipe_in_the_same_folder_is_refused_until_restart(stop, bases,
 
 
 def test_how_often_a_run_is_saved_does_not_part_it_from_its_checkpoint(bases, scene, tmp_path):
-    with pytest.raises(Stopped):
+    with pytest.raises(StoppedError):
         made.run(scene, settings(bases, "adamw8bit"), tmp_path, listener=stop_after(1, 1))
     seldom = made.recipe(
         bases["sd1"], *RECIPES["adamw8bit"], "run.checkpoint_every=50", steps=STEPS
@@ -168,7 +168,7 @@ def test_how_often_a_run_is_saved_does_not_part_it_from_its_checkpoint(bases, sc
 
 
 def test_damaged_checkpoint_is_named(bases, scene, tmp_path):
-    with pytest.raises(Stopped):
+    with pytest.raises(StoppedError):
         made.run(scene, settings(bases, "adamw8bit"), tmp_path, listener=stop_after(1, 1))
     path = tmp_path / "checkpoint" / "state.safetensors"
     path.write_bytes(path.read_bytes()[:1000])

@@ -1,0 +1,230 @@
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from lora_scene.errors import RecipeError
+from lora_scene.recipe import (
+    Recipe,
+    dump_recipe,
+    load_recipe,
+    parse_recipe,
+    recipe_names,
+    recipe_text,
+)
+
+
+def problems(*overrides: str, name: str = "paper") -> str:
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(name, overrides)
+    return str(caught.value)
+
+
+def test_shipped_recipes_are_those_that_are_documented():
+    expected = {"full", "mini", "paper", "sd15", "sd21", "sdxl", "summary"}
+    assert expected <= set(recipe_names())
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_shipped_recipe_loads_and_survives_dump_and_parse(name):
+    recipe = load_recipe(name)
+    assert recipe.name == name
+    assert recipe.description
+    assert parse_recipe(dump_recipe(recipe)) == recipe
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_shipped_recipe_says_how_to_launch_it(name):
+    text = recipe_text(name)
+    assert text.startswith("#")
+    assert f"--recipe {name}" in text or name == "summary"
+
+
+def test_default_recipe_survives_dump_and_parse():
+    assert parse_recipe(dump_recipe(Recipe())) == Recipe()
+
+
+def test_paper_recipe_keeps_the_published_constants():
+    recipe = load_recipe("paper")
+    assert [phase.steps for phase in recipe.phases] == [400, 400]
+    assert [phase.attention_weight for phase in recipe.phases] == [0.01, 0.01]
+    assert recipe.phase1.rows_lr == 5e-4
+    assert recipe.prior.weight == 1.0
+    assert (recipe.optimizer.beta1, recipe.optimizer.beta2) == (0.9, 0.999)
+    assert recipe.masked_loss.normalize == "none"
+    assert recipe.masked_loss.outside_weight == 0.0
+    assert recipe.attention_loss.reduction == "sum"
+    assert recipe.augment.flip_prob == 0.5
+
+
+def test_full_recipe_differs_from_paper_only_in_phase_two():
+    paper, full = (dataclasses.asdict(load_recipe(name)) for name in ("paper", "full"))
+    different = {key for key in paper if paper[key] != full[key]}
+    assert different == {"name", "description", "phase2"}
+    assert full["phase2"]["trains"] == "full"
+    assert full["phase2"]["weights_lr"] == full["phase2"]["rows_lr"] == 2e-6
+
+
+def test_summary_recipe_does_what_the_circulating_summary_says():
+    recipe = load_recipe("summary")
+    assert recipe.phase1.sampling == "single"
+    assert (recipe.phase1.attention_weight, recipe.phase1.pairwise_weight) == (0.0, 0.0)
+    assert recipe.phase2.sampling == "union"
+    assert (recipe.phase2.attention_weight, recipe.phase2.pairwise_weight) == (0.0, 0.1)
+    assert recipe.handles.init == "random"
+
+
+def test_no_prior_prompt_is_an_evaluation_prompt():
+    evaluated = [
+        "beach",
+        "jungle",
+        "snow",
+        "street",
+        "fabric",
+        "floor",
+        "city",
+        "mountain",
+        "Eiffel",
+        "water",
+    ]
+    for name in recipe_names():
+        for prompt in load_recipe(name).prior.prompts:
+            assert not [word for word in evaluated if word in prompt], prompt
+
+
+@pytest.mark.parametrize(
+    ("override", "read"),
+    [
+        ("lora.rank=7", lambda recipe: recipe.lora.rank == 7),
+        ("lora.alpha=3", lambda recipe: recipe.lora.alpha == 3.0),
+        ("phase2.schedule=cosine", lambda recipe: recipe.phase2.schedule == "cosine"),
+        ('phase2.schedule="linear"', lambda recipe: recipe.phase2.schedule == "linear"),
+        ("base.model=some/model", lambda recipe: recipe.base.model == "some/model"),
+        ("lora.dora=true", lambda recipe: recipe.lora.dora is True),
+        ('lora.targets=["to_k","to_v"]', lambda recipe: recipe.lora.targets == ("to_k", "to_v")),
+        (" phase1.steps = 3 ", lambda recipe: recipe.phase1.steps == 3),
+        ("name=mine", lambda recipe: recipe.name == "mine"),
+    ],
+)
+def test_override_is_read_as_toml_or_as_a_bare_word(override, read):
+    assert read(load_recipe("paper", [override]))
+
+
+def test_later_override_wins_and_the_rest_of_the_section_stays():
+    recipe = load_recipe("paper", ["lora.dropout=0.5", "lora.dropout=0.25"])
+    assert recipe.lora == dataclasses.replace(load_recipe("paper").lora, dropout=0.25)
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("lora.rnak=4", "did you mean rank"),
+        ("optimiser.name=adamw", "did you mean optimizer"),
+        ("lora.rank=many", "a whole number"),
+        ("lora.rank=4.5", "a whole number"),
+        ("lora.rank=true", "a whole number"),
+        ("lora.rank=0", "a whole number from 1 to 1024"),
+        ("lora.dropout=1", "a number from 0 to 0.95"),
+        ("lora.dora=1", "true or false"),
+        ("base.model=3", "a text"),
+        ("lora.targets=to_k", "a list of texts"),
+        ("lora.targets=[1]", "a list of texts"),
+        ("lora=4", "expected a section"),
+        ("lora.rank.deep=4", "not a section"),
+        ("lora.rank", "an override needs a value"),
+        ("optimizer.name=adam", "one of adamw8bit, adamw,"),
+        ("phase1.rows_lr=nan", "a number from 0 to 1"),
+        ("phase1.attention_weight=inf", "a number from 0 to inf"),
+        ("run.seed=-1", "a whole number from 0"),
+    ],
+)
+def test_wrong_override_is_refused_with_what_was_expected(override, said):
+    assert said in problems(override)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (['handles.templates=["a photo"]'], "a template needs one {}"),
+        (['handles.templates=["{} and {}"]'], "a template needs one {}"),
+        (['handles.templates=["{} in {place}"]'], "a template needs one {}"),
+        (['handles.templates=["{} at {"]'], "a template needs one {}"),
+        (["handles.templates=[]"], "at least one template"),
+        (['prior.prompts=["a {noun}"]'], "prior.prompts"),
+        (["prior.weight=1", "prior.prompts=[]"], "at least one prompt"),
+        (["phase2.weights_lr=0"], "phase2.weights_lr"),
+        (["phase1.trains=full", "phase1.weights_lr=1e-6"], "not both"),
+        (["phase2.trains=full", "base.quantization=nf4"], "low-bit weights cannot be trained"),
+        (
+            ["phase2.trains=full", "masked_loss.outside_target=base"],
+            "no untouched base to predict with",
+        ),
+        (["lora.rank=4", "lora.min_rank=5"], "above the rank"),
+        (["lora.min_rank=2", "lora.dora=true"], "DoRA"),
+        (["augment.crop_prob=0.6", "augment.paste_prob=0.6"], "a sum of at most 1"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused(overrides, said):
+    assert said in problems(*overrides)
+
+
+def test_all_problems_are_reported_at_once(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text('[lora]\nrnak = 3\nrank = "x"\n[phase1]\nsteps = -1\n', "utf-8")
+    said = problems("run.batch_size=0", "nonsense", name=path)
+    for expected in (
+        "5 problems",
+        "lora.rnak",
+        "lora.rank",
+        "phase1.steps",
+        "run.batch",
+        "nonsense",
+    ):
+        assert expected in said
+
+
+def test_all_contradictions_are_reported_at_once():
+    said = problems("lora.min_rank=99", "phase2.weights_lr=0", "handles.templates=[]")
+    for expected in ("3 problems", "lora.min_rank", "phase2.weights_lr", "handles.templates"):
+        assert expected in said
+
+
+def test_carried_recipe_is_checked_like_a_read_one():
+    with pytest.raises(RecipeError, match="above the rank"):
+        parse_recipe("[lora]\nrank = 4\nmin_rank = 5\n")
+    with pytest.raises(RecipeError, match="not valid TOML"):
+        parse_recipe("[lora")
+
+
+def test_unknown_recipe_offers_the_nearest():
+    with pytest.raises(RecipeError, match="did you mean sdxl"):
+        load_recipe("sdx")
+
+
+def test_extended_recipe_changes_only_what_it_says(tmp_path):
+    (tmp_path / "mine.toml").write_text('extends = "summary"\n[lora]\nrank = 3\n', "utf-8")
+    mine, summary = load_recipe(tmp_path / "mine.toml"), load_recipe("summary")
+    expected = dataclasses.replace(
+        summary, name="mine", lora=dataclasses.replace(summary.lora, rank=3)
+    )
+    assert mine == expected
+
+
+def test_extended_file_is_looked_for_beside_the_file_that_names_it(tmp_path, monkeypatch):
+    folder = tmp_path / "recipes"
+    folder.mkdir()
+    (folder / "parent.toml").write_text('extends = "sd15"\n[lora]\nrank = 5\n', "utf-8")
+    (folder / "child.toml").write_text('extends = "parent.toml"\n[lora]\nalpha = 2\n', "utf-8")
+    monkeypatch.chdir(tmp_path)
+    recipe = load_recipe(folder / "child.toml")
+    assert (recipe.lora.rank, recipe.lora.alpha) == (5, 2.0)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_circle_of_recipes_is_refused(n, tmp_path):
+    for i in range(n):
+        path = tmp_path / f"{i}.toml"
+        path.write_text(f'extends = "{(i + 1) % n}.toml"\n', "utf-8")
+    with pytest.raises(RecipeError, match="in a circle"):
+        load_recipe(tmp_path / "0.toml")
