@@ -25,12 +25,20 @@ VERBS: dict[str, dict[str, str]] = {
     },
     "Use": {
         "generate": "Draw pictures from prompts with handles.",
+        "edit": "Redraw regions of a photo.",
+        "complete": "Fill holes in a photo, or grow its canvas.",
+        "interpolate": "Draw the frames between two pictures.",
+        "decompose": "Draw each concept of a scene alone.",
+        "variations": "Arrange a scene's concepts anew.",
     },
     "Share": {
         "export": "Write an adapter for diffusers, ComfyUI, A1111 and others.",
         "verify": "Load exported files as their readers would.",
         "inspect": "Show what is in an adapter's files.",
         "merge": "Make one adapter of several.",
+        "card": "Write the page that a hub shows of an adapter.",
+        "push": "Publish an adapter on a model hub.",
+        "pull": "Fetch an adapter from a hub, and check it.",
     },
     "Judge": {
         "evaluate": "Measure an adapter on its scene.",

@@ -1,0 +1,28 @@
+"""`lora-scene card`: the page that a hub shows of an adapter."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from lora_scene.adapters.card import CardFacts, check_card, write_card
+from lora_scene.adapters.folder import read_adapter
+from lora_scene.adapters.gallery import last_samples
+from lora_scene.adapters.loading import plain_name
+
+
+@click.command()
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.option("--repo", help="Hub id that its snippets load from.  [default: DIR]")
+@click.option("--name", help="Its title.  [default: that of DIR]")
+@click.option("--license", "licence", default="", help="SPDX id.  [default: the base's usual one]")
+def command(folder: Path, repo: str | None, name: str | None, licence: str) -> None:
+    """Write DIR/README.md: gallery, handles, snippets that run, training details, limits."""
+    adapter = read_adapter(folder)
+    samples = last_samples(folder, adapter)
+    facts = CardFacts(name or plain_name(folder), repo or str(folder), licence, samples)
+    text = write_card(adapter, facts)
+    check_card(text, folder)
+    (folder / "README.md").write_text(text, encoding="utf-8")
+    click.echo(f"wrote {folder / 'README.md'}: {len(samples)} picture(s)")

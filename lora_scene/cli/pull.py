@@ -1,0 +1,23 @@
+"""`lora-scene pull`: an adapter from a model hub, or from a folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from lora_scene.adapters.hub import copy_adapter
+from lora_scene.adapters.loading import locate, plain_name
+
+
+@click.command()
+@click.argument("source", metavar="USER/NAME")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder to write.  [default: NAME]")
+def command(source: str, out: Path | None) -> None:
+    """Copy an adapter from a hub or a folder, after all of its files have been checked.
+
+    Only safetensors files are fetched or opened.
+    """
+    target = out or Path(plain_name(source))
+    copy_adapter(locate(source), target)
+    click.echo(f"wrote {target}")

@@ -1,0 +1,199 @@
+from __future__ import annotations
+
+import functools
+
+import pytest
+from click.testing import CliRunner
+from huggingface_hub import ModelCard
+from PIL import Image
+
+from lora_scene import load_adapter
+from lora_scene.adapters import hub as hub_module
+from lora_scene.adapters.folder import read_adapter, save_adapter
+from lora_scene.adapters.formats.modelspec import Title
+from lora_scene.adapters.hub import copy_adapter, fetch_adapter, publish, stage_adapter
+from lora_scene.cli.main import root
+from lora_scene.errors import AdapterError, HubError
+from tests import tiny
+from tests.adapters import loopback, made
+
+TOKEN = "hf_" + "s3cret" * 6
+REPO = "someone/plush"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("hub") / "plush"
+    save_adapter(made.adapter(tiny.pipeline(), "sd1", n_vectors=2), path)
+    (path / "samples").mkdir()
+    for number in range(3):
+        Image.new("RGB", (32, 32), "teal").save(path / "samples" / f"00700-{number}.png")
+    return path
+
+
+@pytest.fixture
+def stage(folder, tmp_path):
+    stage_adapter(folder, tmp_path / "stage", title=Title("plush"), repo_id=REPO, dtype="fp32")
+    return tmp_path / "stage"
+
+
+@pytest.fixture
+def hub(monkeypatch, tmp_path):
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda _seconds: None)
+    with loopback.serve() as served:
+        monkeypatch.setattr(
+            hub_module, "fetch_adapter", functools.partial(fetch_adapter, endpoint=served.url)
+        )
+        monkeypatch.setattr(
+            "lora_scene.cli.push.publish", functools.partial(publish, endpoint=served.url)
+        )
+        yield served
+
+
+def test_what_is_pushed_is_what_is_pulled(hub, stage, folder, tmp_path):
+    published = publish(stage, REPO, endpoint=hub.url)
+    assert set(hub.repos[REPO]) == set(published.files) == {
+        "README.md", "plush.json", "plush.preview.png", "plush.safetensors",
+        "plush_bundle.safetensors", "pytorch_lora_weights.safetensors",
+        "embeddings/bear.safetensors", "embeddings/bowl.safetensors",
+        "samples/00700-0.png", "samples/00700-1.png", "samples/00700-2.png",
+    }  # fmt: skip
+    assert hub.private == set()
+    copy_adapter(fetch_adapter(REPO, endpoint=hub.url), tmp_path / "out")
+    names = sorted(p.name for p in (tmp_path / "out").rglob("*") if p.is_file())
+    assert names == ["bear.safetensors", "bowl.safetensors", "pytorch_lora_weights.safetensors"]
+    assert read_adapter(tmp_path / "out").info == read_adapter(folder).info
+    pipe = tiny.pipeline()
+    assert load_adapter(pipe, REPO).handles == ("<bear>", "<bowl>")
+
+
+def test_pushing_again_and_to_an_existing_repository_works(hub, stage):
+    publish(stage, REPO, private=True, endpoint=hub.url)
+    assert hub.private == {REPO}
+    assert publish(stage, REPO, endpoint=hub.url).url.endswith(loopback.COMMIT)
+
+
+@pytest.mark.parametrize(
+    ("where", "status", "match"),
+    [
+        ("/api/repos/create", 401, "does not know you; nothing was published(.|\n)*hf auth login"),
+        ("/api/repos/create", 403, "may not do that"),
+        ("/commit/", 409, "changed the repository meanwhile; nothing was(.|\n)*same command again"),
+        ("/preupload/", 500, "the hub failed; nothing was published"),
+        ("/commit/", 500, "the hub failed; nothing was published(.|\n)*run the same command"),
+    ],
+)
+def test_a_failed_push_is_said_plainly_and_publishes_nothing(hub, stage, where, status, match):
+    hub.fail[("POST", where)] = status
+    with pytest.raises(HubError, match=match) as caught:
+        publish(stage, REPO, endpoint=hub.url)
+    assert TOKEN not in str(caught.value)
+    assert hub.repos.get(REPO, {}) == {}
+    hub.fail.clear()
+    assert set(publish(stage, REPO, endpoint=hub.url).files) == set(hub.repos[REPO])
+
+
+def test_a_half_published_adapter_is_not_called_done(hub, stage):
+    hub.lose = "embeddings/bowl.safetensors"
+    with pytest.raises(HubError, match=r"does not show what was sent(.|\n)*bowl.safetensors"):
+        publish(stage, REPO, endpoint=hub.url)
+
+
+def test_a_hub_that_is_not_there(stage, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    with pytest.raises(HubError, match="cannot be reached; nothing was published") as caught:
+        publish(stage, REPO, endpoint="http://127.0.0.1:9")
+    assert TOKEN not in str(caught.value)
+
+
+def test_a_pull_that_fails_halfway_leaves_nothing(hub, stage, tmp_path):
+    publish(stage, REPO, endpoint=hub.url)
+    hub.fail[("GET", "bowl.safetensors")] = 500
+    hub.fail[("HEAD", "bowl.safetensors")] = 500
+    with pytest.raises(HubError, match="nothing was loaded"):
+        copy_adapter(fetch_adapter(REPO, endpoint=hub.url), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_only_safetensors_of_the_layout_are_pulled(hub):
+    hub.repos["x/pickle"] = {"pytorch_lora_weights.bin": b"\x80\x04."}
+    with pytest.raises(HubError, match="pickled files are never opened"):
+        fetch_adapter("x/pickle", endpoint=hub.url)
+    hub.repos["x/escape"] = {
+        "embeddings/../../../evil.safetensors": b"",
+        "/etc/evil.safetensors": b"",
+        "embeddings/a b.safetensors": b"",
+    }
+    with pytest.raises(HubError, match="no adapter of lora_scene"):
+        fetch_adapter("x/escape", endpoint=hub.url)
+    assert not any(request.startswith(("GET /x/", "HEAD /x/")) for request in hub.requests)
+    with pytest.raises(HubError, match="no such repository"):
+        fetch_adapter("x/absent", endpoint=hub.url)
+
+
+def test_hostile_content_from_a_hub_is_refused_before_it_is_copied(hub, stage, tmp_path):
+    publish(stage, REPO, endpoint=hub.url)
+    name = "embeddings/bear.safetensors"
+    hub.repos[REPO][name] = hub.repos[REPO][name][:-4]
+    with pytest.raises(AdapterError, match="truncated"):
+        copy_adapter(fetch_adapter(REPO, endpoint=hub.url), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_commands_push_and_pull(hub, folder, tmp_path):
+    args = ["push", str(folder), "--repo", REPO]
+    dry = CliRunner().invoke(root, [*args, "--dry-run"])
+    assert dry.exit_code == 0, f"{dry.output} {dry.exception}"
+    assert "README.md" in dry.stdout
+    assert hub.requests == []
+    pushed = CliRunner().invoke(root, args)
+    assert pushed.exit_code == 0, f"{pushed.output} {pushed.exception}"
+    assert f"done: 11 files, {hub.url}/{REPO}/commit" in pushed.stdout
+    assert TOKEN not in pushed.output
+    out = tmp_path / "pulled"
+    pulled = CliRunner().invoke(root, ["pull", REPO, "--out", str(out)])
+    assert pulled.exit_code == 0, f"{pulled.output} {pulled.exception}"
+    assert read_adapter(out).handles == ("<bear>", "<bowl>")
+    copied = CliRunner().invoke(root, ["pull", str(out), "--out", str(tmp_path / "copy")])
+    assert copied.exit_code == 0
+    assert {token.removeprefix("Bearer ") for token in hub.tokens} == {TOKEN}
+
+
+def test_the_card_has_what_hubs_want(stage):
+    card = ModelCard.load(stage / "README.md")
+    data = card.data.to_dict()
+    assert data["base_model"] == "someone/tiny-base"
+    assert data["base_model_relation"] == "adapter"
+    assert (data["library_name"], data["pipeline_tag"]) == ("diffusers", "text-to-image")
+    assert data["license"] == "creativeml-openrail-m"
+    assert {"lora", "template:sd-lora", "stable-diffusion"} <= set(data["tags"])
+    assert data["widget"][2]["output"]["url"] == "samples/00700-2.png"
+    assert "<bear>" in data["instance_prompt"]
+    for expected in ("noun 0", "embedding:bear", "<lora:plush:1>", "snapshot_download", "sd15"):
+        assert expected in card.text
+
+
+def test_a_card_that_is_not_fit_stops_a_push(hub, folder, tmp_path):
+    own = tmp_path / "own"
+    copy_adapter(folder, own)
+    for text, match in (
+        ("no front matter", "lacks a field"),
+        ("---\nlicense: [\n---\n", "broken front matter"),
+    ):
+        (own / "README.md").write_text(text)
+        result = CliRunner().invoke(root, ["push", str(own), "--repo", REPO])
+        assert isinstance(result.exception, AdapterError), result.output
+        assert match in str(result.exception)
+    assert hub.requests == []
+
+
+def test_the_card_command_writes_into_the_folder(folder, tmp_path):
+    own = tmp_path / "own"
+    copy_adapter(folder, own)
+    result = CliRunner().invoke(root, ["card", str(own), "--repo", REPO, "--license", "mit"])
+    assert result.exit_code == 0, f"{result.output} {result.exception}"
+    assert ModelCard.load(own / "README.md").data.license == "mit"
