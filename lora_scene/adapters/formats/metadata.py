@@ -185,7 +185,7 @@ def _parse(fields: Mapping[str, str]) -> Note:
         recipe_toml=fields["recipe"],
         seed=int(fields["seed"]),
         steps=(steps[0], steps[1]),
-        versions=_strings(json.loads(fields["versions"])),
+        versions={str(key): str(value) for key, value in _table(fields["versions"]).items()},
         image_hashes=tuple(str(digest) for digest in json.loads(fields["image_hashes"])),
     )
     concepts = json.loads(fields["concepts"])
@@ -197,7 +197,7 @@ def _parse(fields: Mapping[str, str]) -> Note:
         info=info,
         fingerprint=fields["fingerprint"],
         n_modules=int(fields["n_modules"]),
-        ranks={str(key): int(rank) for key, rank in json.loads(fields["ranks"]).items()},
+        ranks={str(key): int(rank) for key, rank in _table(fields["ranks"]).items()},
     )
 
 
@@ -219,8 +219,11 @@ def _parse_concept(entry: Mapping[str, Any]) -> ConceptNote:
     return note
 
 
-def _strings(entries: Mapping[str, Any]) -> dict[str, str]:
-    return {str(key): str(value) for key, value in entries.items()}
+def _table(text: str) -> dict[str, Any]:
+    table = json.loads(text)
+    if not isinstance(table, dict):
+        raise ValueError(f"not a JSON object: {text[:40]}")
+    return table
 
 
 def _check_concepts(concepts: tuple[ConceptNote, ...], where: object) -> None:
