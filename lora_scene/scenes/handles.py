@@ -26,10 +26,18 @@ def default_noun(handle: str) -> str:
     return words if sum(letter.isalpha() for letter in words) >= 2 else UNNAMED_NOUN
 
 
-def check_handles(handles: Sequence[str], where: object) -> list[SceneError]:
-    """Return what is wrong with a list of handles; case counts for nothing, as in tokenizers."""
+def check_handles(
+    handles: Sequence[str], where: object, *, error: type[SceneError] = SceneError
+) -> list[SceneError]:
+    """Return what is wrong with a list of handles; case counts for nothing, as in tokenizers.
+
+    Args:
+        handles: The handles.
+        where: What messages call their place.
+        error: The class of the returned errors.
+    """
     problems = [
-        SceneError("an illegal handle", where=where, expected=HANDLE_HELP, got=repr(handle))
+        error("an illegal handle", where=where, expected=HANDLE_HELP, got=repr(handle))
         for handle in handles
         if not HANDLE_FORM.fullmatch(handle)
     ]
@@ -37,7 +45,7 @@ def check_handles(handles: Sequence[str], where: object) -> list[SceneError]:
     for handle in handles:
         if handle.casefold() in seen:
             problems.append(
-                SceneError(
+                error(
                     "a handle is used twice",
                     where=where,
                     expected="a handle of its own for each concept; upper case is no difference",

@@ -72,7 +72,8 @@ def make_masks(
     concepts = tuple(Concept(prompt.handle, prompt.noun) for prompt in prompts)
     if background is not None:
         concepts += (background,)
-        wrong = check_handles([concept.handle for concept in concepts], "background")
+        handles = [concept.handle for concept in concepts]
+        wrong = check_handles(handles, "background", error=SegmenterError)
         if wrong:
             raise SegmenterError.collect(wrong, "the background's handle cannot be used")
     masks = settle_overlaps(chosen.segment(pixels, prompts))

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from lora_scene.errors import SegmenterError
+from lora_scene.errors import SceneError, SegmenterError
 from lora_scene.scenes.handles import check_handles
 
 Kind = Literal["box", "point", "stroke", "words", "pick"]
@@ -114,7 +114,7 @@ def check_prompts(
     Raises:
         SegmenterError: All that is wrong with them, collected.
     """
-    problems: list[SegmenterError] = []
+    problems: list[SceneError] = []
     if not prompts:
         problems.append(
             SegmenterError(
@@ -123,10 +123,8 @@ def check_prompts(
                 hint="for example a box around it, left,top,right,bottom in pixels",
             )
         )
-    problems.extend(
-        SegmenterError(wrong.what, where=wrong.where, expected=wrong.expected, got=wrong.got)
-        for wrong in check_handles([prompt.handle for prompt in prompts], "prompts")
-    )
+    handles = [prompt.handle for prompt in prompts]
+    problems += check_handles(handles, "prompts", error=SegmenterError)
     for prompt in prompts:
         problems += _kind_problems(prompt, accepted, segmenter)
         problems += _place_problems(prompt, shape)

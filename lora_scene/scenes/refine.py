@@ -36,7 +36,8 @@ def keep_main_parts(mask: Flags, seeds: Sequence[tuple[int, int]] = ()) -> Flags
     areas[0] = 0
     kept = {k for k in range(1, n_parts) if areas[k] >= KEPT_PART * areas.max()}
     kept |= {int(labels[y, x]) for x, y in seeds} - {0}
-    return fill_holes(np.isin(labels, list(kept)))
+    regrown = cv2.dilate(np.isin(labels, list(kept)).astype(np.uint8), kernel)
+    return fill_holes(mask & regrown.astype(bool))
 
 
 def fill_holes(mask: Flags) -> Flags:

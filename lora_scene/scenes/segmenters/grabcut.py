@@ -26,6 +26,7 @@ DISK = 0.04  # of the box: radius of what a point holds fast
 MAX_DISK = 9  # pixels at the cut's size
 WIDE_START, NARROW_START = 0.85, 0.70  # half axes of the starting ellipses, of the half box
 LOOSEST = 0.75  # of the tightest cut's share of the box: looser cuts lost a part of the concept
+RIM = 1  # pixels of a photo's edge that are background where no box is drawn
 STEP_COST = 3.0  # of one pixel's path in flat colour, against 1 a level of Lab difference
 
 Values = npt.NDArray[np.float64]
@@ -43,6 +44,7 @@ class _Crop:
         inside: (h, w) whether the user said that it does.
         outside: (h, w) whether the user said that it does not.
         seeds: (x, y) of the points inside.
+        is_boxed: Whether the user drew a box.
     """
 
     rgb: Pixels
@@ -52,6 +54,7 @@ class _Crop:
     inside: Flags
     outside: Flags
     seeds: tuple[tuple[int, int], ...]
+    is_boxed: bool
 
 
 @dataclass(frozen=True)
@@ -89,14 +92,18 @@ class GrabCut:
 
 
 def _cut_out(pixels: Pixels, prompt: Prompt, others: Sequence[Mark]) -> Mask:
+    import cv2
+
     height, width = pixels.shape[:2]
-    box = prompt.box or Box(0, 0, width, height)
+    box = prompt.box or Box(RIM, RIM, width - RIM, height - RIM)
     window = _window(box, (height, width))
     crop = _crop(pixels, box, window, prompt, others)
     rough = _vote(crop)
     mask = np.zeros((height, width), dtype=np.float32)
     inner = slice(window.top, window.bottom), slice(window.left, window.right)
-    mask[inner] = finish(rough, pixels[inner], reach=EDGE_REACH, growth=GROWTH, seeds=crop.seeds)
+    soft = finish(rough, pixels[inner], reach=EDGE_REACH, growth=GROWTH, seeds=crop.seeds)
+    denied = cv2.resize(crop.outside.astype(np.float32), (soft.shape[1], soft.shape[0]))
+    mask[inner] = soft * (1.0 - denied)
     if prompt.box is not None:
         allowed = np.zeros_like(mask)
         rows = slice(int(box.top), int(np.ceil(box.bottom)))
@@ -137,7 +144,16 @@ def _crop(
         if 0 <= x < width and 0 <= y < height
     )
     lab = cv2.cvtColor(rgb, cv2.COLOR_RGB2LAB)
-    return _Crop(rgb, lab, np.hypot(u, v), (u <= 1) & (v <= 1), inside, outside, seeds)
+    return _Crop(
+        rgb,
+        lab,
+        np.hypot(u, v),
+        (u <= 1) & (v <= 1),
+        inside,
+        outside,
+        seeds,
+        prompt.box is not None,
+    )
 
 
 def _paint(marks: Sequence[Mark], window: _Window, shape: tuple[int, int], disk: float) -> Flags:
@@ -156,25 +172,34 @@ def _paint(marks: Sequence[Mark], window: _Window, shape: tuple[int, int], disk:
 
 
 def _vote(crop: _Crop) -> Flags:
-    """Cut from three starts; of the cuts that fill the box, return what most of them hold."""
-    third = crop.rho < WIDE_START
+    """Cut from three starts, and return what most of the cuts hold.
+
+    The starts are ellipses in the box, less what lies nearer to a mark outside than to one inside.
+    Where nothing is marked, cuts that leave much of the box empty lost a part, and don't count.
+    """
+    wide, narrow = crop.rho < WIDE_START, crop.rho < NARROW_START
     if crop.inside.any():
-        smooth = crop.lab.astype(np.float64)
-        to_inside = geodesic_distance(crop.inside, smooth)
-        third = to_inside < geodesic_distance(~crop.in_box | crop.outside, smooth)
-    cuts = [
-        _grab(crop, crop.rgb, crop.rho < WIDE_START),
-        _grab(crop, crop.lab, crop.rho < NARROW_START),
-        _grab(crop, crop.lab, third),
-    ]
-    tightness = [_tightness(cut & crop.in_box, crop.in_box) for cut in cuts]
-    best = max(tightness)
-    tight = [cut for cut, share in zip(cuts, tightness, strict=True) if share >= LOOSEST * best]
-    if len(tight) == 2:
-        tight = [cuts[tightness.index(best)]]
-    votes = np.sum(tight, axis=0)
-    agreed: Flags = (2 * votes > len(tight)) & crop.in_box | crop.inside
+        near = _near_to_marks(crop)
+        wide, narrow = (near, near) if not crop.is_boxed else (wide & near, narrow & near)
+    starts = [(crop.rgb, wide), (crop.lab, wide), (crop.lab, narrow)]
+    cuts = [_grab(crop, image, start) for image, start in starts]
+    if not crop.inside.any():
+        tightness = [_tightness(cut & crop.in_box, crop.in_box) for cut in cuts]
+        limit = LOOSEST * max(tightness)
+        cuts = [cut for cut, share in zip(cuts, tightness, strict=True) if share >= limit]
+    votes = np.sum(cuts, axis=0)
+    agreed: Flags = (2 * votes > len(cuts)) & crop.in_box | crop.inside
     return agreed
+
+
+def _near_to_marks(crop: _Crop) -> Flags:
+    """Tell what lies nearer to a mark inside than to one outside, or, without a box, to the rim."""
+    rivals = crop.outside if crop.is_boxed else crop.outside | ~crop.in_box
+    if not rivals.any():
+        return crop.in_box
+    smooth = crop.lab.astype(np.float64)
+    nearer: Flags = geodesic_distance(crop.inside, smooth) < geodesic_distance(rivals, smooth)
+    return nearer
 
 
 def _tightness(cut: Flags, in_box: Flags) -> float:
