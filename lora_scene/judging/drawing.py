@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -80,8 +80,7 @@ def draw_watched(
             text = encode_prompts(studio, [one.prompt for one in batch], [""] * len(batch))
             watch = AttentionWatch(studio, [one.prompt for one in batch], sampling)
             start = start_noise(studio, [one.seed for one in batch], size)
-            with watch.recorder.attached():
-                z = denoise(studio, text, start, sampling=sampling, guides=[watch], tick=tick)
+            z = denoise(studio, text, start, sampling=sampling, guides=[watch], tick=tick)
         for one, pixels, maps in zip(batch, decode(studio, z), watch.mean_maps(), strict=True):
             named = studio.handles_in(one.prompt)
             yield Drawn(one, pixels, named, maps.cpu().numpy())
@@ -94,29 +93,40 @@ class AttentionWatch:
         studio: The base and its adapters.
         prompts: One a picture.
         sampling: Tells whether the negative prompts run beside the prompts.
+        words: The words of each prompt that are watched; None watches its handles.
     """
 
-    def __init__(self, studio: Studio, prompts: Sequence[str], sampling: Sampling) -> None:
+    def __init__(
+        self,
+        studio: Studio,
+        prompts: Sequence[str],
+        sampling: Sampling,
+        *,
+        words: Sequence[Sequence[str]] | None = None,
+    ) -> None:
         backbone = studio.backbone
         self.recorder = AttentionRecorder(backbone.unet, latent_side=backbone.latent_side)
-        positions, n_tokens = handle_positions(studio, prompts)
+        if words is None:
+            positions, n_tokens = handle_positions(studio, prompts)
+        else:
+            positions, n_tokens = word_positions(studio, prompts, words)
         silent: list[list[list[int]]] = [[] for _ in prompts] if sampling.is_guided else []
         self._n_silent = len(silent)
         self._columns = Columns.of([*silent, *positions], n_tokens)
-        self._recording: Any = None
+        self._listening = contextlib.ExitStack()
         self._totals: list[Tensor] = []
         self._n_steps = 0
 
     def before(self, z_t: Tensor, step: Step) -> Tensor:
-        """Begin to record."""
-        self._recording = self.recorder.recording(self._columns)
-        self._recording.__enter__()
+        """Listen during this step alone: other guides may run the UNet between steps."""
+        self._listening.enter_context(self.recorder.attached())
+        self._listening.enter_context(self.recorder.recording(self._columns))
         return z_t
 
     def after(self, z_t: Tensor, step: Step) -> Tensor:
         """Add the step's maps."""
-        self._recording.__exit__(None, None, None)
         maps = self.recorder.maps()[self._n_silent :]
+        self._listening.close()
         self._totals = (
             [total + own for total, own in zip(self._totals, maps, strict=True)]
             if self._totals
@@ -147,6 +157,19 @@ def handle_positions(studio: Studio, prompts: Sequence[str]) -> tuple[list[list[
             for h in studio.handles_in(prompt)
         ]
         positions.append([[i for i, one in enumerate(row) if one in own] for own in tokens])
+    return positions, ids.shape[1]
+
+
+def word_positions(
+    studio: Studio, prompts: Sequence[str], words: Sequence[Sequence[str]]
+) -> tuple[list[list[list[int]]], int]:
+    """Return where words of each prompt first stand, as lists of tokens, and how many there are."""
+    tokenizer = studio.backbone.tokenizers[0]
+    ids = studio.backbone.tokenize(list(prompts))[0]
+    positions = []
+    for row, watched in zip(ids.tolist(), words, strict=True):
+        own = [tokenizer(word, add_special_tokens=False).input_ids for word in watched]
+        positions.append([_first_run(row, tokens) for tokens in own])
     return positions, ids.shape[1]
 
 
@@ -184,6 +207,12 @@ def training_maps(
     assert total is not None
     averaged: Mask = (total / len(shares)).cpu().numpy()
     return averaged
+
+
+def _first_run(row: Sequence[int], tokens: Sequence[int]) -> list[int]:
+    n = len(tokens)
+    starts = [i for i in range(len(row) - n + 1) if list(row[i : i + n]) == list(tokens)]
+    return list(range(starts[0], starts[0] + n)) if starts else []
 
 
 def _batches(wanted: Sequence[Asked], size: int) -> Iterator[list[Asked]]:

@@ -60,7 +60,7 @@ class ClipEncoder:
     def __init__(self, source: str | Path = CLIP, *, device: str = "cpu") -> None:
         from transformers import CLIPModel, CLIPTokenizerFast
 
-        self._device = device
+        self.device = device
         self._source = str(source)
         with weights_of(source, "CLIP"):
             self.model: Any = CLIPModel.from_pretrained(source).eval().to(device)
@@ -95,14 +95,25 @@ class ClipEncoder:
                 truncation=True,
                 return_tensors="pt",
             )
-            return pooled(self.model.get_text_features(input_ids=tokens.input_ids.to(self._device)))
+            return pooled(self.model.get_text_features(input_ids=tokens.input_ids.to(self.device)))
 
         return in_batches(texts, embed)
 
     def pixel_values(self, pictures: Sequence[Pixels]) -> Tensor:
         """Return (n, 3, S, S), scaled as the network wants them."""
         values: Tensor = self.processor(list(pictures), return_tensors="pt").pixel_values
-        return values.to(self._device)
+        return values.to(self.device)
+
+    def embed_tensor(self, pictures: Tensor) -> Tensor:
+        """Return unit rows (n, d) for pictures (n, 3, H, W) in 0..1; gradients flow."""
+        side = self.model.config.vision_config.image_size
+        resized = F.interpolate(pictures.float(), (side, side), mode="bilinear", antialias=True)
+        mean, spread = (
+            torch.tensor(values).view(3, 1, 1).to(resized)
+            for values in (self.processor.image_mean, self.processor.image_std)
+        )
+        features = self.model.get_image_features(pixel_values=(resized - mean) / spread)
+        return F.normalize(pooled(features), dim=-1)
 
 
 class DinoEncoder:

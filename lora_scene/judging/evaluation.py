@@ -6,7 +6,7 @@ adapter, scene, judge, plan -> pictures -> found things -> marks a picture -> me
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -86,29 +86,57 @@ def evaluate(
     """
     plan = plan or Plan()
     check_handles(studio, scene)
-    framed = frame_scene(scene, studio.backbone.resolution)
     cells = cells_of(plan, scene)
-    tell = _counter(progress, len(cells))
-    drawn = [
-        tell(one)
-        for one in draw_watched(
-            studio,
-            [cell.asked for cell in cells],
-            sampling=plan.sampling,
-            batch_size=plan.batch_size,
-        )
-    ]
-    found = [find_things(one, framed, judge) for one in drawn]
-    marks, comparisons = measure(cells, drawn, found, scene=framed, judge=judge)
-    pictures = tuple(one.pixels for one in drawn)
+    drawn = draw_watched(
+        studio,
+        [cell.asked for cell in cells],
+        sampling=plan.sampling,
+        batch_size=plan.batch_size,
+    )
+    framed = frame_scene(scene, studio.backbone.resolution)
+    weighed = weigh(cells, drawn, framed, judge, progress=progress)
     fits = attention_fit(studio, framed)
     summary = {
-        **summarise(marks, comparisons),
-        "diversity": _diversity(cells, pictures, judge),
+        **weighed.summary,
         "drift": measure_drift(studio, base, scene, judge, plan=plan),
         "attention_iou": mean(fits.values()),
     }
-    return Evaluation(summary, by_concept(marks, scene, fits), marks, pictures, judge.name)
+    concepts = by_concept(weighed.marks, scene, fits)
+    return replace(weighed, summary=summary, concepts=concepts)
+
+
+def weigh(
+    cells: Sequence[Cell],
+    drawn: Iterable[Drawn],
+    scene: Scene,
+    judge: Judge,
+    *,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Measure pictures, whoever drew them; drift and attention are left out.
+
+    Args:
+        cells: What was asked for.
+        drawn: What comes out, in the same order.
+        scene: Framed to the pictures' size.
+        judge: What pictures are weighed with.
+        progress: Called after every picture.
+    """
+    pictures = []
+    for one in drawn:
+        pictures.append(one)
+        if progress is not None:
+            progress(len(pictures), len(cells))
+    found = [find_things(one, scene, judge) for one in pictures]
+    marks, comparisons = measure(cells, pictures, found, scene=scene, judge=judge)
+    pixels = tuple(one.pixels for one in pictures)
+    summary = {
+        **summarise(marks, comparisons),
+        "diversity": _diversity(cells, pixels, judge),
+        "drift": None,
+        "attention_iou": None,
+    }
+    return Evaluation(summary, by_concept(marks, scene, {}), marks, pixels, judge.name)
 
 
 def check_handles(studio: Studio, scene: Scene) -> None:
@@ -181,16 +209,3 @@ def _diversity(cells: Sequence[Cell], pictures: Sequence[Pixels], judge: Judge) 
     for cell, pixels in zip(cells, pictures, strict=True):
         groups.setdefault(cell.asked.prompt, []).append(pixels)
     return mean(diversity(judge.identity.embed_pictures(group)) for group in groups.values())
-
-
-def _counter(progress: Progress | None, n_all: int) -> Callable[[Drawn], Drawn]:
-    n_done = 0
-
-    def tell(one: Drawn) -> Drawn:
-        nonlocal n_done
-        n_done += 1
-        if progress is not None:
-            progress(n_done, n_all)
-        return one
-
-    return tell

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from transformers import CLIPConfig, CLIPModel, ViTConfig, ViTModel
+from transformers import ViTConfig, ViTModel
 
 from lora_scene.errors import JudgingError
 from lora_scene.judging import encoders
@@ -13,43 +13,10 @@ from lora_scene.judging.encoders import ClipEncoder, DinoEncoder, load_processor
 from lora_scene.judging.judge import load_judge
 from lora_scene.judging.mini import MiniJudge, connected_parts, embedded_folder, with_article
 from lora_scene.scenes.scene import Concept
-from tests import tiny
 from tests.judging import fakes
+from tests.judging.conftest import save_processor
 
 SIDE = 64
-
-
-def save_processor(kind: str, folder: Path) -> None:
-    import transformers
-
-    found = getattr(transformers, f"{kind}Pil", None) or getattr(transformers, kind)
-    sizes = {"size": {"height": SIDE, "width": SIDE}}
-    if kind.startswith("CLIP"):
-        sizes = {"size": {"shortest_edge": SIDE}, "crop_size": {"height": SIDE, "width": SIDE}}
-    found(image_mean=[0.5] * 3, image_std=[0.25] * 3, **sizes).save_pretrained(folder)
-
-
-@pytest.fixture(scope="module")
-def clip_folder(tmp_path_factory) -> Path:
-    """Save a random CLIP of 8 px patches."""
-    folder = tmp_path_factory.mktemp("clip")
-    tokens = tiny.tokenizer()
-    shape = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2}
-    torch.manual_seed(0)
-    model = CLIPModel(
-        CLIPConfig(
-            text_config=tiny.text_config(16, tokens).to_dict(),
-            vision_config={
-                **shape, "num_attention_heads": 4, "image_size": SIDE, "patch_size": 8,
-                "projection_dim": 16,
-            },
-            projection_dim=16,
-        )
-    )  # fmt: skip
-    model.save_pretrained(folder)
-    tokens.save_pretrained(folder)
-    save_processor("CLIPImageProcessor", folder)
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,276 @@
+"""Run a protocol: every method on every scene, resumable, splittable over processes.
+
+RESULTS/
+├── protocol.toml
+├── results.jsonl                       one line a finished run
+└── runs/<method>/<scene>-s<seed>/
+    ├── adapter0/                       what was learnt
+    ├── pictures/                       at weight 1
+    ├── pictures-w0.5/                  at other weights
+    └── row.json                        written last: the run is finished
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lora_scene.backbones.loading import resolve_device
+from lora_scene.creating.pictures import save_picture
+from lora_scene.creating.studio import FULL_MODEL, Studio, open_studio
+from lora_scene.errors import JudgingError
+from lora_scene.judging.drawing import draw_watched
+from lora_scene.judging.encoders import ClipEncoder
+from lora_scene.judging.evaluation import Evaluation, evaluate, weigh
+from lora_scene.judging.guidance import draw_guided
+from lora_scene.judging.judge import Judge, load_judge
+from lora_scene.judging.methods import Trained, open_method, recipes_of, train_method
+from lora_scene.judging.plans import cells_of
+from lora_scene.judging.protocol import Protocol, Run, fingerprint_of
+from lora_scene.learning.events import Listener
+from lora_scene.learning.outcome import installed_versions
+from lora_scene.learning.runs import fingerprint, write_text
+from lora_scene.scenes.framing import frame_scene
+from lora_scene.scenes.scene import Scene, load_scene
+
+Row = Mapping[str, Any]
+ROW, ROWS = "row.json", "results.jsonl"
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What all runs of a process share.
+
+    Attributes:
+        protocol: What is run.
+        out: RESULTS.
+        judge: What pictures are weighed with.
+        device: Where it computes.
+        listener: Told what training does.
+        tell: Told which run begins, one sentence each.
+    """
+
+    protocol: Protocol
+    out: Path
+    judge: Judge
+    device: str
+    listener: Listener | None = None
+    tell: Callable[[str], None] = field(default=lambda sentence: None)
+
+
+def run_benchmark(
+    bench: Bench, *, part: tuple[int, int] = (1, 1), max_runs: int | None = None
+) -> list[Row]:
+    """Do the runs that are not done; return the rows of all that are.
+
+    Args:
+        bench: What is run, where, with what.
+        part: (i, n): every n-th run from the i-th on, 1-based, so that n processes share the work.
+        max_runs: Stop after so many new runs.
+
+    Raises:
+        JudgingError: RESULTS holds runs of another protocol.
+    """
+    number, n_parts = part
+    if not 1 <= number <= n_parts:
+        raise JudgingError("no such part", where="part", expected="i/n, i from 1 to n", got=part)
+    runs = list(bench.protocol.runs())[number - 1 :: n_parts]
+    n_new = 0
+    for position, run in enumerate(runs, start=1):
+        if n_new == max_runs:
+            break
+        scene = load_scene(run.scene)
+        mark = mark_of(bench.protocol, run, scene)
+        if finished_row(bench.out, run, mark) is None:
+            bench.tell(f"{position}/{len(runs)}  {run.key}")
+            do_run(bench, run, scene, mark)
+            write_rows(bench.out)
+            n_new += 1
+    return write_rows(bench.out)
+
+
+def do_run(bench: Bench, run: Run, scene: Scene, mark: str) -> Row:
+    """Train, draw, measure, and leave the row; training goes on where it was cut off."""
+    folder = folder_of(bench.out, run)
+    recipes = recipes_of(bench.protocol, run, scene)
+    trained = train_method(recipes, folder, device=bench.device, listener=bench.listener)
+    begun = time.perf_counter()
+    studio = open_method(bench.protocol, trained, device=bench.device)
+    main = _evaluate(bench, run, scene, studio)
+    curve = {
+        weight: _at_weight(bench, weight, scene, studio)
+        for weight in _curve_weights(bench.protocol, run, studio)
+    }
+    row = {
+        **_identity_of(bench, run, scene, mark),
+        **_costs_of(trained),
+        "judging_seconds": time.perf_counter() - begun,
+        **_results_of(main, curve, folder),
+    }
+    if not bench.protocol.keep_models:
+        for result in trained.folders:
+            shutil.rmtree(result / FULL_MODEL, ignore_errors=True)
+    write_text(folder / ROW, json.dumps(row, indent=1) + "\n")
+    return row
+
+
+def open_bench(
+    protocol: Protocol, out: Path, *, device: str = "auto", judge: Judge | None = None
+) -> Bench:
+    """Load the judge, and keep a copy of the protocol in RESULTS.
+
+    Args:
+        protocol: What is run.
+        out: RESULTS.
+        device: `auto`, `cuda`, `mps` or `cpu`.
+        judge: None takes the protocol's.
+    """
+    chosen = resolve_device(device)
+    judge = judge or load_judge(
+        protocol.judge, device=chosen, clip=protocol.clip or None, dino=protocol.dino or None
+    )
+    return Bench(protocol, out, judge, chosen)
+
+
+def mark_of(protocol: Protocol, run: Run, scene: Scene) -> str:
+    """Return the sha256 of all that decides a run's row."""
+    recipes = [fingerprint(part, recipe, "") for recipe, part in recipes_of(protocol, run, scene)]
+    judged = (protocol.judge, protocol.clip, protocol.dino, protocol.drawing, protocol.curve)
+    return fingerprint_of(protocol.base, run.method.kind, run.method.guide_scale, recipes, judged)
+
+
+def finished_row(out: Path, run: Run, mark: str) -> Row | None:
+    """Return a finished run's row.
+
+    Raises:
+        JudgingError: The row is of other recipes, scenes or drawings.
+    """
+    path = folder_of(out, run) / ROW
+    if not path.is_file():
+        return None
+    row: Row = json.loads(path.read_text("utf-8"))
+    if row["mark"] != mark:
+        raise JudgingError(
+            "this run was made with other recipes, scenes or drawings",
+            where=path,
+            hint="take another --out, or delete the run's folder",
+        )
+    return row
+
+
+def folder_of(out: Path, run: Run) -> Path:
+    """Return a run's folder."""
+    return out / "runs" / run.key
+
+
+def read_rows(out: Path) -> list[Row]:
+    """Return the rows of all finished runs, in the order of their names."""
+    paths = sorted((out / "runs").glob(f"*/*/{ROW}"))
+    return [json.loads(path.read_text("utf-8")) for path in paths]
+
+
+def write_rows(out: Path) -> list[Row]:
+    """Gather all rows into `results.jsonl`, and return them."""
+    rows = read_rows(out)
+    write_text(out / ROWS, "".join(json.dumps(row) + "\n" for row in rows))
+    return rows
+
+
+def _evaluate(bench: Bench, run: Run, scene: Scene, studio: Studio) -> Evaluation:
+    protocol, plan = bench.protocol, bench.protocol.plan
+    if run.method.kind != "guided":
+        is_full = studio.backbone.name.endswith(FULL_MODEL)
+        base = open_studio([], base=protocol.base, device=bench.device) if is_full else None
+        return evaluate(studio, scene, bench.judge, plan=plan, base=base)
+    framed = frame_scene(scene, studio.backbone.resolution)
+    cells = cells_of(plan, scene)
+    captions = bench.judge.captions
+    if not isinstance(captions, ClipEncoder):
+        raise JudgingError("guided sampling needs a CLIP", where=run.key, got=captions.name)
+    drawn = draw_guided(
+        studio,
+        cells,
+        framed,
+        encoder=captions,
+        sampling=plan.sampling,
+        scale=run.method.guide_scale,
+    )
+    return weigh(cells, drawn, framed, bench.judge)
+
+
+def _at_weight(bench: Bench, weight: float, scene: Scene, studio: Studio) -> Evaluation:
+    plan = bench.protocol.curve_plan(weight)
+    cells = cells_of(plan, scene)
+    drawn = draw_watched(
+        studio,
+        [cell.asked for cell in cells],
+        sampling=plan.sampling,
+        batch_size=plan.batch_size,
+    )
+    return weigh(cells, drawn, frame_scene(scene, studio.backbone.resolution), bench.judge)
+
+
+def _curve_weights(protocol: Protocol, run: Run, studio: Studio) -> tuple[float, ...]:
+    """Return the other weights that are drawn; only LoRA has any."""
+    has_lora = any(loaded.n_modules for loaded in studio.adapters)
+    is_drawn = has_lora and run.seed in protocol.curve.train_seeds
+    return protocol.curve.weights if is_drawn else ()
+
+
+def _identity_of(bench: Bench, run: Run, scene: Scene, mark: str) -> dict[str, Any]:
+    on_gpu = bench.device.startswith("cuda")
+    return {
+        "key": run.key,
+        "protocol": bench.protocol.name,
+        "method": run.method.name,
+        "kind": run.method.kind,
+        "group": run.group,
+        "scene": run.scene.name,
+        "n_concepts": len(scene.things),
+        "handles": list(scene.handles),
+        "seed": run.seed,
+        "mark": mark,
+        "judge": bench.judge.name,
+        "device": torch.cuda.get_device_name() if on_gpu else platform.processor() or bench.device,
+        "versions": installed_versions(),
+    }
+
+
+def _costs_of(trained: Trained) -> dict[str, Any]:
+    costs = asdict(replace(trained, folders=()))
+    costs.pop("folders")
+    return {**costs, "n_bytes": trained.n_bytes}
+
+
+def _results_of(
+    main: Evaluation, curve: Mapping[float, Evaluation], folder: Path
+) -> dict[str, Any]:
+    """Write the pictures; return the means, the curve's means and each picture's marks."""
+    for weight, one in curve.items():
+        _keep(one, folder / f"pictures-w{weight:g}")
+    files = _keep(main, folder / "pictures")
+    return {
+        "summary": dict(main.summary),
+        "concepts": {handle: dict(own) for handle, own in main.concepts.items()},
+        "curve": {f"{weight:g}": dict(one.summary) for weight, one in curve.items()},
+        "pictures": [
+            {**asdict(mark), "file": str(file.relative_to(folder))}
+            for mark, file in zip(main.marks, files, strict=True)
+        ],
+    }
+
+
+def _keep(evaluation: Evaluation, folder: Path) -> list[Path]:
+    pairs = zip(evaluation.marks, evaluation.pictures, strict=True)
+    return [
+        save_picture(folder / f"{index:03}.png", pixels, {"marks": asdict(mark)})
+        for index, (mark, pixels) in enumerate(pairs)
+    ]
