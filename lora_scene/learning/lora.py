@@ -60,8 +60,7 @@ def remove_lora(backbone: Backbone) -> None:
                 parent, _, leaf = name.rpartition(".")
                 setattr(part.get_submodule(parent), leaf, module.get_base_layer())
         for leftover in ("peft_config", "_hf_peft_config_loaded"):
-            if hasattr(part, leftover):
-                delattr(part, leftover)
+            vars(part).pop(leftover, None)
 
 
 def unet_targets(unet: nn.Module, settings: Lora) -> list[str]:

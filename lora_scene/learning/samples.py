@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from lora_scene.backbones.backbone import Backbone
+from lora_scene.backbones.backbone import Backbone, TextEncoding
 from lora_scene.learning.handles import HandleTable
 from lora_scene.recipe import Recipe
 from lora_scene.scenes.union import prompt_for
@@ -34,7 +34,7 @@ def draw_samples(
     pictures = []
     for prompt in prompts:
         text = backbone.encode_tokens(backbone.tokenize([table.expand(prompt)]))
-        empty = backbone.encode_tokens(backbone.tokenize([""]))
+        empty = _encode_empty(backbone)
         pooled = {}
         if text.pooled is not None and empty.pooled is not None:
             pooled = {
@@ -54,6 +54,15 @@ def draw_samples(
         ).images
     backbone.vae.to("cpu")
     return pictures
+
+
+def _encode_empty(backbone: Backbone) -> TextEncoding:
+    """Encode the negative prompt that a stock pipeline takes where none is given."""
+    empty = backbone.encode_tokens(backbone.tokenize([""]))
+    if not backbone.pipeline.config.get("force_zeros_for_empty_prompt", False):
+        return empty
+    assert empty.pooled is not None
+    return TextEncoding(torch.zeros_like(empty.states), torch.zeros_like(empty.pooled))
 
 
 def save_samples(pictures: Sequence[Any], folder: Path, step: int) -> list[Path]:

@@ -1,0 +1,564 @@
+"""Whole short runs: what they learn, what they leave alone, how they fail."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import importlib.metadata
+import json
+import sys
+
+import numpy as np
+import pytest
+import torch
+from diffusers import DiffusionPipeline
+from safetensors.torch import load_file
+
+from lora_scene import load_adapter
+from lora_scene.adapters.folder import read_adapter
+from lora_scene.backbones.loading import load_pipeline
+from lora_scene.errors import NonFiniteLossError, OutOfMemoryError, RecipeError, TrainingError
+from lora_scene.learning import objective, samples, trainer
+from lora_scene.learning.devices import memory_switches
+from lora_scene.learning.events import Notice, PhaseEnded, PhaseStarted, Saved, StepDone
+from lora_scene.learning.runs import fingerprint
+from lora_scene.recipe import load_recipe
+from lora_scene.scenes.scene import Concept, Photo, Scene
+from tests import tiny
+from tests.learning import made
+
+PROMPT = "a photo of <bear> and <bowl>"
+
+
+def draw(pipe, prompt=PROMPT):
+    return pipe(
+        prompt,
+        num_inference_steps=3,
+        guidance_scale=3.0,
+        height=tiny.RESOLUTION,
+        width=tiny.RESOLUTION,
+        generator=torch.Generator().manual_seed(0),
+        output_type="np",
+    ).images[0]
+
+
+def state(pipe):
+    parts = ("unet", "text_encoder", "text_encoder_2", "vae")
+    return {
+        f"{part}.{key}": tensor.clone()
+        for part in parts
+        if getattr(pipe, part, None) is not None
+        for key, tensor in getattr(pipe, part).state_dict().items()
+    }
+
+
+@pytest.fixture
+def watched(monkeypatch):
+    """Return the trainers that runs make, in order."""
+    seen = []
+    training = importlib.import_module("lora_scene.learning.training")
+
+    class Watched(trainer.Trainer):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            seen.append(self)
+
+    monkeypatch.setattr(training, "Trainer", Watched)
+    return seen
+
+
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+def test_base_is_bit_identical_after_both_phases(family, bases, scene, tmp_path, watched):
+    """The seventh defect of the reference: phase 2 let every vocabulary row drift."""
+    result = made.run(scene, made.recipe(bases[family]), tmp_path)
+    before = state(load_pipeline(bases[family]))
+    after = {
+        key.replace(".base_layer", ""): tensor
+        for key, tensor in state(watched[0].backbone.pipeline).items()
+    }
+    adapters = {key for key in after if ".lora_" in key}
+    assert adapters
+    assert after.keys() - adapters == before.keys()
+    changed = [key for key, tensor in before.items() if not torch.equal(tensor, after[key])]
+    assert not changed
+    assert any(module.up.abs().max() > 0 for module in result.adapter.modules.values())
+
+
+@pytest.mark.parametrize("family", ["sd2", "sdxl"])
+def test_full_training_changes_the_weights_but_no_vocabulary_row(family, bases, scene, tmp_path):
+    settings = made.recipe(
+        bases[family], "phase2.trains=full", "phase2.weights_lr=1e-3", "phase2.rows_lr=1e-3"
+    )
+    result = made.run(scene, settings, tmp_path)
+    assert not result.adapter.modules
+    before = state(load_pipeline(bases[family]))
+    tuned = DiffusionPipeline.from_pretrained(tmp_path / "pipeline")
+    after = state(tuned)
+    changed = {key for key in before if not torch.equal(before[key], after[key])}
+    assert not [key for key in changed if ".embeddings." in key or key.startswith("vae.")]
+    assert {key.partition(".")[0] for key in changed} == {
+        "unet",
+        *(p for p in ("text_encoder", "text_encoder_2") if getattr(tuned, p, None) is not None),
+    }
+    assert len(tuned.tokenizer) == len(tiny.tokenizer()), "handles belong to the adapter"
+
+
+def test_cross_kv_training_changes_only_keys_and_values_of_cross_attention(bases, scene, tmp_path):
+    settings = made.recipe(
+        bases["sd1"],
+        "phase2.trains=full",
+        "full.unet=cross_kv",
+        "full.text_encoder=false",
+        "phase2.weights_lr=1e-3",
+    )
+    made.run(scene, settings, tmp_path)
+    before = state(load_pipeline(bases["sd1"]))
+    after = state(DiffusionPipeline.from_pretrained(tmp_path / "pipeline", safety_checker=None))
+    changed = {key for key in before if not torch.equal(before[key], after[key])}
+    assert changed
+    assert all(key.endswith((".attn2.to_k.weight", ".attn2.to_v.weight")) for key in changed)
+
+
+STRONG = ("phase1.rows_lr=0.05", "phase2.rows_lr=0.05", "phase2.weights_lr=0.05")
+KINDS = {
+    "plain": (),
+    "alpha": ("lora.alpha=7", 'lora.targets=["to_q","to_v"]'),
+    "rslora": ("lora.rslora=true",),
+    "dora": ("lora.dora=true",),
+    "text": ("lora.text_encoder_rank=2", "lora.dora=true"),
+    "vectors": ("handles.n_vectors=3",),
+    "cross": ("lora.attention=cross",),
+    "8-bit": ("optimizer.name=adamw8bit", "optimizer.min_8bit_size=0"),
+}
+
+
+def load_as_stock(pipe, folder, scene):
+    """Load an adapter with nothing but diffusers' own calls."""
+    pipe.load_lora_weights(folder)
+    for concept in scene.concepts:
+        rows = load_file(folder / "embeddings" / f"{concept.handle.strip('<>')}.safetensors")
+        if "emb_params" in rows:
+            pipe.load_textual_inversion(rows, token=concept.handle)
+            continue
+        for key, ending in (("clip_l", ""), ("clip_g", "_2")):
+            pipe.load_textual_inversion(
+                rows[key],
+                token=concept.handle,
+                text_encoder=getattr(pipe, f"text_encoder{ending}"),
+                tokenizer=getattr(pipe, f"tokenizer{ending}"),
+            )
+
+
+@pytest.mark.parametrize(
+    ("family", "kind"),
+    [*((family, "plain") for family in tiny.FAMILIES), *(("sdxl", kind) for kind in KINDS)],
+)
+def test_trained_adapter_draws_in_a_stock_pipeline_what_training_drew(
+    family, kind, bases, scene, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(samples, "N_STEPS", 3)
+    monkeypatch.setattr(samples, "GUIDANCE", 3.0)
+    drawn = []
+    monkeypatch.setattr(
+        trainer, "save_samples", lambda pictures, *_: drawn.append(pictures[0]) or [tmp_path]
+    )
+    settings = made.recipe(
+        bases[family],
+        *STRONG,
+        *KINDS[kind],
+        f'run.sample_prompts=["{PROMPT}"]',
+        "run.sample_every=2",
+        steps=(1, 2),
+    )
+    made.run(scene, settings, tmp_path)
+    assert len(drawn) == 2, "before the first step, and after the last"
+    ours = np.asarray(drawn[-1], dtype=np.float32)
+
+    stock, loaded = tiny.pipeline(family), tiny.pipeline(family)
+    assert np.abs(draw(stock, "a photo of a bear") * 255 - ours).max() > 8, "nothing to compare"
+    load_as_stock(stock, tmp_path, scene)
+    load_adapter(loaded, tmp_path)
+    for pipe in (stock, loaded):
+        assert np.abs(draw(pipe) * 255 - ours).max() <= 1.0  # of 255: what rounding costs
+
+
+def test_legacy_eos_encoder_pools_in_training_as_in_a_stock_pipeline(scene):
+    """CLIP with eos_token_id 2 pools at the highest id, which is a handle's, not the end's."""
+    prompt = "a photo of <bowl> and <bear> in grass"
+    encoded = {}
+    for is_legacy in (True, False):
+        pipe = tiny.pipeline("sdxl", legacy_eos=is_legacy)
+        ready = made.bench(pipe, scene, made.recipe("unused"), with_lora=False)
+        with ready.table.spliced(), torch.no_grad():
+            encoded[is_legacy] = ready.backbone.encode_tokens(ready.backbone.tokenize([prompt]))
+    assert not torch.allclose(encoded[True].pooled, encoded[False].pooled, atol=1e-3)
+
+    stock = tiny.pipeline("sdxl", legacy_eos=True)
+    for index, concept in enumerate(scene.concepts):
+        for rows, ending in zip(ready.table.rows_of(index), ("", "_2"), strict=True):
+            stock.load_textual_inversion(
+                rows,
+                token=concept.handle,
+                text_encoder=getattr(stock, f"text_encoder{ending}"),
+                tokenizer=getattr(stock, f"tokenizer{ending}"),
+            )
+    with torch.no_grad():
+        states, _, pooled, _ = stock.encode_prompt(
+            prompt, device="cpu", num_images_per_prompt=1, do_classifier_free_guidance=False
+        )
+    torch.testing.assert_close(encoded[True].states, states, rtol=0, atol=1e-6)
+    torch.testing.assert_close(encoded[True].pooled, pooled, rtol=0, atol=1e-6)
+
+
+def poison(monkeypatch, term, from_call):
+    """Let a term of the loss be NaN from some forward pass on."""
+    whole = objective.Objective.__call__
+    calls = []
+
+    def call(self, *args):
+        terms = whole(self, *args)
+        calls.append(terms)
+        if len(calls) < from_call:
+            return terms
+        return dataclasses.replace(terms, **{term: terms.total * float("nan")})
+
+    monkeypatch.setattr(objective.Objective, "__call__", call)
+
+
+@pytest.mark.parametrize("term", ["diffusion", "attention", "pairwise", "prior", "total"])
+def test_nonfinite_loss_stops_and_names_phase_step_and_term(
+    term, bases, scene, tmp_path, monkeypatch
+):
+    poison(monkeypatch, term, from_call=4)
+    with pytest.raises(NonFiniteLossError, match=f"phase 2, step 2: the {term} loss") as caught:
+        made.run(scene, made.recipe(bases["sd1"]), tmp_path)
+    assert str(tmp_path / "last_good") in str(caught.value)
+
+
+def test_last_good_adapter_is_that_of_the_steps_before_the_bad_one(
+    bases, scene, tmp_path, monkeypatch
+):
+    shorter = made.run(scene, made.recipe(bases["sd1"], steps=(2, 1)), tmp_path / "shorter")
+    poison(monkeypatch, "diffusion", from_call=4)
+    with pytest.raises(NonFiniteLossError):
+        made.run(scene, made.recipe(bases["sd1"]), tmp_path / "poisoned")
+    kept = read_adapter(tmp_path / "poisoned" / "last_good")
+    assert kept.info.steps == (2, 1)
+    numbers = {concept.handle: concept.rows[0] for concept in kept.concepts}
+    expected = {concept.handle: concept.rows[0] for concept in shorter.adapter.concepts}
+    made.assert_equal(numbers, expected)
+    for key, module in shorter.adapter.modules.items():
+        torch.testing.assert_close(kept.modules[key].up, module.folded().up, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("bad_phase", "checkpoint_every", "kept_steps", "n_modules"),
+    [(1, 1, (1, 0), 0), (2, 50, (2, 0), 0), (2, 1, (2, 1), 80)],
+)
+def test_weights_that_explode_without_a_bad_loss_are_never_kept(
+    bad_phase, checkpoint_every, kept_steps, n_modules, bases, scene, tmp_path, monkeypatch
+):
+    """A gradient may be infinite under a finite loss: the step then spoils the parameters."""
+    whole = trainer.step_all
+    steps = []
+
+    def step_all(optimizers, **options):
+        steps.append(optimizers)
+        if len(steps) == 2 * bad_phase:
+            for optimizer in optimizers:
+                for group in optimizer.param_groups:
+                    group["params"][0].grad.fill_(float("inf"))
+        whole(optimizers, **options)
+
+    monkeypatch.setattr(trainer, "step_all", step_all)
+    settings = made.recipe(bases["sd1"], f"run.checkpoint_every={checkpoint_every}")
+    with pytest.raises(NonFiniteLossError, match=f"phase {bad_phase}, step 2: a trained number"):
+        made.run(scene, settings, tmp_path)
+    kept = read_adapter(tmp_path / "last_good")
+    assert kept.info.steps == kept_steps
+    assert len(kept.modules) == n_modules
+    assert all(torch.isfinite(rows).all() for c in kept.concepts for rows in c.rows)
+    assert all(torch.isfinite(module.up).all() for module in kept.modules.values())
+
+
+def test_running_out_of_memory_says_what_would_help_in_order(bases, scene, tmp_path, monkeypatch):
+    def exhausted(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has")
+
+    monkeypatch.setattr(objective.Objective, "__call__", exhausted)
+    settings = made.recipe(bases["sd1"], "run.batch_size=4", "run.accumulation=2")
+    with pytest.raises(OutOfMemoryError) as caught:
+        made.run(scene, settings, tmp_path)
+    said = str(caught.value)
+    assert "CUDA out of memory" in said
+    order = [
+        "--set run.batch_size=1 --set run.accumulation=8",
+        "--set base.gradient_checkpointing=true",
+        "--set base.quantization=nf4",
+        "--set optimizer.name=adamw8bit",
+    ]
+    places = [said.index(switch) for switch in order]
+    assert places == sorted(places)
+
+
+@pytest.mark.parametrize("name", ["paper", "full", "sdxl"])
+def test_every_offered_memory_switch_is_a_valid_override(name):
+    recipe = load_recipe(name, ["base.dtype=fp32", "run.batch_size=2", "prior.weight=1"])
+    overrides = []
+    for switch in memory_switches(recipe):
+        overrides += [part.strip() for part in switch.split("--set ") if part.strip()]
+        load_recipe(name, overrides)
+    assert overrides
+    assert not memory_switches(
+        load_recipe(
+            name,
+            ["base.dtype=bf16", *overrides, *(["optimizer.name=pagedadamw8bit", "prior.weight=0"])],
+        )
+    )
+
+
+def test_memory_switch_that_is_on_already_is_not_offered():
+    recipe = load_recipe(
+        "sdxl", ["base.quantization=nf4", "lora.rank=4", "optimizer.name=pagedadamw8bit"]
+    )
+    assert memory_switches(recipe) == ["--set base.resolution=512"]
+
+
+def test_rows_alone_can_be_learnt(bases, scene, tmp_path):
+    result = made.run(scene, made.recipe(bases["sdxl"], steps=(2, 0)), tmp_path)
+    assert not result.adapter.modules
+    assert result.adapter.info.steps == (2, 0)
+    assert not (tmp_path / "pytorch_lora_weights.safetensors").exists()
+
+
+def test_phase_two_can_be_learnt_alone(bases, scene, tmp_path):
+    events = []
+    made.run(scene, made.recipe(bases["sd1"], steps=(0, 2)), tmp_path, listener=events.append)
+    assert [e.phase for e in events if isinstance(e, PhaseStarted)] == [2]
+
+
+def test_same_seed_gives_the_same_bytes_and_another_seed_others(bases, scene, tmp_path):
+    runs = [
+        made.run(scene, made.recipe(bases["sd1"], f"run.seed={seed}"), tmp_path / str(i))
+        for i, seed in enumerate((3, 3, 4))
+    ]
+    made.assert_equal(made.numbers(runs[0]), made.numbers(runs[1]))
+    with pytest.raises(AssertionError):
+        made.assert_equal(made.numbers(runs[0]), made.numbers(runs[2]))
+    files = [tmp_path / str(i) / "pytorch_lora_weights.safetensors" for i in (0, 1)]
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_callers_random_generator_is_left_as_it_was(bases, scene, tmp_path):
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    made.run(scene, made.recipe(bases["sd1"]), tmp_path)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_run_tells_its_listener_what_happens(bases, scene, tmp_path):
+    events = []
+    settings = made.recipe(
+        bases["sd1"], "run.batch_size=2", "run.accumulation=3", "run.checkpoint_every=2"
+    )
+    result = made.run(scene, settings, tmp_path, listener=events.append)
+    started = [event for event in events if isinstance(event, PhaseStarted)]
+    assert [(e.phase, e.first_step, e.n_steps, e.images_per_step) for e in started] == [
+        (1, 0, 2, 6),
+        (2, 0, 2, 6),
+    ]
+    assert started[0].n_parameters == 3 * 32
+    assert started[1].n_parameters == result.adapter.n_parameters
+    done = [event for event in events if isinstance(event, StepDone)]
+    assert [(event.phase, event.step) for event in done] == [(1, 1), (1, 2), (2, 1), (2, 2)]
+    for event in done:
+        losses = event.losses
+        expected = losses["diffusion"] + 0.01 * losses["attention"]
+        assert losses["total"] == pytest.approx(expected, rel=1e-5)
+    assert [event.what for event in events if isinstance(event, Saved)] == [
+        "checkpoint",
+        "checkpoint",
+        "adapter",
+    ]
+    assert len([event for event in events if isinstance(event, PhaseEnded)]) == 2
+
+
+def test_folder_holds_the_resolved_recipe_and_where_the_adapter_comes_from(bases, scene, tmp_path):
+    settings = made.recipe(bases["sd2"])
+    made.run(scene, settings, tmp_path)
+    assert load_recipe(tmp_path / "recipe.toml") == settings
+    info = read_adapter(tmp_path).info
+    assert info.base_model == bases["sd2"]
+    assert info.prediction_type == "v_prediction"
+    assert info.resolution == tiny.RESOLUTION
+    assert info.versions["torch"] == importlib.metadata.version("torch")
+    summary = json.loads((tmp_path / "training.json").read_text("utf-8"))
+    assert summary["handles"] == list(scene.handles)
+    assert not (tmp_path / "checkpoint").exists()
+
+
+def test_sample_pictures_are_drawn_before_and_after_with_a_rank_mask(
+    bases, scene, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(samples, "N_STEPS", 2)
+    settings = made.recipe(
+        bases["sd1"],
+        "run.sample_every=2",
+        "run.batch_size=3",
+        "lora.min_rank=1",
+        "lora.dropout=0.5",
+    )
+    made.run(scene, settings, tmp_path)
+    names = sorted(path.name for path in (tmp_path / "samples").iterdir())
+    assert names == [f"{step:05}-{n}.png" for step in (0, 2, 4) for n in range(4)]
+
+
+def test_fingerprint_knows_scene_recipe_and_base(scene):
+    recipe = load_recipe("paper")
+    marks = {fingerprint(scene, recipe, "hash")}
+    photo = scene.photos[0]
+    masks = photo.masks.copy()
+    masks[0, 0, 0] = 0.5
+    marks.add(fingerprint(scene, recipe, "other"))
+    marks.add(fingerprint(scene, load_recipe("sd15"), "hash"))
+    marks.add(fingerprint(scene, load_recipe("paper", ["run.seed=1"]), "hash"))
+    marks.add(
+        fingerprint(
+            dataclasses.replace(scene, photos=(Photo(photo.pixels, masks, ""),)), recipe, "hash"
+        )
+    )
+    renamed = (Concept("<cub>", "bear"), *scene.concepts[1:])
+    marks.add(fingerprint(dataclasses.replace(scene, concepts=renamed), recipe, "hash"))
+    assert len(marks) == 6
+    seldom = load_recipe("paper", ["run.checkpoint_every=7", "run.sample_every=3"])
+    assert fingerprint(scene, seldom, "hash") in marks
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("base.dtype=fp16", "float16 cannot be trained on the CPU"),
+        ("attention_loss.map_side=5", "expected: *4 or 8 or 16"),
+        ('lora.targets=["to_x"]', "no attention layer of the UNet is named so"),
+    ],
+)
+def test_setting_that_does_not_fit_the_base_is_a_recipe_error(
+    override, said, bases, scene, tmp_path
+):
+    with pytest.raises(RecipeError, match=said):
+        made.run(scene, made.recipe(bases["sd1"], override), tmp_path)
+
+
+def test_prompt_that_is_too_long_names_the_handle_that_was_cut(bases, scene, tmp_path):
+    settings = made.recipe(bases["sd1"], "handles.n_vectors=16")
+    with pytest.raises(Exception, match="too long for the text encoder"):
+        made.run(scene, settings, tmp_path)
+
+
+def test_finer_maps_can_be_asked_for(bases, scene, tmp_path):
+    made.run(scene, made.recipe(bases["sd1"], "attention_loss.map_side=8"), tmp_path)
+
+
+OPTIMIZERS = (
+    "adamw8bit",
+    "adamw",
+    "pagedadamw8bit",
+    "lion8bit",
+    "adafactor",
+    "prodigy",
+    "schedulefree",
+)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_optimizer_moves_rows_and_adapters_and_says_nothing_on_stdout(
+    name, bases, scene, tmp_path, capsys
+):
+    events = []
+    settings = made.recipe(bases["sd1"], f"optimizer.name={name}", steps=(0, 1))
+    result = made.run(scene, settings, tmp_path, listener=events.append)
+    assert all(module.up.abs().max() > 0 for module in result.adapter.modules.values())
+    said = [event.text for event in events if isinstance(event, Notice)]
+    assert said == (
+        ["paged memory needs CUDA; unpaged AdamW8bit takes its place on cpu"]
+        if name == "pagedadamw8bit"
+        else []
+    )
+    assert capsys.readouterr().out == ""
+
+
+def test_missing_bitsandbytes_is_said_aloud_and_replaced(bases, scene, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "bitsandbytes", None)
+    events = []
+    settings = made.recipe(bases["sd1"], "optimizer.name=adamw8bit", steps=(0, 1))
+    made.run(scene, settings, tmp_path, listener=events.append)
+    said = [event.text for event in events if isinstance(event, Notice)]
+    assert len(said) == 1
+    assert said[0].startswith("bitsandbytes does not load")
+    assert said[0].endswith("AdamW with 32-bit state takes its place")
+
+
+@pytest.mark.parametrize("quantization", ["nf4", "int8", "fp8"])
+@pytest.mark.parametrize("family", ["sd1", "sdxl"])
+def test_adapter_trained_on_a_low_bit_base_loads_on_the_full_one(
+    quantization, family, bases, scene, tmp_path
+):
+    settings = made.recipe(
+        bases[family],
+        f"base.quantization={quantization}",
+        "base.gradient_checkpointing=true",
+        *STRONG,
+    )
+    result = made.run(scene, settings, tmp_path)
+    assert all(module.up.abs().max() > 0 for module in result.adapter.modules.values())
+    pipe = tiny.pipeline(family)
+    before = draw(pipe, "a photo of a bear")
+    load_adapter(pipe, tmp_path)
+    after = draw(pipe)
+    assert np.isfinite(after).all()
+    assert np.abs(before - after).max() > 0.01
+
+
+@pytest.mark.parametrize("family", ["sd1", "sdxl"])
+def test_bf16_base_trains_float32_parameters(family, bases, scene, tmp_path, watched):
+    events = []
+    settings = made.recipe(bases[family], "base.dtype=bf16", "lora.text_encoder_rank=2")
+    result = made.run(scene, settings, tmp_path, listener=events.append)
+    assert {p.dtype for p in watched[0].parameters()} == {torch.float32}
+    assert watched[0].backbone.unet.conv_in.weight.dtype == torch.bfloat16
+    exact = []
+    made.run(
+        scene,
+        made.recipe(bases[family], "lora.text_encoder_rank=2"),
+        tmp_path / "fp32",
+        listener=exact.append,
+    )
+    for low, high in zip(events, exact, strict=True):
+        if isinstance(low, StepDone):
+            assert low.losses["total"] == pytest.approx(high.losses["total"], rel=0.05)
+    ups = [m.up for key, m in result.adapter.modules.items() if key.startswith("unet.")]
+    assert all(up.abs().max() > 0 for up in ups)
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["base.channels_last=true", "base.gradient_checkpointing=true"],
+)
+def test_switch_for_speed_or_memory_leaves_the_loss_as_it_is(override, bases, scene, tmp_path):
+    losses = []
+    for i, overrides in enumerate(((), (override,))):
+        events = []
+        settings = made.recipe(bases["sd1"], *overrides)
+        made.run(scene, settings, tmp_path / str(i), listener=events.append)
+        losses.append([e.losses["total"] for e in events if isinstance(e, StepDone)])
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+
+
+def test_another_scene_in_the_folder_is_refused(bases, scene, tmp_path):
+    settings = made.recipe(bases["sd1"], steps=(1, 0))
+    made.run(scene, settings, tmp_path)
+    photo = scene.photos[0]
+    other = Scene(scene.concepts, (Photo(photo.pixels // 2, photo.masks, ""),), "other")
+    with pytest.raises(TrainingError, match="another recipe, scene or base"):
+        made.run(other, settings, tmp_path)
