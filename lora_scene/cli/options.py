@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+if TYPE_CHECKING:
+    from lora_scene.creating.control import Control
+    from lora_scene.creating.sampling import Sampling
+    from lora_scene.creating.studio import Studio
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -34,6 +39,13 @@ out_option = click.option(
     type=click.Path(path_type=Path, file_okay=False),
     help="Folder of the pictures.",
 )
+picture_option = click.option(
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The picture to write, a .png.",
+)
+size_option = click.option("--size", help="Pixels, 512 or 512x768.  [default: the base's own]")
 adapters_argument = click.argument("adapters", nargs=-1, metavar="DIR[:WEIGHT]...")
 
 
@@ -60,3 +72,67 @@ def sampling_options(command: Command) -> Command:
 def base_options(command: Command) -> Command:
     """Add --base, --device and --dtype."""
     return base_option(device_option(dtype_option(command)))
+
+
+def control_options(command: Command) -> Command:
+    """Add --at, --strength and --emphasis."""
+    for option in (
+        click.option(
+            "--emphasis",
+            "emphases",
+            multiple=True,
+            metavar="HANDLE=FACTOR",
+            help="Of the attention to a handle; 1 changes nothing, 0 hides it. Repeatable.",
+        ),
+        click.option(
+            "--strength",
+            "strengths",
+            multiple=True,
+            metavar="HANDLE=AMOUNT",
+            help="Of a learnt identity: 0 is any thing of its noun, 1 as learnt. Repeatable.",
+        ),
+        click.option(
+            "--at",
+            "places",
+            multiple=True,
+            metavar="HANDLE=LEFT,TOP,RIGHT,BOTTOM",
+            help="Place a concept in a box, such as bear=0.1,0.5,0.5,1.0. Repeatable.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def open_from(adapters: Sequence[str], shared: Mapping[str, Any]) -> Studio:
+    """Open a studio as `adapters_argument` and `base_options` ask; show its notices."""
+    from lora_scene.cli.progress import show_notices
+    from lora_scene.creating.studio import AdapterChoice, open_studio
+
+    studio = open_studio(
+        [AdapterChoice.parse(text) for text in adapters],
+        base=shared["base"],
+        device=shared["device"],
+        dtype=shared["dtype"],
+    )
+    show_notices(studio.notices)
+    return studio
+
+
+def sampling_from(shared: Mapping[str, Any], redraw: float = 1.0) -> Sampling:
+    """Read what `sampling_options` were given."""
+    from lora_scene.creating.sampling import Sampling
+
+    return Sampling(shared["steps"], shared["guidance"], shared["scheduler"], redraw)
+
+
+def control_from(shared: Mapping[str, Any]) -> Control:
+    """Read what `control_options` were given."""
+    from lora_scene.creating.control import Control
+    from lora_scene.creating.placing import Place
+    from lora_scene.creating.strength import parse_amount
+
+    return Control(
+        tuple(Place.parse(text) for text in shared["places"]),
+        tuple(parse_amount(text) for text in shared["strengths"]),
+        tuple(parse_amount(text) for text in shared["emphases"]),
+    )

@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from lora_scene.creating.control import Control, steered
+from lora_scene.creating.encoding import encode_prompts
 from lora_scene.creating.pictures import Record, save_image, save_picture
 from lora_scene.creating.prompts import PromptLine
 from lora_scene.creating.requests import Request, prompt_of, record_of
@@ -17,10 +19,10 @@ from lora_scene.creating.sampling import (
     check_size,
     decode,
     denoise,
-    encode_prompts,
     start_noise,
 )
 from lora_scene.creating.sheets import contact_sheet
+from lora_scene.creating.strength import strengthened
 from lora_scene.creating.studio import Studio
 from lora_scene.errors import CreationError
 
@@ -79,10 +81,16 @@ def plan(
 
 
 def batches(requests: Sequence[Request], batch_size: int) -> list[list[int]]:
-    """Group the requests' indices into batches that share size, solver, guidance and weight."""
+    """Group the requests' indices into batches; only prompts and seeds may differ in one."""
     groups: dict[Any, list[int]] = {}
     for index, request in enumerate(requests):
-        key = (request.size, request.sampling, request.weight)
+        key = (
+            request.size,
+            request.sampling,
+            request.weight,
+            request.control,
+            request.is_base,
+        )
         groups.setdefault(key, []).append(index)
     return [
         group[start : start + batch_size]
@@ -109,9 +117,12 @@ def draw(
     """
     if batch_size < 1:
         raise CreationError("an empty batch", where="batch", expected="at least 1", got=batch_size)
+    requests = [replace(one, control=one.control.resolved(studio)) for one in requests]
     for request in requests:
         check_size(studio, request.size)
         encode_prompts(studio, [prompt_of(studio, request)], [request.negative])
+        if not request.is_base:
+            request.control.check_named(studio, request.prompt)
     for batch in batches(requests, batch_size):
         chosen = [requests[index] for index in batch]
         for index, request, pixels in zip(
@@ -185,16 +196,15 @@ def slug(request: Request) -> str:
 
 def _draw_batch(studio: Studio, chosen: Sequence[Request], tick: Tick | None) -> list[Pixels]:
     first = chosen[0]
-    with studio.weighted(first.weight):
-        text = encode_prompts(
-            studio,
-            [prompt_of(studio, request) for request in chosen],
-            [request.negative for request in chosen],
-        )
-        start = start_noise(
-            studio, [request.seed for request in chosen], check_size(studio, first.size)
-        )
-        z = denoise(studio, text, start, sampling=first.sampling, tick=tick)
+    control = Control() if first.is_base else first.control
+    prompts = [prompt_of(studio, request) for request in chosen]
+    with studio.weighted(first.weight), strengthened(studio, dict(control.strengths)):
+        text = encode_prompts(studio, prompts, [request.negative for request in chosen])
+        seeds = [request.seed for request in chosen]
+        start = start_noise(studio, seeds, check_size(studio, first.size))
+        rows, columns = start.eps.shape[-2:]
+        with steered(studio, prompts, control, text=text, latents=(rows, columns)) as guides:
+            z = denoise(studio, text, start, sampling=first.sampling, guides=guides, tick=tick)
     return decode(studio, z)
 
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 import lora_scene
+from lora_scene.creating.control import Control
 from lora_scene.creating.sampling import Sampling, check_size
 from lora_scene.creating.studio import Studio
 from lora_scene.errors import CreationError
@@ -28,6 +33,7 @@ class Request:
         sampling: Solver, steps, guidance.
         weight: Factor of every adapter's own weight; the handles' rows are not scaled.
         is_base: Whether the bare base draws it, each handle replaced by its class noun.
+        control: Places, strengths and emphases of single concepts.
     """
 
     prompt: str
@@ -37,6 +43,7 @@ class Request:
     sampling: Sampling = field(default_factory=Sampling)
     weight: float = 1.0
     is_base: bool = False
+    control: Control = field(default_factory=Control)
 
 
 def prompt_of(studio: Studio, request: Request) -> str:
@@ -60,6 +67,7 @@ def record_of(studio: Studio, request: Request) -> dict[str, Any]:
         "guidance": sampling.guidance,
         "scheduler": sampling.scheduler,
         "weight": request.weight,
+        **({} if request.is_base else request.control.record()),
     }
 
 
@@ -80,7 +88,12 @@ def provenance(studio: Studio) -> dict[str, Any]:
     }
 
 
-def request_again(studio: Studio, record: Mapping[str, Any]) -> tuple[Request, tuple[str, ...]]:
+def picture_hash(pixels: npt.NDArray[np.generic]) -> str:
+    """Return the sha256 over a picture's or a mask's values, hexadecimal."""
+    return hashlib.sha256(np.ascontiguousarray(pixels).tobytes()).hexdigest()
+
+
+def request_again(studio: Studio, record: dict[str, Any]) -> tuple[Request, tuple[str, ...]]:
     """Return the request that a record stands for, and why it may come out a little different.
 
     Raises:
@@ -109,6 +122,7 @@ def request_again(studio: Studio, record: Mapping[str, Any]) -> tuple[Request, t
         size=(record["width"], record["height"]),
         sampling=Sampling(record["steps"], record["guidance"], record["scheduler"]),
         weight=record["weight"],
+        control=Control.from_record(record),
     )
     return request, notices
 

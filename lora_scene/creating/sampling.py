@@ -1,6 +1,6 @@
 """The sampling loop: what the stock pipelines do, with room for guides between the steps.
 
-prompt -> encode_prompts -> text
+prompt -> encoding.encode_prompts -> text
 seeds  -> start_noise    -> z_T
 z_T    -> denoise(text, guides) -> z_0 -> decode -> pixels
 
@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from lora_scene.backbones.backbone import TextEncoding
+from lora_scene.creating.encoding import Text
 from lora_scene.creating.schedulers import OWN, make_scheduler
 from lora_scene.creating.studio import Studio
 from lora_scene.errors import CreationError
@@ -59,17 +60,6 @@ class Sampling:
     def is_guided(self) -> bool:
         """Tell whether the negative prompt is looked at."""
         return self.guidance > 1
-
-
-@dataclass(frozen=True)
-class Text:
-    """Encoded prompts (b of them) and the negative ones that go with them."""
-
-    positive: TextEncoding
-    negative: TextEncoding
-
-    def __len__(self) -> int:
-        return len(self.positive.states)
 
 
 @dataclass(frozen=True)
@@ -153,25 +143,6 @@ def check_size(studio: Studio, size: tuple[int, int] | None) -> tuple[int, int]:
             got=f"{size[0]}x{size[1]}",
         )
     return size
-
-
-@torch.no_grad()
-def encode_prompts(studio: Studio, prompts: Sequence[str], negatives: Sequence[str]) -> Text:
-    """Encode prompts just as the stock pipeline does.
-
-    An empty negative prompt is the stock pipeline's default: SDXL bases may take zeros for it.
-
-    Raises:
-        CreationError: A prompt names an unknown handle, or is too long to be read to its end.
-    """
-    for prompt in (*prompts, *negatives):
-        studio.handles_in(prompt)
-        _refuse_too_long(studio, prompt)
-    parts = [_encode(studio, p, n or None) for p, n in zip(prompts, negatives, strict=True)]
-    text = parts[0]
-    for part in parts[1:]:
-        text = Text(text.positive.append(part.positive), text.negative.append(part.negative))
-    return text
 
 
 @torch.no_grad()
@@ -299,31 +270,3 @@ def _step_arguments(scheduler: Any, start: Start) -> dict[str, Any]:
     if "generator" not in accepted:
         return {}
     return {"generator": list(start.generators)}
-
-
-def _encode(studio: Studio, prompt: str, negative: str | None) -> Text:
-    encoded = studio.pipeline.encode_prompt(
-        prompt=prompt,
-        device=studio.backbone.device,
-        num_images_per_prompt=1,
-        do_classifier_free_guidance=True,
-        negative_prompt=negative,
-    )
-    if studio.backbone.family.has_pooled_text:
-        states, negatives, pooled, negative_pooled = encoded
-        return Text(TextEncoding(states, pooled), TextEncoding(negatives, negative_pooled))
-    return Text(TextEncoding(encoded[0]), TextEncoding(encoded[1]))
-
-
-def _refuse_too_long(studio: Studio, prompt: str) -> None:
-    for tokenizer in studio.backbone.tokenizers:
-        expanded = studio.pipeline.maybe_convert_prompt(prompt, tokenizer)
-        ids = tokenizer(expanded, add_special_tokens=False).input_ids
-        room = tokenizer.model_max_length - 2
-        if len(ids) > room:
-            raise CreationError(
-                "a prompt that is too long: its end would be cut off",
-                where=prompt,
-                expected=f"at most {room} tokens",
-                got=f"{len(ids)}; lost: {tokenizer.decode(ids[room:]).strip()!r}",
-            )

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
+from lora_scene.creating.encoding import encode_prompts
 from lora_scene.creating.sampling import (
     Sampling,
     check_size,
     decode,
     denoise,
-    encode_prompts,
     start_noise,
 )
 from lora_scene.creating.schedulers import OWN, SAMPLERS, make_scheduler

@@ -1,0 +1,162 @@
+"""Cross-attention, read and steered through hooks: no attention processor is replaced.
+
+The maps of handles are read from `to_q` and `to_k`; the attention itself is steered by a bias on
+its logits, handed to each layer as the attention mask that every processor understands.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lora_scene.adapters.vocabulary import handle_tokens
+from lora_scene.creating.studio import Studio
+from lora_scene.errors import CreationError
+from lora_scene.learning.attention import handle_map
+
+Grid = tuple[int, int]  # rows and columns of an attention map, cells
+BiasOf = Callable[[Grid], Tensor]  # a grid to a bias (b, n_cells, n_tokens) on logits
+
+
+def token_columns(studio: Studio, prompt: str, handle: str) -> list[int]:
+    """Return the token positions of a handle in a prompt.
+
+    Raises:
+        CreationError: The prompt does not name the handle, or no adapter knows it.
+    """
+    handle = studio.find_handle(handle)
+    concept = next(c for one in studio.adapters for c in one.adapter.concepts if c.handle == handle)
+    tokenizer = studio.backbone.tokenizers[0]
+    wanted = set(tokenizer.convert_tokens_to_ids(list(handle_tokens(handle, concept.n_vectors))))
+    ids = tokenizer(studio.pipeline.maybe_convert_prompt(prompt, tokenizer)).input_ids
+    columns = [position for position, token in enumerate(ids) if token in wanted]
+    if not columns:
+        raise CreationError(f"the prompt does not name {handle}", where=prompt)
+    return columns
+
+
+def grid_of(n_cells: int, latents: Grid) -> Grid:
+    """Return a map's rows and columns from its number of cells and the latents' sides."""
+    height, width = latents
+    while height * width > n_cells:
+        height, width = -(-height // 2), -(-width // 2)
+    if height * width != n_cells:
+        raise ValueError(f"{n_cells} cells are no level of latents {latents}")
+    return height, width
+
+
+def cross_layers(unet: Any) -> list[Any]:
+    """Return all cross-attention layers."""
+    return [module for name, module in unet.named_modules() if name.endswith(".attn2")]
+
+
+def telling_layers(unet: Any) -> list[Any]:
+    """Return the layers whose maps tell where things are: the coarsest outside the mid block.
+
+    They are those that the attention loss reads in training (Break-A-Scene, section 3.3).
+    """
+    down = unet.config.down_block_types
+    level = max(level for level, block in enumerate(down) if block.startswith("CrossAttn"))
+    blocks = (unet.down_blocks[level], unet.up_blocks[len(down) - 1 - level])
+    return [layer for block in blocks for layer in cross_layers(block)]
+
+
+@contextlib.contextmanager
+def biased(unet: Any, bias_of: BiasOf, latents: Grid) -> Iterator[None]:
+    """Add a bias to the logits of every cross-attention layer.
+
+    Where a pass holds twice as many samples as the bias, its first half is the negative prompts
+    of classifier-free guidance, and is left alone.
+
+    Args:
+        unet: A `UNet2DConditionModel`.
+        bias_of: Grid to bias (b, n_cells, n_tokens).
+        latents: The latents' rows and columns.
+    """
+
+    def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        states: Tensor = args[0]
+        bias = bias_of(grid_of(states.shape[1], latents)).to(states)
+        if len(states) == 2 * len(bias):
+            bias = torch.cat([torch.zeros_like(bias), bias])
+        return args, {**kwargs, "attention_mask": bias}
+
+    hooks = [
+        layer.register_forward_pre_hook(hook, with_kwargs=True) for layer in cross_layers(unet)
+    ]
+    try:
+        yield
+    finally:
+        for one in hooks:
+            one.remove()
+
+
+class MapReader:
+    """Reads the handles' maps of one UNet pass after the other, with their gradient.
+
+    The maps are those of the model's own queries and keys, before any bias: what the picture at
+    hand attends to, whatever is forbidden to it.
+
+    Args:
+        unet: A `UNet2DConditionModel`.
+        columns: Token positions of each handle of each sample.
+        n_tokens: Tokens of a prompt.
+        latents: The latents' rows and columns.
+    """
+
+    def __init__(
+        self, unet: Any, columns: Sequence[Sequence[Sequence[int]]], *, n_tokens: int, latents: Grid
+    ) -> None:
+        self._layers = telling_layers(unet)
+        self._latents = latents
+        self._selection = torch.zeros(len(columns), n_tokens, max(len(c) for c in columns))
+        for i, sample in enumerate(columns):
+            for j, positions in enumerate(sample):
+                self._selection[i, list(positions), j] = 1
+        self._queries: dict[nn.Module, Tensor] = {}
+        self._maps: list[Tensor] = []
+
+    @contextlib.contextmanager
+    def attached(self) -> Iterator[None]:
+        """Listen to the layers; stop listening afterwards."""
+        hooks = []
+        for layer in self._layers:
+            hooks.append(layer.to_q.register_forward_hook(self._keep_query(layer)))
+            hooks.append(layer.to_k.register_forward_hook(self._read(layer)))
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+            self._queries.clear()
+            self._maps.clear()
+
+    def take(self) -> Tensor:
+        """Return the last pass's maps (b, k, rows, columns), averaged over layers and heads."""
+        maps = torch.stack(self._maps[-len(self._layers) :]).mean(dim=0)
+        self._maps.clear()
+        b, n_cells, k = maps.shape
+        return maps.transpose(1, 2).reshape(b, k, *grid_of(n_cells, self._latents))
+
+    def clear(self) -> None:
+        """Forget what was read."""
+        self._maps.clear()
+
+    def _keep_query(self, layer: nn.Module) -> Any:
+        def hook(module: nn.Module, args: Any, query: Tensor) -> None:
+            self._queries[layer] = query
+
+        return hook
+
+    def _read(self, layer: Any) -> Any:
+        def hook(module: nn.Module, args: Any, key: Tensor) -> None:
+            query = self._queries.pop(layer)
+            b = len(self._selection)
+            selection = self._selection.to(key.device)
+            self._maps.append(handle_map(query[-b:], key[-b:], selection, layer.heads))
+
+        return hook

@@ -1,0 +1,157 @@
+"""Where in a large photo a base of fixed size works: windows, and how their pixels are put back.
+
+Whatever is outside a mask is never touched: results are laid over the photo through an alpha that
+is 0 there, so it stays equal to the last bit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from lora_scene.creating.sampling import Pixels
+from lora_scene.errors import CreationError
+from lora_scene.scenes.framing import resize_masks, resize_pixels
+from lora_scene.scenes.pictures import Mask
+
+CONTEXT = 0.5  # of the mask's larger side, left free on each side of it
+FEATHER = 0.03  # of the window's side: how far the seam's blending reaches into the mask
+INPAINT_RADIUS = 3  # pixels
+
+
+@dataclass(frozen=True)
+class Window:
+    """A square of a photo; it may reach beyond the photo's edges.
+
+    Attributes:
+        left: Pixels of the photo.
+        top: Pixels of the photo.
+        side: Pixels of the photo.
+    """
+
+    left: int
+    top: int
+    side: int
+
+    def cut(self, pixels: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+        """Return the window (side, side, ...) of (H, W, ...) pixels, edges repeated beyond them."""
+        rows = np.clip(np.arange(self.top, self.top + self.side), 0, pixels.shape[0] - 1)
+        columns = np.clip(np.arange(self.left, self.left + self.side), 0, pixels.shape[1] - 1)
+        return pixels[rows][:, columns]
+
+    def cut_mask(self, mask: Mask) -> Mask:
+        """Return the window (side, side) of a mask (H, W); beyond the photo it is 0."""
+        cut = self.cut(mask).astype(np.float32)
+        rows = np.arange(self.top, self.top + self.side)
+        columns = np.arange(self.left, self.left + self.side)
+        cut[(rows < 0) | (rows >= mask.shape[0])] = 0
+        cut[:, (columns < 0) | (columns >= mask.shape[1])] = 0
+        return cut
+
+    def paste(self, photo: Pixels, patch: Pixels, alpha: Mask) -> Pixels:
+        """Lay a patch (side, side, 3) over a copy of a photo, through alpha (side, side) 0..1."""
+        result = photo.copy()
+        top, left = max(self.top, 0), max(self.left, 0)
+        bottom = min(self.top + self.side, photo.shape[0])
+        right = min(self.left + self.side, photo.shape[1])
+        inner = (
+            slice(top - self.top, bottom - self.top),
+            slice(left - self.left, right - self.left),
+        )
+        share = alpha[inner][..., None]
+        below = photo[top:bottom, left:right].astype(np.float32)
+        mixed = below + share * (patch[inner].astype(np.float32) - below)
+        result[top:bottom, left:right] = np.where(share > 0, np.rint(mixed), below).astype(np.uint8)
+        return result
+
+
+def window_around(mask: Mask, least: int) -> Window:
+    """Return the smallest square that holds a mask (H, W) with room around it.
+
+    Args:
+        mask: Its values above 0 count.
+        least: The side that it has at least, pixels; the photo may be smaller.
+
+    Raises:
+        CreationError: The mask is empty.
+    """
+    ys, xs = np.nonzero(mask > 0)
+    if not len(ys):
+        raise CreationError("an empty region", where="mask", expected="at least one bright pixel")
+    height, width = mask.shape
+    needed = max(int(xs.max() - xs.min()), int(ys.max() - ys.min())) + 1
+    side = max(least, min(round(needed * (1 + 2 * CONTEXT)), max(height, width)), needed)
+    middle = (int(xs.min() + xs.max()) // 2, int(ys.min() + ys.max()) // 2)
+    return Window(_start(middle[0], side, width), _start(middle[1], side, height), side)
+
+
+def next_window(hole: Mask, side: int) -> Window:
+    """Return the window that fills much of a hole (H, W) while much around it is known.
+
+    The score of a window is its number of pixels to fill times its number of known ones.
+    """
+    height, width = hole.shape
+    is_hole = hole > 0
+    stride = max(side // 8, 1)
+    best, chosen = -1, Window(0, 0, side)
+    for top in _starts(height, side, stride):
+        for left in _starts(width, side, stride):
+            part = is_hole[max(top, 0) : top + side, max(left, 0) : left + side]
+            n_hole = int(part.sum())
+            score = n_hole * (part.size - n_hole)
+            if n_hole and score > best:
+                best, chosen = score, Window(left, top, side)
+    return chosen
+
+
+def to_size(window: Window, photo: Pixels, mask: Mask, size: int) -> tuple[Pixels, Mask]:
+    """Return a window's pixels and mask, resized to `size` x `size`."""
+    pixels = window.cut(photo).astype(np.uint8)
+    cut = window.cut_mask(mask)
+    return resize_pixels(pixels, (size, size)), resize_masks(cut[None], (size, size))[0]
+
+
+def back_to_window(window: Window, pixels: Pixels) -> Pixels:
+    """Return drawn pixels, resized to the window's own side."""
+    return resize_pixels(pixels, (window.side, window.side))
+
+
+def feathered(mask: Mask, side: int, feather: float = FEATHER) -> Mask:
+    """Return an alpha (H, W) that is 0 outside a mask and rises to the mask's value inside it.
+
+    Args:
+        mask: 0..1.
+        side: The window's side, pixels.
+        feather: Share of the side over which it rises; 0 keeps the mask's own edge.
+    """
+    reach = feather * side
+    if reach < 1:
+        return mask
+    inside = np.pad((mask > 0).astype(np.uint8), 1, mode="edge")
+    distance = cv2.distanceTransform(inside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[1:-1, 1:-1]
+    alpha: Mask = (mask * np.clip(distance / reach, 0, 1)).astype(np.float32)
+    return alpha
+
+
+def prefilled(pixels: Pixels, hole: Mask) -> Pixels:
+    """Fill a hole by continuing its rim, so that what is encoded beside it is not disturbed."""
+    if not (hole > 0).any() or (hole > 0).all():
+        return pixels
+    inverse = (hole > 0).astype(np.uint8)
+    return np.asarray(cv2.inpaint(pixels, inverse, INPAINT_RADIUS, cv2.INPAINT_TELEA))
+
+
+def _start(middle: int, side: int, length: int) -> int:
+    """Return where a window of `side` around a pixel starts, kept within the photo if it fits."""
+    if side >= length:
+        return -((side - length) // 2)
+    return int(min(max(middle - side // 2, 0), length - side))
+
+
+def _starts(length: int, side: int, stride: int) -> list[int]:
+    if side >= length:
+        return [-((side - length) // 2)]
+    return sorted({*range(0, length - side, stride), length - side})

@@ -1,0 +1,113 @@
+"""The verbs that draw, beside `generate`."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from lora_scene.adapters.folder import save_adapter
+from lora_scene.cli.main import root
+from lora_scene.creating.pictures import read_record
+from tests import tiny
+from tests.adapters import made
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """Return a folder with an adapter, a photo and a mask."""
+    home = tmp_path_factory.mktemp("creating")
+    tiny.folder("sd1", str(home))
+    save_adapter(made.adapter(tiny.pipeline("sd1"), "sd1"), home / "scene")
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 80, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(home / "photo.png")
+    mask = np.zeros((64, 80), np.uint8)
+    mask[20:50, 20:50] = 255
+    Image.fromarray(mask).save(home / "mask.png")
+    return home
+
+
+@pytest.fixture
+def run(home, tmp_path, monkeypatch):
+    monkeypatch.chdir(home)
+    fixed = ["--base", str(home / "sd1-0"), "--steps", "2", "--device", "cpu"]
+    runner = CliRunner()
+
+    def call(verb, *args, out="out"):
+        arguments = [verb, "scene", *map(str, args), "--out", str(tmp_path / out), *fixed]
+        return runner.invoke(root, arguments, catch_exceptions=False)
+
+    return call
+
+
+def read(path):
+    with Image.open(path) as image:
+        return np.asarray(image)
+
+
+def test_edit_changes_the_region_alone_and_says_how_it_was_made(run, home, tmp_path):
+    done = run(
+        "edit", "--photo", "photo.png", "--mask", "mask.png", "--prompt", "a <bear>", out="e.png"
+    )
+    assert done.stdout.split() == [str(tmp_path / "e.png")]
+    before, after, mask = (
+        read(home / "photo.png"),
+        read(tmp_path / "e.png"),
+        read(home / "mask.png"),
+    )
+    np.testing.assert_array_equal(before[mask == 0], after[mask == 0])
+    assert (before != after).any()
+    assert read_record(tmp_path / "e.png")["regions"][0]["prompt"] == "a <bear>"
+
+
+def test_edit_wants_a_prompt_for_each_mask(run):
+    two = ("--mask", "mask.png", "--mask", "mask.png", "--prompt", "a")
+    assert run("edit", "--photo", "photo.png", *two, out="e.png").exit_code == 2
+
+
+def test_complete_grows_the_canvas_with_the_scenes_background(run, home, tmp_path):
+    done = run("complete", "--photo", "photo.png", "--grow", "right=16", "--json", out="c.png")
+    assert json.loads(done.stdout)["regions"][0]["prompt"] == "a photo of <bowl>"
+    after = read(tmp_path / "c.png")
+    assert after.shape == (64, 96, 3)
+    np.testing.assert_array_equal(after[:, :80], read(home / "photo.png"))
+
+
+def test_complete_fills_a_hole_and_wants_one(run, home, tmp_path):
+    run("complete", "--photo", "photo.png", "--mask", "mask.png", "--spread", "2", out="c.png")
+    assert (read(home / "photo.png") != read(tmp_path / "c.png")).any()
+    assert run("complete", "--photo", "photo.png", out="c.png").exit_code == 2
+
+
+def test_interpolate_writes_frames_a_strip_and_a_gif(run, tmp_path):
+    ends = ("--from", "<bear>", "--to", "<bowl>", "--prompt", "a {}", "--frames", "3")
+    done = run("interpolate", *ends, "--to-weight", "0.5", "--json")
+    paths = json.loads(done.stdout)["paths"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(
+        path.rpartition("/")[2] for path in paths
+    )
+    assert read_record(tmp_path / "out" / "000.png")["ends"][1]["weights"] == {"scene": 0.5}
+
+
+def test_decompose_lists_every_part_and_the_sheet(run, tmp_path):
+    done = run("decompose", "--photo", "photo.png", "--apart")
+    assert len(done.stdout.split()) == 4
+    assert (tmp_path / "out" / "parts.png").is_file()
+
+
+def test_variations_are_placed_and_numbered_by_seed(run):
+    done = run("variations", "--n", "2", "--seed", "7", "--place", "--json")
+    records = json.loads(done.stdout)
+    assert [record["seed"] for record in records] == [7, 8]
+    assert all("<bear>" in record["places"] for record in records)
+
+
+def test_generate_places_and_weighs_single_concepts(run):
+    asked = ("--at", "bear=0,0,0.5,1", "--strength", "bowl=0.5", "--emphasis", "bowl=2")
+    (record,) = json.loads(run("generate", "--prompt", "<bear> <bowl>", *asked, "--json").stdout)
+    assert record["places"] == {"<bear>": [0.0, 0.0, 0.5, 1.0]}
+    assert record["strengths"] == {"<bowl>": 0.5}
+    assert record["emphases"] == {"<bowl>": 2.0}

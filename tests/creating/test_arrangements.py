@@ -1,0 +1,86 @@
+"""Decomposition and variations."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lora_scene.creating.decompose import decompose, plan_parts
+from lora_scene.creating.requests import Request
+from lora_scene.creating.sampling import Sampling
+from lora_scene.creating.studio import assemble_studio
+from lora_scene.creating.variations import plan_variations, random_places, vary
+from lora_scene.errors import CreationError
+from tests import tiny
+from tests.creating.studios import studio
+
+QUICK = Request("", seed=4, sampling=Sampling(1, 3.0))
+
+
+def test_a_scene_comes_apart_into_things_background_and_all_together():
+    parts = plan_parts(studio(), seeds=(1, 2), default=QUICK)
+    assert [part.handles for part in parts] == [("<bear>",), ("<bowl>",), ("<bear>", "<bowl>")]
+    assert [part.label for part in parts][:2] == ["<bear> noun 0", "<bowl> noun 1"]
+    assert [request.seed for request in parts[0].requests] == [1, 2]
+    assert parts[2].requests[0].prompt == "a photo of <bear> and <bowl>"
+    assert {request.negative for part in parts for request in part.requests} == {""}
+
+
+def test_clinging_things_are_named_in_the_negative_prompt():
+    default = Request("", negative="dark")
+    parts = plan_parts(studio(), default=default, is_apart=True)
+    told = [part.requests[0].negative for part in parts]
+    assert told == ["dark", "dark, <bear>", "dark"]
+
+
+def test_parts_are_drawn_beside_the_photo(tmp_path):
+    photo = np.zeros((64, 64, 3), np.uint8)
+    parts = plan_parts(studio(), default=QUICK)
+    pictures = decompose(studio(), parts, out=tmp_path, photo=photo)
+    assert len(pictures) == 3
+    with Image.open(tmp_path / "parts.png") as sheet:
+        assert sheet.width == 4 * (192 + 6) + 6
+
+
+def test_variations_keep_the_concepts_and_change_order_noise_and_boxes():
+    planned = plan_variations(studio(), 6, default=QUICK, is_placed=True)
+    assert [request.seed for request in planned] == [4, 5, 6, 7, 8, 9]
+    assert all("<bear>" in request.prompt for request in planned)
+    assert all(request.prompt.endswith("<bowl>") for request in planned)
+    assert len({request.control for request in planned}) == 6
+    assert plan_variations(studio(), 3, default=QUICK, is_placed=True) == planned[:3]
+
+
+def test_boxes_lie_in_the_picture_beside_each_other():
+    for seed in range(20):
+        places = random_places(["<a>", "<b>", "<c>"], np.random.default_rng(seed))
+        for place in places:
+            left, top, right, bottom = place.box
+            assert 0 <= left < right <= 1
+            assert 0 <= top < bottom <= 1
+        for before, after in pairwise(places):
+            assert before.box[2] <= after.box[0] + 1e-3
+
+
+def test_variations_are_drawn_on_a_sheet_with_the_photo_first(tmp_path):
+    planned = plan_variations(studio(), 5, handles=["bear"], default=QUICK)
+    pictures = vary(studio(), planned, out=tmp_path, photo=np.zeros((64, 64, 3), np.uint8))
+    assert [picture.request.prompt for picture in pictures] == ["a photo of <bear>"] * 5
+    with Image.open(tmp_path / "variations.png") as sheet:
+        assert sheet.height == 2 * (192 + 6)
+
+
+@pytest.mark.parametrize("plan", [plan_parts, lambda one, **k: plan_variations(one, 2, **k)])
+def test_mistakes_are_told(plan):
+    with pytest.raises(CreationError, match="no adapter is loaded"):
+        plan(assemble_studio(tiny.pipeline("sd1")))
+    with pytest.raises(CreationError, match="no place for the handles"):
+        plan(studio(), template="a photo")
+
+
+def test_unknown_handles_cannot_be_arranged():
+    with pytest.raises(CreationError, match="did you mean <bear>"):
+        plan_variations(studio(), 2, handles=["baer"])
