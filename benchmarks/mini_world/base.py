@@ -29,6 +29,7 @@ from benchmarks.mini_world.captions import caption
 from benchmarks.mini_world.compose import GRID, Placement
 from benchmarks.mini_world.latents import MASK_SIDE, Pool, load_pool
 from benchmarks.mini_world.loop import Loss, Plan, add_run_options, launch, load_average, train
+from benchmarks.mini_world.prefetch import Prefetched, Share
 from benchmarks.mini_world.tokens import MAX_LENGTH, save_tokenizer
 from benchmarks.mini_world.vae import LATENT_CHANNELS
 
@@ -76,6 +77,11 @@ class Batch:
     masks: Tensor
     owners: Tensor
 
+    def to(self, device: torch.device) -> "Batch":
+        """Return the batch on a device."""
+        tensors = (self.latents, self.tokens, self.masks, self.owners)
+        return Batch(*(tensor.to(device) for tensor in tensors))
+
 
 def new_scheduler() -> DDIMScheduler:
     """Return the schedule of Stable Diffusion, rescaled to end at zero signal."""
@@ -107,8 +113,8 @@ def new_denoiser(n_tokens: int, widths: tuple[int, ...] = WIDTHS) -> Denoiser:
 class Batches:
     """Draws training batches from a pool."""
 
-    def __init__(self, pool: Pool, tokenizer: CLIPTokenizer, device: str = "cpu") -> None:
-        self.pool, self.device = pool, device
+    def __init__(self, pool: Pool, tokenizer: CLIPTokenizer) -> None:
+        self.pool = pool
         self.tokenize = lru_cache(maxsize=100_000)(_tokenizer(tokenizer))
         self.single = [n for n, places in enumerate(pool.placements) if _fits_crop(places)]
 
@@ -119,10 +125,10 @@ class Batches:
         rows = [self._sample(int(number), stage, rng) for number in numbers]
         latents, tokens, masks, owners = (np.stack(column) for column in zip(*rows, strict=True))
         return Batch(
-            torch.from_numpy(latents).to(self.device).float(),
-            torch.from_numpy(tokens).to(self.device),
-            torch.from_numpy(masks).to(self.device).float() / 255,
-            torch.from_numpy(owners).to(self.device),
+            torch.from_numpy(latents).float(),
+            torch.from_numpy(tokens),
+            torch.from_numpy(masks).float() / 255,
+            torch.from_numpy(owners),
         )
 
     def _sample(
@@ -206,15 +212,21 @@ def _window(place: Placement, axis: int, rng: np.random.Generator) -> slice:
     return slice(first, first + CROP)
 
 
-def objective(denoiser: Denoiser, batches: Batches, stage: Stage, *, batch: int) -> Loss:
+def objective(denoiser: Denoiser, batches: Batches, stage: Stage, share: Share) -> Loss:
     """Return the loss of a step of a stage."""
-    alphas_cumprod = new_scheduler().alphas_cumprod.to(batches.device)
+    device = denoiser.unet.device
+    alphas_cumprod = new_scheduler().alphas_cumprod.to(device)
+    seed = 5 if stage == "crops" else 6
 
-    def loss(step: int, rank: int, progress: float) -> Tensor:
-        seed = (5 if stage == "crops" else 6, rank, step)
-        drawn = batches.draw(stage, batch, np.random.default_rng(seed))
-        generator = torch.Generator().manual_seed(1_000_003 * seed[0] + 2 * step + rank)
-        return diffusion_loss(denoiser, drawn, alphas_cumprod, generator)
+    def draw(step: int, kind: Stage) -> Batch:
+        return batches.draw(kind, share.batch, np.random.default_rng((seed, share.rank, step)))
+
+    fetch = Prefetched(draw, share.n_workers)
+
+    def loss(step: int, progress: float) -> Tensor:
+        generator = torch.Generator().manual_seed(1_000_003 * seed + 2 * step + share.rank)
+        batch = fetch(step, stage).to(device)
+        return diffusion_loss(denoiser, batch, alphas_cumprod, generator)
 
     return loss
 
@@ -224,15 +236,16 @@ def run(options: argparse.Namespace, rank: int, average: Average | None) -> None
     torch.manual_seed(0)
     cache = Path(options.cache)
     tokenizer = save_tokenizer(cache / f"tokenizer_{rank}")
-    denoiser = new_denoiser(len(tokenizer))
+    denoiser = new_denoiser(len(tokenizer), tuple(options.widths))
     if options.stage == "scenes":
         step = load_average(denoiser, cache / "checkpoint_crops")
         print(f"starting from crops, step {step}", flush=True)
     elif (cache / "judge").is_dir():
         denoiser.text = CLIPTextModel.from_pretrained(cache / "judge")
     denoiser = denoiser.to(options.device).train()
-    batches = Batches(load_pool(cache), tokenizer, options.device)
-    loss = objective(denoiser, batches, options.stage, batch=options.batch)
+    batches = Batches(load_pool(cache), tokenizer)
+    share = Share(options.batch, rank, options.workers)
+    loss = objective(denoiser, batches, options.stage, share)
     plan = Plan(
         cache / f"checkpoint_{options.stage}", lr=options.lr, minutes=options.minutes,
         leave_minutes=options.leave_minutes, flat_share=0.6, ema_decay=options.ema_decay,
@@ -240,11 +253,19 @@ def run(options: argparse.Namespace, rank: int, average: Average | None) -> None
     train(denoiser, loss, plan, rank=rank, average=average, resume=options.resume)
 
 
+def add_widths_option(parser: argparse.ArgumentParser) -> None:
+    """Add the denoiser's widths, the same in training and export."""
+    parser.add_argument(
+        "--widths", type=int, nargs=3, default=WIDTHS, help="channels at 16, 8 and 4 cells"
+    )
+
+
 def main() -> None:
     """Train from the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     add_run_options(parser)
     parser.add_argument("--stage", choices=("crops", "scenes"), required=True)
+    add_widths_option(parser)
     parser.add_argument("--lr", type=float, default=1.5e-3)
     parser.add_argument("--ema-decay", type=float, default=0.998)
     launch(run, parser.parse_args())

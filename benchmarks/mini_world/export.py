@@ -15,7 +15,12 @@ import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline
 from transformers import CLIPTokenizer
 
-from benchmarks.mini_world.base import Denoiser, new_denoiser, new_scheduler
+from benchmarks.mini_world.base import (
+    Denoiser,
+    add_widths_option,
+    new_denoiser,
+    new_scheduler,
+)
 from benchmarks.mini_world.loop import load_average
 from benchmarks.mini_world.tokens import save_tokenizer
 
@@ -54,10 +59,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cache", type=Path, required=True, help="folder of working data")
     parser.add_argument("--stage", choices=("crops", "scenes"), default="scenes")
+    add_widths_option(parser)
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     tokenizer = save_tokenizer(options.out / "tokenizer")
-    denoiser = new_denoiser(len(tokenizer))
+    denoiser = new_denoiser(len(tokenizer), tuple(options.widths))
     step = load_average(denoiser, options.cache / f"checkpoint_{options.stage}")
     vae = AutoencoderKL.from_pretrained(options.cache / "vae_folded")
     pipeline = build_pipeline(denoiser, vae, tokenizer).to(torch.float16)

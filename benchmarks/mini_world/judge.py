@@ -35,6 +35,7 @@ from benchmarks.mini_world.compose import (
 from benchmarks.mini_world.drawings import HELD_OUT_STYLE, TRAINING_STYLES, load_drawings
 from benchmarks.mini_world.loop import Loss, Plan, add_run_options, launch, train
 from benchmarks.mini_world.nouns import noun_set, noun_sets
+from benchmarks.mini_world.prefetch import Prefetched, Share
 from benchmarks.mini_world.reading import PATCH, class_prompts, patch_embeddings
 from benchmarks.mini_world.smudges import SMUDGE, spoil
 from benchmarks.mini_world.tokens import MAX_LENGTH, save_tokenizer
@@ -131,16 +132,15 @@ def crop_view(scene: Composition, rng: np.random.Generator) -> NDArray[np.uint8]
 class Lessons:
     """Draws the judge's batches."""
 
-    def __init__(self, sprites: Sprites, tokenizer: CLIPTokenizer, n: int) -> None:
-        """Draw batches of n scenes and n / 2 pairs of views."""
-        self.sprites, self.tokenizer, self.n = sprites, tokenizer, n
+    def __init__(self, sprites: Sprites, tokenizer: CLIPTokenizer) -> None:
+        self.sprites, self.tokenizer = sprites, tokenizer
         self.names = [*sprites.nouns, SMUDGE, *BACKGROUNDS]
 
-    def draw(self, rng: np.random.Generator) -> Lesson:
-        """Draw one batch."""
-        scenes = [self._scene(rng) for _ in range(self.n)]
+    def draw(self, n: int, rng: np.random.Generator) -> Lesson:
+        """Draw a batch of n scenes and n / 4 pairs of views."""
+        scenes = [self._scene(rng) for _ in range(n)]
         words = [self._caption(scene, rng) for scene in scenes]
-        views = [self._views(rng) for _ in range(self.n // 2)]
+        views = [self._views(rng) for _ in range(max(1, n // 4))]
         return Lesson(
             pictures=to_pixels([worn(scene.picture, rng) for scene in scenes]),
             tokens=self.tokenize(words),
@@ -227,13 +227,17 @@ def save_judge(judge: CLIPModel, tokenizer: CLIPTokenizer, folder: Path) -> None
     ).save_pretrained(folder)  # fmt: skip
 
 
-def objective(judge: CLIPModel, lessons: Lessons) -> Loss:
+def objective(judge: CLIPModel, lessons: Lessons, share: Share) -> Loss:
     """Return the loss of a step."""
+
+    def draw(step: int, _: None) -> Lesson:
+        return lessons.draw(share.batch, np.random.default_rng((2, share.rank, step)))
+
+    batches = Prefetched(draw, share.n_workers)
     prompts = lessons.tokenize(class_prompts(lessons.names)).to(judge.device)
 
-    def loss(step: int, rank: int, progress: float) -> Tensor:
-        lesson = lessons.draw(np.random.default_rng((2, rank, step)))
-        return judge_loss(judge, lesson.to(judge.device), prompts)
+    def loss(step: int, progress: float) -> Tensor:
+        return judge_loss(judge, batches(step, None).to(judge.device), prompts)
 
     return loss
 
@@ -247,7 +251,8 @@ def run(options: argparse.Namespace, rank: int, average: Average | None) -> None
     sprites.add(SMUDGE, spoil(list(drawings.rgba), _N_SMUDGES, np.random.default_rng(0)))
     tokenizer = save_tokenizer(cache / f"tokenizer_{rank}")
     judge = new_judge(len(tokenizer)).to(options.device).train()
-    loss = objective(judge, Lessons(sprites, tokenizer, options.batch))
+    share = Share(options.batch, rank, options.workers)
+    loss = objective(judge, Lessons(sprites, tokenizer), share)
     plan = Plan(cache / "checkpoint_judge", lr=1e-3, minutes=options.minutes,
                 leave_minutes=options.leave_minutes, flat_share=0.3)  # fmt: skip
     train(judge, loss, plan, rank=rank, average=average, resume=options.resume)

@@ -31,8 +31,8 @@ from benchmarks.mini_world.checkpoints import (
 
 _LOG_SECONDS = 20
 
-Loss = Callable[[int, int, float], Tensor]
-"""(step, rank, progress in 0..1) -> scalar loss of this rank's batch."""
+Loss = Callable[[int, float], Tensor]
+"""(step, progress in 0..1) -> scalar loss of this rank's batch."""
 
 Stage = Callable[[argparse.Namespace, int, Average | None], None]
 """(options, rank, where the ranks meet) -> one rank's part of a training run."""
@@ -130,7 +130,7 @@ class Trainer:
             signals: the progress, 0..1, and whether this rank wants to leave, 0 or 1.
             average: where the ranks meet; None: there is one rank.
         """
-        value = loss(self.step, rank, signals[0])
+        value = loss(self.step, signals[0])
         value.backward()  # type: ignore[no-untyped-call]
         facts = (value.item(), *signals)
         if average is not None:
@@ -237,6 +237,7 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--ranks", type=int, default=1, help="processes on a CPU")
+    parser.add_argument("--workers", type=int, default=0, help="processes that draw batches")
     parser.add_argument("--batch", type=int, default=16, help="samples a rank and step")
 
 

@@ -21,6 +21,7 @@ from benchmarks.mini_world.averaging import Average
 from benchmarks.mini_world.backgrounds import BACKGROUNDS, paint_background
 from benchmarks.mini_world.drawings import TRAINING_STYLES, Drawings, load_drawings
 from benchmarks.mini_world.loop import Loss, Plan, add_run_options, launch, train
+from benchmarks.mini_world.prefetch import Prefetched, Share
 
 LATENT_CHANNELS = 12
 TILE = 32
@@ -136,15 +137,19 @@ def vae_loss(vae: AutoencoderKL, batch: Batch, generator: torch.Generator) -> Te
     return loss
 
 
-def objective(vae: AutoencoderKL, drawings: Drawings, *, batch: int, tile_share: float) -> Loss:
+def objective(vae: AutoencoderKL, drawings: Drawings, share: Share, *, tile_share: float) -> Loss:
     """Return the loss of a step: tiles for `tile_share` of the run, then whole scenes."""
 
-    def loss(step: int, rank: int, progress: float) -> Tensor:
-        whole = progress > tile_share
-        n, side = (max(1, batch // 4), 2 * TILE) if whole else (batch, TILE)
-        drawn = draw_batch(drawings, n, side, np.random.default_rng((1, rank, step)))
-        drawn = Batch(drawn.pictures.to(vae.device), drawn.masks.to(vae.device))
-        return vae_loss(vae, drawn, torch.Generator().manual_seed(2 * step + rank))
+    def draw(step: int, side: int) -> Batch:
+        n = share.batch if side == TILE else max(1, share.batch // 4)
+        return draw_batch(drawings, n, side, np.random.default_rng((1, share.rank, step)))
+
+    batches = Prefetched(draw, share.n_workers)
+
+    def loss(step: int, progress: float) -> Tensor:
+        batch = batches(step, 2 * TILE if progress > tile_share else TILE)
+        batch = Batch(batch.pictures.to(vae.device), batch.masks.to(vae.device))
+        return vae_loss(vae, batch, torch.Generator().manual_seed(2 * step + share.rank))
 
     return loss
 
@@ -154,7 +159,8 @@ def run(options: argparse.Namespace, rank: int, average: Average | None) -> None
     torch.manual_seed(0)
     vae = new_vae().to(options.device).train()
     drawings = load_drawings(options.cache).of(*TRAINING_STYLES)
-    loss = objective(vae, drawings, batch=options.batch, tile_share=options.tile_share)
+    share = Share(options.batch, rank, options.workers)
+    loss = objective(vae, drawings, share, tile_share=options.tile_share)
     plan = Plan(
         folder=Path(options.cache) / "checkpoint_vae",
         lr=3e-3,

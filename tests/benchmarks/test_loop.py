@@ -14,6 +14,7 @@ from benchmarks.mini_world.judge import objective as judge_objective
 from benchmarks.mini_world.latents import encode_pool
 from benchmarks.mini_world.loop import Loss, Plan, learning_rate, load_average, train
 from benchmarks.mini_world.nouns import noun_set
+from benchmarks.mini_world.prefetch import Share
 from benchmarks.mini_world.smudges import SMUDGE
 from benchmarks.mini_world.tokens import build_tokenizer, world_words
 from benchmarks.mini_world.vae import new_vae
@@ -27,24 +28,24 @@ Made = tuple[nn.Module, Loss]
 
 def made_vae() -> Made:
     vae = new_vae((4, 4, 4))
-    return vae, vae_objective(vae, made.drawings(), batch=4, tile_share=0.5)
+    return vae, vae_objective(vae, made.drawings(), Share(4), tile_share=0.5)
 
 
 def made_judge() -> Made:
     sprites = Sprites(made.drawings(), noun_set("mini16"))
     sprites.add(SMUDGE, list(made.drawings().rgba[:2]))
     judge = new_judge(len(TOKENIZER), width=32, n_layers=1)
-    return judge, judge_objective(judge, Lessons(sprites, TOKENIZER, 4))
+    return judge, judge_objective(judge, Lessons(sprites, TOKENIZER), Share(4))
 
 
 def made_crops() -> Made:
     denoiser, batches = made_denoiser()
-    return denoiser, objective(denoiser, batches, "crops", batch=2)
+    return denoiser, objective(denoiser, batches, "crops", Share(2))
 
 
 def made_scenes() -> Made:
     denoiser, batches = made_denoiser()
-    return denoiser, objective(denoiser, batches, "scenes", batch=2)
+    return denoiser, objective(denoiser, batches, "scenes", Share(2))
 
 
 def made_denoiser() -> tuple[Denoiser, Batches]:
@@ -58,10 +59,10 @@ class StoppedError(Exception):
 
 
 def stopping(loss: Loss, at: int) -> Loss:
-    def stopped(step: int, rank: int, progress: float) -> Tensor:
+    def stopped(step: int, progress: float) -> Tensor:
         if step == at:
             raise StoppedError
-        return loss(step, rank, progress)
+        return loss(step, progress)
 
     return stopped
 
@@ -96,12 +97,12 @@ def test_training_lowers_the_loss_and_leaves_the_averaged_weights(tmp_path: Path
     inputs = torch.randn(64, 3)
     targets = inputs @ torch.tensor([[1.0], [-2.0], [0.5]])
 
-    def loss(step: int, rank: int, progress: float) -> Tensor:
+    def loss(step: int, progress: float) -> Tensor:
         return (layer(inputs) - targets).square().mean()
 
-    before = loss(0, 0, 0.0).item()
+    before = loss(0, 0.0).item()
     train(layer, loss, Plan(tmp_path / "c", lr=0.05, steps=200, warmup_steps=5))
-    assert loss(0, 0, 0.0).item() < 0.01 * before
+    assert loss(0, 0.0).item() < 0.01 * before
     other = nn.Linear(3, 1)
     assert load_average(other, tmp_path / "c") == 200
     assert torch.equal(other.weight, layer.weight)
