@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import torch
 
@@ -17,7 +16,6 @@ from lora_scene.adapters.formats.factors import padded_ranks
 from lora_scene.adapters.formats.metadata import write_note
 from lora_scene.adapters.formats.modelspec import Title, kohya_metadata, modelspec, sidecar
 from lora_scene.adapters.gallery import Sample
-from lora_scene.adapters.loading import load_adapter
 from lora_scene.adapters.writing import tensors_sha256, write_tensors, written_aside
 from lora_scene.backbones.families import FAMILIES
 from lora_scene.errors import AdapterError
@@ -97,48 +95,6 @@ def export_adapter(
         if f"{title.name}.safetensors" in files:
             files = (*files, *_write_companions(rounded, aside, title, samples))
     return Export(files, tuple(notes))
-
-
-def export_pipeline(adapter: Adapter, pipeline: Any, out: Path, *, dtype: str = "fp16") -> Path:
-    """Write a whole pipeline with the adapter merged into its weights and its handles known.
-
-    Args:
-        adapter: The adapter.
-        pipeline: Its base in float32; the adapter stays in it.
-        out: The folder, which must be new or empty.
-        dtype: `fp32`, `fp16` or `bf16`.
-
-    Raises:
-        AdapterError: The folder is not empty, or the adapter does not fit the pipeline.
-    """
-    if out.exists() and any(out.iterdir()):
-        raise AdapterError("the folder is not empty", where=out, hint="name a new one")
-    load_adapter(pipeline, adapter, name="merged")
-    if adapter.modules:
-        pipeline.fuse_lora()
-        pipeline.unload_lora_weights()
-    aside = out.with_name(f".{out.name}.writing")
-    shutil.rmtree(aside, ignore_errors=True)
-    try:
-        pipeline.to(DTYPES[dtype]).save_pretrained(aside)
-        out.parent.mkdir(parents=True, exist_ok=True)
-        aside.replace(out)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-    return out
-
-
-def refuse_checkpoint() -> None:
-    """Say why there is no merged single-file checkpoint.
-
-    Raises:
-        AdapterError: Always.
-    """
-    raise AdapterError(
-        "a merged single-file checkpoint cannot be written: the installed diffusers reads that"
-        " layout but has no writer for it",
-        hint="export a pipeline, or give interfaces the kohya file and the embeddings",
-    )
 
 
 def _write_diffusers(adapter: Adapter, folder: Path, title: Title, dtype: torch.dtype) -> list[str]:

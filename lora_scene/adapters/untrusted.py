@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load
 
 from lora_scene.errors import AdapterError
 from lora_scene.scenes.handles import HANDLE_FORM, HANDLE_HELP
@@ -108,7 +108,8 @@ def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], Header]:
     """
     header = read_header(path)
     try:
-        tensors = load_file(path, device="cpu")
+        # read, not mapped: a mapped file that shrinks meanwhile kills the process
+        tensors = load(path.read_bytes())
     except Exception as error:  # safetensors raises its own type, and some of Python's
         raise AdapterError(f"cannot be read: {error}", where=path) from error
     for key, tensor in tensors.items():

@@ -12,10 +12,11 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from lora_scene.adapters.export import LAYOUTS, export_adapter, export_pipeline
+from lora_scene.adapters.export import LAYOUTS, export_adapter
 from lora_scene.adapters.folder import read_adapter, save_adapter
 from lora_scene.adapters.formats.modelspec import Title
 from lora_scene.adapters.gallery import last_samples
+from lora_scene.adapters.merged import export_pipeline
 from lora_scene.adapters.verify import refuse_failures, verify_path
 from lora_scene.cli.main import root
 from lora_scene.errors import AdapterError, VerificationError
@@ -143,6 +144,8 @@ def test_a_name_that_leaves_the_folder_is_refused(tmp_path):
 def test_a_merged_pipeline_draws_the_same_without_any_adapter(family, tmp_path):
     adapter = made.adapter(tiny.pipeline(family), family, text=True, n_vectors=2)
     export_pipeline(adapter, tiny.pipeline(family), tmp_path / "full", dtype="fp32")
+    text = load_file(tmp_path / "full" / "text_encoder" / "model.safetensors")
+    assert all(key.startswith("text_model.") for key in text), "or older stacks start at random"
     merged = DiffusionPipeline.from_pretrained(tmp_path / "full")
     merged.set_progress_bar_config(disable=True)
     from lora_scene import load_adapter
