@@ -42,6 +42,7 @@ VERBS: dict[str, dict[str, str]] = {
     },
     "Judge": {
         "evaluate": "Measure an adapter on its scene.",
+        "benchmark": "Run a protocol of methods, scenes and seeds.",
     },
 }
 

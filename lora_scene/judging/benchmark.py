@@ -12,6 +12,7 @@ RESULTS/
 
 from __future__ import annotations
 
+import hashlib
 import json
 import platform
 import shutil
@@ -34,12 +35,13 @@ from lora_scene.judging.guidance import draw_guided
 from lora_scene.judging.judge import Judge, load_judge
 from lora_scene.judging.methods import Trained, open_method, recipes_of, train_method
 from lora_scene.judging.plans import cells_of
-from lora_scene.judging.protocol import Protocol, Run, fingerprint_of
+from lora_scene.judging.protocol import Protocol, Run
+from lora_scene.judging.regions import cut_out
 from lora_scene.learning.events import Listener
 from lora_scene.learning.outcome import installed_versions
 from lora_scene.learning.runs import fingerprint, write_text
 from lora_scene.scenes.framing import frame_scene
-from lora_scene.scenes.scene import Scene, load_scene
+from lora_scene.scenes.scene import INSIDE, Scene, load_scene
 
 Row = Mapping[str, Any]
 ROW, ROWS = "row.json", "results.jsonl"
@@ -115,6 +117,7 @@ def do_run(bench: Bench, run: Run, scene: Scene, mark: str) -> Row:
         "judging_seconds": time.perf_counter() - begun,
         **_results_of(main, curve, folder),
     }
+    _keep_scene(scene, studio.backbone.resolution, scene_folder(bench.out, row))
     if not bench.protocol.keep_models:
         for result in trained.folders:
             shutil.rmtree(result / FULL_MODEL, ignore_errors=True)
@@ -125,7 +128,7 @@ def do_run(bench: Bench, run: Run, scene: Scene, mark: str) -> Row:
 def open_bench(
     protocol: Protocol, out: Path, *, device: str = "auto", judge: Judge | None = None
 ) -> Bench:
-    """Load the judge, and keep a copy of the protocol in RESULTS.
+    """Load the judge.
 
     Args:
         protocol: What is run.
@@ -144,7 +147,8 @@ def mark_of(protocol: Protocol, run: Run, scene: Scene) -> str:
     """Return the sha256 of all that decides a run's row."""
     recipes = [fingerprint(part, recipe, "") for recipe, part in recipes_of(protocol, run, scene)]
     judged = (protocol.judge, protocol.clip, protocol.dino, protocol.drawing, protocol.curve)
-    return fingerprint_of(protocol.base, run.method.kind, run.method.guide_scale, recipes, judged)
+    parts = (protocol.base, run.method.kind, run.method.guide_scale, recipes, judged)
+    return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
 def finished_row(out: Path, run: Run, mark: str) -> Row | None:
@@ -169,6 +173,11 @@ def finished_row(out: Path, run: Run, mark: str) -> Row | None:
 def folder_of(out: Path, run: Run) -> Path:
     """Return a run's folder."""
     return out / "runs" / run.key
+
+
+def scene_folder(out: Path, row: Row) -> Path:
+    """Return where the photos and cut-out concepts of a row's scene lie."""
+    return out / "scenes" / f"{row['group']}-{row['scene']}"
 
 
 def read_rows(out: Path) -> list[Row]:
@@ -266,6 +275,16 @@ def _results_of(
             for mark, file in zip(main.marks, files, strict=True)
         ],
     }
+
+
+def _keep_scene(scene: Scene, size: int, folder: Path) -> None:
+    framed = frame_scene(scene, size)
+    for n, photo in enumerate(framed.photos):
+        save_picture(folder / f"photo{n}.png", photo.pixels, {"source": photo.source})
+    for k in framed.things:
+        photo = next(one for one in framed.photos if k in one.present)
+        look = cut_out(photo.pixels, photo.masks[k] >= INSIDE)
+        save_picture(folder / f"concept{k}.png", look, {"handle": framed.handles[k]})
 
 
 def _keep(evaluation: Evaluation, folder: Path) -> list[Path]:

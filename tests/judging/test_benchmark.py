@@ -11,7 +11,7 @@ from lora_scene.judging import benchmark
 from lora_scene.judging.benchmark import folder_of, open_bench, read_rows, run_benchmark
 from lora_scene.judging.judge import Judge
 from lora_scene.judging.mini import MiniJudge
-from lora_scene.judging.protocol import read_protocol
+from lora_scene.judging.protocol_file import read_protocol
 from lora_scene.learning.events import Saved
 from tests.cli.test_evaluate import write_scene
 from tests.creating import studios

@@ -6,7 +6,7 @@ import pytest
 
 from lora_scene.errors import JudgingError
 from lora_scene.judging.methods import equalised, forwards_of, recipes_of, step_cost
-from lora_scene.judging.protocol import read_protocol
+from lora_scene.judging.protocol_file import read_protocol
 from lora_scene.recipe import load_recipe
 from tests.judging import fakes
 

@@ -1,0 +1,66 @@
+"""`lora-scene benchmark`: run a protocol, and report on it."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import click
+
+from lora_scene.cli.options import device_option
+
+
+def read_part(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int, int]:
+    """Read `2/4` as (2, 4)."""
+    match = re.fullmatch(r"(\d+)/(\d+)", value)
+    if match is None:
+        raise click.BadParameter("expected i/n, such as 2/4")
+    return int(match[1]), int(match[2])
+
+
+@click.command(short_help="Run a protocol of methods, scenes and seeds.")
+@click.argument("protocol", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Results' folder.")
+@click.option("--part", callback=read_part, default="1/1", show_default=True, metavar="I/N",
+              help="Do every n-th run from the i-th on; n processes share RESULTS.")  # fmt: skip
+@click.option("--max-runs", type=click.IntRange(min=0), help="Stop after so many new runs.")
+@click.option("--list", "is_list", is_flag=True, help="Only say what would be run.")
+@click.option("--json", "as_json", is_flag=True, help="Print every row as a JSON line.")
+@device_option
+def command(
+    protocol: Path,
+    out: Path,
+    part: tuple[int, int],
+    max_runs: int | None,
+    is_list: bool,
+    as_json: bool,
+    device: str,
+) -> None:
+    """Train, draw and measure what PROTOCOL says, and write a report.
+
+    The same command again goes on where a killed one stopped; with nothing left to do it only
+    writes the report anew.
+    """
+    from dataclasses import replace
+
+    from lora_scene.judging.benchmark import open_bench, run_benchmark
+    from lora_scene.judging.protocol_file import read_protocol
+    from lora_scene.judging.report import write_report
+
+    read = read_protocol(protocol)
+    runs = list(read.runs())
+    if is_list:
+        for run in runs:
+            click.echo(run.key)
+        return
+    bench = replace(
+        open_bench(read, out, device=device), tell=lambda sentence: click.echo(sentence, err=True)
+    )
+    rows = run_benchmark(bench, part=part, max_runs=max_runs)
+    if as_json:
+        for row in rows:
+            click.echo(json.dumps(row))
+    if rows:
+        report = write_report(out, title=read.name, reference=read.reference, note=read.note)
+        click.echo(f"{len(rows)} of {len(runs)} runs are done: {report}", err=as_json)

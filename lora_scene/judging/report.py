@@ -1,0 +1,180 @@
+"""The report of a benchmark: one HTML file that needs nothing else, and its tables as Markdown."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from html import escape
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from lora_scene.creating.sheets import contact_sheet
+from lora_scene.errors import JudgingError
+from lora_scene.judging.benchmark import read_rows, scene_folder
+from lora_scene.judging.plots import Point, pareto_plot
+from lora_scene.judging.statistics import method_interval, methods_of
+from lora_scene.judging.tables import Table, cost_table, difference_table, quality_table
+from lora_scene.learning.runs import write_text
+from lora_scene.scenes.pictures import Pixels
+
+CELL = 160  # pixels of a picture on a sheet
+N_SHEETS = 6  # scenes that are shown
+N_COLUMNS = 5  # pictures of each method on a scene's sheet
+N_FAILURES = 6  # of each method
+HTML, MARKDOWN = "report.html", "report.md"
+
+Row = Mapping[str, Any]
+
+
+def write_report(out: Path, *, title: str, reference: str = "", note: str = "") -> Path:
+    """Write `report.html` and `report.md` into RESULTS from the rows that are there.
+
+    Args:
+        out: RESULTS.
+        title: The protocol's name.
+        reference: The method that differences are taken against.
+        note: Words of the protocol's author.
+
+    Returns:
+        The HTML file.
+
+    Raises:
+        JudgingError: No run is finished.
+    """
+    rows = read_rows(out)
+    if not rows:
+        raise JudgingError("no run is finished, so there is nothing to report", where=out)
+    tables = report_tables(rows, reference)
+    head = _summary_line(rows)
+    markdown = "\n".join([f"## {title}", "", head, "", *(t.as_markdown() for t in tables)])
+    write_text(out / MARKDOWN, markdown)
+    groups = list(dict.fromkeys(row["group"] for row in rows))
+    sections = [f"<h1>{escape(title)}</h1><p>{escape(head)}</p>"]
+    if note:
+        sections.append(f"<p>{escape(note)}</p>")
+    for group in groups:
+        plot = group_plot([row for row in rows if row["group"] == group])
+        sections.append(f"<h2>{escape(group)}</h2>{plot}")
+        sections += [t.as_html() for t in tables if t.title.startswith(f"{group}: ")]
+    sections += [t.as_html() for t in tables if t.title.startswith("What it costs")]
+    sections += ["<h2>Pictures</h2>", *_sheets(rows, out)]
+    sections += ["<h2>Failures</h2>", _failures(rows, out)]
+    page = (resources.files("lora_scene.judging") / "report.html").read_text("utf-8")
+    page = page.replace("{{title}}", escape(title)).replace("{{body}}", "\n".join(sections))
+    write_text(out / HTML, page)
+    return out / HTML
+
+
+def report_tables(rows: Sequence[Row], reference: str) -> list[Table]:
+    """Return the tables: quality and differences of each group of scenes, then costs."""
+    tables: list[Table] = []
+    for group in dict.fromkeys(row["group"] for row in rows):
+        tables.append(quality_table(rows, group))
+        differences = difference_table(rows, group, reference)
+        if differences is not None:
+            tables.append(differences)
+    return [*tables, cost_table(rows)]
+
+
+def group_plot(rows: Sequence[Row]) -> str:
+    """Draw identity against prompt, each method's course over the weight beside its point."""
+    points, curves = {}, {}
+    for method in methods_of(rows):
+        x, y = (method_interval(rows, method, m) for m in ("prompt_similarity", "identity"))
+        if x is not None and y is not None:
+            points[method] = Point(x, y, method)
+        curve = _course(rows, method)
+        if curve:
+            curves[method] = curve
+    return pareto_plot(points, curves, x_title="prompt similarity", y_title="identity similarity")
+
+
+def _course(rows: Sequence[Row], method: str) -> list[Point]:
+    weights = {weight for row in rows if row["method"] == method for weight in row["curve"]}
+    course = []
+    for weight in sorted(weights, key=float):
+        x, y = (
+            method_interval(rows, method, metric, weight=weight)
+            for metric in ("prompt_similarity", "identity")
+        )
+        if x is not None and y is not None:
+            course.append(Point(x, y, weight))
+    return course
+
+
+def _summary_line(rows: Sequence[Row]) -> str:
+    hours = sum(row["seconds"] + row["judging_seconds"] for row in rows) / 3600
+    scenes = {(row["group"], row["scene"]) for row in rows}
+    judges = ", ".join(sorted({row["judge"] for row in rows}))
+    return (
+        f"{len(rows)} runs of {len(methods_of(rows))} methods on {len(scenes)} scenes, "
+        f"judged by {judges}, {hours:.2f} hours of one process."
+    )
+
+
+def _sheets(rows: Sequence[Row], out: Path) -> list[str]:
+    """Draw a sheet a scene: its photo, then each method's pictures of the same prompts."""
+    sheets = []
+    scenes = list(dict.fromkeys((row["group"], row["scene"]) for row in rows))
+    for group, scene in scenes[:N_SHEETS]:
+        own = [row for row in rows if (row["group"], row["scene"]) == (group, scene)]
+        first = {row["method"]: row for row in reversed(own)}
+        picked = _telling_pictures(own[0])
+        columns = ["photo", *(mark["plain"] for mark in picked)]
+        photo = _thumbnail(scene_folder(out, own[0]) / "photo0.png")
+        cells = []
+        for method in methods_of(own):
+            named = {(m["plain"], m["seed"]): m["file"] for m in first[method]["pictures"]}
+            files = [named.get((mark["plain"], mark["seed"])) for mark in picked]
+            folder = out / "runs" / first[method]["key"]
+            cells.append([photo, *(_thumbnail(folder / f) if f else None for f in files)])
+        sheet = contact_sheet(cells, columns=columns, rows=methods_of(own))
+        sheets.append(f"<h3>{escape(scene)}</h3>{_embedded(sheet, f'{scene}, all methods')}")
+    return sheets
+
+
+def _telling_pictures(row: Row) -> list[Mapping[str, Any]]:
+    """Return pictures of one seed, those that name the most concepts first."""
+    seed = row["pictures"][0]["seed"]
+    own = [mark for mark in row["pictures"] if mark["seed"] == seed]
+    return sorted(own, key=lambda mark: -len(mark["subset"]))[:N_COLUMNS]
+
+
+def _failures(rows: Sequence[Row], out: Path) -> str:
+    """Draw the pictures with the most missing and mixed concepts, methods down."""
+    methods, cells = [], []
+    for method in methods_of(rows):
+        wrong = [
+            (len(mark["missing"]) + len(mark["mixed"]), out / "runs" / row["key"] / mark["file"])
+            for row in rows
+            if row["method"] == method
+            for mark in row["pictures"]
+            if mark["missing"] or mark["mixed"]
+        ]
+        wrong.sort(key=lambda pair: (-pair[0], str(pair[1])))
+        if wrong:
+            methods.append(method)
+            cells.append([_thumbnail(path) for _, path in wrong[:N_FAILURES]])
+    if not cells:
+        return "<p>No picture misses or mixes a concept.</p>"
+    return _embedded(contact_sheet(cells, rows=methods), "missing and mixed concepts")
+
+
+def _thumbnail(path: Path) -> Pixels:
+    with Image.open(path) as image:
+        small = image.convert("RGB")
+        if max(small.size) > CELL:
+            small.thumbnail((CELL, CELL), Image.Resampling.LANCZOS)
+        return np.asarray(small)
+
+
+def _embedded(image: Image.Image, alternative: str) -> str:
+    file = io.BytesIO()
+    image.save(file, format="PNG", optimize=True)
+    data = base64.b64encode(file.getvalue()).decode()
+    return f'<img alt="{escape(alternative)}" src="data:image/png;base64,{data}">'

@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from lora_scene.cli.main import root
+from tests.judging import fakes
+from tests.judging import rows as made
+
+TOML = """
+name = "tiny"
+base = "nowhere"
+[scenes]
+all = ["scenes/*"]
+[[methods]]
+name = "ours"
+recipe = "sd15"
+scenes = ["all"]
+"""
+
+
+@pytest.fixture
+def benchmark(tmp_path, monkeypatch):
+    (tmp_path / "scenes" / "a").mkdir(parents=True)
+    (tmp_path / "protocol.toml").write_text(TOML)
+    monkeypatch.setattr("lora_scene.judging.benchmark.load_judge", lambda *a, **k: fakes.judge())
+
+    def run(*extra: str):
+        command = ["benchmark", str(tmp_path / "protocol.toml"), "--out", str(tmp_path / "out")]
+        return CliRunner().invoke(root, [*command, *extra], catch_exceptions=False)
+
+    return run
+
+
+def test_benchmark_lists_its_runs(benchmark):
+    assert benchmark("--list").stdout.split() == ["ours/all-a-s0"]
+
+
+def test_benchmark_reports_what_is_done(benchmark, tmp_path):
+    made.write(tmp_path / "out")
+    result = benchmark("--max-runs", "0", "--json", "--device", "cpu")
+    assert len([json.loads(line) for line in result.stdout.splitlines()]) == 9
+    assert (tmp_path / "out" / "report.html").is_file()
+    assert "9 of 1 runs" in result.stderr
+
+
+def test_benchmark_refuses_a_part_that_is_none(benchmark):
+    result = benchmark("--part", "two")
+    assert result.exit_code == 2
+    assert "2/4" in result.output

@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import re
+from xml.etree import ElementTree
+
+import pytest
+
+from lora_scene.errors import JudgingError
+from lora_scene.judging.report import group_plot, report_tables, write_report
+from lora_scene.judging.statistics import Interval
+from lora_scene.judging.tables import told
+from tests.judging import rows as made
+
+
+def test_the_report_needs_no_other_file(tmp_path) -> None:
+    made.write(tmp_path)
+    page = write_report(tmp_path, title="tiny", reference="full", note="a <note>").read_text()
+    assert "{{" not in page
+    assert "a &lt;note&gt;" in page
+    assert not re.search(r'(?:src|href)="(?!data:)', page)
+    assert page.count("data:image/png;base64") == 3 + 1  # a sheet a scene, one of failures
+    assert "9 runs of 3 methods on 3 scenes" in page
+
+
+def test_the_tables_hold_means_with_intervals_and_paired_differences(tmp_path) -> None:
+    rows = made.write(tmp_path)
+    quality, differences, costs = report_tables(rows, "full")
+    ours = dict(zip(quality.header, quality.rows[0], strict=True))
+    assert ours["method"] == "ours"
+    assert ours["identity ↑"].startswith("0.820 [0.8")
+    assert ours["drift ↓"] == "–"
+    difference = dict(zip(differences.header, differences.rows[0], strict=True))
+    assert difference["identity ↑"] == "+0.100 [+0.100, +0.100]"
+    assert [row[0] for row in differences.rows] == ["ours", "naive"]
+    assert costs.rows[1][2] == "2,000"
+
+
+def test_the_markdown_has_as_many_cells_in_every_line(tmp_path) -> None:
+    for table in report_tables(made.write(tmp_path), "full"):
+        lines = [line for line in table.as_markdown().splitlines() if line.startswith("|")]
+        assert {line.count("|") for line in lines} == {len(table.header) + 1}
+
+
+def test_the_plot_is_well_formed_and_holds_every_method(tmp_path) -> None:
+    rows = made.write(tmp_path)
+    tree = ElementTree.fromstring(group_plot(rows))
+    texts = [element.text for element in tree.iter() if element.text]
+    assert set(made.METHODS) <= set(texts)
+    assert len(list(tree.iter("polyline"))) == 1
+    numbers = [float(c.get("cy")) for c in tree.iter("circle")]
+    assert all(0 <= number <= 480 for number in numbers)
+
+
+def test_one_scene_has_no_interval() -> None:
+    assert told(Interval(0.5, 0.5, 0.5, 1)) == "0.500 (1 scene)"
+
+
+def test_nothing_is_reported_of_nothing(tmp_path) -> None:
+    with pytest.raises(JudgingError, match="no run is finished"):
+        write_report(tmp_path, title="tiny")
