@@ -69,7 +69,6 @@ def watched(monkeypatch):
 
 @pytest.mark.parametrize("family", tiny.FAMILIES)
 def test_base_is_bit_identical_after_both_phases(family, bases, scene, tmp_path, watched):
-    """The seventh defect of the reference: phase 2 let every vocabulary row drift."""
     result = made.run(scene, made.recipe(bases[family]), tmp_path)
     before = state(load_pipeline(bases[family]))
     after = {

@@ -1,0 +1,176 @@
+"""What the terms are made of, and what a batch does to them."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from torch import nn
+
+from lora_scene.learning.lora import RankMask, without_lora
+from tests import tiny
+from tests.learning import made
+
+
+def ready(scene, *overrides, family="sd1", **options):
+    settings = made.recipe("unused", "phase2.attention_weight=0.5", *overrides)
+    return made.bench(tiny.pipeline(family), scene, settings, **options)
+
+
+def loss_and_gradients(bench, *batches):
+    """Return the mean total over batches, and the gradients of rows and adapters."""
+    trained = [
+        *bench.table.tables,
+        *(p for pair in made.factors(bench.backbone.unet).values() for p in pair),
+    ]
+    with bench.objective() as objective:
+        total = sum(objective(batch).total for batch in batches) / len(batches)
+        gradients = torch.autograd.grad(total, trained)
+    return total.item(), gradients
+
+
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        (),
+        ("masked_loss.normalize=area", "masked_loss.outside_weight=0.3"),
+        ("attention_loss.form=across", "phase2.pairwise_weight=0.2"),
+        ("masked_loss.outside_weight=0.3", "masked_loss.outside_target=base"),
+    ],
+    ids=["paper", "area", "across", "held to base"],
+)
+def test_accumulating_samples_equals_one_batch_of_mixed_subsets(family, overrides, scene):
+    bench = ready(scene, *overrides, family=family)
+    batch = [bench.sample((1,), seed=1, t=9), bench.sample((2, 0), seed=2), bench.sample((0, 1, 2))]
+    together, whole = loss_and_gradients(bench, batch)
+    apart, parts = loss_and_gradients(bench, *([sample] for sample in batch))
+    assert together == pytest.approx(apart, rel=1e-5)
+    for ours, theirs in zip(whole, parts, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-6)
+
+
+def test_unmasked_loss_is_the_plain_mean(scene):
+    bench = ready(scene, "masked_loss.enabled=false")
+    sample = bench.sample((0,))
+    with bench.objective() as objective:
+        found = objective([sample]).diffusion
+        b = bench.backbone
+        text = b.encode_tokens(b.tokenize([sample.prompt]))
+        t = torch.tensor([sample.t])
+        predicted = b.denoise(b.add_noise(sample.z[None], sample.eps[None], t), t, text)
+    torch.testing.assert_close(found, (predicted - sample.eps).square().mean())
+
+
+def test_masked_loss_ignores_what_lies_outside_the_drawn_masks(scene):
+    bench = ready(scene)
+    sample = bench.sample((0,))
+    outside = sample.variant.masks[0] == 0
+    moved = dataclasses.replace(sample, eps=sample.eps + 0.0)
+    with bench.objective() as objective:
+        b = bench.backbone
+        t = torch.tensor([sample.t])
+        z_t = b.add_noise(sample.z[None], sample.eps[None], t)
+        predicted = torch.zeros_like(z_t)
+        target = b.target(sample.z[None], sample.eps[None], t)
+        far = target + 100 * outside
+        near = objective._diffusion([moved], predicted, target, None)
+        assert torch.equal(objective._diffusion([moved], predicted, far, None), near)
+
+
+def test_cells_outside_are_held_to_the_untouched_base(scene):
+    bench = ready(scene, "masked_loss.outside_weight=1", "masked_loss.outside_target=base")
+    sample = dataclasses.replace(bench.sample((0,)))
+    with bench.objective() as objective, torch.no_grad():
+        found = objective([sample]).diffusion
+        b = bench.backbone
+        t = torch.tensor([sample.t])
+        z_t = b.add_noise(sample.z[None], sample.eps[None], t)
+        adapted = b.denoise(z_t, t, b.encode_tokens(b.tokenize([sample.prompt])))
+    plain = tiny.pipeline("sd1")
+    with torch.no_grad():
+        states, _ = plain.encode_prompt(sample.plain_prompt, "cpu", 1, False)
+        held = plain.unet(z_t, t, encoder_hidden_states=states).sample
+    mask = sample.variant.masks[0]
+    target = mask * sample.eps + (1 - mask) * held
+    torch.testing.assert_close(found, (adapted - target).square().mean(), rtol=1e-4, atol=0)
+    assert not torch.allclose(adapted, held, atol=1e-3), "the adapters do nothing"
+
+
+def test_without_lora_is_the_base_bit_for_bit_and_restores_the_adapters(scene):
+    bench = ready(scene)
+    plain = tiny.pipeline("sd1").unet
+    z, t = torch.randn(1, 4, 16, 16), torch.tensor([5])
+    text = torch.randn(1, 24, 32)
+    with torch.no_grad():
+        adapted = bench.backbone.unet(z, t, text).sample
+        with without_lora(bench.backbone):
+            assert torch.equal(bench.backbone.unet(z, t, text).sample, plain(z, t, text).sample)
+        assert torch.equal(bench.backbone.unet(z, t, text).sample, adapted)
+    assert not torch.equal(adapted, plain(z, t, text).sample)
+
+
+@pytest.mark.parametrize(("t", "kept"), [(0, 4), (333, 3), (334, 2), (500, 2), (667, 1), (999, 1)])
+def test_rank_mask_keeps_the_ranks_of_its_formula(t, kept, scene):
+    """r(t) = floor((r - r_min)(T - t) / T) + r_min with r = 4, r_min = 1, T = 1000."""
+    bench = ready(scene, "lora.min_rank=1")
+    down, _ = next(iter(made.factors(bench.backbone.unet).values()))
+    layer = next(m for m in bench.backbone.unet.modules() if getattr(m, "weight", None) is down)
+    mask = RankMask(bench.backbone, bench.settings.lora)
+    bench.backbone.unet.train()
+    x = torch.randn(2, 5, layer.in_features)
+    with mask.attached():
+        mask.set_timesteps(torch.tensor([t, 0]))
+        low = layer(x)
+        assert low.abs().amax(dim=(1,)).gt(0).sum(dim=-1).tolist() == [kept, 4]
+        bench.backbone.unet.eval()
+        assert torch.equal(layer(x), nn.functional.linear(x, down)), "pipelines use all ranks"
+        bench.backbone.unet.train()
+    assert torch.equal(layer(x), nn.functional.linear(x, down))
+
+
+def test_rank_mask_reaches_the_loss(scene):
+    masked, whole = ready(scene, "lora.min_rank=1"), ready(scene)
+    totals = []
+    for bench in (masked, whole):
+        with bench.objective() as objective, torch.no_grad():
+            totals.append([objective([bench.sample((0,), t=t)]).total.item() for t in (0, 900)])
+    assert totals[0][0] == totals[1][0]
+    assert totals[0][1] != pytest.approx(totals[1][1], rel=1e-4)
+
+
+def test_dropout_acts_in_training_alone(scene):
+    bench = ready(scene, "lora.dropout=0.5")
+    sample = [bench.sample((0,))]
+    with bench.objective() as objective, torch.no_grad():
+        assert objective(sample).total != objective(sample).total
+        bench.backbone.unet.eval()
+        assert objective(sample).total == objective(sample).total
+
+
+@pytest.mark.parametrize("overrides", [(), ("lora.rslora=true",), ("lora.alpha=2",)])
+def test_lora_adds_its_scaled_product(overrides, scene):
+    bench = ready(scene, *overrides)
+    lora = bench.settings.lora
+    scale = (lora.alpha or lora.rank) / (lora.rank**0.5 if lora.rslora else lora.rank)
+    name, (down, up) = next(iter(made.factors(bench.backbone.unet).items()))
+    layer = bench.backbone.unet.get_submodule(name)
+    x = torch.randn(3, layer.in_features)
+    expected = layer.base_layer(x) + scale * (x @ down.T) @ up.T
+    torch.testing.assert_close(layer(x), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+def test_lora_sits_on_every_projection_of_both_attentions(family, scene):
+    bench = ready(scene, family=family)
+    blocks = [n for n, _ in bench.backbone.unet.named_modules() if n.endswith((".attn1", ".attn2"))]
+    expected = {f"{b}.{leaf}" for b in blocks for leaf in ("to_q", "to_k", "to_v", "to_out.0")}
+    assert made.factors(bench.backbone.unet).keys() == expected
+
+
+def test_cross_attention_alone_can_be_adapted(scene):
+    bench = ready(scene, "lora.attention=cross", 'lora.targets=["to_k", "to_v"]')
+    names = made.factors(bench.backbone.unet)
+    assert names
+    assert all(name.endswith((".attn2.to_k", ".attn2.to_v")) for name in names)
