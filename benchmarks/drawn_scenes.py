@@ -12,15 +12,17 @@ SIDE = 256  # pixels
 PLACES = ((0.27, 0.30), (0.72, 0.34), (0.48, 0.74))  # (x, y) of the concepts, of the side
 
 
-def draw_scene(seed: int, *, side: int = SIDE) -> Photo:
+def draw_scene(seed: int, *, side: int = SIDE, camouflage: float = 0.0) -> Photo:
     """Draw three concepts with soft shadows, uneven light, blur and sensor noise.
 
     Args:
         seed: Chooses shapes, colours and textures.
         side: Side of the photo, pixels.
+        camouflage: How far the concepts' colours are drawn towards the ground's, 0..1.
     """
     generator = np.random.default_rng(seed)
-    canvas = _texture(generator, side, generator.uniform(60, 200, 3), contrast=14)
+    ground = generator.uniform(60, 200, 3)
+    canvas = _texture(generator, side, ground, contrast=14)
     masks = []
     for x, y in PLACES:
         centre = np.array([x, y]) * side + generator.uniform(-0.03, 0.03, 2) * side
@@ -29,7 +31,8 @@ def draw_scene(seed: int, *, side: int = SIDE) -> Photo:
             np.roll(mask, (side // 40, side // 60), (0, 1)), (0, 0), side / 50
         )
         canvas *= 1 - 0.35 * shadow[:, :, None]
-        skin = _texture(generator, side, generator.uniform(20, 235, 3), contrast=22)
+        colour = camouflage * ground + (1 - camouflage) * generator.uniform(20, 235, 3)
+        skin = _texture(generator, side, colour, contrast=22)
         patch = _blob(
             generator, side, centre + generator.uniform(-0.06, 0.06, 2) * side, 0.06 * side
         )

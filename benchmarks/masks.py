@@ -11,7 +11,7 @@ import argparse
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-from time import perf_counter
+from time import process_time
 
 import cv2
 import numpy as np
@@ -25,6 +25,7 @@ from lora_scene.scenes.scene import INSIDE, Photo, load_scene
 
 SLACKS = (0.05, 0.15)  # of the box's width and height, on each side
 N_POINTS = (0, 1, 2)
+CAMOUFLAGES = (0.0, 0.6, 0.8)
 
 
 def derive_prompts(photo: Photo, *, slack: float, n_points: int) -> list[Prompt]:
@@ -85,14 +86,16 @@ def _deep_points(mask: Mask, n_points: int) -> list[Point]:
     return points
 
 
-def _table(rows: dict[str, dict[tuple[float, int], float]]) -> str:
+def _table(rows: dict[str, dict[tuple[float, int], float]], *, has_details: bool) -> str:
     settings = [(slack, n_points) for slack in SLACKS for n_points in N_POINTS]
     heads = [f"{100 * slack:.0f} %, {n} points" for slack, n in settings]
     lines = ["| mask | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
-    for name, row in rows.items():
+    details = rows.items() if has_details else ()
+    for name, row in details:
         lines.append(f"| {name} | " + " | ".join(f"{row[s]:.2f}" for s in settings) + " |")
-    means = [float(np.mean([row[s] for row in rows.values()])) for s in settings]
-    lines.append("| **mean** | " + " | ".join(f"**{mean:.3f}**" for mean in means) + " |")
+    for name, summary in (("mean", np.mean), ("worst", np.min)):
+        values = [float(summary([row[s] for row in rows.values()])) for s in settings]
+        lines.append(f"| **{name}** | " + " | ".join(f"**{value:.3f}**" for value in values) + " |")
     return "\n".join(lines)
 
 
@@ -103,13 +106,21 @@ def main() -> None:
     parser.add_argument("--drawn", type=int, default=12, help="how many scenes to draw")
     options = parser.parse_args()
     photos = [(path.name, load_scene(path).photos[0]) for path in options.scenes]
-    drawn = [(f"drawn {seed}", draw_scene(seed)) for seed in range(options.drawn)]
-    for title, group in (("Photos", photos), ("Drawn scenes", drawn)):
+    groups = {"Photos": photos}
+    for camouflage in CAMOUFLAGES:
+        title = f"Drawn scenes, colours {100 * camouflage:.0f} % towards the ground's"
+        groups[title] = [
+            (f"drawn {seed}", draw_scene(seed, camouflage=camouflage))
+            for seed in range(options.drawn)
+        ]
+    cv2.setNumThreads(1)
+    for title, group in groups.items():
         if group:
-            start = perf_counter()
+            start = process_time()
             rows = measure(group)
-            seconds = (perf_counter() - start) / (len(rows) * len(SLACKS) * len(N_POINTS))
-            print(f"## {title} ({seconds:.2f} s a mask)\n\n{_table(rows)}\n")
+            seconds = (process_time() - start) / (len(rows) * len(SLACKS) * len(N_POINTS))
+            table = _table(rows, has_details=group is photos)
+            print(f"## {title} ({len(rows)} masks, {seconds:.2f} CPU s each)\n\n{table}\n")
 
 
 if __name__ == "__main__":

@@ -11,12 +11,10 @@ from rich.console import Console
 from rich.table import Table
 
 from lora_scene.scenes.folder import write_scene
-from lora_scene.scenes.handles import default_noun
 from lora_scene.scenes.masking import ListedPhoto, MaskedPhoto, list_regions, make_masks
 from lora_scene.scenes.masks import covered
 from lora_scene.scenes.pictures import read_photo, write_own_png
-from lora_scene.scenes.prompt_text import PromptText, parse_prompts, to_handle
-from lora_scene.scenes.scene import Concept
+from lora_scene.scenes.prompt_text import PromptText, parse_background, parse_prompts
 from lora_scene.scenes.segmenters.catalog import CATALOG, open_lister, open_segmenter
 
 
@@ -40,7 +38,7 @@ def _prompts(command: Any) -> Any:
 @click.command()
 @click.argument("photo", type=click.Path(path_type=Path))
 @_prompts
-@click.option("--background", metavar="NAME", help="A concept for all that no other one is.")
+@click.option("--background", metavar="NAME[=NOUN]", help="A concept for all that no other one is.")
 @click.option("--out", type=click.Path(path_type=Path), help="The scene folder; with --list a PNG.")
 @click.option("--segmenter", default="grabcut", show_default=True, help=", ".join(CATALOG) + ".")
 @click.option("--model", help="Hub id or folder of its weights.")
@@ -80,10 +78,7 @@ def _mask(photo: Path, options: dict[str, Any]) -> None:
     fields = PromptText.__dataclass_fields__
     prompts = parse_prompts(PromptText(**{field: options[field] for field in fields}))
     pixels = read_photo(photo).pixels
-    name = options["background"]
-    background = None
-    if name:
-        background = Concept(to_handle(name), default_noun(name), is_background=True)
+    background = parse_background(options["background"]) if options["background"] else None
     segmenter = open_segmenter(
         options["segmenter"],
         model=options["model"],

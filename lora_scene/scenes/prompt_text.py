@@ -10,6 +10,7 @@ from typing import Any
 from lora_scene.errors import SegmenterError, did_you_mean
 from lora_scene.scenes.handles import HANDLE_FORM, HANDLE_HELP, default_noun
 from lora_scene.scenes.prompts import Box, Point, Prompt, Stroke
+from lora_scene.scenes.scene import Concept
 
 BRUSH_WIDTH = 12.0  # pixels, where a stroke names none
 
@@ -73,6 +74,19 @@ def parse_prompts(text: PromptText) -> tuple[Prompt, ...]:
     if problems:
         raise SegmenterError.collect(problems, "the prompts cannot be read")
     return tuple(found.values())
+
+
+def parse_background(text: str) -> Concept:
+    """Read a typed background: `room`, or `room=empty room` with its noun.
+
+    Raises:
+        SegmenterError: It is not a name.
+    """
+    name, equals, noun = text.partition("=")
+    handle = to_handle(name)
+    if not HANDLE_FORM.fullmatch(handle) or (equals and not noun.strip()):
+        raise SegmenterError("an illegal name", where=text, expected=HANDLE_HELP, got=repr(name))
+    return Concept(handle, noun.strip() or default_noun(handle), is_background=True)
 
 
 def _add_nouns(found: dict[str, Prompt], nouns: Sequence[str]) -> list[SegmenterError]:

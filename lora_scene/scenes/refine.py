@@ -80,13 +80,38 @@ def follow_edges(mask: Mask, pixels: Pixels, radius: int, *, eps: float = 1e-3) 
     guide = pixels.astype(np.float32) / 255
     mean_I, mean_p = mean(guide), mean(mask)
     cov_Ip = mean(guide * mask[:, :, None]) - mean_I * mean_p[:, :, None]
-    cov_II = np.empty((*mask.shape, 3, 3), dtype=np.float32)
-    for i in range(3):
-        cov_II[:, :, i] = mean(guide * guide[:, :, i : i + 1]) - mean_I * mean_I[:, :, i : i + 1]
-    a = np.linalg.solve(cov_II + eps * np.eye(3, dtype=np.float32), cov_Ip[..., None])[..., 0]
+    pairs = [(0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2)]
+    cov_II = [
+        mean(guide[:, :, i] * guide[:, :, j])
+        - mean_I[:, :, i] * mean_I[:, :, j]
+        + np.float32(eps * (i == j))
+        for i, j in pairs
+    ]
+    a = _solve_symmetric(cov_II, cov_Ip)
     b = mean_p - (a * mean_I).sum(axis=2)
     refined: Mask = ((mean(a) * guide).sum(axis=2) + mean(b)).clip(0.0, 1.0)
     return refined
+
+
+def _solve_symmetric(
+    matrix: Sequence[npt.NDArray[np.float32]], right: npt.NDArray[np.float32]
+) -> npt.NDArray[np.float32]:
+    """Solve a symmetric 3 x 3 system at every pixel, by cofactors.
+
+    Args:
+        matrix: The six (H, W) entries of the upper triangle, row by row.
+        right: (H, W, 3).
+
+    Returns:
+        (H, W, 3).
+    """
+    m00, m01, m02, m11, m12, m22 = matrix
+    c00, c01, c02 = m11 * m22 - m12 * m12, m02 * m12 - m01 * m22, m01 * m12 - m02 * m11
+    c11, c12, c22 = m00 * m22 - m02 * m02, m01 * m02 - m00 * m12, m00 * m11 - m01 * m01
+    x, y, z = right[:, :, 0], right[:, :, 1], right[:, :, 2]
+    rows = (c00 * x + c01 * y + c02 * z, c01 * x + c11 * y + c12 * z, c02 * x + c12 * y + c22 * z)
+    determinant = m00 * c00 + m01 * c01 + m02 * c02
+    return np.stack(rows, axis=2) / determinant[:, :, None]
 
 
 def feather(mask: Mask, *, growth: float = GROWTH) -> Mask:

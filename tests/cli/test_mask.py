@@ -24,16 +24,17 @@ def run(tmp_path, monkeypatch):
     return lambda *args: runner.invoke(root, ["mask", *args], catch_exceptions=False)
 
 
-def boxes() -> list[str]:
+def boxes(n_things: int = 1) -> list[str]:
     options = []
-    for k, prompt in enumerate(derive_prompts(draw_scene(0), slack=0.05, n_points=0)):
+    prompts = derive_prompts(draw_scene(0), slack=0.05, n_points=0)
+    for k, prompt in enumerate(prompts[:n_things]):
         box = prompt.box
         options += ["--box", f"thing-{k}={box.left},{box.top},{box.right},{box.bottom}"]
     return options
 
 
 def test_a_photo_and_boxes_become_a_scene(run, tmp_path):
-    result = run("photo.png", *boxes(), "--noun", "thing-1=pink pebble", "--out", "mine")
+    result = run("photo.png", *boxes(3), "--noun", "thing-1=pink pebble", "--out", "mine")
     assert result.exit_code == 0
     for part in ("<thing-0>", "pink pebble", "scene.toml", "lora-scene check mine"):
         assert part in result.stdout
@@ -44,15 +45,26 @@ def test_a_photo_and_boxes_become_a_scene(run, tmp_path):
 
 
 def test_the_background_can_be_a_concept(run, tmp_path):
-    run("photo.png", *boxes(), "--background", "cloth", "--out", "mine")
+    run("photo.png", *boxes(), "--background", "cloth=brown cloth", "--out", "mine")
     scene = load_scene(tmp_path / "mine")
-    assert scene.concepts[3].handle == "<cloth>"
-    assert scene.concepts[3].is_background
+    assert scene.concepts[1].handle == "<cloth>"
+    assert scene.concepts[1].is_background
+    assert scene.nouns[1] == "brown cloth"
+
+
+def test_places_are_counted_on_the_upright_photo(run, tmp_path):
+    stored = Image.fromarray(np.rot90(draw_scene(0).pixels).copy())
+    exif = stored.getexif()
+    exif[0x0112] = 6
+    stored.save(tmp_path / "turned.jpg", exif=exif, quality=95)
+    run("turned.jpg", *boxes(), "--out", "mine")
+    (found,) = load_scene(tmp_path / "mine").photos[0].masks
+    assert iou(found, draw_scene(0).masks[0]) > 0.9
 
 
 def test_scripts_get_json(run):
     answer = json.loads(run("photo.png", *boxes(), "--out", "mine", "--json").stdout)
-    assert [row["handle"] for row in answer["concepts"]] == ["<thing-0>", "<thing-1>", "<thing-2>"]
+    assert [row["handle"] for row in answer["concepts"]] == ["<thing-0>"]
     assert "mine/scene.toml" in [file.replace("\\", "/") for file in answer["files"]]
 
 

@@ -8,7 +8,7 @@ from lora_scene.scenes import masking
 from lora_scene.scenes.masking import list_regions, make_masks
 from lora_scene.scenes.prompts import Box, Prompt
 from lora_scene.scenes.scene import Concept
-from lora_scene.scenes.segmenters.regions import Region, drop_doubles
+from lora_scene.scenes.segmenters.regions import Region
 
 PIXELS = np.full((40, 60, 3), 120, np.uint8)
 PROMPTS = [
@@ -108,14 +108,3 @@ def test_an_empty_list_is_an_error_with_a_way_out(monkeypatch):
     monkeypatch.setattr(Filler, "propose", lambda self, pixels: ())
     with pytest.raises(SegmenterError, match=r"sees nothing(.|\n)*built-in"):
         list_regions(PIXELS, Filler())
-
-
-def test_doubles_are_dropped_and_the_surest_comes_first():
-    left = np.zeros((10, 20), np.float32)
-    left[:, :10] = 1.0
-    nearly = left.copy()
-    nearly[:, 10] = 1.0  # IoU 10 / 11
-    kept = drop_doubles(
-        [Region("b", 0.8, nearly), Region("a", 0.9, left), Region("c", 0.7, 1 - left)]
-    )
-    assert [region.name for region in kept] == ["a", "c"]

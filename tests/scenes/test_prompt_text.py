@@ -3,8 +3,15 @@ from __future__ import annotations
 import pytest
 
 from lora_scene.errors import SegmenterError
-from lora_scene.scenes.prompt_text import BRUSH_WIDTH, PromptText, parse_prompts, to_handle
+from lora_scene.scenes.prompt_text import (
+    BRUSH_WIDTH,
+    PromptText,
+    parse_background,
+    parse_prompts,
+    to_handle,
+)
 from lora_scene.scenes.prompts import Box, Point, Prompt, Stroke
+from lora_scene.scenes.scene import Concept
 
 
 def test_every_kind_of_prompt_is_read():
@@ -44,6 +51,17 @@ def test_words_may_name_themselves():
 
 def test_a_name_may_have_its_brackets():
     assert to_handle("bear") == to_handle("<bear>") == "<bear>"
+
+
+@pytest.mark.parametrize(("text", "noun"), [("room", "room"), ("<room>=empty room", "empty room")])
+def test_a_background_is_read_with_or_without_its_noun(text, noun):
+    assert parse_background(text) == Concept("<room>", noun, is_background=True)
+
+
+@pytest.mark.parametrize("text", ["a room", "room=", "=x"])
+def test_a_background_that_is_no_name_is_refused(text):
+    with pytest.raises(SegmenterError, match="an illegal name"):
+        parse_background(text)
 
 
 @pytest.mark.parametrize(

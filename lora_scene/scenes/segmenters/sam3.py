@@ -1,4 +1,4 @@
-"""SAM 3: words, and a box beside them (arXiv:2511.16719)."""
+"""SAM 3: words find the mask of the surest instance (arXiv:2511.16719)."""
 
 from __future__ import annotations
 
