@@ -11,9 +11,9 @@ import torch
 from lora_scene.adapters.adapter import Adapter
 from lora_scene.adapters.fit import pipeline_family
 from lora_scene.adapters.formats.kohya import BUNDLE, BUNDLE_KEYS
-from lora_scene.adapters.layers import quiet_loading
 from lora_scene.adapters.untrusted import read_tensors
 from lora_scene.backbones.families import FAMILIES
+from lora_scene.backbones.loading import quiet_libraries
 
 ROW_TOLERANCE: Mapping[torch.dtype, float] = {
     torch.float32: 1e-6,
@@ -36,7 +36,7 @@ def load_embeddings(pipeline: Any, source: Adapter | Mapping[str, Path]) -> int:
     n_before = len(pipeline.tokenizer)
     for index, key in enumerate(family.embedding_keys):
         for token, rows in _rows(source, key, index).items():
-            with quiet_loading():
+            with quiet_libraries():
                 pipeline.load_textual_inversion(
                     {token: rows},
                     token=token,

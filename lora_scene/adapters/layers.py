@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 from lora_scene.adapters.adapter import LoraModule
 from lora_scene.adapters.formats.diffusers import to_diffusers
 from lora_scene.adapters.formats.factors import PARTS
+from lora_scene.backbones.loading import quiet_libraries
 from lora_scene.errors import AdapterError
 
 
@@ -30,7 +29,7 @@ def add_modules(
     if not modules:
         return
     active = {part: _active_names(pipeline, part) for part in PARTS}
-    with quiet_loading():
+    with quiet_libraries():  # which report a LoRA's own keys as missing; they are counted below
         pipeline.load_lora_weights(to_diffusers(modules), adapter_name=name)
     n_found = 0
     for part in PARTS:
@@ -65,32 +64,6 @@ def lora_layers(pipeline: Any, part: str) -> list[Any]:
     if component is None:
         return []
     return [module for module in component.modules() if isinstance(module, LoraLayer)]
-
-
-@contextmanager
-def quiet_loading() -> Iterator[None]:
-    """Silence diffusers' and transformers' reports on keys, which call a LoRA's own keys missing.
-
-    What they would report is checked by `check_fit` before and counted afterwards.
-    """
-    from diffusers.utils import logging as diffusers_logging
-    from transformers.utils import logging as transformers_logging
-
-    levels = [(log, log.get_verbosity()) for log in (diffusers_logging, transformers_logging)]
-    shows_bars = transformers_logging.is_progress_bar_enabled()
-    for log, _ in levels:
-        log.set_verbosity_error()
-    if shows_bars:
-        transformers_logging.disable_progress_bar()
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Already found a `peft_config` attribute")
-            yield
-    finally:
-        for log, level in levels:
-            log.set_verbosity(level)
-        if shows_bars:
-            transformers_logging.enable_progress_bar()
 
 
 def _active_names(pipeline: Any, part: str) -> list[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+import warnings
 import weakref
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -91,6 +92,7 @@ def load_adapter(
     if not math.isfinite(weight):
         raise AdapterError("a weight must be a finite number", where=name, got=weight)
     check_fit(pipeline, adapter, name=name)
+    _warn_of_other_prediction(pipeline, adapter, name)
     state = _STATES.get(pipeline.unet) or _State(_remember_all(pipeline, adapter))
     loaded = LoadedAdapter(
         name,
@@ -176,6 +178,16 @@ def plain_name(source: Adapter | Path | str) -> str:
         return "_".join(concept.stem for concept in source.concepts)
     name = Path(source).expanduser().absolute().name
     return re.sub(r"[^A-Za-z0-9_-]+", "_", name).strip("_-") or "adapter"
+
+
+def _warn_of_other_prediction(pipeline: Any, adapter: Adapter, name: str) -> None:
+    here = pipeline.scheduler.config.get("prediction_type", "epsilon")
+    if here != adapter.info.prediction_type:
+        warnings.warn(
+            f"{name} was trained on a base that predicts {adapter.info.prediction_type}, and this"
+            f" one predicts {here}: its things may come out washed out or not at all",
+            stacklevel=3,
+        )
 
 
 def _text_parts(pipeline: Any, adapter: Adapter) -> list[tuple[Any, Any]]:

@@ -22,11 +22,11 @@ from lora_scene.adapters.formats.diffusers import FILE
 from lora_scene.adapters.formats.embeddings import embedding_path
 from lora_scene.adapters.formats.factors import PARTS
 from lora_scene.adapters.inspection import Inspection, inspect_path
-from lora_scene.adapters.layers import quiet_loading
 from lora_scene.adapters.probe import distance, draw_probe, probe_prompt
 from lora_scene.adapters.untrusted import read_tensors
 from lora_scene.adapters.vocabulary import add_tokens, handle_tokens
 from lora_scene.backbones.families import FAMILIES
+from lora_scene.backbones.loading import quiet_libraries
 from lora_scene.errors import VerificationError
 
 NAME = "verified"
@@ -158,7 +158,7 @@ def _check_lora(
     prompt = probe_prompt(reference)
     without = draw_probe(pipeline, prompt)
     try:
-        with quiet_loading():
+        with quiet_libraries():
             pipeline.load_lora_weights(_as_readers_see_it(found), adapter_name=NAME)
     except Exception as error:  # whatever a foreign loader raises is the finding
         problems.append(f"diffusers refuses it: {type(error).__name__}: {error}"[:400])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -91,7 +92,8 @@ def adapter(
         )
         for index, handle in enumerate(handles)
     )
-    return Adapter(family, concepts, modules, INFO)
+    prediction = "v_prediction" if family == "sd2" else "epsilon"
+    return Adapter(family, concepts, modules, replace(INFO, prediction_type=prediction))
 
 
 def draw(pipe: Any, prompt: str = "a photo of <bear> and <bowl>", **kwargs: Any) -> torch.Tensor:

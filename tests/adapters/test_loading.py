@@ -280,6 +280,14 @@ def test_clashes_are_refused_untouched():
     refused(pipe, fresh, "finite", name="again", weight=float("nan"))
 
 
+def test_another_prediction_type_is_warned_of():
+    pipe = tiny.pipeline("sd2")
+    adapter = made.adapter(pipe, "sd2")
+    other = dataclasses.replace(adapter, info=made.INFO)
+    with pytest.warns(UserWarning, match="predicts epsilon, and this one predicts v_prediction"):
+        load_adapter(pipe, other, name="scene")
+
+
 def test_a_row_of_another_width_is_refused_untouched():
     pipe = tiny.pipeline()
     adapter = made.adapter(pipe, "sd1")
