@@ -21,6 +21,16 @@ base_option = click.option(
     "--base",
     help="Hub id, folder, .safetensors file or mini.  [default: what the adapter was trained on]",
 )
+base_config_option = click.option(
+    "--base-config", help="For a single file: hub id or folder of a base of its family."
+)
+quantization_option = click.option(
+    "--quantization",
+    default="none",
+    show_default=True,
+    type=click.Choice(("none", "nf4", "int8", "fp8")),
+    help="Storage of the UNet's weights.",
+)
 device_option = click.option(
     "--device", default="auto", show_default=True, help="auto, cuda, cuda:1, mps or cpu."
 )
@@ -70,8 +80,16 @@ def sampling_options(command: Command) -> Command:
 
 
 def base_options(command: Command) -> Command:
-    """Add --base, --device and --dtype."""
-    return base_option(device_option(dtype_option(command)))
+    """Add --base, --base-config, --device, --dtype and --quantization."""
+    for option in (
+        quantization_option,
+        dtype_option,
+        device_option,
+        base_config_option,
+        base_option,
+    ):
+        command = option(command)
+    return command
 
 
 def control_options(command: Command) -> Command:
@@ -113,6 +131,8 @@ def open_from(adapters: Sequence[str], shared: Mapping[str, Any]) -> Studio:
         base=shared["base"],
         device=shared["device"],
         dtype=shared["dtype"],
+        quantization=shared["quantization"],
+        config=shared["base_config"],
     )
     show_notices(studio.notices)
     return studio

@@ -14,7 +14,6 @@ from torch import Tensor
 from lora_scene.creating.attention import Grid, MapReader, biased, token_columns
 from lora_scene.creating.encoding import Text
 from lora_scene.creating.placing import GATE, N_MOVES, Place, PlaceGuide, box_cells
-from lora_scene.creating.sampling import Guide
 from lora_scene.creating.studio import Studio
 from lora_scene.errors import CreationError
 
@@ -87,6 +86,22 @@ class Control:
         )
 
 
+@dataclass(frozen=True)
+class Steering:
+    """How places are enforced.
+
+    Attributes:
+        n_moves: See `PlaceGuide`; 0 only measures.
+        is_gated: Whether a placed handle is hidden from the cells outside its box.
+    """
+
+    n_moves: int = N_MOVES
+    is_gated: bool = True
+
+
+STEERING = Steering()
+
+
 @contextlib.contextmanager
 def steered(
     studio: Studio,
@@ -95,9 +110,8 @@ def steered(
     *,
     text: Text,
     latents: Grid,
-    n_moves: int = N_MOVES,
-    is_gated: bool = True,
-) -> Iterator[list[Guide]]:
+    steering: Steering = STEERING,
+) -> Iterator[list[PlaceGuide]]:
     """Steer the attention of a batch; give the guides that `denoise` needs for it.
 
     Args:
@@ -106,8 +120,7 @@ def steered(
         control: What is asked, of every sample alike.
         text: The encoded prompts.
         latents: The latents' rows and columns.
-        n_moves: See `PlaceGuide`.
-        is_gated: Whether a placed handle is hidden from the cells outside its box.
+        steering: How places are enforced.
 
     Raises:
         CreationError: A prompt does not name a handle that is asked for.
@@ -120,18 +133,18 @@ def steered(
     columns = [[token_columns(studio, prompt, h) for h in handles] for prompt in prompts]
 
     def bias_of(grid: Grid) -> Tensor:
-        return _bias(control, columns, n_tokens, grid, is_gated)
+        return _bias(control, columns, n_tokens, grid, steering.is_gated)
 
     unet = studio.backbone.unet
-    with biased(unet, bias_of, latents):
-        if not control.places:
-            yield []
-            return
-        placed = [sample[: len(control.places)] for sample in columns]
-        reader = MapReader(unet, placed, n_tokens=n_tokens, latents=latents)
-        with reader.attached():
-            places = [control.places] * len(prompts)
-            yield [PlaceGuide(studio, text, places, reader, n_moves)]
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(biased(unet, bias_of, latents))
+        guides = []
+        if control.places:
+            placed = [sample[: len(control.places)] for sample in columns]
+            reader = MapReader(unet, placed, n_tokens=n_tokens, latents=latents)
+            stack.enter_context(reader.attached())
+            guides = [PlaceGuide(studio, text, control.places, reader, steering.n_moves)]
+        yield guides
 
 
 def _bias(

@@ -136,13 +136,17 @@ def save_frames(
         save_picture(out / f"{index:03}.png", frame, {**record, "share": shares[index]})
         for index, frame in enumerate(frames)
     ]
-    n_shown = min(len(frames), STRIP_FRAMES)
-    shown = [round(i * (len(frames) - 1) / (n_shown - 1)) for i in range(n_shown)]
-    sheet = strip([frames[i] for i in shown], labels=[f"{shares[i]:.2f}" for i in shown])
-    paths.append(save_image(out / STRIP, sheet))
     swing = [*frames, *frames[-2:0:-1]]
+    paths.append(save_image(out / STRIP, _strip(frames)))
     paths.append(save_gif(out / GIF, swing, milliseconds=milliseconds))
     return paths
+
+
+def _strip(frames: Sequence[Pixels]) -> Any:
+    """Lay out some of the frames, evenly chosen, both ends included."""
+    n_shown, last = min(len(frames), STRIP_FRAMES), len(frames) - 1
+    shown = [round(i * last / (n_shown - 1)) for i in range(n_shown)]
+    return strip([frames[i] for i in shown], labels=[f"{i / last:.2f}" for i in shown])
 
 
 def _end_record(end: End) -> dict[str, Any]:

@@ -83,15 +83,15 @@ class PlaceGuide:
     Attributes:
         studio: The base and its adapters.
         text: The prompts.
-        places: Of each sample.
-        reader: Attached to the UNet; one map a place, in order.
+        places: K places, the same in every sample.
+        reader: Attached to the UNet; one map a place, in their order.
         n_moves: Moves a guided step; 0 only measures.
-        shares: Of each step's own prediction: (b, k) shares inside the boxes.
+        shares: Of each step's own prediction: (b, K) shares inside the boxes.
     """
 
     studio: Studio
     text: Text
-    places: Sequence[Sequence[Place]]
+    places: Sequence[Place]
     reader: MapReader
     n_moves: int = N_MOVES
     shares: list[Tensor] = field(default_factory=list)
@@ -112,7 +112,7 @@ class PlaceGuide:
         return z_t
 
     def mean_shares(self) -> Tensor:
-        """Return (b, k) shares inside the boxes, averaged over the steps."""
+        """Return (b, K) shares inside the boxes, averaged over the steps."""
         return torch.stack(self.shares).mean(dim=0)
 
     def _moved(self, z_t: Tensor, step: Step) -> Tensor:
@@ -131,8 +131,7 @@ class PlaceGuide:
 
     def _boxes(self, maps: Tensor) -> Tensor:
         grid = (maps.shape[-2], maps.shape[-1])
-        boxes = [torch.stack([box_cells(place, grid) for place in some]) for some in self.places]
-        return torch.stack(boxes).to(maps.device)
+        return torch.stack([box_cells(place, grid) for place in self.places]).to(maps.device)
 
 
 def moved(z_t: Tensor, gradient: Tensor) -> Tensor:

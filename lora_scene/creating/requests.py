@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -72,12 +73,17 @@ def record_of(studio: Studio, request: Request) -> dict[str, Any]:
 
 
 def provenance(studio: Studio) -> dict[str, Any]:
-    """Return what every picture of a studio shares: base, adapters, versions."""
+    """Return what every picture of a studio shares: base, adapters, versions; no folder's path."""
     hashes = studio.fingerprints
     versions = installed_versions()
+    name = studio.backbone.name
     return {
         "software": f"lora_scene {lora_scene.__version__}",
-        "base": {"name": studio.backbone.name, "hash": studio.base_hash},
+        "base": {
+            "name": Path(name).name if Path(name).exists() else name,
+            "hash": studio.base_hash,
+        },
+        "quantization": studio.quantization,
         "adapters": [
             {"name": one.name, "weight": one.weight, "fingerprint": hashes[one.name]}
             for one in studio.adapters
@@ -103,17 +109,22 @@ def request_again(studio: Studio, record: dict[str, Any]) -> tuple[Request, tupl
     if record["verb"] != VERB:
         raise CreationError("a picture of another verb", expected=VERB, got=record["verb"])
     here = provenance(studio)
+    changed = [
+        key for key in ("device", "dtype", "quantization", "versions") if record[key] != here[key]
+    ]
+    compared = {"adapters": "choice of adapters or weights"}
+    if not {"dtype", "quantization"} & set(changed):  # the base's hash depends on both
+        compared = {"base": "base", **compared}
     problems = [
         CreationError(f"another {what}", expected=_told(record[key]), got=_told(here[key]))
-        for what, key in (("base", "base"), ("choice of adapters or weights", "adapters"))
+        for key, what in compared.items()
         if _identity(record[key]) != _identity(here[key])
     ]
     if problems:
         raise CreationError.collect(problems, "this picture cannot be made again from these")
     notices = tuple(
         f"made with {key} {record[key]}, now {here[key]}: small differences are to be expected"
-        for key in ("device", "dtype", "versions")
-        if record[key] != here[key]
+        for key in changed
     )
     request = Request(
         prompt=record["prompt"],

@@ -19,7 +19,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from lora_scene.backbones.backbone import TextEncoding
+from lora_scene.backbones.backbone import Backbone, TextEncoding
 from lora_scene.creating.encoding import Text
 from lora_scene.creating.schedulers import OWN, make_scheduler
 from lora_scene.creating.studio import Studio
@@ -165,17 +165,10 @@ def denoise(
         guides: Act in this order around every step.
         tick: Called after every step.
     """
-    backbone = studio.backbone
-    device = backbone.device
-    z_t: Tensor
     scheduler = make_scheduler(studio.pipeline.scheduler, sampling.scheduler)
-    scheduler.set_timesteps(sampling.n_steps, device=device)
+    scheduler.set_timesteps(sampling.n_steps, device=studio.backbone.device)
     timesteps = _begin(scheduler, sampling)
-    eps = start.eps.to(device, backbone.dtype)
-    if start.z is None:
-        z_t = eps * scheduler.init_noise_sigma
-    else:
-        z_t = scheduler.add_noise(start.z.to(eps), eps, timesteps[:1])
+    z_t = _first_latents(studio.backbone, scheduler, start, timesteps[:1])
     extra = _step_arguments(scheduler, start)
     for index, t in enumerate(timesteps):
         following = timesteps[index + 1] if index + 1 < len(timesteps) else None
@@ -250,6 +243,17 @@ def _unscaled(vae: Any, z: Tensor) -> Tensor:
         return z * spread / factor + mean
     shift: float = vae.config.get("shift_factor") or 0.0
     return z / factor + shift
+
+
+def _first_latents(backbone: Backbone, scheduler: Any, start: Start, t: Tensor) -> Tensor:
+    """Return pure noise at the solver's first level, or clean latents noised to t (1,)."""
+    eps = start.eps.to(backbone.device, backbone.dtype)
+    z_t: Tensor
+    if start.z is None:
+        z_t = eps * scheduler.init_noise_sigma
+    else:
+        z_t = scheduler.add_noise(start.z.to(eps), eps, t)
+    return z_t
 
 
 def _begin(scheduler: Any, sampling: Sampling) -> Tensor:

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lora_scene.adapters.adapter import Adapter
+from lora_scene.adapters.adapter import Adapter, TrainingInfo
 from lora_scene.adapters.folder import read_adapter
 from lora_scene.adapters.formats.metadata import fingerprint
 from lora_scene.adapters.layers import lora_layers
 from lora_scene.adapters.loading import LoadedAdapter, load_adapter, locate
 from lora_scene.backbones.backbone import Backbone
 from lora_scene.backbones.loading import Dtype, load_pipeline, resolve_device
+from lora_scene.backbones.storage import Quantization
 from lora_scene.errors import CreationError, did_you_mean
 from lora_scene.scenes.handles import HANDLE_FORM
 
@@ -50,15 +51,17 @@ class Studio:
 
     Attributes:
         backbone: The base.
-        base_hash: `Backbone.content_hash` before adapters were loaded.
+        base_hash: `Backbone.content_hash` before adapters were loaded; empty for low-bit weights.
         adapters: What was loaded, in order.
         notices: What a person should know of how they fit together.
+        quantization: Storage of the UNet's weights.
     """
 
     backbone: Backbone
     base_hash: str
     adapters: tuple[LoadedAdapter, ...]
     notices: tuple[str, ...] = ()
+    quantization: Quantization = "none"
 
     @property
     def pipeline(self) -> Any:
@@ -147,6 +150,7 @@ def open_studio(
     base: str | Path | None = None,
     device: str = "auto",
     dtype: Dtype = "auto",
+    quantization: Quantization = "none",
     config: str | Path | None = None,
 ) -> Studio:
     """Load a base and adapters into it.
@@ -157,6 +161,7 @@ def open_studio(
             trained on.
         device: `auto`, `cuda`, `cuda:1`, `mps` or `cpu`.
         dtype: Of the base's weights.
+        quantization: Storage of the UNet's weights, see `load_pipeline`.
         config: For a single-file base, see `load_pipeline`.
 
     Raises:
@@ -171,9 +176,13 @@ def open_studio(
     ]
     name = str(base) if base is not None else _default_base(choices, read)
     chosen = resolve_device(device)
-    pipeline = load_pipeline(name, device=chosen, dtype=dtype, config=config)
+    pipeline = load_pipeline(
+        name, device=chosen, dtype=dtype, quantization=quantization, config=config
+    )
     is_full = base is None and Path(name).name == FULL_MODEL
-    return assemble_studio(pipeline, choices, name=name, is_expected=not is_full)
+    return assemble_studio(
+        pipeline, choices, name=name, quantization=quantization, is_expected=not is_full
+    )
 
 
 def assemble_studio(
@@ -181,6 +190,7 @@ def assemble_studio(
     adapters: Sequence[AdapterChoice] = (),
     *,
     name: str = "pipeline",
+    quantization: Quantization = "none",
     is_expected: bool = True,
 ) -> Studio:
     """Load adapters into a pipeline that is already there.
@@ -189,11 +199,12 @@ def assemble_studio(
         pipeline: A stock pipeline.
         adapters: What to draw with.
         name: What to call the base.
+        quantization: How the UNet's weights are stored.
         is_expected: Whether the base should be the one that the adapters were trained on, so that
             another one is worth a notice.
     """
     backbone = Backbone(pipeline, name=name)
-    base_hash = backbone.content_hash()
+    base_hash = backbone.content_hash() if quantization == "none" else ""
     loaded = []
     taken: set[str] = set()
     for choice in adapters:
@@ -207,9 +218,9 @@ def assemble_studio(
         f"sha256 {one.adapter.info.base_hash[:12]}) than this one ({name}, {base_hash[:12]}): "
         "its concepts may look different"
         for one in loaded
-        if is_expected and one.adapter.info.base_hash not in ("", base_hash)
+        if is_expected and _is_other(one.adapter.info, name, base_hash)
     )
-    return Studio(backbone, base_hash, tuple(loaded), notices)
+    return Studio(backbone, base_hash, tuple(loaded), notices, quantization)
 
 
 def unknown_handle(name: str, known: Mapping[str, str], where: str | None = None) -> CreationError:
@@ -232,6 +243,11 @@ def _default_base(choices: Sequence[AdapterChoice], read: Sequence[Adapter]) -> 
         if (full / "model_index.json").is_file():
             return str(full)
     return read[0].info.base_model
+
+
+def _is_other(info: TrainingInfo, name: str, base_hash: str) -> bool:
+    """Tell whether neither name nor hash match; hashes differ between dtypes, names by place."""
+    return info.base_model != name and "" != info.base_hash != base_hash != ""
 
 
 def _free_name(source: Adapter | Path | str, taken: set[str]) -> str | None:

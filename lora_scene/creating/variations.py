@@ -55,22 +55,8 @@ def plan_variations(
     if "{}" not in template:
         raise CreationError("no place for the handles", where=template, expected="{} in it")
     default = default or Request("")
-    requests = []
-    for seed in range(default.seed, default.seed + n):
-        rng = np.random.default_rng(seed)
-        things = [handle for handle in chosen if handle in studio.things]
-        things = [things[index] for index in rng.permutation(len(things))]
-        behind = [handle for handle in chosen if handle not in studio.things]
-        control = replace(default.control, places=random_places(things, rng))
-        requests.append(
-            replace(
-                default,
-                prompt=prompt_for([*things, *behind], None, template),
-                seed=seed,
-                control=control if is_placed else default.control,
-            )
-        )
-    return requests
+    seeds = range(default.seed, default.seed + n)
+    return [_arranged(studio, chosen, template, replace(default, seed=s), is_placed) for s in seeds]
 
 
 def vary(
@@ -107,3 +93,18 @@ def random_places(handles: Sequence[str], rng: np.random.Generator) -> tuple[Pla
         edges = [round(float(edge), 3) for edge in (left, top, left + width, top + height)]
         places.append(Place(handle, (edges[0], edges[1], edges[2], edges[3])))
     return tuple(places)
+
+
+def _arranged(
+    studio: Studio, chosen: Sequence[str], template: str, request: Request, is_placed: bool
+) -> Request:
+    """Return a request for one arrangement, drawn from the request's own seed."""
+    rng = np.random.default_rng(request.seed)
+    things = [handle for handle in chosen if handle in studio.things]
+    things = [things[index] for index in rng.permutation(len(things))]
+    behind = [handle for handle in chosen if handle not in studio.things]
+    control = request.control
+    if is_placed:
+        control = replace(control, places=random_places(things, rng))
+    prompt = prompt_for([*things, *behind], None, template)
+    return replace(request, prompt=prompt, control=control)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from lora_scene.creating.control import Control, steered
+from lora_scene.creating.control import Control, Steering, steered
 from lora_scene.creating.encoding import encode_prompts
 from lora_scene.creating.generate import draw
 from lora_scene.creating.placing import MOVE, Place, box_cells, inside_share, moved
@@ -73,8 +73,7 @@ def test_guiding_raises_the_share_of_the_handles_attention_in_its_box(family, sc
             control,
             text=text,
             latents=(16, 16),
-            n_moves=n_moves,
-            is_gated=False,
+            steering=Steering(n_moves, is_gated=False),
         ) as (guide,):
             denoise(one, text, start, sampling=sampling, guides=[guide])
             shares[n_moves] = guide.shares[0].mean().item()
