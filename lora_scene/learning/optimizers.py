@@ -17,6 +17,8 @@ from torch import nn
 from lora_scene.errors import RecipeError
 from lora_scene.recipe import Optimizer, Phase
 
+LEAST_PRODIGY_LR = 0.1  # below, a rate meant for AdamW was taken over
+
 Notice = Callable[[str], None]
 
 
@@ -116,6 +118,10 @@ def _weights_optimizer(
         )
         return adafactor
     if settings.name == "prodigy":
+        if lr < LEAST_PRODIGY_LR:
+            notice(
+                f"prodigy finds its rate itself, and weights_lr={lr:g} is a factor on it: 1 is usual"
+            )
         prodigy: Callable[..., torch.optim.Optimizer] = _imported(
             "prodigyopt", settings.name
         ).Prodigy

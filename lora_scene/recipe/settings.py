@@ -189,7 +189,7 @@ class Phase:
         steps: Optimizer steps.
         trains: `rows` alone; rows and `lora`; or rows and the `full` weights.
         rows_lr: Learning rate of the rows.
-        weights_lr: Learning rate of adapters or weights.
+        weights_lr: Learning rate of adapters or weights; under `prodigy` a factor, usually 1.
         schedule: `constant`, or `cosine` or `linear` down to `end_fraction`.
         end_fraction: Last learning rate over the first.
         sampling: `union` draws a random subset of the concepts each step, `single` one concept.

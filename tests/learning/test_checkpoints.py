@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from lora_scene.errors import CheckpointError
+from lora_scene.learning import checkpoints
+from lora_scene.learning.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+from lora_scene.learning.prior import draw_prior
+from lora_scene.recipe import Prior
+from tests import tiny
+from tests.learning import made
+
+STATE = {
+    "parameters": [torch.ones(2, 3), torch.zeros(1, dtype=torch.bfloat16)],
+    "optimizers": [
+        {
+            "state": {0: {"step": torch.tensor(3.0), "codes": torch.arange(9, dtype=torch.uint8)}},
+            "param_groups": [{"lr": 0.1, "betas": (0.9, 0.999), "fused": None, "params": [0]}],
+        }
+    ],
+    "scaler": None,
+}
+
+
+def same(a, b):
+    if isinstance(a, torch.Tensor):
+        return a.dtype == b.dtype and torch.equal(a, b)
+    if isinstance(a, dict):
+        return list(a) == list(b) and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, list | tuple):
+        return type(a) is type(b) and len(a) == len(b) and all(map(same, a, b))
+    return type(a) is type(b) and a == b
+
+
+def test_checkpoint_is_read_back_as_it_was_written(tmp_path):
+    path = tmp_path / "deep" / "state.safetensors"
+    save_checkpoint(Checkpoint("mark", 2, 7, STATE), path)
+    found = load_checkpoint(path)
+    assert (found.fingerprint, found.phase, found.step) == ("mark", 2, 7)
+    assert same(found.state, STATE)
+    assert [file.name for file in path.parent.iterdir()] == ["state.safetensors"]
+
+
+def test_failed_write_keeps_the_earlier_checkpoint(tmp_path, monkeypatch):
+    path = tmp_path / "state.safetensors"
+    save_checkpoint(Checkpoint("mark", 1, 1, STATE), path)
+
+    def fail(tensors, target, metadata):
+        target.write_bytes(b"half")
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(checkpoints, "save_file", fail)
+    with pytest.raises(OSError, match="No space left"):
+        save_checkpoint(Checkpoint("mark", 1, 2, STATE), path)
+    assert load_checkpoint(path).step == 1
+    assert [file.name for file in tmp_path.iterdir()] == ["state.safetensors"]
+
+
+@pytest.mark.parametrize("content", [b"", b"nonsense" * 20])
+def test_damaged_file_is_refused_with_what_to_do(content, tmp_path):
+    path = tmp_path / "state.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match="--restart"):
+        load_checkpoint(path)
+
+
+def test_foreign_file_is_refused(tmp_path):
+    path = tmp_path / "state.safetensors"
+    save_file({"a": torch.ones(1)}, path, {"format": "pt"})
+    with pytest.raises(CheckpointError, match="not a checkpoint of this version"):
+        load_checkpoint(path)
+
+
+@pytest.fixture
+def backbone(scene):
+    return made.bench(tiny.pipeline("sdxl"), scene, made.recipe("unused"), with_lora=False).backbone
+
+
+def prior(backbone, cache, n_images=3, *, nouns=("bear", "cat"), seed=0, trains_text=False):
+    settings = Prior(weight=1.0, n_images=n_images, n_steps=1)
+    return draw_prior(
+        backbone, list(nouns), settings, seed=seed, cache=cache, trains_text=trains_text
+    )
+
+
+def test_prior_is_drawn_for_the_nouns_in_turn_and_read_from_its_cache(backbone, tmp_path):
+    cache = tmp_path / "checkpoint" / "prior.safetensors"
+    first = prior(backbone, cache)
+    assert first.prompts == ("a photo of a bear", "a photo of a cat", "a photo of a bear in a room")
+    assert first.latents.shape == (3, 4, 16, 16)
+    written = cache.stat().st_mtime_ns
+    second = prior(backbone, cache)
+    assert torch.equal(first.latents, second.latents)
+    assert cache.stat().st_mtime_ns == written
+    assert not torch.equal(first.latents[0], first.latents[1])
+
+
+@pytest.mark.parametrize("change", [{"n_images": 4}, {"nouns": ("dog",)}, {"seed": 5}])
+def test_prior_of_other_settings_is_not_taken_from_the_cache(change, backbone, tmp_path):
+    cache = tmp_path / "prior.safetensors"
+    first = prior(backbone, cache)
+    other = prior(backbone, cache, **change)
+    assert len(other.latents) == len(other.prompts)
+    assert other.latents.shape != first.latents.shape or not torch.equal(
+        other.latents, first.latents
+    )
+
+
+@pytest.mark.parametrize("trains_text", [False, True])
+def test_prior_prompts_are_encoded_anew_only_where_text_is_trained(trains_text, backbone, tmp_path):
+    found = prior(backbone, tmp_path / "p.safetensors", trains_text=trains_text)
+    assert (found.encodings is None) == trains_text
+    batch = found.batch(backbone, 2, np.random.default_rng(0), torch.Generator().manual_seed(0))
+    chosen = np.random.default_rng(0).integers(3, size=2)
+    with torch.no_grad():
+        expected = backbone.encode_tokens(backbone.tokenize([found.prompts[i] for i in chosen]))
+    torch.testing.assert_close(batch.text.states.detach(), expected.states)
+    torch.testing.assert_close(batch.text.pooled.detach(), expected.pooled)
+    assert torch.equal(batch.z, found.latents[chosen])
+    assert batch.t.shape == (2,)

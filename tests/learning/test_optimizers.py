@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+import math
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+from lora_scene.errors import RecipeError
+from lora_scene.learning.optimizers import (
+    build_optimizers,
+    rate_factor,
+    set_averaging,
+    set_rate_factor,
+    step_all,
+)
+from lora_scene.recipe import Optimizer, Phase
+
+
+def parameters():
+    return [nn.Parameter(torch.ones(4, 4))], [nn.Parameter(torch.ones(4, 4))]
+
+
+def build(name="adamw", phase=Phase(trains="lora", weights_lr=0.1, rows_lr=0.2), said=None):  # noqa: B008  (frozen)
+    rows, weights = parameters()
+    notice = (said if said is not None else []).append
+    made = build_optimizers(rows, weights, Optimizer(name=name), phase=phase, notice=notice)
+    return rows[0], weights[0], made
+
+
+@pytest.mark.parametrize("schedule", ["constant", "cosine", "linear"])
+def test_rate_runs_from_one_to_its_end_fraction(schedule):
+    phase = Phase(steps=11, schedule=schedule, end_fraction=0.2)
+    factors = [rate_factor(phase, step) for step in range(11)]
+    middle = {"constant": 1.0, "cosine": 0.6, "linear": 0.6}[schedule]
+    assert factors[0] == pytest.approx(1)
+    assert factors[5] == pytest.approx(middle)
+    assert factors[-1] == pytest.approx(1.0 if schedule == "constant" else 0.2)
+    assert factors == sorted(factors, reverse=True)
+    if schedule == "cosine":
+        expected = 0.2 + 0.8 * 0.5 * (1 + math.cos(math.pi * 0.3))
+        assert factors[3] == pytest.approx(expected)
+
+
+def test_phase_of_one_step_has_its_first_rate():
+    assert rate_factor(Phase(steps=1, schedule="cosine"), 0) == 1.0
+
+
+def test_rate_factor_scales_the_first_rate_however_often():
+    _, _, (rows, weights) = build()
+    for factor in (0.5, 0.25, 0.5):
+        set_rate_factor([rows, weights], factor)
+        assert rows.param_groups[0]["lr"] == pytest.approx(0.2 * factor)
+        assert weights.param_groups[0]["lr"] == pytest.approx(0.1 * factor)
+
+
+def test_rate_of_zero_leaves_the_rows_out():
+    rows, weights, made = build(phase=Phase(trains="lora", rows_lr=0, weights_lr=0.1))
+    rows.grad, weights.grad = torch.ones(4, 4), torch.ones(4, 4)
+    step_all(made, scaler=None, max_norm=0)
+    assert torch.equal(rows, torch.ones(4, 4))
+    assert not torch.equal(weights, torch.ones(4, 4))
+
+
+def test_clipping_covers_rows_and_adapters_together():
+    rows, weights, made = build()
+    rows.grad, weights.grad = torch.full((4, 4), 3.0), torch.full((4, 4), 4.0)
+    step_all(made, scaler=None, max_norm=1.0)
+    together = torch.cat([rows.grad.flatten(), weights.grad.flatten()])
+    assert together.norm().item() == pytest.approx(1, rel=1e-4)
+    assert (weights.grad / rows.grad).mean().item() == pytest.approx(4 / 3)
+
+
+def test_gradient_scaler_unscales_every_optimizer_once():
+    """accelerate's wrapper would update it after each, and unscale the second twice."""
+    moved = []
+    for scale in (1.0, 1024.0):
+        rows, weights, _ = build()
+        optimizers = [torch.optim.SGD([rows], lr=1.0), torch.optim.SGD([weights], lr=1.0)]
+        scaler = torch.amp.GradScaler("cpu", init_scale=scale, enabled=True)
+        loss = (rows * 0.01).sum() + (weights * 0.02).sum()
+        scaler.scale(loss).backward()
+        step_all(optimizers, scaler=scaler, max_norm=1000)
+        moved.append((rows.detach().clone(), weights.detach().clone()))
+    torch.testing.assert_close(moved[0], moved[1])
+    torch.testing.assert_close(moved[0][1], torch.full((4, 4), 0.98))
+
+
+def test_infinite_gradient_under_a_scaler_skips_the_step():
+    rows, weights, _ = build()
+    optimizers = [torch.optim.SGD([rows], lr=1.0), torch.optim.SGD([weights], lr=1.0)]
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    scaler.scale((rows * float("inf")).sum() + weights.sum()).backward()
+    step_all(optimizers, scaler=scaler, max_norm=0)
+    assert torch.equal(rows, torch.ones(4, 4))
+    assert scaler.get_scale() == 512.0
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["adamw8bit", "adamw", "pagedadamw8bit", "lion8bit", "adafactor", "prodigy", "schedulefree"],
+)
+def test_optimizer_lowers_a_loss_by_its_name(name):
+    rate = 1.0 if name == "prodigy" else 0.1
+    _, weights, made = build(name, Phase(trains="lora", weights_lr=rate))
+    for _ in range(40):
+        weights.square().sum().backward()
+        step_all(made[1:], scaler=None, max_norm=0)
+        weights.grad = None
+    assert weights.square().sum() < 15.9
+
+
+@pytest.mark.parametrize(("rate", "n_said"), [(1e-4, 1), (1.0, 0)])
+def test_rate_that_was_meant_for_another_optimizer_is_spoken_of(rate, n_said):
+    said = []
+    build("prodigy", Phase(trains="lora", weights_lr=rate), said)
+    assert len(said) == n_said
+    assert all("prodigy finds its rate itself" in text for text in said)
+
+
+def test_schedule_free_shows_its_average_and_takes_it_back():
+    _, weights, made = build("schedulefree")
+    for _ in range(3):
+        weights.square().sum().backward()
+        step_all(made[1:], scaler=None, max_norm=0)
+        weights.grad = None
+    walked = weights.detach().clone()
+    set_averaging(made, is_on=True)
+    assert not torch.equal(weights, walked)
+    set_averaging(made, is_on=False)
+    torch.testing.assert_close(weights.detach(), walked)
+
+
+@pytest.mark.parametrize(
+    ("name", "module"), [("prodigy", "prodigyopt"), ("schedulefree", "schedulefree")]
+)
+def test_missing_optional_optimizer_says_how_to_get_it(name, module, monkeypatch):
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(RecipeError, match=r"lora-scene\[optimizers\]"):
+        build(name)
