@@ -106,11 +106,9 @@ class Backbone:
         return int(self.noise_scheduler.config.num_train_timesteps)
 
     def place(self, device: str) -> None:
-        """Move UNet and text encoders; a low-bit UNet stays where it was loaded."""
-        if not getattr(self.unet, "is_quantized", False):
-            self.unet.to(device)
-        for encoder in self.text_encoders:
-            encoder.to(device)
+        """Move UNet and text encoders."""
+        for part in (self.unet, *self.text_encoders):
+            part.to(device)
 
     @contextlib.contextmanager
     def in_mode(self, *, is_training: bool) -> Iterator[None]:

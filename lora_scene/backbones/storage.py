@@ -52,6 +52,18 @@ def store(unet: nn.Module, quantization: Quantization, *, device: str | torch.de
         setattr(unet, flag, True)  # PEFT looks here for the layers it has to expect
 
 
+def packed_bytes(layer: nn.Linear, quantization: Literal["nf4", "int8"]) -> int:
+    """Return the bytes that bitsandbytes stores a weight in.
+
+    nf4 has 4 bits a weight, and for 64 of them a scale of 8 bits, for 256 scales one of 32 bits;
+    int8 has 8 bits a weight and a scale of 32 bits a row.
+    """
+    n = layer.in_features * layer.out_features
+    if quantization == "nf4":
+        return n // 2 + n // 64 + n // 4096
+    return n + 4 * layer.out_features
+
+
 class StoredLinear(nn.Linear):
     """A frozen linear layer whose weight is float8 with a scale for each output.
 
@@ -67,7 +79,7 @@ class StoredLinear(nn.Linear):
     @property
     def weight(self) -> Tensor:  # type: ignore[override]
         """Return the weight (out, in), restored."""
-        return restored(self)
+        return _restored(self)
 
     def forward(self, input: Tensor) -> Tensor:
         """Return `input` (..., in) times the restored weight, (..., out)."""
@@ -92,19 +104,12 @@ class StoredConv2d(nn.Conv2d):
     @property
     def weight(self) -> Tensor:  # type: ignore[override]
         """Return the kernel (out, in / groups, kh, kw), restored."""
-        return restored(self)
+        return _restored(self)
 
     def forward(self, input: Tensor) -> Tensor:
         """Return `input` (b, in, h, w) convolved with the restored kernel."""
         product: Tensor = _ConvProduct.apply(input, self)  # type: ignore[no-untyped-call]
         return product
-
-
-def restored(layer: Any) -> Tensor:
-    """Return a float8 layer's weight in the dtype that it computes in."""
-    scale: Tensor = layer.scale
-    weight: Tensor = layer.stored.view(STORED).to(layer.computes_in)
-    return weight.mul_(scale.to(layer.computes_in).view(-1, *[1] * (weight.dim() - 1)))
 
 
 def _layers(unet: nn.Module, kinds: Any) -> Iterator[tuple[str, nn.Linear | nn.Conv2d]]:
@@ -155,15 +160,21 @@ def _shrink(made: Any, layer: nn.Linear | nn.Conv2d) -> None:
     made.bias = layer.bias
 
 
+def _restored(layer: Any) -> Tensor:
+    scale: Tensor = layer.scale
+    weight: Tensor = layer.stored.view(STORED).to(layer.computes_in)
+    return weight.mul_(scale.to(layer.computes_in).view(-1, *[1] * (weight.dim() - 1)))
+
+
 class _LinearProduct(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, layer: StoredLinear) -> Tensor:
         ctx.layer = layer
-        return F.linear(x, restored(layer), layer.bias)
+        return F.linear(x, layer.weight, layer.bias)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, None]:
-        return grads[0] @ restored(ctx.layer), None
+        return grads[0] @ ctx.layer.weight, None
 
 
 class _ConvProduct(torch.autograd.Function):
@@ -171,10 +182,10 @@ class _ConvProduct(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, layer: StoredConv2d) -> Tensor:
         ctx.layer, ctx.size = layer, x.shape
         stride, padding, dilation, groups = layer.geometry
-        return F.conv2d(x, restored(layer), layer.bias, stride, padding, dilation, groups)
+        return F.conv2d(x, layer.weight, layer.bias, stride, padding, dilation, groups)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, None]:
-        kernel, geometry = restored(ctx.layer), ctx.layer.geometry
+        kernel, geometry = ctx.layer.weight, ctx.layer.geometry
         grad: Tensor = conv2d_input(ctx.size, kernel, grads[0], *geometry)  # type: ignore[no-untyped-call]
         return grad, None

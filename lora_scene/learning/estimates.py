@@ -1,0 +1,83 @@
+"""What a recipe needs of a device, phase by phase, from the architecture alone.
+
+Nothing is measured here: one step of each phase is simulated, optimizer states are counted by
+formula, convolution workspaces and fragmentation stand in the estimate as an assumed share.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lora_scene.backbones.architectures import Architecture
+from lora_scene.backbones.loading import DTYPES
+from lora_scene.learning.simulation import PhaseEstimate, Simulation
+from lora_scene.recipe import Recipe
+
+CONTEXT = 450 * 10**6  # assumed: what CUDA itself takes of a card outside the allocator, bytes
+CARDS = (4, 6, 8, 10, 12, 16, 24, 40, 48, 80)  # GiB
+
+
+@dataclass(frozen=True)
+class MemoryEstimate:
+    """The peaks of all phases of a run.
+
+    Attributes:
+        architecture: Its name.
+        recipe: Its name.
+        resolution: Pixels.
+        dtype: In which frozen weights compute.
+        quantization: How the UNet's weights are stored.
+        phases: In the order of the run.
+    """
+
+    architecture: str
+    recipe: str
+    resolution: int
+    dtype: str
+    quantization: str
+    phases: tuple[PhaseEstimate, ...]
+
+    @property
+    def peak_bytes(self) -> int:
+        """Return the peak of the largest phase."""
+        return max(phase.peak_bytes for phase in self.phases)
+
+    @property
+    def card(self) -> int | None:
+        """Return the smallest usual card, in GiB, that holds the peak and CUDA itself."""
+        need = self.peak_bytes + CONTEXT
+        return next((size for size in CARDS if need <= size * 2**30), None)
+
+
+def estimate_memory(
+    architecture: Architecture, recipe: Recipe, *, n_concepts: int = 3
+) -> MemoryEstimate:
+    """Estimate the peak of each phase on a CUDA device.
+
+    Args:
+        architecture: The base's parts.
+        recipe: Every setting; the dtype `auto` is taken as bf16.
+        n_concepts: Handles, all drawn at once.
+
+    Raises:
+        BackboneError: The size does not fit the architecture.
+        RecipeError: A setting does not fit the architecture.
+    """
+    dtype = "bf16" if recipe.base.dtype == "auto" else recipe.base.dtype
+    simulation = Simulation(architecture, recipe, DTYPES[dtype], n_concepts)
+    phases = [simulation.encode()]
+    if recipe.prior.weight:
+        phases.append(simulation.prior())
+    for number, phase in enumerate(recipe.phases, 1):
+        if phase.steps:
+            phases.append(simulation.train(f"phase {number}", phase))
+    if recipe.run.sample_every:
+        phases.append(simulation.samples())
+    return MemoryEstimate(
+        architecture.name,
+        recipe.name,
+        simulation.backbone.resolution,
+        dtype,
+        recipe.base.quantization,
+        tuple(phases),
+    )
