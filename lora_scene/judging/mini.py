@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from lora_scene.errors import JudgingError
 from lora_scene.judging.encoders import ClipEncoder
-from lora_scene.judging.regions import MIN_AREA, Found
+from lora_scene.judging.regions import Found
 from lora_scene.scenes.pictures import Pixels
 from lora_scene.scenes.scene import Concept
 
@@ -34,7 +34,10 @@ BACKGROUNDS = (
     "grass", "sand", "snow", "the sky", "water", "the night", "a wooden table", "a brick wall",
 )  # fmt: skip
 
-Grid = npt.NDArray[np.int64]  # (g, g), a class of each patch
+MIN_PATCHES = 2.5  # a thing covers more of them; fewer are an edge or a speck
+PATCH_SHARE = 1 / 8  # of a picture's side
+
+Grid = npt.NDArray[np.int64]  # (H, W), a class of each pixel
 
 
 class MiniJudge(ClipEncoder):
@@ -69,15 +72,11 @@ class MiniJudge(ClipEncoder):
         names = [*own, *others, SMUDGE]
         prompts = [with_article(name) for name in names] + list(BACKGROUNDS)
         classes = self._read(pixels, prompts)
-        found = []
-        for number in range(len(names)):
-            owner = things[number] if number < len(own) else None
-            found += [
-                Found(part, owner)
-                for part in connected_parts(classes == number)
-                if part.mean() >= MIN_AREA
-            ]
-        return found
+        least = MIN_PATCHES * (PATCH_SHARE * classes.shape[0]) * (PATCH_SHARE * classes.shape[1])
+        return [
+            Found(region, things[number] if number < len(own) else None)
+            for region, number in read_things(classes, len(names), least)
+        ]
 
     def _read(self, pixels: Pixels, prompts: Sequence[str]) -> Grid:
         """Return each pixel's class (H, W): patch scores, enlarged linearly, then the best."""
@@ -89,6 +88,47 @@ class MiniJudge(ClipEncoder):
         enlarged = F.interpolate(shares, size, mode="bilinear", align_corners=False)
         classes: Grid = enlarged[0].argmax(dim=0).cpu().numpy()
         return classes
+
+
+def read_things(
+    classes: Grid, n_things: int, least: float
+) -> list[tuple[npt.NDArray[np.bool_], int]]:
+    """Tell things apart in a map of classes; specks go to the thing that they lie next to.
+
+    Args:
+        classes: (H, W); the classes below `n_things` are things, the others backgrounds.
+        n_things: How many classes are things.
+        least: Pixels of the smallest thing.
+
+    Returns:
+        Each thing's region (H, W) and class, class by class.
+    """
+    found = []
+    for blob in connected_parts(classes < n_things):
+        if blob.sum() < least:
+            continue
+        inside = np.where(blob, classes, n_things)
+        parts = [
+            (part, number)
+            for number in np.unique(inside[blob]).tolist()
+            for part in connected_parts(inside == number)
+            if part.sum() >= least
+        ]
+        if len(parts) < 2:
+            found.append((blob, int(np.bincount(classes[blob]).argmax())))
+            continue
+        nearest = _nearest([part for part, _ in parts])
+        found += [(blob & (nearest == i), number) for i, (_, number) in enumerate(parts)]
+    return sorted(found, key=lambda pair: pair[1])
+
+
+def _nearest(regions: Sequence[npt.NDArray[np.bool_]]) -> Grid:
+    """Return the index of the region (H, W) that each pixel is nearest to."""
+    import cv2
+
+    away = [cv2.distanceTransform((~region).astype(np.uint8), cv2.DIST_L2, 5) for region in regions]
+    nearest: Grid = np.stack(away).argmin(axis=0)
+    return nearest
 
 
 def patch_embeddings(judge: Any, pixels: Tensor) -> tuple[Tensor, Tensor]:

@@ -11,7 +11,7 @@ from lora_scene.errors import JudgingError
 from lora_scene.judging import encoders
 from lora_scene.judging.encoders import ClipEncoder, DinoEncoder, load_processor
 from lora_scene.judging.judge import load_judge
-from lora_scene.judging.mini import MiniJudge, connected_parts, embedded_folder, with_article
+from lora_scene.judging.mini import connected_parts, embedded_folder, read_things, with_article
 from lora_scene.scenes.scene import Concept
 from tests.judging import fakes
 from tests.judging.conftest import save_processor
@@ -78,17 +78,29 @@ def test_the_small_judge_is_encoder_and_finder_in_one(clip_folder) -> None:
     assert {one.owner for one in found} <= {0, None}
 
 
-def test_the_small_judge_reads_what_its_patches_say(clip_folder, monkeypatch) -> None:
-    classes = np.full((SIDE, SIDE), 40)
+def test_things_are_parts_of_one_class_that_hang_together() -> None:
+    classes = np.full((SIDE, SIDE), 9)
     classes[8:32, 4:28] = 0
     classes[40:60, 40:60] = 0
-    classes[40:42, 2:4] = 0
-    classes[0:8, 40:60] = 1
-    judge = MiniJudge(clip_folder)
-    monkeypatch.setattr(judge, "_read", lambda pixels, prompts: classes)
-    found = judge.find(fakes.picture(None, None), [Concept("<c>", "cat")])
-    assert [one.owner for one in found] == [0, 0, None]
-    assert [int(one.region.sum()) for one in found] == [24 * 24, 400, 8 * 20]
+    classes[0:4, 60:64] = 1  # a speck
+    found = read_things(classes, 5, least=160)
+    assert [number for _, number in found] == [0, 0]
+    assert [int(region.sum()) for region, _ in found] == [24 * 24, 400]
+
+
+def test_specks_go_to_the_thing_that_they_lie_next_to() -> None:
+    classes = np.full((SIDE, SIDE), 9)
+    classes[8:32, 4:28] = 0
+    classes[8:32, 28:52] = 3
+    classes[8:12, 24:28] = 2  # a misread edge of the first
+    first, second = read_things(classes, 5, least=160)
+    assert (first[1], second[1]) == (0, 3)
+    assert not (first[0] & second[0]).any()
+    assert ((first[0] | second[0]) == (classes < 9)).all()
+    assert first[0][8:12, 24:26].all()
+    alone = np.where(classes == 3, 9, classes)
+    [(region, number)] = read_things(alone, 5, least=160)
+    assert (int(region.sum()), number) == (24 * 24, 0)
 
 
 def test_parts_hang_together_by_edges_and_not_by_corners() -> None:
