@@ -175,7 +175,7 @@ def _vote(crop: _Crop) -> Flags:
     """Cut from three starts, and return what most of the cuts hold.
 
     The starts are ellipses in the box, less what lies nearer to a mark outside than to one inside.
-    Where nothing is marked, cuts that leave much of the box empty lost a part, and don't count.
+    Cuts that leave much of a drawn box empty lost a part of the concept, and don't count.
     """
     wide, narrow = crop.rho < WIDE_START, crop.rho < NARROW_START
     if crop.inside.any():
@@ -183,7 +183,7 @@ def _vote(crop: _Crop) -> Flags:
         wide, narrow = (near, near) if not crop.is_boxed else (wide & near, narrow & near)
     starts = [(crop.rgb, wide), (crop.lab, wide), (crop.lab, narrow)]
     cuts = [_grab(crop, image, start) for image, start in starts]
-    if not crop.inside.any():
+    if crop.is_boxed:
         tightness = [_tightness(cut & crop.in_box, crop.in_box) for cut in cuts]
         limit = LOOSEST * max(tightness)
         cuts = [cut for cut, share in zip(cuts, tightness, strict=True) if share >= limit]
