@@ -66,7 +66,7 @@ def command(adapters: tuple[str, ...], out: Path, as_json: bool, **shared: Any) 
         canvas, hole = grown(photo.pixels, Growth.parse(shared["grow"]))
     studio = open_from(adapters, shared)
     prompt = shared["prompt"] or default_prompt(studio)
-    brush = Brush(prompt, shared["seed"], shared["negative"], sampling_from(shared))
+    brush = Brush(prompt, shared["seed"], shared["negative"], sampling_from(shared, studio))
     with drawing_bar("completing", count_windows(studio, hole), is_quiet=as_json) as tick:
         result = complete(studio, canvas, hole, brush, tick=tick)
     record = complete_record(studio, photo.pixels, hole, brush)

@@ -52,15 +52,15 @@ def command(adapters: tuple[str, ...], out: Path, as_json: bool, **shared: Any) 
     from lora_scene.creating.requests import Request
     from lora_scene.scenes.pictures import read_photo
 
+    photo = read_photo(shared["photo"]).pixels if shared["photo"] else None
+    studio = open_from(adapters, shared)
     default = Request(
         "",
         negative=shared["negative"],
         size=parse_size(shared["size"]) if shared["size"] else None,
-        sampling=sampling_from(shared),
+        sampling=sampling_from(shared, studio),
         control=control_from(shared),
     )
-    photo = read_photo(shared["photo"]).pixels if shared["photo"] else None
-    studio = open_from(adapters, shared)
     parts = plan_parts(
         studio,
         seeds=shared["seeds"] or (0,),

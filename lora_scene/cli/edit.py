@@ -69,16 +69,17 @@ def command(adapters: tuple[str, ...], out: Path, as_json: bool, **shared: Any) 
     if len(masks) != len(prompts):
         raise click.UsageError(f"{len(masks)} --mask, but {len(prompts)} --prompt: one each")
     photo = read_photo(shared["photo"])
-    sampling, control = sampling_from(shared, shared["redraw"]), control_from(shared)
+    loaded = [read_mask(mask, photo) for mask in masks]
+    studio = open_from(adapters, shared)
+    sampling, control = sampling_from(shared, studio, shared["redraw"]), control_from(shared)
     regions = [
         Region(
-            read_mask(mask, photo),
+            mask,
             Brush(prompt, shared["seed"] + number, shared["negative"], sampling, control),
-            str(mask),
+            str(masks[number]),
         )
-        for number, (mask, prompt) in enumerate(zip(masks, prompts, strict=True))
+        for number, (mask, prompt) in enumerate(zip(loaded, prompts, strict=True))
     ]
-    studio = open_from(adapters, shared)
     feather = shared["feather"]
     with drawing_bar("editing", len(regions), is_quiet=as_json) as tick:
         result = edit(studio, photo.pixels, regions, feather=feather, tick=tick)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -20,6 +20,11 @@ from lora_scene.cli.options import (
     sampling_options,
     size_option,
 )
+
+if TYPE_CHECKING:
+    from lora_scene.creating.prompts import PromptLine
+    from lora_scene.creating.requests import Request
+    from lora_scene.creating.studio import Studio
 
 
 @click.command(short_help="Draw pictures from prompts with handles.")
@@ -57,12 +62,16 @@ def command(adapters: tuple[str, ...], out: Path, as_json: bool, **shared: Any) 
     from lora_scene.creating.pictures import read_record
     from lora_scene.creating.requests import request_again
 
-    requests = _planned(shared)
+    lines, again = _lines(shared), shared["again"]
+    if bool(lines) == bool(again):
+        raise click.UsageError("give --prompt or --prompts, or --again alone")
     studio = open_from(adapters, shared)
-    if shared["again"] is not None:
-        request, notices = request_again(studio, read_record(shared["again"]))
+    if again:
+        request, notices = request_again(studio, read_record(again))
         requests = [request]
         show_notices(notices)
+    else:
+        requests = _planned(lines, studio, shared)
     batch, grid = shared["batch"], shared["grid"]
     n_runs = len(batches(requests, batch))
     with drawing_bar(f"drawing {len(requests)}", n_runs, is_quiet=as_json) as tick:
@@ -75,15 +84,18 @@ def command(adapters: tuple[str, ...], out: Path, as_json: bool, **shared: Any) 
         click.echo(path)
 
 
-def _planned(shared: dict[str, Any]) -> Any:
-    from lora_scene.creating.generate import GRID_WEIGHTS, plan
-    from lora_scene.creating.prompts import PromptLine, parse_size, read_prompts
-    from lora_scene.creating.requests import Request
+def _lines(shared: dict[str, Any]) -> list[PromptLine]:
+    from lora_scene.creating.prompts import PromptLine, read_prompts
 
     lines = [PromptLine(prompt) for prompt in shared["prompts"]]
-    lines += read_prompts(shared["file"]) if shared["file"] else []
-    if bool(lines) == bool(shared["again"]):
-        raise click.UsageError("give --prompt or --prompts, or --again alone")
+    return lines + (read_prompts(shared["file"]) if shared["file"] else [])
+
+
+def _planned(lines: list[PromptLine], studio: Studio, shared: dict[str, Any]) -> list[Request]:
+    from lora_scene.creating.generate import GRID_WEIGHTS, plan
+    from lora_scene.creating.prompts import parse_size
+    from lora_scene.creating.requests import Request
+
     return plan(
         lines,
         seeds=shared["seeds"] or (0,),
@@ -92,7 +104,7 @@ def _planned(shared: dict[str, Any]) -> Any:
             "",
             negative=shared["negative"],
             size=parse_size(shared["size"]) if shared["size"] else None,
-            sampling=sampling_from(shared),
+            sampling=sampling_from(shared, studio),
             control=control_from(shared),
         ),
         with_base=shared["with_base"],

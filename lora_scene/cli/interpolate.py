@@ -61,7 +61,7 @@ def command(adapters: tuple[str, ...], out: Path, as_json: bool, **shared: Any) 
         seeds=(shared["seed"], shared["to_seed"]),
         negative=shared["negative"],
     )
-    sampling = sampling_from(shared)
+    sampling = sampling_from(shared, studio)
     size = parse_size(shared["size"]) if shared["size"] else None
     n_frames = shared["frames"]
     with drawing_bar(f"drawing {n_frames}", n_frames, is_quiet=as_json) as tick:

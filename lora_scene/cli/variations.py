@@ -50,16 +50,16 @@ def command(adapters: tuple[str, ...], out: Path, as_json: bool, **shared: Any) 
     from lora_scene.creating.variations import SHEET, plan_variations, vary
     from lora_scene.scenes.pictures import read_photo
 
+    photo = read_photo(shared["photo"]).pixels if shared["photo"] else None
+    studio = open_from(adapters, shared)
     default = Request(
         "",
         seed=shared["seed"],
         negative=shared["negative"],
         size=parse_size(shared["size"]) if shared["size"] else None,
-        sampling=sampling_from(shared),
+        sampling=sampling_from(shared, studio),
         control=control_from(shared),
     )
-    photo = read_photo(shared["photo"]).pixels if shared["photo"] else None
-    studio = open_from(adapters, shared)
     requests = plan_variations(
         studio,
         shared["n"],

@@ -125,10 +125,9 @@ def draw(
             request.control.check_named(studio, request.prompt)
     for batch in batches(requests, batch_size):
         chosen = [requests[index] for index in batch]
-        for index, request, pixels in zip(
-            batch, chosen, _draw_batch(studio, chosen, tick), strict=True
-        ):
-            yield index, Picture(pixels, request, record_of(studio, request))
+        drawn = _draw_batch(studio, chosen, tick)
+        for index, request, (pixels, told) in zip(batch, chosen, drawn, strict=True):
+            yield index, Picture(pixels, request, {**record_of(studio, request), **told})
 
 
 def generate(
@@ -194,7 +193,10 @@ def slug(request: Request) -> str:
     return f"{words}_s{request.seed}" + ("" if request.weight == 1.0 else f"_{tail}")
 
 
-def _draw_batch(studio: Studio, chosen: Sequence[Request], tick: Tick | None) -> list[Pixels]:
+def _draw_batch(
+    studio: Studio, chosen: Sequence[Request], tick: Tick | None
+) -> Iterator[tuple[Pixels, dict[str, Any]]]:
+    """Draw requests that share all settings; give the pixels, and what was measured of places."""
     first = chosen[0]
     control = Control() if first.is_base else first.control
     prompts = [prompt_of(studio, request) for request in chosen]
@@ -205,7 +207,8 @@ def _draw_batch(studio: Studio, chosen: Sequence[Request], tick: Tick | None) ->
         rows, columns = start.eps.shape[-2:]
         with steered(studio, prompts, control, text=text, latents=(rows, columns)) as guides:
             z = denoise(studio, text, start, sampling=first.sampling, guides=guides, tick=tick)
-    return decode(studio, z)
+    for index, pixels in enumerate(decode(studio, z)):
+        yield pixels, {"inside": guides[0].told(index)} if guides else {}
 
 
 def _weight_label(request: Request) -> str:

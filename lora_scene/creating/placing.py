@@ -115,6 +115,14 @@ class PlaceGuide:
         """Return (b, K) shares inside the boxes, averaged over the steps."""
         return torch.stack(self.shares).mean(dim=0)
 
+    def told(self, index: int) -> dict[str, float]:
+        """Return sample `index`'s mean share inside its box, a handle each, for its record."""
+        shares = self.mean_shares()[index]
+        return {
+            place.handle: round(float(share), 4)
+            for place, share in zip(self.places, shares, strict=True)
+        }
+
     def _moved(self, z_t: Tensor, step: Step) -> Tensor:
         with torch.enable_grad():
             z = z_t.detach().requires_grad_()

@@ -90,6 +90,7 @@ def test_a_placed_picture_can_be_drawn_by_name_and_is_deterministic():
     np.testing.assert_array_equal(first.pixels, again.pixels)
     assert not np.array_equal(first.pixels, free.pixels)
     assert first.record["places"] == {"<bear>": [0.0, 0.0, 0.5, 0.5]}
+    assert 0 < first.record["inside"]["<bear>"] < 1
     assert Control.from_record(first.record) == Control(
         places=(Place("<bear>", (0.0, 0.0, 0.5, 0.5)),)
     )

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,7 @@ from lora_scene.creating.sampling import (
     decode,
     denoise,
     start_noise,
+    usual_guidance,
 )
 from lora_scene.creating.schedulers import OWN, SAMPLERS, make_scheduler
 from lora_scene.errors import CreationError
@@ -145,3 +148,11 @@ def test_own_scheduler_is_fresh_each_time():
     made = make_scheduler(base, OWN)
     assert made is not base
     assert dict(made.config) == dict(base.config)
+
+
+def test_the_usual_guidance_is_the_stock_pipelines_but_for_small_bases():
+    assert usual_guidance(studio()) == 3.5
+    for family, guidance in (("sd1", 7.5), ("sdxl", 5.0)):
+        one = studio(family)
+        large = SimpleNamespace(backbone=SimpleNamespace(resolution=512), pipeline=one.pipeline)
+        assert usual_guidance(large) == guidance
