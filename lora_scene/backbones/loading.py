@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from safetensors import SafetensorError, safe_open
 
 from lora_scene.backbones.families import Family, identify
 from lora_scene.backbones.storage import Quantization, store
@@ -149,6 +150,8 @@ def _load_folder(source: str, kind: torch.dtype) -> Any:
     from diffusers import DiffusionPipeline
 
     index = DiffusionPipeline.load_config(source)
+    if "unet" not in index:
+        raise _not_a_base(source, index.get("_class_name"))
     absent: dict[str, Any] = {
         name: None
         for name in ("safety_checker", "feature_extractor", "image_encoder")
@@ -163,7 +166,6 @@ def _load_folder(source: str, kind: torch.dtype) -> Any:
 
 def _load_file(source: str, kind: torch.dtype, config: str | Path | None) -> Any:
     from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
-    from safetensors import safe_open
 
     with safe_open(source, framework="pt") as file:
         is_xl = any(key.startswith("conditioner.embedders.1.") for key in file.keys())  # noqa: SIM118
@@ -174,12 +176,14 @@ def _load_file(source: str, kind: torch.dtype, config: str | Path | None) -> Any
     return pipeline.from_single_file(source, torch_dtype=kind, **extra)
 
 
+def _not_a_base(source: str, kind: object) -> BackboneError:
+    return BackboneError("not a Stable Diffusion 1.x, 2.x or XL base", where=source, got=kind)
+
+
 def _check(pipeline: Any, source: str) -> Family:
     """Refuse what is not a text-to-image Stable Diffusion."""
     if getattr(pipeline, "unet", None) is None:
-        raise BackboneError(
-            "not a Stable Diffusion 1.x, 2.x or XL base", where=source, got=type(pipeline).__name__
-        )
+        raise _not_a_base(source, type(pipeline).__name__)
     family = identify(pipeline.unet.config)
     missing = [name for name in family.text_encoders if getattr(pipeline, name, None) is None]
     if missing:
@@ -198,7 +202,7 @@ def _plain_errors(source: str) -> Iterator[None]:
         yield
     except BackboneError:
         raise
-    except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, TypeError, SafetensorError) as error:
         first = str(error).strip().splitlines()
         raise BackboneError(
             "the base cannot be loaded",

@@ -119,9 +119,7 @@ def _weights_optimizer(
         return adafactor
     if settings.name == "prodigy":
         if lr < LEAST_PRODIGY_LR:
-            notice(
-                f"prodigy finds its rate itself, and weights_lr={lr:g} is a factor on it: 1 is usual"
-            )
+            notice(f"prodigy finds its rate itself; weights_lr={lr:g} is a factor on it, usually 1")
         prodigy: Callable[..., torch.optim.Optimizer] = _imported(
             "prodigyopt", settings.name
         ).Prodigy

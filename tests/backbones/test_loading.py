@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
+
+from lora_scene.backbones.families import identify
+from lora_scene.backbones.loading import (
+    load_pipeline,
+    quiet_libraries,
+    resolve_device,
+    resolve_dtype,
+    resolve_model,
+)
+from lora_scene.errors import BackboneError
+from tests import tiny
+from tests.backbones import ldm
+
+
+def assert_same_weights(ours, theirs):
+    for part in ("unet", "vae", "text_encoder", "text_encoder_2"):
+        if getattr(theirs, part, None) is not None:
+            expected = getattr(theirs, part).state_dict()
+            found = getattr(ours, part).state_dict()
+            assert found.keys() == expected.keys()
+            assert all(torch.equal(found[key], expected[key]) for key in expected)
+
+
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+def test_folder_is_loaded_as_it_was_saved(family, bases):
+    pipe = load_pipeline(bases[family])
+    assert identify(pipe.unet.config).key == family
+    assert_same_weights(pipe, tiny.pipeline(family))
+    assert {p.dtype for p in pipe.unet.parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize("dtype", ["bf16", "fp16"])
+def test_weights_have_the_dtype_that_was_asked_for(dtype, bases):
+    pipe = load_pipeline(bases["sdxl"], dtype=dtype)
+    kind = {"bf16": torch.bfloat16, "fp16": torch.float16}[dtype]
+    for part in (pipe.unet, pipe.vae, pipe.text_encoder, pipe.text_encoder_2):
+        assert {p.dtype for p in part.parameters()} == {kind}
+
+
+def test_single_file_in_the_original_layout_is_loaded_with_a_folders_configurations(
+    bases, tmp_path
+):
+    original = tiny.pipeline("sd1", seed=7)
+    path = ldm.write(original, tmp_path / "checkpoint.safetensors")
+    pipe = load_pipeline(path, config=bases["sd1"])
+    assert_same_weights(pipe, original)
+    assert len(pipe.tokenizer) == len(original.tokenizer)
+    assert pipe.safety_checker is None
+
+
+def test_single_file_without_configurations_says_what_is_missing_offline(tmp_path):
+    path = ldm.write(tiny.pipeline("sd1"), tmp_path / "checkpoint.safetensors")
+    with pytest.raises(BackboneError, match=r"checkpoint\.safetensors.*cannot be loaded"):
+        load_pipeline(path)
+
+
+@pytest.mark.parametrize("ending", ["ckpt", "pt", "bin"])
+def test_pickled_checkpoint_is_refused_unopened(ending, tmp_path):
+    path = tmp_path / f"model.{ending}"
+    path.write_bytes(b"cos\nsystem\n(S'false'\ntR.")
+    with pytest.raises(BackboneError, match="only safetensors checkpoints are opened"):
+        load_pipeline(path)
+
+
+def test_damaged_safetensors_file_is_one_sentence(tmp_path, bases):
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(b"nonsense")
+    with pytest.raises(BackboneError, match="cannot be loaded"):
+        load_pipeline(path, config=bases["sd1"])
+
+
+def test_hub_id_without_a_connection_is_one_sentence_with_what_to_do():
+    with pytest.raises(BackboneError) as caught:
+        load_pipeline("nobody/no-such-base")
+    said = str(caught.value)
+    assert said.startswith("nobody/no-such-base: the base cannot be loaded")
+    assert "`--base mini` needs neither" in said
+    assert len(said.splitlines()) == 3
+
+
+@pytest.mark.parametrize(
+    "name", ["plainword", "./nowhere", "a/b/c", "~/nowhere", "some/model.safetensors"]
+)
+def test_name_that_is_neither_path_nor_hub_id_is_refused(name):
+    with pytest.raises(BackboneError, match="no such base"):
+        resolve_model(name)
+
+
+def test_folder_without_a_pipeline_is_refused(tmp_path):
+    with pytest.raises(BackboneError, match="cannot be loaded"):
+        load_pipeline(tmp_path)
+
+
+def test_pipeline_of_another_kind_is_refused(tmp_path):
+    unet = UNet2DModel(
+        block_out_channels=(8, 8),
+        norm_num_groups=4,
+        down_block_types=("DownBlock2D",) * 2,
+        up_block_types=("UpBlock2D",) * 2,
+    )
+    DDPMPipeline(unet, DDPMScheduler()).save_pretrained(tmp_path)
+    with pytest.raises(BackboneError):
+        load_pipeline(tmp_path)
+
+
+def test_pipeline_without_a_unet_is_refused_before_its_weights_are_read(tmp_path):
+    index = {"_class_name": "FluxPipeline", "transformer": ["diffusers", "FluxTransformer2DModel"]}
+    (tmp_path / "model_index.json").write_text(json.dumps(index), "utf-8")
+    with pytest.raises(BackboneError, match="not a Stable Diffusion"):
+        load_pipeline(tmp_path)
+
+
+def test_inpainting_unet_is_refused_with_the_way_out(tmp_path):
+    pipe = tiny.pipeline("sd1")
+    config = dict(pipe.unet.config) | {"in_channels": 9}
+    pipe.unet = type(pipe.unet).from_config(config)
+    pipe.save_pretrained(tmp_path)
+    with pytest.raises(BackboneError, match="inpainting, depth or edit model") as caught:
+        load_pipeline(tmp_path)
+    assert "its adapters load into inpainting models too" in str(caught.value)
+
+
+def test_refiner_is_refused(tmp_path):
+    pipe = tiny.pipeline("sdxl")
+    pipe.text_encoder, pipe.tokenizer = None, None
+    pipe.save_pretrained(tmp_path)
+    with pytest.raises(BackboneError, match="the SDXL refiner cannot be trained"):
+        load_pipeline(tmp_path)
+
+
+@pytest.mark.parametrize("quantization", ["nf4", "int8", "fp8"])
+@pytest.mark.parametrize("source", ["folder", "file"])
+def test_low_bit_storage_predicts_about_the_same(quantization, source, bases, tmp_path):
+    model = bases["sd1"]
+    if source == "file":
+        model = ldm.write(tiny.pipeline("sd1"), tmp_path / "checkpoint.safetensors")
+    pipe = load_pipeline(model, quantization=quantization, config=bases["sd1"])
+    exact = tiny.pipeline("sd1").unet
+    noise = torch.Generator().manual_seed(0)
+    inputs = (
+        torch.randn(1, 4, 16, 16, generator=noise),
+        torch.tensor([500]),
+        torch.randn(1, 24, 32, generator=noise),
+    )
+    with torch.no_grad():
+        expected = exact(*inputs).sample
+        found = pipe.unet(*inputs).sample
+    error = (found - expected).norm() / expected.norm()
+    assert 0 < error < 0.15, float(error)
+    stored = sum(p.numel() * p.element_size() for p in pipe.unet.state_dict().values())
+    assert stored < sum(p.numel() * p.element_size() for p in exact.state_dict().values())
+
+
+def test_auto_dtype_is_float32_without_a_gpu():
+    assert resolve_dtype("auto", "cpu") == torch.float32
+    assert resolve_dtype("bf16", "cpu") == torch.bfloat16
+
+
+def test_device_that_is_not_there_is_refused():
+    assert resolve_device("cpu") == "cpu"
+    with pytest.raises(BackboneError, match="no such device here"):
+        resolve_device("tpu")
+
+
+def test_libraries_are_quieted_and_given_their_voice_back():
+    from diffusers.utils import logging
+
+    before = logging.get_verbosity()
+    with pytest.raises(RuntimeError, match="on purpose"), quiet_libraries():
+        raise RuntimeError("on purpose")
+    assert logging.get_verbosity() == before
+    with quiet_libraries():
+        assert logging.get_verbosity() == logging.ERROR
