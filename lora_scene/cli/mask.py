@@ -48,7 +48,7 @@ def _prompts(command: Any) -> Any:
 @click.option("--replace", is_flag=True, help="Replace the files of an existing scene.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def command(photo: Path, as_list: bool, **options: Any) -> None:
-    r"""Make masks for the concepts of PHOTO.
+    """Make masks for the concepts of PHOTO.
 
     Places are pixels of the upright photo, counted from its upper left corner. Everything about
     one concept goes by its NAME, which becomes its handle, <NAME>.
@@ -57,7 +57,7 @@ def command(photo: Path, as_list: bool, **options: Any) -> None:
         lora-scene mask photo.jpg --box bear=40,60,300,420 --point bear=170,200 --out scene
         lora-scene mask photo.jpg --words "panda plush" --segmenter clipseg --out scene
         lora-scene mask photo.jpg --list --segmenter maskformer
-    """
+    """  # noqa: D301
     if as_list:
         _list(photo, options)
     else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import isfinite
 from typing import Any
 
 from lora_scene.errors import SegmenterError, did_you_mean
@@ -62,6 +63,8 @@ def parse_prompts(text: PromptText) -> tuple[Prompt, ...]:
                 found[name] = _READERS[option](prompt, value)
             except SegmenterError as error:
                 problems.append(error)
+            except ValueError:
+                problems.append(_unreadable(entry, option))
     for entry in text.words:
         try:
             name, phrase = _words(entry)
@@ -129,20 +132,17 @@ def _words(entry: str) -> tuple[str, str]:
     return _split(f"{stem}={entry}", "words")
 
 
-def _numbers(value: str, count: int, option: str) -> list[float]:
-    parts = value.split(",")
-    try:
-        numbers = [float(part) for part in parts]
-    except ValueError:
-        numbers = []
-    if len(numbers) != count or any(number != number for number in numbers):
-        raise _unreadable(value, option)
+def _numbers(value: str, count: int) -> list[float]:
+    """Read finite numbers between commas; anything else is a ValueError."""
+    numbers = [float(part) for part in value.split(",")]
+    if len(numbers) != count or not all(map(isfinite, numbers)):
+        raise ValueError(value)
     return numbers
 
 
-def _unreadable(value: str, option: str) -> SegmenterError:
+def _unreadable(entry: str, option: str) -> SegmenterError:
     return SegmenterError(
-        "cannot be read", where=value, expected=_FORMS[option], hint="places are in pixels"
+        "cannot be read", where=entry, expected=_FORMS[option], hint="places are in pixels"
     )
 
 
@@ -154,32 +154,32 @@ def _set_once(prompt: Prompt, field: str, value: Any) -> Prompt:
 
 
 def _read_box(prompt: Prompt, value: str) -> Prompt:
-    return _set_once(prompt, "box", Box(*_numbers(value, 4, "boxes")))
+    return _set_once(prompt, "box", Box(*_numbers(value, 4)))
 
 
 def _read_point(prompt: Prompt, value: str) -> Prompt:
-    x, y = _numbers(value, 2, "points")
+    x, y = _numbers(value, 2)
     return replace(prompt, points=(*prompt.points, Point(x, y)))
 
 
 def _read_outside(prompt: Prompt, value: str) -> Prompt:
-    x, y = _numbers(value, 2, "outside")
+    x, y = _numbers(value, 2)
     return replace(prompt, points=(*prompt.points, Point(x, y, is_inside=False)))
 
 
 def _read_stroke(prompt: Prompt, value: str) -> Prompt:
     path, _, width = value.partition("@")
-    corners = [_numbers(corner, 2, "strokes") for corner in path.split(";")]
-    brush = _numbers(width, 1, "strokes")[0] if width else BRUSH_WIDTH
+    corners = [_numbers(corner, 2) for corner in path.split(";")]
+    brush = _numbers(width, 1)[0] if width else BRUSH_WIDTH
     if len(corners) < 2 or brush <= 0:
-        raise _unreadable(value, "strokes")
+        raise ValueError(value)
     stroke = Stroke(tuple((x, y) for x, y in corners), brush)
     return replace(prompt, strokes=(*prompt.strokes, stroke))
 
 
 def _read_pick(prompt: Prompt, value: str) -> Prompt:
     if not value.isascii() or not value.isdigit():
-        raise _unreadable(value, "picks")
+        raise ValueError(value)
     return _set_once(prompt, "pick", int(value))
 
 

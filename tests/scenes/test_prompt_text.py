@@ -68,9 +68,10 @@ def test_a_background_that_is_no_name_is_refused(text):
     ("text", "message"),
     [
         (PromptText(boxes=["bear"]), r"NAME=left,top,right,bottom"),
-        (PromptText(boxes=["bear=1,2,3"]), r"1,2,3: cannot be read(.|\n)*left,top"),
+        (PromptText(boxes=["bear=1,2,3"]), r"bear=1,2,3: cannot be read(.|\n)*left,top"),
         (PromptText(boxes=["bear=1,2,3,x"]), "cannot be read"),
         (PromptText(boxes=["bear=1,2,3,nan"]), "cannot be read"),
+        (PromptText(boxes=["bear=1,2,3,inf"]), "cannot be read"),
         (PromptText(boxes=["bear=1,2,3,4", "bear=1,2,3,5"]), "box is given twice"),
         (PromptText(points=["bear=1"]), "NAME=x,y"),
         (PromptText(strokes=["bear=1,2"]), "NAME=x,y;x,y"),

@@ -18,6 +18,7 @@ from lora_scene.scenes.segmenters.networks import (
     IMAGENET_MEAN,
     IMAGENET_STD,
     load,
+    load_network,
     to_values,
 )
 
@@ -36,7 +37,7 @@ class ClipSeg:
         from transformers import AutoTokenizer, CLIPSegForImageSegmentation
 
         self._tokenizer: Any = load(AutoTokenizer, model)
-        self._network: Any = load(CLIPSegForImageSegmentation, model).to(device).eval()
+        self._network: Any = load_network(CLIPSegForImageSegmentation, model, device)
         self._device = device
 
     @torch.no_grad()

@@ -19,6 +19,7 @@ from lora_scene.scenes.segmenters.networks import (
     IMAGENET_STD,
     detector_shape,
     load,
+    load_network,
     to_values,
 )
 from lora_scene.scenes.segmenters.segmenter import Segmenter
@@ -42,7 +43,7 @@ class GroundingDino:
         from transformers import AutoTokenizer, GroundingDinoForObjectDetection
 
         self._tokenizer: Any = load(AutoTokenizer, model)
-        self._network: Any = load(GroundingDinoForObjectDetection, model).to(device).eval()
+        self._network: Any = load_network(GroundingDinoForObjectDetection, model, device)
         self._follower = follower
         self._device = device
 

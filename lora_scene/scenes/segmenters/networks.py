@@ -51,6 +51,24 @@ def load(kind: Any, model: str, **options: Any) -> Any:
         ) from error
 
 
+def load_network(kind: Any, model: str, device: str) -> Any:
+    """Load a network for inference, as `load` does, and bring it to a device.
+
+    Raises:
+        SegmenterError: As in `load`, or the device is not there.
+    """
+    network = load(kind, model)
+    try:
+        return network.to(device).eval()
+    except (RuntimeError, AssertionError) as error:
+        raise SegmenterError(
+            "the segmenter cannot run there",
+            where=f"device {device}",
+            expected="cpu, cuda or mps, where this machine has it",
+            got=str(error).splitlines()[0],
+        ) from error
+
+
 def to_values(
     pixels: Pixels, shape: tuple[int, int], mean: Channels, std: Channels
 ) -> torch.Tensor:

@@ -19,7 +19,7 @@ from lora_scene.scenes.segmenters.networks import (
     IMAGENET_MEAN,
     IMAGENET_STD,
     detector_shape,
-    load,
+    load_network,
     to_photo_size,
     to_values,
 )
@@ -39,7 +39,7 @@ class MaskFormer:
     ) -> None:
         from transformers import MaskFormerForInstanceSegmentation
 
-        self._network: Any = load(MaskFormerForInstanceSegmentation, model).to(device).eval()
+        self._network: Any = load_network(MaskFormerForInstanceSegmentation, model, device)
         self._device = device
 
     def segment(self, pixels: Pixels, prompts: Sequence[Prompt]) -> Mask:
@@ -80,5 +80,5 @@ class Mask2Former(MaskFormer):
     ) -> None:
         from transformers import Mask2FormerForUniversalSegmentation
 
-        self._network = load(Mask2FormerForUniversalSegmentation, model).to(device).eval()
+        self._network = load_network(Mask2FormerForUniversalSegmentation, model, device)
         self._device = device

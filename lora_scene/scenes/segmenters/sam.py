@@ -18,7 +18,7 @@ from lora_scene.scenes.segmenters.automatic import Answer, propose_on_grid
 from lora_scene.scenes.segmenters.networks import (
     IMAGENET_MEAN,
     IMAGENET_STD,
-    load,
+    load_network,
     to_photo_size,
     to_values,
 )
@@ -36,7 +36,7 @@ class Sam:
     def __init__(self, model: str = "facebook/sam-vit-base", *, device: str = "cpu") -> None:
         from transformers import SamModel
 
-        self._network: Any = load(SamModel, model).to(device).eval()
+        self._network: Any = load_network(SamModel, model, device)
         self._device = device
 
     @property
@@ -139,7 +139,7 @@ class Sam2(Sam):
     def __init__(self, model: str = "facebook/sam2.1-hiera-small", *, device: str = "cpu") -> None:
         from transformers import Sam2Model
 
-        self._network = load(Sam2Model, model).to(device).eval()
+        self._network = load_network(Sam2Model, model, device)
         self._device = device
 
     @property

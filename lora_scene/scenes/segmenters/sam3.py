@@ -14,6 +14,7 @@ from lora_scene.scenes.segmenters.networks import (
     CENTRED_MEAN,
     CENTRED_STD,
     load,
+    load_network,
     to_photo_size,
     to_values,
 )
@@ -32,7 +33,7 @@ class Sam3:
         from transformers import AutoTokenizer, Sam3Model
 
         self._tokenizer: Any = load(AutoTokenizer, model)
-        self._network: Any = load(Sam3Model, model).to(device).eval()
+        self._network: Any = load_network(Sam3Model, model, device)
         self._device = device
 
     @torch.no_grad()
