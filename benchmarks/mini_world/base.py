@@ -240,8 +240,6 @@ def run(options: argparse.Namespace, rank: int, average: Average | None) -> None
     if options.stage == "scenes":
         step = load_average(denoiser, cache / "checkpoint_crops")
         print(f"starting from crops, step {step}", flush=True)
-    elif (cache / "judge").is_dir():
-        denoiser.text = CLIPTextModel.from_pretrained(cache / "judge")
     denoiser = denoiser.to(options.device).train()
     batches = Batches(load_pool(cache), tokenizer)
     share = Share(options.batch, rank, options.workers)
