@@ -22,6 +22,12 @@ def reset_peak(device: torch.device) -> None:
         torch.cuda.reset_peak_memory_stats(device)
 
 
+def free_cached(device: torch.device) -> None:
+    """Give freed memory back to the device, so that the next part finds it in one piece."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
 def peak_bytes(device: torch.device) -> int:
     """Return the peak memory: reserved on CUDA, the process's resident set elsewhere."""
     if device.type == "cuda":

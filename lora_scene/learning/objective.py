@@ -13,6 +13,7 @@ from torch import Tensor
 
 from lora_scene.backbones.backbone import Backbone, TextEncoding
 from lora_scene.learning.attention import AttentionRecorder, Columns
+from lora_scene.learning.encodings import EncodingCache
 from lora_scene.learning.handles import HandleTable
 from lora_scene.learning.latents import EncodedVariant
 from lora_scene.learning.lora import RankMask, without_lora
@@ -119,12 +120,15 @@ class Objective:
         self._rank_mask = rank_mask
         self._recipe = recipe
         self._phase = phase
+        self._encodings = EncodingCache(backbone)
 
     def __call__(self, samples: Sequence[Sample], prior: PriorBatch | None = None) -> LossTerms:
         """Return the loss of a batch; subsets may differ in size from sample to sample."""
         backbone, b = self._backbone, len(samples)
-        ids = backbone.tokenize([self._table.expand(sample.prompt) for sample in samples])
-        text = backbone.encode_tokens(ids)
+        prompts = [self._table.expand(sample.prompt) for sample in samples]
+        ids = backbone.tokenize(prompts)
+        is_fixed = self._is_text_fixed
+        text = self._encodings.encode(prompts) if is_fixed else backbone.encode_tokens(ids)
         z = torch.stack([sample.z for sample in samples]).to(backbone.device)
         eps = torch.stack([sample.eps for sample in samples]).to(backbone.device)
         t = torch.tensor([sample.t for sample in samples], device=backbone.device)
@@ -191,6 +195,14 @@ class Objective:
             weight = inside + (1 - inside) * settings.outside_weight
         return weighted_error(prediction, target, weight, normalize=settings.normalize).mean()
 
+    @property
+    def _is_text_fixed(self) -> bool:
+        """Tell whether nothing is trained that the prompts' encodings come from."""
+        phase, recipe = self._phase, self._recipe
+        is_adapted = phase.trains == "lora" and recipe.lora.text_encoder_rank > 0
+        is_full = phase.trains == "full" and recipe.full.text_encoder
+        return not (phase.rows_lr or is_adapted or is_full)
+
     def _needs_base(self) -> bool:
         settings = self._recipe.masked_loss
         return bool(
@@ -200,9 +212,8 @@ class Objective:
     @torch.no_grad()
     def _held_to_base(self, samples: Sequence[Sample], z_t: Tensor, t: Tensor) -> Tensor:
         """Return what the untouched base predicts for the prompts with class nouns."""
-        ids = self._backbone.tokenize([sample.plain_prompt for sample in samples])
         with without_lora(self._backbone):
-            text = self._backbone.encode_tokens(ids)
+            text = self._encodings.encode([sample.plain_prompt for sample in samples])
             return self._backbone.denoise(z_t, t, text).float()
 
 

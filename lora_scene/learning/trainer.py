@@ -250,7 +250,9 @@ class Trainer:
             for _ in range(run.batch_size)
         ]
         torch.manual_seed(int(generators[0].integers(2**62)))  # of LoRA's dropout
-        with self._accelerator.autocast():
+        # A frozen base computes in its own dtype as it stands; only its whole training needs more.
+        is_mixed = phase.trains == "full"
+        with self._accelerator.autocast() if is_mixed else contextlib.nullcontext():
             prior = self._materials.prior
             batch = prior.batch(self.backbone, run.batch_size, *generators) if prior else None
             return objective(samples, batch)

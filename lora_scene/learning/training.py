@@ -19,9 +19,10 @@ from lora_scene.adapters.folder import save_adapter
 from lora_scene.backbones.backbone import Backbone
 from lora_scene.backbones.families import map_side
 from lora_scene.backbones.loading import load_pipeline, resolve_device, resolve_dtype
+from lora_scene.backbones.storage import store
 from lora_scene.errors import NonFiniteLossError
 from lora_scene.learning.checkpoints import Checkpoint, load_checkpoint
-from lora_scene.learning.devices import fast_float32, memory_advice, peak_bytes
+from lora_scene.learning.devices import fast_float32, free_cached, memory_advice, peak_bytes
 from lora_scene.learning.events import Event, Listener, Notice, Saved
 from lora_scene.learning.finite import all_finite
 from lora_scene.learning.handles import HandleTable
@@ -80,14 +81,22 @@ def train(
     chosen = resolve_device(device)
     with memory_advice(recipe), fast_float32(torch.device(chosen)), _forked_rng(chosen):
         backbone = _load(recipe, chosen)
-        base_hash = "" if recipe.base.quantization != "none" else backbone.content_hash()
+        base_hash = backbone.content_hash()
         mark = fingerprint(scene, recipe, base_hash)
         earlier = finished(out, mark)
         if earlier is not None:
             tell(Notice(f"{out} is finished already; --restart trains anew"))
             return earlier
         resumed = resumable(out, mark)
-        trainer = _prepare(backbone, scene, recipe, out=out, mark=mark, tell=tell)
+        materials = _materials(backbone, scene, recipe, out=out, mark=mark, device=chosen)
+        trainer = Trainer(
+            backbone,
+            _handles(backbone, scene, recipe),
+            materials=materials,
+            recipe=recipe,
+            folder=out,
+            listener=tell,
+        )
         write_text(out / RECIPE, dump_recipe(recipe))
         with trainer.table.spliced():
             _run(trainer, scene, base_hash, out=out, resumed=resumed)
@@ -105,14 +114,13 @@ def train(
 
 
 def _load(recipe: Recipe, device: str) -> Backbone:
-    """Load the base; nothing but a low-bit UNet is on the device yet."""
+    """Load the base into the host's memory, in the dtype that the device will compute in."""
     base = recipe.base
     kind = resolve_dtype(base.dtype, device)
     names = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
     pipeline = load_pipeline(
         base.model,
         dtype=names[kind],  # type: ignore[arg-type]
-        quantization=base.quantization,
         config=base.config or None,
     )
     backbone = Backbone(pipeline, name=base.model, resolution=base.resolution)
@@ -120,17 +128,16 @@ def _load(recipe: Recipe, device: str) -> Backbone:
         backbone.unet.to(memory_format=torch.channels_last)
     if base.gradient_checkpointing:
         backbone.unet.enable_gradient_checkpointing()
-    backbone.place(device)
     return backbone
 
 
-def _prepare(
-    backbone: Backbone, scene: Scene, recipe: Recipe, *, out: Path, mark: str, tell: Listener
-) -> Trainer:
-    """Encode the photos, draw the prior, make the handles."""
+def _materials(
+    backbone: Backbone, scene: Scene, recipe: Recipe, *, out: Path, mark: str, device: str
+) -> Materials:
+    """Encode the photos, free the VAE's place on the device, move the rest in, draw the prior."""
     seed = recipe.run.seed
     side = recipe.attention_loss.map_side or map_side(backbone.unet.config, backbone.latent_side)
-    backbone.vae.to(backbone.device)
+    backbone.vae.to(device)
     variants = encode_variants(
         backbone,
         scene,
@@ -139,6 +146,9 @@ def _prepare(
         generator=np.random.default_rng([seed, 0]),
     )
     backbone.vae.to("cpu")
+    free_cached(torch.device(device))
+    store(backbone.unet, recipe.base.quantization, device=device)
+    backbone.place(device)
     prior = None
     if recipe.prior.weight:
         prior = draw_prior(
@@ -149,20 +159,16 @@ def _prepare(
             cache=out / CHECKPOINT.with_name("prior.safetensors"),
             trains_text=_trains_text(recipe),
         )
-    table = HandleTable(
+    return Materials(variants, prior, mark)
+
+
+def _handles(backbone: Backbone, scene: Scene, recipe: Recipe) -> HandleTable:
+    return HandleTable(
         backbone,
         scene.concepts,
         n_vectors=recipe.handles.n_vectors,
         init=recipe.handles.init,
-        generator=torch.Generator().manual_seed(seed),
-    )
-    return Trainer(
-        backbone,
-        table,
-        materials=Materials(variants, prior, mark),
-        recipe=recipe,
-        folder=out,
-        listener=tell,
+        generator=torch.Generator().manual_seed(recipe.run.seed),
     )
 
 
