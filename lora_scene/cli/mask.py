@@ -88,7 +88,7 @@ def _mask(photo: Path, options: dict[str, Any]) -> None:
     masked = make_masks(
         pixels, prompts, segmenter=segmenter, background=background, source=str(photo)
     )
-    files = write_scene(options["out"], masked, photo, may_replace=options["replace"])
+    files = write_scene(options["out"], masked, photo=photo, may_replace=options["replace"])
     _show_masks(masked, options["out"], files, options["as_json"])
 
 

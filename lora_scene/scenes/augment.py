@@ -132,10 +132,7 @@ def recompose(
     for k in present:
         pixels, opacity = _cut_out(photo, k, generator, [part * room for part in scale])
         top, left = _place(opacity, masks, generator, max_overlap)
-        rows, columns = (
-            slice(top, top + opacity.shape[0]),
-            slice(left, left + opacity.shape[1]),
-        )
+        rows, columns = slice(top, top + len(opacity)), slice(left, left + opacity.shape[1])
         masks[:, rows, columns] *= 1.0 - opacity
         masks[k, rows, columns] = opacity
         blend = opacity[:, :, None]

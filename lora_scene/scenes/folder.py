@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image
@@ -23,7 +24,7 @@ OVERLAY_NAME = "overlay.png"
 
 
 def write_scene(
-    folder: Path, masked: MaskedPhoto, photo: Path, *, may_replace: bool = False
+    folder: Path, masked: MaskedPhoto, *, photo: Path, may_replace: bool = False
 ) -> tuple[Path, ...]:
     """Write what `load_scene` reads.
 
@@ -42,42 +43,52 @@ def write_scene(
     Raises:
         SceneError: Files stand in the way, or the folder cannot be written to.
     """
-    scene = masked.scene
-    concepts, masks = [], {}
-    for k, concept in enumerate(scene.concepts):
-        names: tuple[str, ...] = ()
-        if not concept.is_background:
-            names = (f"mask{k}.png",)
-            masks[names[0]] = _mask_image(scene.photos[0].masks[k])
-        concepts.append(ManifestConcept(concept.handle, concept.noun, names, concept.is_background))
+    pixels, pictures = masked.scene.photos[0].pixels, _mask_images(masked)
+    pictures[OVERLAY_NAME] = masked.preview
     keeps_file = photo.suffix.lower() in IMAGE_SUFFIXES
     image_name = f"img{photo.suffix.lower()}" if keeps_file else "img.png"
     target = folder / image_name
-    is_there = target.exists() and photo.exists() and target.samefile(photo)
-    names_to_write = [*([] if is_there else [image_name]), *masks, OVERLAY_NAME, MANIFEST_NAME]
-    _refuse_clashes(folder, names_to_write, may_replace)
+    if not keeps_file:
+        pictures[image_name] = Image.fromarray(pixels)
+    is_copied = keeps_file and not (target.exists() and target.samefile(photo))
+    names = (*([image_name] if is_copied else []), *pictures, MANIFEST_NAME)
+    _refuse_clashes(folder, names, may_replace)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if not is_there and keeps_file:
+        if is_copied:
             _copy(photo, target)
-        elif not is_there:
-            write_png(target, Image.fromarray(scene.photos[0].pixels))
-        for name, image in masks.items():
+        for name, image in pictures.items():
             write_png(folder / name, image)
-        write_png(folder / OVERLAY_NAME, masked.preview)
-        _write_text(folder / MANIFEST_NAME, manifest_text([image_name], concepts))
+        _write_text(folder / MANIFEST_NAME, manifest_text([image_name], _concepts(masked)))
     except OSError as error:
         raise SceneError(
             "the scene cannot be written", where=folder, got=error.strerror or str(error)
         ) from error
-    return tuple(folder / name for name in names_to_write)
+    return tuple(folder / name for name in names)
+
+
+def _concepts(masked: MaskedPhoto) -> list[ManifestConcept]:
+    return [
+        ManifestConcept(
+            concept.handle,
+            concept.noun,
+            () if concept.is_background else (f"mask{k}.png",),
+            concept.is_background,
+        )
+        for k, concept in enumerate(masked.scene.concepts)
+    ]
+
+
+def _mask_images(masked: MaskedPhoto) -> dict[str, Image.Image]:
+    masks = masked.scene.photos[0].masks
+    return {f"mask{k}.png": _mask_image(masks[k]) for k in masked.scene.things}
 
 
 def _mask_image(mask: Mask) -> Image.Image:
     return Image.fromarray((255 * mask).round().astype("uint8"))
 
 
-def _refuse_clashes(folder: Path, names: list[str], may_replace: bool) -> None:
+def _refuse_clashes(folder: Path, names: Sequence[str], may_replace: bool) -> None:
     if folder.exists() and not folder.is_dir():
         raise SceneError("the scene's place is taken", where=folder, expected="a folder")
     clashes = [name for name in names if (folder / name).exists()]

@@ -142,16 +142,11 @@ def _from_file_names(
                 got=", ".join(numbered[n] for n in sorted(numbered)) or "no mask",
             )
         )
-    chosen = list(handles) if handles is not None else [f"<v{n}>" for n in range(len(numbered))]
-    named = list(nouns) if nouns is not None else [default_noun(handle) for handle in chosen]
+    chosen, named = _names(len(numbered), handles, nouns)
     if not len(chosen) == len(named) == len(numbered):
+        expected, got = f"{len(numbered)} of each", f"{len(chosen)} handles, {len(named)} nouns"
         problems.append(
-            SceneError(
-                "not one handle and noun a mask",
-                where=folder,
-                expected=f"{len(numbered)} of each",
-                got=f"{len(chosen)} handles, {len(named)} nouns",
-            )
+            SceneError("not one handle and noun a mask", where=folder, expected=expected, got=got)
         )
     problems += check_handles(chosen, folder)
     _raise_any(problems, folder)
@@ -160,6 +155,13 @@ def _from_file_names(
         for n, (handle, noun) in enumerate(zip(chosen, named, strict=True))
     )
     return Manifest(folder, (images[0],), concepts, is_named=handles is not None)
+
+
+def _names(
+    n_masks: int, handles: Sequence[str] | None, nouns: Sequence[str] | None
+) -> tuple[list[str], list[str]]:
+    chosen = [f"<v{n}>" for n in range(n_masks)] if handles is None else list(handles)
+    return chosen, [default_noun(handle) for handle in chosen] if nouns is None else list(nouns)
 
 
 def _from_toml(folder: Path) -> Manifest:

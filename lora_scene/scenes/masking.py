@@ -68,7 +68,7 @@ def make_masks(
     """
     _check_pixels(pixels, source)
     chosen = segmenter or open_segmenter()
-    check_prompts(prompts, pixels.shape[:2], chosen.accepts, chosen.name)
+    check_prompts(prompts, pixels.shape[:2], accepted=chosen.accepts, segmenter=chosen.name)
     concepts = tuple(Concept(prompt.handle, prompt.noun) for prompt in prompts)
     if background is not None:
         concepts += (background,)

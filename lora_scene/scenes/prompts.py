@@ -101,7 +101,11 @@ class Prompt:
 
 
 def check_prompts(
-    prompts: Sequence[Prompt], shape: tuple[int, int], accepted: frozenset[Kind], segmenter: str
+    prompts: Sequence[Prompt],
+    shape: tuple[int, int],
+    *,
+    accepted: frozenset[Kind],
+    segmenter: str,
 ) -> None:
     """Refuse prompts that cannot be followed.
 
@@ -189,10 +193,18 @@ def _place_problems(prompt: Prompt, shape: tuple[int, int]) -> list[SegmenterErr
                     "the box leaves the photo", where=where, expected=limits, got=got, hint=hint
                 )
             )
-    places = [(point.x, point.y) for point in prompt.points]
-    places += [corner for stroke in prompt.strokes for corner in stroke.path]
-    for x, y in places:
-        if not (0 <= x < width and 0 <= y < height):
+    for x, y, is_inside in _places(prompt):
+        if box is not None and is_inside and not _holds(box, x, y):
+            problems.append(
+                SegmenterError(
+                    "a point or stroke lies outside its own box",
+                    where=prompt.handle,
+                    expected="places in the box, or none",
+                    got=f"{x:g},{y:g}",
+                    hint="the box must hold all of the concept; widen it, or move the point",
+                )
+            )
+        elif not (0 <= x < width and 0 <= y < height):
             problems.append(
                 SegmenterError(
                     "a point or stroke lies outside the photo",
@@ -202,3 +214,14 @@ def _place_problems(prompt: Prompt, shape: tuple[int, int]) -> list[SegmenterErr
                 )
             )
     return problems
+
+
+def _places(prompt: Prompt) -> list[tuple[float, float, bool]]:
+    """Return the (x, y) of points and of strokes' corners, and whether they lie in the concept."""
+    places = [(point.x, point.y, point.is_inside) for point in prompt.points]
+    places += [(x, y, stroke.is_inside) for stroke in prompt.strokes for x, y in stroke.path]
+    return places
+
+
+def _holds(box: Box, x: float, y: float) -> bool:
+    return box.left <= x <= box.right and box.top <= y <= box.bottom

@@ -53,7 +53,7 @@ def fill_holes(mask: Flags) -> Flags:
     return mask | np.isin(labels, small)
 
 
-def follow_edges(mask: Mask, pixels: Pixels, radius: int, *, eps: float = 1e-3) -> Mask:
+def follow_edges(mask: Mask, pixels: Pixels, *, radius: int, eps: float = 1e-3) -> Mask:
     """Let a mask's edge follow the photo's: the guided filter with a colour guide.
 
     He, Sun and Tang, *Guided image filtering* (TPAMI 2013), equations 14-16: in every window the
@@ -159,7 +159,7 @@ def finish(
     guide = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
     mask = cv2.resize(clean, size, interpolation=cv2.INTER_LINEAR)
     radius = max(round(reach * size[0] / rough.shape[1]), 1)
-    soft = feather(follow_edges(mask, guide, radius), growth=growth)
+    soft = feather(follow_edges(mask, guide, radius=radius), growth=growth)
     full: Mask = cv2.resize(soft, (width, height), interpolation=cv2.INTER_LINEAR)
     return full
 

@@ -34,7 +34,7 @@ def source(tmp_path, masked):
 
 
 def test_what_is_written_is_read_back(tmp_path, masked, source):
-    files = write_scene(tmp_path / "new" / "scene", masked, source)
+    files = write_scene(tmp_path / "new" / "scene", masked, photo=source)
     assert sorted(file.name for file in files) == [
         "img.png",
         "mask0.png",
@@ -50,7 +50,7 @@ def test_what_is_written_is_read_back(tmp_path, masked, source):
 
 
 def test_the_photos_file_is_copied_byte_for_byte(tmp_path, masked, source):
-    write_scene(tmp_path / "scene", masked, source)
+    write_scene(tmp_path / "scene", masked, photo=source)
     assert (tmp_path / "scene" / "img.png").read_bytes() == source.read_bytes()
 
 
@@ -60,13 +60,13 @@ def test_a_rotated_jpeg_stays_rotated_and_its_masks_fit(tmp_path, masked):
     exif[0x0112] = 6
     stored.save(tmp_path / "a.jpg", exif=exif)
     assert read_photo(tmp_path / "a.jpg").pixels.shape == (32, 40, 3)
-    write_scene(tmp_path / "scene", masked, tmp_path / "a.jpg")
+    write_scene(tmp_path / "scene", masked, photo=tmp_path / "a.jpg")
     assert load_scene(tmp_path / "scene").photos[0].present == (0, 1, 2)
 
 
 def test_a_tiff_becomes_a_png(tmp_path, masked):
     Image.fromarray(masked.scene.photos[0].pixels).save(tmp_path / "a.tif")
-    write_scene(tmp_path / "scene", masked, tmp_path / "a.tif")
+    write_scene(tmp_path / "scene", masked, photo=tmp_path / "a.tif")
     found = load_scene(tmp_path / "scene").photos[0].pixels
     np.testing.assert_array_equal(found, masked.scene.photos[0].pixels)
 
@@ -76,9 +76,9 @@ def test_an_existing_scene_is_kept_unless_asked(tmp_path, masked, source):
     folder.mkdir()
     (folder / "mask1.png").write_bytes(b"mine")
     with pytest.raises(SceneError, match=r"stand here already(.|\n)*mask1\.png(.|\n)*--replace"):
-        write_scene(folder, masked, source)
+        write_scene(folder, masked, photo=source)
     assert [p.name for p in folder.iterdir()] == ["mask1.png"]
-    write_scene(folder, masked, source, may_replace=True)
+    write_scene(folder, masked, photo=source, may_replace=True)
     assert load_scene(folder).handles == ("<bear>", "<bowl>", "<room>")
 
 
@@ -86,7 +86,7 @@ def test_a_photo_that_is_already_in_the_folder_is_used_in_place(tmp_path, masked
     folder = tmp_path / "scene"
     folder.mkdir()
     photo = source.rename(folder / "img.png")
-    files = write_scene(folder, masked, photo)
+    files = write_scene(folder, masked, photo=photo)
     assert "img.png" not in {file.name for file in files}
     assert load_scene(folder).handles == ("<bear>", "<bowl>", "<room>")
 
@@ -94,11 +94,11 @@ def test_a_photo_that_is_already_in_the_folder_is_used_in_place(tmp_path, masked
 def test_a_file_in_the_folders_place_is_an_error(tmp_path, masked, source):
     (tmp_path / "scene").write_text("x")
     with pytest.raises(SceneError, match="place is taken"):
-        write_scene(tmp_path / "scene", masked, source)
+        write_scene(tmp_path / "scene", masked, photo=source)
 
 
 def test_no_half_written_file_is_left_behind(tmp_path, masked, source, monkeypatch):
     monkeypatch.setattr("os.replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
     with pytest.raises(SceneError, match=r"cannot be written(.|\n)*disk full"):
-        write_scene(tmp_path / "scene", masked, source)
+        write_scene(tmp_path / "scene", masked, photo=source)
     assert list((tmp_path / "scene").iterdir()) == []

@@ -10,7 +10,7 @@ SHAPE = (60, 100)
 
 
 def check(*prompts: Prompt, accepted=ALL):
-    check_prompts(prompts, SHAPE, accepted, "tester")
+    check_prompts(prompts, SHAPE, accepted=accepted, segmenter="tester")
 
 
 def test_a_prompt_knows_its_kinds_and_whether_it_says_where():
@@ -24,6 +24,7 @@ def test_a_prompt_knows_its_kinds_and_whether_it_says_where():
 def test_good_prompts_pass_at_the_very_edge():
     check(
         Prompt("<a>", "a", Box(0, 0, 100, 60), (Point(0, 0), Point(99.9, 59.9))),
+        Prompt("<d>", "d", Box(9, 9, 20, 20), (Point(30, 15, is_inside=False),)),
         Prompt("<b>", "b", words="a bowl"),
         Prompt("<c>", "c", pick=3),
     )
@@ -41,6 +42,10 @@ def test_good_prompts_pass_at_the_very_edge():
         (Prompt("<a>", "a", Box(5, 5, 5, 9)), "inverted or empty"),
         (Prompt("<a>", "a", Box(0, 0, 101, 9)), r"leaves the photo(.|\n)*100 x 60(.|\n)*upright"),
         (Prompt("<a>", "a", Box(-1, 0, 10, 9)), "leaves the photo"),
+        (
+            Prompt("<a>", "a", Box(9, 9, 20, 20), (Point(30, 15),)),
+            r"outside its own box(.|\n)*30,15(.|\n)*widen it",
+        ),
         (Prompt("<a>", "a", points=(Point(100, 5),)), r"outside the photo(.|\n)*100,5"),
         (
             Prompt("<a>", "a", strokes=(Stroke(((5, 5), (5, 70)), 3),)),

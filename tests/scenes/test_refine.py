@@ -53,7 +53,7 @@ def test_an_edge_that_is_off_moves_to_the_photos_edge():
     rough = np.zeros_like(true)
     rough[:, 18:] = 1.0
     assert ((rough >= 0.5) != true).sum() == 80
-    assert ((follow_edges(rough, pixels, 6) >= 0.5) != true).sum() == 0
+    assert ((follow_edges(rough, pixels, radius=6) >= 0.5) != true).sum() == 0
 
 
 def test_the_guided_filter_equals_its_written_out_formula():
@@ -87,7 +87,7 @@ def test_the_guided_filter_equals_its_written_out_formula():
             for y in range(12)
         ]
     ).clip(0, 1)
-    difference = np.abs(follow_edges(mask, pixels, radius, eps=eps) - expected).max()
+    difference = np.abs(follow_edges(mask, pixels, radius=radius, eps=eps) - expected).max()
     assert difference < 1e-4, difference
 
 

@@ -37,7 +37,7 @@ class ClipSeg:
         from transformers import AutoTokenizer, CLIPSegForImageSegmentation
 
         self._tokenizer: Any = load(AutoTokenizer, model)
-        self._network: Any = load_network(CLIPSegForImageSegmentation, model, device)
+        self._network: Any = load_network(CLIPSegForImageSegmentation, model, device=device)
         self._device = device
 
     @torch.no_grad()
@@ -45,7 +45,7 @@ class ClipSeg:
         """Ask for a heat map a phrase; a pixel is the surest concept's, where any is sure."""
         words = [prompt.words for prompt in prompts]
         tokens = self._tokenizer(words, padding=True, truncation=True, return_tensors="pt")
-        values = to_values(pixels, (SIDE, SIDE), IMAGENET_MEAN, IMAGENET_STD)
+        values = to_values(pixels, (SIDE, SIDE), mean=IMAGENET_MEAN, std=IMAGENET_STD)
         logits = self._network(
             input_ids=tokens["input_ids"].to(self._device),
             attention_mask=tokens["attention_mask"].to(self._device),

@@ -3,7 +3,7 @@
 Rother, Kolmogorov and Blake, *GrabCut* (SIGGRAPH 2004), alternates colour models of inside and
 outside with a minimal cut. One run depends on where it starts; here several runs, from different
 starts and in two colour spaces, vote. Points and strokes are held fast, those of *other* concepts
-as outside, and start one of the runs by geodesic distance.
+as outside; what lies nearer to these, along the photo's colours, starts outside too.
 """
 
 from __future__ import annotations

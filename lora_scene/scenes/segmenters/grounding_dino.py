@@ -43,7 +43,7 @@ class GroundingDino:
         from transformers import AutoTokenizer, GroundingDinoForObjectDetection
 
         self._tokenizer: Any = load(AutoTokenizer, model)
-        self._network: Any = load_network(GroundingDinoForObjectDetection, model, device)
+        self._network: Any = load_network(GroundingDinoForObjectDetection, model, device=device)
         self._follower = follower
         self._device = device
 
@@ -62,7 +62,7 @@ class GroundingDino:
         caption = words.lower().strip().rstrip(".") + "."
         tokens = self._tokenizer(caption, return_tensors="pt")
         shape = detector_shape(pixels.shape[:2])
-        values = to_values(pixels, shape, IMAGENET_MEAN, IMAGENET_STD)
+        values = to_values(pixels, shape, mean=IMAGENET_MEAN, std=IMAGENET_STD)
         answer = self._network(
             pixel_values=values.to(self._device),
             input_ids=tokens["input_ids"].to(self._device),

@@ -51,7 +51,7 @@ def load(kind: Any, model: str, **options: Any) -> Any:
         ) from error
 
 
-def load_network(kind: Any, model: str, device: str) -> Any:
+def load_network(kind: Any, model: str, *, device: str) -> Any:
     """Load a network for inference, as `load` does, and bring it to a device.
 
     Raises:
@@ -70,7 +70,7 @@ def load_network(kind: Any, model: str, device: str) -> Any:
 
 
 def to_values(
-    pixels: Pixels, shape: tuple[int, int], mean: Channels, std: Channels
+    pixels: Pixels, shape: tuple[int, int], *, mean: Channels, std: Channels
 ) -> torch.Tensor:
     """Resize pixels to a shape, whatever their own, and normalise them.
 

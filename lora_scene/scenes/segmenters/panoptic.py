@@ -39,18 +39,18 @@ class MaskFormer:
     ) -> None:
         from transformers import MaskFormerForInstanceSegmentation
 
-        self._network: Any = load_network(MaskFormerForInstanceSegmentation, model, device)
+        self._network: Any = load_network(MaskFormerForInstanceSegmentation, model, device=device)
         self._device = device
 
     def segment(self, pixels: Pixels, prompts: Sequence[Prompt]) -> Mask:
         """Return the masks of the picked regions."""
-        return pick_regions(self.propose(pixels), prompts, pixels.shape[:2])
+        return pick_regions(self.propose(pixels), prompts, shape=pixels.shape[:2])
 
     @torch.no_grad()
     def propose(self, pixels: Pixels) -> tuple[Region, ...]:
         """List the things and the stuff of a photo, the surest first."""
         shape = pixels.shape[:2]
-        values = to_values(pixels, detector_shape(shape), IMAGENET_MEAN, IMAGENET_STD)
+        values = to_values(pixels, detector_shape(shape), mean=IMAGENET_MEAN, std=IMAGENET_STD)
         answer = self._network(pixel_values=values.to(self._device))
         scores, classes = answer.class_queries_logits[0].softmax(dim=-1).max(dim=-1)
         is_thing = classes != answer.class_queries_logits.shape[-1] - 1
@@ -80,5 +80,5 @@ class Mask2Former(MaskFormer):
     ) -> None:
         from transformers import Mask2FormerForUniversalSegmentation
 
-        self._network = load_network(Mask2FormerForUniversalSegmentation, model, device)
+        self._network = load_network(Mask2FormerForUniversalSegmentation, model, device=device)
         self._device = device

@@ -33,7 +33,7 @@ class Region:
 
 
 def pick_regions(
-    regions: Sequence[Region], prompts: Sequence[Prompt], shape: tuple[int, int]
+    regions: Sequence[Region], prompts: Sequence[Prompt], *, shape: tuple[int, int]
 ) -> Mask:
     """Return the masks of the regions that the prompts number, from 1.
 

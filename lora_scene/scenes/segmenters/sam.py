@@ -36,7 +36,7 @@ class Sam:
     def __init__(self, model: str = "facebook/sam-vit-base", *, device: str = "cpu") -> None:
         from transformers import SamModel
 
-        self._network: Any = load_network(SamModel, model, device)
+        self._network: Any = load_network(SamModel, model, device=device)
         self._device = device
 
     @property
@@ -50,7 +50,9 @@ class Sam:
         masks = np.zeros((len(prompts), *shape), dtype=np.float32)
         picked = [k for k, prompt in enumerate(prompts) if prompt.pick is not None]
         if picked:
-            masks[picked] = pick_regions(self.propose(pixels), [prompts[k] for k in picked], shape)
+            masks[picked] = pick_regions(
+                self.propose(pixels), [prompts[k] for k in picked], shape=shape
+            )
         embedding = self._encode(pixels)
         for k, prompt in enumerate(prompts):
             if k not in picked:
@@ -84,7 +86,7 @@ class Sam:
         height, width = self._inner(pixels.shape[:2])
         square = torch.zeros(1, 3, self.side, self.side)
         square[:, :, :height, :width] = to_values(
-            pixels, (height, width), IMAGENET_MEAN, IMAGENET_STD
+            pixels, (height, width), mean=IMAGENET_MEAN, std=IMAGENET_STD
         )
         return square
 
@@ -139,7 +141,7 @@ class Sam2(Sam):
     def __init__(self, model: str = "facebook/sam2.1-hiera-small", *, device: str = "cpu") -> None:
         from transformers import Sam2Model
 
-        self._network = load_network(Sam2Model, model, device)
+        self._network = load_network(Sam2Model, model, device=device)
         self._device = device
 
     @property
@@ -151,7 +153,7 @@ class Sam2(Sam):
         return self.side, self.side
 
     def _values(self, pixels: Pixels) -> torch.Tensor:
-        return to_values(pixels, (self.side, self.side), IMAGENET_MEAN, IMAGENET_STD)
+        return to_values(pixels, (self.side, self.side), mean=IMAGENET_MEAN, std=IMAGENET_STD)
 
 
 def _marks(

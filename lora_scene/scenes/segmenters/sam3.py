@@ -33,14 +33,16 @@ class Sam3:
         from transformers import AutoTokenizer, Sam3Model
 
         self._tokenizer: Any = load(AutoTokenizer, model)
-        self._network: Any = load_network(Sam3Model, model, device)
+        self._network: Any = load_network(Sam3Model, model, device=device)
         self._device = device
 
     @torch.no_grad()
     def segment(self, pixels: Pixels, prompts: Sequence[Prompt]) -> Mask:
         """Ask for the instances of each phrase, and take the surest one."""
         side = int(self._network.config.vision_config.backbone_config.image_size)
-        values = to_values(pixels, (side, side), CENTRED_MEAN, CENTRED_STD).to(self._device)
+        values = to_values(pixels, (side, side), mean=CENTRED_MEAN, std=CENTRED_STD).to(
+            self._device
+        )
         seen = self._network.get_vision_features(pixel_values=values)
         return np.stack([self._find(seen, prompt, pixels.shape[:2]) for prompt in prompts])
 

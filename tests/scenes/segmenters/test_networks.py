@@ -11,7 +11,7 @@ from lora_scene.scenes.segmenters.networks import detector_shape, load, to_photo
 def test_values_are_normalised_and_resized():
     pixels = np.full((4, 6, 3), 51, np.uint8)  # 51 / 255 = 0.2
     mean, std = np.float32([0.1, 0.2, 0.3]), np.float32([0.5, 0.5, 0.25])
-    values = to_values(pixels, (8, 8), mean, std)
+    values = to_values(pixels, (8, 8), mean=mean, std=std)
     assert values.shape == (1, 3, 8, 8)
     np.testing.assert_allclose(values[0, :, 3, 3], [0.2, 0.0, -0.4], atol=1e-6)
 

@@ -23,4 +23,4 @@ def test_all_numbers_that_are_not_listed_are_told_at_once():
     region = Region("a", 0.9, np.ones((4, 4), np.float32))
     prompts = [Prompt("<a>", "a", pick=2), Prompt("<b>", "b", pick=1), Prompt("<c>", "c", pick=0)]
     with pytest.raises(SegmenterError, match="2 problems"):
-        pick_regions([region], prompts, (4, 4))
+        pick_regions([region], prompts, shape=(4, 4))
