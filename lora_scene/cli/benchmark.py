@@ -62,5 +62,11 @@ def command(
         for row in rows:
             click.echo(json.dumps(row))
     if rows:
-        report = write_report(out, title=read.name, reference=read.reference, note=read.note)
+        report = write_report(
+            out,
+            title=read.name,
+            methods=[method.name for method in read.methods],
+            reference=read.reference,
+            note=read.note,
+        )
         click.echo(f"{len(rows)} of {len(runs)} runs are done: {report}", err=as_json)

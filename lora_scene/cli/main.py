@@ -43,6 +43,11 @@ VERBS: dict[str, dict[str, str]] = {
     "Judge": {
         "evaluate": "Measure an adapter on its scene.",
         "benchmark": "Run a protocol of methods, scenes and seeds.",
+        "study": "Ask people which pictures are better.",
+    },
+    "Machine": {
+        "doctor": "Look at device, memory, libraries and disk.",
+        "estimate": "Estimate a recipe's memory without running it.",
     },
 }
 

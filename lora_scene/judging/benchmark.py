@@ -245,6 +245,7 @@ def _identity_of(bench: Bench, run: Run, scene: Scene, mark: str) -> dict[str, A
         "scene": run.scene.name,
         "n_concepts": len(scene.things),
         "handles": list(scene.handles),
+        "nouns": list(scene.nouns),
         "seed": run.seed,
         "mark": mark,
         "judge": bench.judge.name,

@@ -31,12 +31,15 @@ HTML, MARKDOWN = "report.html", "report.md"
 Row = Mapping[str, Any]
 
 
-def write_report(out: Path, *, title: str, reference: str = "", note: str = "") -> Path:
+def write_report(
+    out: Path, *, title: str, methods: Sequence[str] = (), reference: str = "", note: str = ""
+) -> Path:
     """Write `report.html` and `report.md` into RESULTS from the rows that are there.
 
     Args:
         out: RESULTS.
         title: The protocol's name.
+        methods: Their order in tables; those that are not named come last.
         reference: The method that differences are taken against.
         note: Words of the protocol's author.
 
@@ -49,6 +52,8 @@ def write_report(out: Path, *, title: str, reference: str = "", note: str = "") 
     rows = read_rows(out)
     if not rows:
         raise JudgingError("no run is finished, so there is nothing to report", where=out)
+    order = {method: position for position, method in enumerate(methods)}
+    rows.sort(key=lambda row: order.get(row["method"], len(order)))
     tables = report_tables(rows, reference)
     head = _summary_line(rows)
     markdown = "\n".join([f"## {title}", "", head, "", *(t.as_markdown() for t in tables)])

@@ -51,6 +51,14 @@ def test_the_plot_is_well_formed_and_holds_every_method(tmp_path) -> None:
     assert all(0 <= number <= 480 for number in numbers)
 
 
+def test_methods_stand_in_the_order_of_the_protocol(tmp_path) -> None:
+    made.write(tmp_path)
+    write_report(tmp_path, title="tiny", methods=["naive", "ours"])
+    lines = (tmp_path / "report.md").read_text().splitlines()
+    names = [line.split()[1] for line in lines if line.startswith(("| ours", "| full", "| naive"))]
+    assert names[:3] == ["naive", "ours", "full"]
+
+
 def test_one_scene_has_no_interval() -> None:
     assert told(Interval(0.5, 0.5, 0.5, 1)) == "0.500 (1 scene)"
 

@@ -1,0 +1,62 @@
+"""`lora-scene study`: ask people, and read their answers."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+
+@click.group(short_help="Ask people which pictures are better.")
+def command() -> None:
+    """Build a blind study page from a benchmark's pictures, and analyse its answers."""
+
+
+@command.command()
+@click.argument("results", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the page.")
+@click.option("--method", "methods", multiple=True, help="Compared; repeatable.  [default: all]")
+@click.option("--items", default=24, show_default=True, type=click.IntRange(min=1),
+              help="Prompts in the page.")  # fmt: skip
+@click.option("--per-person", default=6, show_default=True, type=click.IntRange(min=1),
+              help="Prompts that one participant sees, each by every method.")  # fmt: skip
+@click.option("--seed", default=0, show_default=True, type=int, help="Of the choice of prompts.")
+def make(
+    results: Path, out: Path, methods: tuple[str, ...], items: int, per_person: int, seed: int
+) -> None:
+    """Make a page from RESULTS, a folder that `lora-scene benchmark` wrote.
+
+    The page is one file that works anywhere; participants download their answers as JSON.
+    """
+    from lora_scene.judging.study import make_study
+
+    study = make_study(
+        results, out, methods=methods, n_items=items, per_person=per_person, seed=seed
+    )
+    click.echo(f"page: {study.page}  {study.n_trials} pictures a participant; give this out")
+    click.echo(f"key:  {study.key}  keep this to yourself")
+    click.echo(f"\nthen: lora-scene study analyse --key {study.key} answers-*.json")
+
+
+@command.command()
+@click.argument("answers", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--key", type=click.Path(path_type=Path),
+              help="The study's.  [default: key.json beside the answers or above]")  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+def analyse(answers: tuple[Path, ...], key: Path | None, as_json: bool) -> None:
+    """Print what the ANSWERS say: means, tests, agreement; no conclusion from too few."""
+    from lora_scene.cli.study_view import show_study
+    from lora_scene.judging.study_analysis import analyse_study
+
+    here = answers[0].parent
+    beside = next((p / "key.json" for p in (here, here.parent) if (p / "key.json").is_file()), None)
+    found = key or beside
+    if found is None:
+        raise click.UsageError("there is no key.json beside the answers; pass --key")
+    result = analyse_study(found, answers)
+    if as_json:
+        click.echo(json.dumps(asdict(result), indent=2))
+    else:
+        show_study(result)

@@ -1,0 +1,299 @@
+"""What people said: means, deviations, tests, agreement, and whether it is enough to conclude.
+
+After Break-A-Scene's study: ratings from 1 to 5, Kruskal-Wallis, then Tukey's HSD. A
+participant's ratings are not independent of each other, so the tests see one mean a participant
+and method.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lora_scene.errors import JudgingError
+
+QUESTIONS = ("identity", "prompt")
+MIN_PARTICIPANTS = 10  # below, no test is made
+MIN_RATINGS = 30  # of each method and question
+SIGNIFICANT = 0.05
+CHECK_BOUNDS = {"own": (4, 5), "other": (1, 2)}  # identity that a careful eye would give
+MAX_FAILED_SHARE = 0.34  # of the checks
+
+
+@dataclass(frozen=True)
+class Rating:
+    """One answer to one question."""
+
+    participant: str
+    method: str
+    item: str
+    value: int
+
+
+@dataclass(frozen=True)
+class MethodScore:
+    """What a method got.
+
+    Attributes:
+        method: Its name.
+        mean: Of all ratings.
+        deviation: Of all ratings; the sample's.
+        n_ratings: Answers.
+    """
+
+    method: str
+    mean: float
+    deviation: float
+    n_ratings: int
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two methods by Tukey's HSD.
+
+    Attributes:
+        first: A method.
+        second: Another.
+        difference: Mean of the first minus mean of the second.
+        low: Of its 95 % interval.
+        high: Of its 95 % interval.
+        p: Chance of so great a difference between equal methods.
+    """
+
+    first: str
+    second: str
+    difference: float
+    low: float
+    high: float
+    p: float
+
+    @property
+    def is_significant(self) -> bool:
+        """Tell whether the difference is unlikely to be chance."""
+        return self.p < SIGNIFICANT
+
+
+@dataclass(frozen=True)
+class QuestionResult:
+    """What was found for one question.
+
+    Attributes:
+        question: `identity` or `prompt`.
+        scores: A method each, the best first.
+        agreement: Krippendorff's alpha of the participants, interval metric: 1 is perfect, 0 is
+            chance; None where nobody rated what another did.
+        kruskal_p: Of Kruskal-Wallis over the methods; None where there is too little.
+        pairs: Tukey's HSD; empty where there is too little.
+    """
+
+    question: str
+    scores: tuple[MethodScore, ...]
+    agreement: float | None
+    kruskal_p: float | None
+    pairs: tuple[Pair, ...]
+
+
+@dataclass(frozen=True)
+class StudyResult:
+    """What a study says.
+
+    Attributes:
+        questions: One each.
+        n_participants: Whose answers count.
+        excluded: Participants who failed the checks.
+        shortcomings: Why nothing can be concluded; empty if something can.
+    """
+
+    questions: tuple[QuestionResult, ...]
+    n_participants: int
+    excluded: tuple[str, ...]
+    shortcomings: tuple[str, ...]
+
+
+def analyse_study(key: Path, answers: Sequence[Path]) -> StudyResult:
+    """Analyse the answers of a study.
+
+    Args:
+        key: The study's key.json.
+        answers: The participants' files.
+
+    Raises:
+        JudgingError: A file cannot be read, belongs to another study, or is given twice.
+    """
+    meaning = _read(key)
+    files = [_read(path) for path in answers]
+    _refuse_strangers(meaning, files, answers)
+    trials: Mapping[str, Mapping[str, Any]] = meaning["trials"]
+    excluded = tuple(f["participant"] for f in files if not is_careful(f["answers"], trials))
+    kept = [file for file in files if file["participant"] not in excluded]
+    ratings = {question: list(_ratings(kept, trials, question)) for question in QUESTIONS}
+    short = tuple(_shortcomings(ratings, meaning["methods"], len(kept)))
+    questions = tuple(
+        judge_question(question, ratings[question], has_tests=not short) for question in QUESTIONS
+    )
+    return StudyResult(questions, len(kept), excluded, short)
+
+
+def is_careful(
+    answers: Iterable[Mapping[str, Any]], trials: Mapping[str, Mapping[str, Any]]
+) -> bool:
+    """Tell whether a participant gave most checks an identity that a careful eye would give."""
+    outcomes = []
+    for answer in answers:
+        check = trials[answer["trial"]].get("check")
+        if check is not None:
+            low, high = CHECK_BOUNDS[check]
+            outcomes.append(low <= answer["identity"] <= high)
+    return not outcomes or outcomes.count(False) / len(outcomes) <= MAX_FAILED_SHARE
+
+
+def judge_question(
+    question: str, ratings: Sequence[Rating], *, has_tests: bool = True
+) -> QuestionResult:
+    """Summarise one question's ratings, and test them if that is allowed."""
+    methods = sorted({one.method for one in ratings})
+    scores = []
+    for method in methods:
+        values = [one.value for one in ratings if one.method == method]
+        deviation = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+        scores.append(MethodScore(method, float(np.mean(values)), deviation, len(values)))
+    scores.sort(key=lambda one: -one.mean)
+    kruskal_p: float | None = None
+    pairs: tuple[Pair, ...] = ()
+    if has_tests and len(methods) > 1:
+        kruskal_p, pairs = _tests(methods, ratings)
+    return QuestionResult(question, tuple(scores), agreement_of(ratings), kruskal_p, pairs)
+
+
+def agreement_of(ratings: Sequence[Rating]) -> float | None:
+    """Return Krippendorff's alpha of ratings, each method's picture of an item being a unit."""
+    units: dict[tuple[str, str], list[float]] = {}
+    for one in ratings:
+        units.setdefault((one.item, one.method), []).append(one.value)
+    return krippendorff_alpha(list(units.values()))
+
+
+def krippendorff_alpha(units: Sequence[Sequence[float]]) -> float | None:
+    """Return alpha = 1 - observed / expected disagreement, squared differences (interval metric).
+
+    Krippendorff, Computing Krippendorff's alpha-reliability (2011). None where no unit has two
+    values or all values are the same.
+
+    Args:
+        units: The values of each thing that was rated; any number of raters, gaps left out.
+    """
+    paired = [np.asarray(values, np.float64) for values in units if len(values) > 1]
+    if not paired:
+        return None
+    everything = np.concatenate(paired)
+    n = len(everything)
+    observed = sum(_squares(values) / (len(values) - 1) for values in paired) / n
+    expected = _squares(everything) / (n * (n - 1))
+    return float(1 - observed / expected) if expected else None
+
+
+def _squares(values: npt.NDArray[np.float64]) -> float:
+    """Return the sum of squared differences over all ordered pairs."""
+    return float(2 * (len(values) * (values**2).sum() - values.sum() ** 2))
+
+
+def _tests(
+    methods: Sequence[str], ratings: Sequence[Rating]
+) -> tuple[float | None, tuple[Pair, ...]]:
+    from scipy.stats import kruskal, tukey_hsd
+
+    samples = [_participant_means(method, ratings) for method in methods]
+    if len(set(np.concatenate(samples).tolist())) == 1:
+        return None, ()
+    table = tukey_hsd(*samples)
+    bounds = table.confidence_interval(confidence_level=1 - SIGNIFICANT)
+    pairs = tuple(
+        Pair(
+            first=methods[i],
+            second=methods[j],
+            difference=float(table.statistic[i, j]),
+            low=float(bounds.low[i, j]),
+            high=float(bounds.high[i, j]),
+            p=float(table.pvalue[i, j]),
+        )
+        for i, j in combinations(range(len(methods)), 2)
+    )
+    return float(kruskal(*samples).pvalue), pairs
+
+
+def _participant_means(method: str, ratings: Sequence[Rating]) -> npt.NDArray[np.float64]:
+    own: dict[str, list[int]] = {}
+    for one in ratings:
+        if one.method == method:
+            own.setdefault(one.participant, []).append(one.value)
+    return np.array([np.mean(values) for values in own.values()])
+
+
+def _ratings(
+    files: Sequence[Mapping[str, Any]], trials: Mapping[str, Mapping[str, Any]], question: str
+) -> Iterable[Rating]:
+    for file in files:
+        for answer in file["answers"]:
+            trial = trials[answer["trial"]]
+            if "method" in trial and answer.get(question):
+                item = f"{trial['scene']}|{trial['prompt']}|{trial['seed']}"
+                yield Rating(file["participant"], trial["method"], item, int(answer[question]))
+
+
+def _shortcomings(
+    ratings: Mapping[str, Sequence[Rating]], methods: Sequence[str], n_participants: int
+) -> Iterable[str]:
+    if n_participants < MIN_PARTICIPANTS:
+        yield f"{n_participants} participants count, at least {MIN_PARTICIPANTS} are needed"
+    for question, given in ratings.items():
+        for method in methods:
+            n = sum(one.method == method for one in given)
+            if n < MIN_RATINGS:
+                yield f"{question} of {method}: {n} ratings, at least {MIN_RATINGS} are needed"
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise JudgingError("the file cannot be read", where=path, got=str(error)) from error
+    if not isinstance(content, dict) or "study" not in content:
+        raise JudgingError("not a file of a study", where=path)
+    return content
+
+
+def _refuse_strangers(
+    key: Mapping[str, Any], files: Sequence[Mapping[str, Any]], paths: Sequence[Path]
+) -> None:
+    problems: list[JudgingError] = []
+    seen: dict[str, Path] = {}
+    for file, path in zip(files, paths, strict=True):
+        if file["study"] != key["study"] or "answers" not in file:
+            problems.append(
+                JudgingError(
+                    "answers to another study", where=path, expected=key["study"], got=file["study"]
+                )
+            )
+            continue
+        unknown = {a["trial"] for a in file["answers"]} - key["trials"].keys()
+        if unknown:
+            problems.append(JudgingError("answers to unknown trials", where=path, got=len(unknown)))
+        if file["participant"] in seen:
+            problems.append(
+                JudgingError(
+                    "one participant's answers twice",
+                    where=path,
+                    got=f"the same as {seen[file['participant']]}",
+                    hint="keep the later file",
+                )
+            )
+        seen[file["participant"]] = path
+    if problems:
+        raise JudgingError.collect(problems, "the answers cannot be analysed")
