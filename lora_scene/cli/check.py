@@ -46,13 +46,16 @@ def command(scene: Path, out: Path | None, size: int, as_json: bool) -> None:
 
 def _show(scene: Scene, report: ScenesReport, size: int) -> None:
     console = Console()
-    table = Table(title=f"{scene.source}: {len(scene.photos)} photo(s), trained at {size} px")
+    photos = "1 photo" if len(scene.photos) == 1 else f"{len(scene.photos)} photos"
+    table = Table(title=f"{scene.source}: {photos}, trained at {size} px")
     for heading in ("handle", "noun", "photo"):
         table.add_column(heading)
     for heading in ("of photo", "of square", "kept"):
         table.add_column(heading, justify="right")
     for row in report.coverages:
-        percents = [f"{100 * part:.1f} %" for part in (row.of_photo, row.of_square, row.kept)]
+        percents = ["absent", "", ""]
+        if row.box is not None:
+            percents = [f"{100 * part:.1f} %" for part in (row.of_photo, row.of_square, row.kept)]
         table.add_row(row.handle, row.noun, Path(row.photo).name, *percents)
     console.print(table)
     for overlap in report.overlaps:

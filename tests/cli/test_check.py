@@ -10,7 +10,7 @@ from PIL import Image
 
 from lora_scene.cli.main import root
 from lora_scene.errors import SceneError
-from tests.scenes.factory import write_reference_folder, write_toml_folder
+from tests.scenes.factory import TOML, write_reference_folder, write_toml_folder
 
 
 @pytest.fixture
@@ -30,6 +30,18 @@ def test_check_prints_a_table_and_writes_the_overlay_beside_not_inside(run, tmp_
     with Image.open(tmp_path / "mine_overlay.png") as overlay:
         assert overlay.size == (768, 614)
     assert sorted(folder.iterdir()) == before
+
+
+def test_check_tells_where_a_concept_is_absent(run, tmp_path):
+    text = TOML.replace('["img.png"]', '["img.png", "img.png"]')
+    text = text.replace('["mask0.png"]', '["mask0.png", ""]')
+    text = text.replace('["mask1.png"]', '["mask1.png", "mask1.png"]')
+    write_toml_folder(tmp_path / "mine", text)
+    result = run("mine", "--size", "32")
+    assert "2 photos" in result.stdout
+    (line,) = [line for line in result.stdout.splitlines() if "absent" in line]
+    assert "<bear>" in line
+    assert "%" not in line
 
 
 def test_check_offers_a_scene_toml_where_there_is_none(run, tmp_path):
