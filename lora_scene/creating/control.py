@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -132,6 +133,7 @@ def steered(
     handles = [*(p.handle for p in control.places), *(h for h, _ in control.emphases)]
     columns = [[token_columns(studio, prompt, h) for h in handles] for prompt in prompts]
 
+    @functools.cache
     def bias_of(grid: Grid) -> Tensor:
         return _bias(control, columns, n_tokens, grid, steering.is_gated)
 

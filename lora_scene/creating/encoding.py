@@ -23,6 +23,16 @@ class Text:
         return len(self.positive.states)
 
 
+def check_prompt(studio: Studio, prompt: str) -> None:
+    """Check that a prompt can be read to its end, and that every handle in it is known.
+
+    Raises:
+        CreationError: It cannot, or one is not.
+    """
+    studio.handles_in(prompt)
+    _refuse_too_long(studio, prompt)
+
+
 @torch.no_grad()
 def encode_prompts(studio: Studio, prompts: Sequence[str], negatives: Sequence[str]) -> Text:
     """Encode prompts just as the stock pipeline does.
@@ -30,11 +40,10 @@ def encode_prompts(studio: Studio, prompts: Sequence[str], negatives: Sequence[s
     An empty negative prompt is the stock pipeline's default: SDXL bases may take zeros for it.
 
     Raises:
-        CreationError: A prompt names an unknown handle, or is too long to be read to its end.
+        CreationError: See `check_prompt`.
     """
     for prompt in (*prompts, *negatives):
-        studio.handles_in(prompt)
-        _refuse_too_long(studio, prompt)
+        check_prompt(studio, prompt)
     parts = [_encode(studio, p, n or None) for p, n in zip(prompts, negatives, strict=True)]
     text = parts[0]
     for part in parts[1:]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lora_scene.creating.control import Control, steered
-from lora_scene.creating.encoding import encode_prompts
+from lora_scene.creating.encoding import check_prompt, encode_prompts
 from lora_scene.creating.pictures import Record, save_image, save_picture
 from lora_scene.creating.prompts import PromptLine
 from lora_scene.creating.requests import Request, prompt_of, record_of
@@ -120,7 +120,8 @@ def draw(
     requests = [replace(one, control=one.control.resolved(studio)) for one in requests]
     for request in requests:
         check_size(studio, request.size)
-        encode_prompts(studio, [prompt_of(studio, request)], [request.negative])
+        check_prompt(studio, prompt_of(studio, request))
+        check_prompt(studio, request.negative)
         if not request.is_base:
             request.control.check_named(studio, request.prompt)
     for batch in batches(requests, batch_size):

@@ -21,7 +21,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lora_scene.adapters.adapter import LearnedConcept
 from lora_scene.adapters.vocabulary import handle_tokens
 from lora_scene.creating.studio import Studio, unknown_handle
 from lora_scene.errors import CreationError
@@ -54,16 +53,24 @@ def strengthened(studio: Studio, strengths: Mapping[str, float]) -> Iterator[Non
     for handle in strengths:
         if handle not in concepts:
             raise unknown_handle(handle, studio.nouns)
-    matrices = [e.get_input_embeddings().weight for e in studio.backbone.text_encoders]
-    kept = [matrix.detach().clone() for matrix in matrices] if strengths else []
+    kept: list[tuple[Tensor, list[int], Tensor]] = []
     try:
         for handle, strength in strengths.items():
-            for tokenizer, matrix in zip(studio.backbone.tokenizers, matrices, strict=True):
-                _move_rows(tokenizer, matrix, concepts[handle], strength)
+            for tokenizer, encoder in zip(
+                studio.backbone.tokenizers, studio.backbone.text_encoders, strict=True
+            ):
+                matrix = encoder.get_input_embeddings().weight
+                concept = concepts[handle]
+                tokens = list(handle_tokens(handle, concept.n_vectors))
+                ids = tokenizer.convert_tokens_to_ids(tokens)
+                learnt = matrix.detach()[ids].clone()
+                kept.append((matrix, ids, learnt))
+                noun = noun_rows(tokenizer, matrix, concept.noun, concept.n_vectors)
+                matrix.data[ids] = noun + strength * (learnt - noun)
         yield
     finally:
-        for matrix, before in zip(matrices, kept, strict=False):
-            matrix.data.copy_(before)
+        for matrix, ids, learnt in kept:
+            matrix.data[ids] = learnt
 
 
 def noun_rows(tokenizer: Any, matrix: Tensor, noun: str, n_vectors: int) -> Tensor:
@@ -79,10 +86,3 @@ def noun_rows(tokenizer: Any, matrix: Tensor, noun: str, n_vectors: int) -> Tens
         n_own = min(n_vectors, len(known))
         rows[:n_own] = known[:n_own]
     return rows
-
-
-def _move_rows(tokenizer: Any, matrix: Tensor, concept: LearnedConcept, strength: float) -> None:
-    ids = tokenizer.convert_tokens_to_ids(list(handle_tokens(concept.handle, concept.n_vectors)))
-    start = noun_rows(tokenizer, matrix, concept.noun, concept.n_vectors)
-    learnt = matrix.detach()[ids]
-    matrix.data[ids] = start + strength * (learnt - start)
