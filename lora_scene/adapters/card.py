@@ -122,13 +122,14 @@ def diffusers_snippet(adapter: Adapter, source: str) -> str:
     family = FAMILIES[adapter.family]
     tokens = {concept.handle: concept.stem for concept in adapter.concepts}
     is_hub = HUB_ID.fullmatch(source) is not None
-    lines = ["import torch", "from diffusers import DiffusionPipeline"]
+    import_line, opened = _open_base(adapter)
+    lines = ["import torch", import_line]
     lines += ["from huggingface_hub import snapshot_download"] if is_hub else []
     lines += ["from safetensors.torch import load_file"] if len(family.embedding_keys) > 1 else []
     lines += [
         "",
         f"folder = snapshot_download({source!r})" if is_hub else f"folder = {source!r}",
-        f"pipeline = DiffusionPipeline.from_pretrained({adapter.info.base_model!r})",
+        f"pipeline = {opened}",
     ]
     if adapter.modules:
         lines.append(f'pipeline.load_lora_weights(folder, weight_name="{FILE}")')
@@ -161,14 +162,28 @@ def package_snippet(adapter: Adapter, source: str) -> str:
     return "\n".join(
         [
             "import lora_scene",
-            "from diffusers import DiffusionPipeline",
+            "from lora_scene.backbones.loading import load_pipeline",
             "",
-            f"pipeline = DiffusionPipeline.from_pretrained({adapter.info.base_model!r})",
+            f"pipeline = load_pipeline({adapter.info.base_model!r})",
             f"lora_scene.load_adapter(pipeline, {source!r})",
             f'pipeline({_example(adapter)!r}).images[0].save("picture.png")',
             "",
         ]
     )
+
+
+def _open_base(adapter: Adapter) -> tuple[str, str]:
+    """Return the import and the expression that open the base; the embedded one has no hub id."""
+    base = adapter.info.base_model
+    if base == "mini":
+        return "from lora_scene.backbones.loading import load_pipeline", "load_pipeline('mini')"
+    if not base.endswith(".safetensors"):
+        kind, opener = "DiffusionPipeline", "from_pretrained"
+    else:
+        is_xl = adapter.family == "sdxl"
+        kind = "StableDiffusionXLPipeline" if is_xl else "StableDiffusionPipeline"
+        opener = "from_single_file"
+    return f"from diffusers import {kind}", f"{kind}.{opener}({base!r})"
 
 
 def _example(adapter: Adapter) -> str:

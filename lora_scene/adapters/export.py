@@ -11,6 +11,7 @@ from typing import Literal, get_args
 import torch
 
 from lora_scene.adapters.adapter import Adapter
+from lora_scene.adapters.folder import remove_others
 from lora_scene.adapters.formats import diffusers, embeddings, kohya
 from lora_scene.adapters.formats.factors import padded_ranks
 from lora_scene.adapters.formats.metadata import write_note
@@ -94,6 +95,7 @@ def export_adapter(
             raise AdapterError("no layout can hold this adapter", got="; ".join(notes))
         if f"{title.name}.safetensors" in files:
             files = (*files, *_write_companions(rounded, aside, title, samples))
+    remove_others(out, write_note(rounded))
     return Export(files, tuple(notes))
 
 

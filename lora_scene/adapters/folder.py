@@ -9,7 +9,7 @@ Every file carries the same metadata; whatever else is in the folder is left alo
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -18,6 +18,7 @@ from lora_scene.adapters.adapter import Adapter, LearnedConcept, LoraModule
 from lora_scene.adapters.formats import diffusers, embeddings
 from lora_scene.adapters.formats.factors import padded_ranks
 from lora_scene.adapters.formats.metadata import (
+    FINGERPRINT,
     Note,
     concept_from,
     fingerprint,
@@ -46,13 +47,11 @@ def save_adapter(adapter: Adapter, folder: Path | str) -> Path:
     """
     folder = Path(folder)
     files = adapter_files(adapter)
-    stale = {*(path.relative_to(folder).as_posix() for path in _own_files(folder))} - set(files)
+    note = write_note(adapter, padded_ranks(adapter.modules))
     with written_aside(folder) as aside:
-        note = write_note(adapter, padded_ranks(adapter.modules))
         for name, tensors in files.items():
             write_tensors(aside / name, tensors, note)
-    for name in stale:
-        (folder / name).unlink()
+    remove_others(folder, note)
     return folder
 
 
@@ -74,6 +73,19 @@ def read_adapter(folder: Path | str) -> Adapter:
             hint="save or download the adapter again",
         )
     return adapter
+
+
+def remove_others(folder: Path, note: Mapping[str, str]) -> None:
+    """Remove what an earlier adapter left in a folder, which would not fit the one there now.
+
+    Args:
+        folder: The folder.
+        note: Metadata of the adapter that is there now.
+    """
+    for path in _own_files(folder):
+        metadata = read_header(path).metadata
+        if is_ours(metadata) and metadata.get(FINGERPRINT) != note[FINGERPRINT]:
+            path.unlink()
 
 
 def adapter_files(adapter: Adapter) -> dict[str, dict[str, torch.Tensor]]:

@@ -15,13 +15,13 @@ from typing import Any
 
 from lora_scene.adapters.card import CardFacts, check_card, write_card
 from lora_scene.adapters.export import export_adapter
-from lora_scene.adapters.folder import read_adapter
+from lora_scene.adapters.folder import read_adapter, remove_others
 from lora_scene.adapters.formats.diffusers import FILE
 from lora_scene.adapters.formats.embeddings import FOLDER
 from lora_scene.adapters.formats.modelspec import Title
 from lora_scene.adapters.gallery import FOLDER as SAMPLES
 from lora_scene.adapters.gallery import last_samples
-from lora_scene.adapters.untrusted import MAX_FILE_BYTES
+from lora_scene.adapters.untrusted import MAX_FILE_BYTES, read_header
 from lora_scene.adapters.writing import written_aside
 from lora_scene.errors import HubError
 
@@ -173,6 +173,7 @@ def copy_adapter(source: Path, out: Path) -> None:
         (aside / FOLDER).mkdir()
         for name in names:
             shutil.copyfile(source / name, aside / name)
+    remove_others(out, read_header(out / names[0]).metadata)
 
 
 def _adapter_names(repo_id: str, siblings: list[Any]) -> list[str]:

@@ -10,7 +10,7 @@ import math
 import re
 import warnings
 import weakref
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,7 @@ class LoadedAdapter:
         weight: The factor of its LoRA update when it was loaded.
         nouns: Handle to class noun.
         n_modules: How many LoRA modules took their place.
-        adapter: The adapter itself.
+        adapter: The adapter without its modules, which are in the pipeline.
     """
 
     name: str
@@ -99,7 +99,7 @@ def load_adapter(
         weight,
         {concept.handle: concept.noun for concept in adapter.concepts},
         len(adapter.modules),
-        adapter,
+        replace(adapter, modules={}),
     )
     try:
         _add_handles(pipeline, adapter)

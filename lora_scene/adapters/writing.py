@@ -13,6 +13,8 @@ from pathlib import Path
 
 import torch
 
+from lora_scene.errors import AdapterError
+
 DTYPE_NAMES: Mapping[torch.dtype, str] = {
     torch.float64: "F64",
     torch.float32: "F32",
@@ -84,9 +86,15 @@ def written_aside(folder: Path) -> Iterator[Path]:
     """Give an empty folder; move the files written there into `folder` when all went well.
 
     The empty folder lies within `folder`, so that each move is a rename on one file system.
+
+    Raises:
+        AdapterError: The folder cannot be made or written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=".writing-", dir=folder))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        aside = Path(tempfile.mkdtemp(prefix=".writing-", dir=folder))
+    except OSError as error:
+        raise AdapterError(f"cannot be written: {error.strerror}", where=folder) from error
     try:
         yield aside
         for path in sorted(aside.rglob("*")):

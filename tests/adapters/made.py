@@ -76,7 +76,7 @@ def adapter(
         modules[key] = LoraModule(
             down=noise(rank, base.in_features),
             up=noise(base.out_features, rank),
-            alpha=float(1 + index % 2) if kind == "ranks" else 2.0,
+            alpha=float(1 + index % 2) if kind == "ranks" else 3.0,  # no scale of 1
             is_rslora=kind == "rslora",
             magnitude=noise(base.out_features).abs() + 0.5 if is_dora else None,
         )

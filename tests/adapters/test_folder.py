@@ -6,7 +6,7 @@ import shutil
 import pytest
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save, save_file
 
 from lora_scene.adapters.folder import read_adapter, save_adapter
 from lora_scene.errors import AdapterError
@@ -76,17 +76,23 @@ def test_the_file_has_the_keys_that_every_diffusers_reads(tmp_path):
     assert {tensor.dtype for tensor in tensors.values()} == {torch.float32}
 
 
+def foreign_embedding():
+    return save({"emb_params": torch.ones(1, 32)})
+
+
 def test_saving_keeps_samples_and_replaces_an_earlier_adapter(tmp_path):
     pipe = tiny.pipeline()
     save_adapter(made.adapter(pipe, "sd1", handles=("<bear>", "<old>")), tmp_path)
     (tmp_path / "samples").mkdir()
     (tmp_path / "samples" / "0.png").write_bytes(b"picture")
+    (tmp_path / "embeddings" / "foreign.safetensors").write_bytes(foreign_embedding())
     later = made.adapter(pipe, "sd1", unet=False, seed=3)
     assert_same_adapter(read_adapter(save_adapter(later, tmp_path)), later)
     names = sorted(p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*") if p.is_file())
     assert names == [
         "embeddings/bear.safetensors",
         "embeddings/bowl.safetensors",
+        "embeddings/foreign.safetensors",
         "samples/0.png",
     ]
 
@@ -113,6 +119,12 @@ def test_a_failed_save_leaves_the_earlier_adapter(tmp_path, monkeypatch):
         save_adapter(made.adapter(pipe, "sd1", seed=9), tmp_path)
     assert_same_adapter(read_adapter(tmp_path), first.folded())
     assert not list(tmp_path.glob(".writing-*"))
+
+
+def test_a_folder_that_cannot_be_written_is_said_plainly(tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(AdapterError, match="cannot be written"):
+        save_adapter(made.adapter(tiny.pipeline(), "sd1"), tmp_path / "file" / "scene")
 
 
 def test_files_of_two_saves_are_not_mixed(tmp_path):

@@ -105,3 +105,18 @@ def test_a_card_s_python_runs(family, unet, tmp_path, monkeypatch, two_steps):
     for code in snippets:
         run_python(code)
         (tmp_path / "picture.png").unlink()
+
+
+@pytest.mark.parametrize(
+    ("base", "expected"),
+    [
+        ("mini", "pipeline = load_pipeline('mini')"),
+        ("someone/base", "pipeline = DiffusionPipeline.from_pretrained('someone/base')"),
+        ("a.safetensors", "pipeline = StableDiffusionPipeline.from_single_file('a.safetensors')"),
+    ],
+)
+def test_a_card_opens_the_base_as_its_kind_is_opened(base, expected):
+    adapter = made.adapter(tiny.pipeline(), "sd1")
+    info = dataclasses.replace(adapter.info, base_model=base)
+    card = write_card(dataclasses.replace(adapter, info=info), CardFacts("plush", "adapter"))
+    assert expected in card

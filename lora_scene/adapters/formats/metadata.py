@@ -17,6 +17,7 @@ from lora_scene.errors import AdapterError, did_you_mean
 from lora_scene.scenes.handles import handle_stem
 
 PREFIX = "lora_scene."
+FINGERPRINT = f"{PREFIX}fingerprint"
 FORMAT_VERSION = "1"
 MAX_CONCEPTS = 256
 MAX_NOUN_CHARACTERS = 200
