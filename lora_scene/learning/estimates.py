@@ -6,10 +6,12 @@ formula, convolution workspaces and fragmentation stand in the estimate as an as
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from lora_scene.backbones.architectures import Architecture
 from lora_scene.backbones.loading import DTYPES
+from lora_scene.learning.devices import memory_switches
 from lora_scene.learning.simulation import PhaseEstimate, Simulation
 from lora_scene.recipe import Recipe
 
@@ -81,3 +83,22 @@ def estimate_memory(
         recipe.base.quantization,
         tuple(phases),
     )
+
+
+def estimate_savings(
+    architecture: Architecture, varied: Callable[[list[str]], Recipe], *, n_concepts: int = 3
+) -> dict[str, int]:
+    """Estimate what each memory switch that is not on yet would save alone, in bytes.
+
+    Args:
+        architecture: The base's parts.
+        varied: Returns the recipe with some more overrides.
+        n_concepts: Handles, all drawn at once.
+    """
+    before = estimate_memory(architecture, varied([]), n_concepts=n_concepts).peak_bytes
+    savings = {}
+    for switch in memory_switches(varied([])):
+        changed = varied(switch.replace("--set ", "").split())
+        after = estimate_memory(architecture, changed, n_concepts=n_concepts).peak_bytes
+        savings[switch] = before - after
+    return savings

@@ -1,0 +1,32 @@
+"""`lora-scene doctor`: what this machine offers to training."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+
+@click.command(short_help="Look at device, memory, libraries and disk.")
+@click.option("--device", default="auto", show_default=True, help="auto, cuda, cuda:1, mps, cpu.")
+@click.option("--folder", default=".", type=click.Path(path_type=Path), show_default=True,
+              help="Where results would go.")  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="The findings as JSON.")
+def command(device: str, folder: Path, as_json: bool) -> None:
+    """Say what works on this machine, what does not, and what to do about it."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from lora_scene.learning.doctor import examine
+
+    findings = examine(folder, device)
+    if as_json:
+        click.echo(json.dumps([asdict(finding) for finding in findings], indent=2))
+        return
+    table = Table("", "found", "what to know", box=None, header_style="bold")
+    for finding in findings:
+        table.add_row(finding.name, finding.value, finding.problem or "")
+    Console().print(table)
+    click.echo("\nnext: lora-scene estimate --recipe sd15, or lora-scene recipes")

@@ -1,0 +1,52 @@
+"""`lora-scene estimate`: what a recipe needs of a device."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+
+import click
+
+
+@click.command(short_help="Estimate a recipe's memory without running it.")
+@click.option("--base", help="sd15, sd21, sd21-768, sdxl or a diffusers folder; else the recipe's.")
+@click.option("--recipe", default="sd15", show_default=True, help="A recipe's name or TOML file.")
+@click.option("--resolution", type=int, help="Pixels; else the recipe's.")
+@click.option("--concepts", default=3, show_default=True, help="Handles in one prompt.")
+@click.option("--set", "overrides", multiple=True, metavar="SECTION.KEY=VALUE",
+              help="Override a setting of the recipe; repeatable.")  # fmt: skip
+@click.option("--switches", is_flag=True, help="Also what each memory switch would save.")
+@click.option("--json", "as_json", is_flag=True, help="Bytes by phase and part, as JSON.")
+def command(
+    base: str | None,
+    recipe: str,
+    resolution: int | None,
+    concepts: int,
+    overrides: tuple[str, ...],
+    switches: bool,
+    as_json: bool,
+) -> None:
+    """Estimate the peak of each phase on a CUDA device, from the architecture alone."""
+    from lora_scene.backbones.architectures import find_architecture
+    from lora_scene.cli.estimate_view import show_estimate, show_savings
+    from lora_scene.learning.estimates import estimate_memory, estimate_savings
+    from lora_scene.recipe import Recipe, load_recipe
+
+    size = [f"base.resolution={resolution}"] if resolution else []
+
+    def varied(more: list[str]) -> Recipe:
+        return load_recipe(recipe, [*overrides, *size, *more])
+
+    settings = varied([])
+    architecture = find_architecture(base or settings.base.model)
+    estimate = estimate_memory(architecture, settings, n_concepts=concepts)
+    savings = {}
+    if switches:
+        savings = estimate_savings(architecture, varied, n_concepts=concepts)
+    if as_json:
+        peaks = {"peak_bytes": estimate.peak_bytes, "card_gib": estimate.card}
+        click.echo(json.dumps({**asdict(estimate), **peaks, "savings": savings}, indent=2))
+        return
+    show_estimate(estimate)
+    if switches:
+        show_savings(savings)

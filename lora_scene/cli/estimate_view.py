@@ -1,0 +1,41 @@
+"""Shows a memory estimate as tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from lora_scene.learning.estimates import MemoryEstimate
+
+
+def show_estimate(estimate: MemoryEstimate) -> None:
+    """Print a column a phase, a row a part, and the card that holds it."""
+    names = list(dict.fromkeys(name for phase in estimate.phases for name in phase.parts))
+    table = Table("GB", *(phase.name for phase in estimate.phases), box=None, header_style="bold")
+    for name in names:
+        table.add_row(name, *(_gb(phase.parts.get(name)) for phase in estimate.phases))
+    table.add_section()
+    table.add_row("peak", *(_gb(phase.peak_bytes) for phase in estimate.phases), style="bold")
+    head = f"{estimate.architecture} at {estimate.resolution} px, recipe {estimate.recipe}"
+    click.echo(f"{head}, {estimate.dtype}, low-bit storage: {estimate.quantization}\n")
+    Console().print(table)
+    card = "no usual card holds it" if estimate.card is None else f"fits a {estimate.card} GB card"
+    click.echo(f"\nestimated, not measured: {estimate.peak_bytes / 1e9:.2f} GB; {card}")
+
+
+def show_savings(savings: Mapping[str, int]) -> None:
+    """Print what each switch that is not on yet would save, in the order of advice."""
+    table = Table("switch", "saves GB", box=None, header_style="bold")
+    for switch, saved in savings.items():
+        table.add_row(switch, f"{saved / 1e9:.2f}")
+    click.echo()
+    Console().print(table)
+
+
+def _gb(size: int | None) -> str:
+    return "" if size is None else f"{size / 1e9:.2f}"

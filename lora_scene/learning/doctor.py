@@ -1,0 +1,137 @@
+"""What this machine offers to training: device, memory, dtypes, libraries, disk."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import torch
+
+from lora_scene.backbones.loading import resolve_device, resolve_dtype
+from lora_scene.learning.outcome import installed_versions
+
+DISK_NEEDED = 15 * 10**9  # bytes: SDXL's files, checkpoints and results
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at.
+
+    Attributes:
+        name: What it is.
+        value: What was found.
+        problem: What it keeps from working and what to do, or None where all is well.
+    """
+
+    name: str
+    value: str
+    problem: str | None = None
+
+
+def examine(folder: Path, device: str = "auto") -> tuple[Finding, ...]:
+    """Look at the machine; bitsandbytes is tried on real numbers.
+
+    Args:
+        folder: Where results would go; its disk is looked at.
+        device: `auto`, `cuda`, `cuda:1`, `mps` or `cpu`.
+
+    Raises:
+        BackboneError: The device is not there.
+    """
+    chosen = resolve_device(device)
+    versions = installed_versions()
+    return (
+        Finding("python", platform.python_version()),
+        *(Finding(name, version) for name, version in versions.items()),
+        _device(chosen),
+        _memory(chosen),
+        Finding("dtype auto", str(resolve_dtype("auto", chosen)).removeprefix("torch.")),
+        *(_dtype(kind, chosen) for kind in (torch.float16, torch.bfloat16, torch.float8_e4m3fn)),
+        _eight_bit_step(chosen),
+        _low_bit_layer("nf4", chosen),
+        _low_bit_layer("int8", chosen),
+        _disk(folder),
+    )
+
+
+def _device(device: str) -> Finding:
+    if device.startswith("cuda"):
+        return Finding("device", f"{device}: {torch.cuda.get_device_name(device)}")
+    problem = None
+    if device == "cpu":
+        problem = "no GPU was found: --base mini trains in minutes, other bases take hours or days"
+    return Finding("device", device, problem)
+
+
+def _memory(device: str) -> Finding:
+    if device.startswith("cuda"):
+        free, total = torch.cuda.mem_get_info(device)
+        problem = "other programs hold much of the device" if free < 0.8 * total else None
+        return Finding("device memory", f"{free / 1e9:.1f} of {total / 1e9:.1f} GB free", problem)
+    memory = psutil.virtual_memory()
+    return Finding(
+        "host memory", f"{memory.available / 1e9:.1f} of {memory.total / 1e9:.1f} GB free"
+    )
+
+
+def _dtype(kind: torch.dtype, device: str) -> Finding:
+    """Store in a dtype and compute in it; float8 is only stored and restored."""
+    name = str(kind).removeprefix("torch.")
+    try:
+        numbers = torch.ones(8, 8, device=device).to(kind)
+        restored = numbers.float() if kind == torch.float8_e4m3fn else (numbers @ numbers).float()
+        works = bool(torch.isfinite(restored).all())
+    except (RuntimeError, TypeError) as error:
+        return Finding(name, "no", _first_line(error))
+    return Finding(name, "yes" if works else "no", None if works else "its numbers are not finite")
+
+
+def _eight_bit_step(device: str) -> Finding:
+    """Make one step of 8-bit AdamW on a matrix large enough for 8-bit state."""
+    name, loss = "8-bit optimizer", "adamw8bit falls back to 32-bit state"
+    try:
+        import bitsandbytes as bnb
+
+        weight = torch.nn.Parameter(torch.ones(64, 128, device=device))
+        optimizer = bnb.optim.AdamW8bit([weight], lr=0.1)
+        weight.square().sum().backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        kind = optimizer.state[weight]["state1"].dtype
+        moved = bool((weight < 1).all())
+    except (ImportError, OSError, RuntimeError, AttributeError, KeyError, ValueError) as error:
+        return Finding(name, "no", f"{_first_line(error)}; {loss}")
+    works = moved and kind == torch.uint8
+    return Finding(name, "yes" if works else "no", None if works else f"no 8-bit state; {loss}")
+
+
+def _low_bit_layer(kind: str, device: str) -> Finding:
+    """Send a gradient through a layer with low-bit weights."""
+    from lora_scene.backbones.storage import store
+    from lora_scene.errors import BackboneError
+
+    name = f"{kind} base"
+    try:
+        model = torch.nn.ModuleDict({"mid_block": torch.nn.Linear(64, 64)}).to(device)
+        store(model, kind, device=device)  # type: ignore[arg-type]
+        given = torch.ones(2, 64, device=device, requires_grad=True)
+        model["mid_block"](given).sum().backward()
+        works = given.grad is not None and bool(given.grad.abs().sum() > 0)
+    except (BackboneError, OSError, RuntimeError, AttributeError, ValueError) as error:
+        return Finding(name, "no", f"{_first_line(error)}; base.quantization=fp8 is left")
+    return Finding(name, "yes" if works else "no", None if works else "no gradient came through")
+
+
+def _disk(folder: Path) -> Finding:
+    places = (folder.absolute(), *folder.absolute().parents)
+    existing = next(place for place in places if place.exists())
+    free = shutil.disk_usage(existing).free
+    problem = "an SDXL base and its results need about 15 GB" if free < DISK_NEEDED else None
+    return Finding("disk", f"{free / 1e9:.1f} GB free at {existing}", problem)
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0] if lines else ''}"
