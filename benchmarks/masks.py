@@ -1,6 +1,6 @@
 """How good the built-in segmenter is: IoU with known masks, from boxes and points derived of them.
 
-    python -m benchmarks.masks [SCENE ...] [--drawn 12]
+    python -m benchmarks.masks [SCENE ...] [--drawn 12] [--first-seed 0]
 
 SCENE is a folder that `lora-scene check` accepts. Prints the tables of docs/masks.md.
 """
@@ -104,6 +104,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("scenes", nargs="*", type=Path, help="scene folders with known masks")
     parser.add_argument("--drawn", type=int, default=12, help="how many scenes to draw")
+    parser.add_argument("--first-seed", type=int, default=0, help="of the drawn scenes")
     options = parser.parse_args()
     photos = [(path.name, load_scene(path).photos[0]) for path in options.scenes]
     groups = {"Photos": photos}
@@ -111,7 +112,7 @@ def main() -> None:
         title = f"Drawn scenes, colours {100 * camouflage:.0f} % towards the ground's"
         groups[title] = [
             (f"drawn {seed}", draw_scene(seed, camouflage=camouflage))
-            for seed in range(options.drawn)
+            for seed in range(options.first_seed, options.first_seed + options.drawn)
         ]
     cv2.setNumThreads(1)
     for title, group in groups.items():
