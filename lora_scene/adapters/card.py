@@ -77,7 +77,7 @@ def write_card(adapter: Adapter, facts: CardFacts) -> str:
         "<Gallery />" if widget else "",
         _handles(adapter),
         f"## diffusers\n\n```python\n{diffusers_snippet(adapter, facts.source)}```",
-        f"With `pip install lora-scene`, shorter:\n\n"
+        f"With the package lora_scene, shorter:\n\n"
         f"```python\n{package_snippet(adapter, facts.source)}```",
         _interfaces(adapter, facts.name),
         _training(adapter),

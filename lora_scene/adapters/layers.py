@@ -24,28 +24,28 @@ def add_modules(
         weight: Factor of the update.
 
     Raises:
-        AdapterError: Not every module found its place.
+        AdapterError: Not every module found its place. The pipeline is as it was.
     """
     if not modules:
         return
     active = {part: _active_names(pipeline, part) for part in PARTS}
-    with quiet_libraries():  # which report a LoRA's own keys as missing; they are counted below
-        pipeline.load_lora_weights(to_diffusers(modules), adapter_name=name)
-    n_found = 0
-    for part in PARTS:
-        for layer in lora_layers(pipeline, part):
-            layer.set_adapter([*active[part], name])
-            layer.requires_grad_(False)
-            if name in layer.lora_A:
-                layer.set_scale(name, weight)
-                n_found += 1
-    if n_found != len(modules):
-        raise AdapterError(
-            "not every LoRA module found its place",
-            where=name,
-            expected=len(modules),
-            got=n_found,
-        )
+    try:
+        with quiet_libraries():  # which report a LoRA's own keys as missing; they are counted below
+            pipeline.load_lora_weights(to_diffusers(modules), adapter_name=name)
+        n_found = _activate(pipeline, active, name, weight)
+        if n_found != len(modules):
+            raise AdapterError(
+                "not every LoRA module found its place",
+                where=name,
+                expected=len(modules),
+                got=n_found,
+            )
+    except BaseException:
+        remove_modules(pipeline, name)
+        for part in PARTS:
+            for layer in lora_layers(pipeline, part):
+                layer.set_adapter(active[part])
+        raise
 
 
 def remove_modules(pipeline: Any, name: str) -> None:
@@ -64,6 +64,19 @@ def lora_layers(pipeline: Any, part: str) -> list[Any]:
     if component is None:
         return []
     return [module for module in component.modules() if isinstance(module, LoraLayer)]
+
+
+def _activate(pipeline: Any, active: Mapping[str, list[str]], name: str, weight: float) -> int:
+    """Set a new adapter beside those that were active; return how many layers have it."""
+    n_found = 0
+    for part in PARTS:
+        for layer in lora_layers(pipeline, part):
+            layer.set_adapter([*active[part], name])
+            layer.requires_grad_(False)
+            if name in layer.lora_A:
+                layer.set_scale(name, weight)
+                n_found += 1
+    return n_found
 
 
 def _active_names(pipeline: Any, part: str) -> list[str]:

@@ -87,7 +87,7 @@ def read_header(path: Path) -> Header:
                 raise AdapterError(
                     "not a safetensors file",
                     where=path,
-                    expected=f"a header of at most {n_allowed} bytes",
+                    expected=f"a header of at most {n_allowed} bytes" if n_bytes >= 8 else None,
                     got=f"{n_header} bytes" if n_bytes >= 8 else f"a file of {n_bytes} bytes",
                     hint="only .safetensors files are opened, never pickles",
                 )

@@ -10,6 +10,7 @@ from diffusers import (
     StableDiffusionControlNetPipeline,
     StableDiffusionImg2ImgPipeline,
     StableDiffusionInpaintPipeline,
+    StableDiffusionXLControlNetPipeline,
     StableDiffusionXLImg2ImgPipeline,
     StableDiffusionXLInpaintPipeline,
 )
@@ -194,17 +195,22 @@ def test_an_inpainting_unet_of_nine_channels_takes_the_adapter():
     assert load_adapter(pipe, adapter, name="scene").n_modules == len(adapter.modules)
 
 
-def test_a_controlnet_pipeline_takes_the_adapter():
-    base = tiny.pipeline()
+@pytest.mark.parametrize(
+    ("family", "kind"),
+    [("sd1", StableDiffusionControlNetPipeline), ("sdxl", StableDiffusionXLControlNetPipeline)],
+)
+def test_a_controlnet_pipeline_takes_the_adapter(family, kind):
+    base = tiny.pipeline(family)
     controlnet = ControlNetModel.from_unet(base.unet, conditioning_embedding_out_channels=(8, 8, 8))
-    pipe = StableDiffusionControlNetPipeline(
-        **base.components | {"controlnet": controlnet, "safety_checker": None},
-        requires_safety_checker=False,
-    )
+    parts = {name: part for name, part in base.components.items() if part is not None}
+    if family == "sd1":
+        parts |= {"safety_checker": None, "feature_extractor": None}
+    extra = {"add_watermarker": False} if family == "sdxl" else {"requires_safety_checker": False}
+    pipe = kind(**parts, controlnet=controlnet, **extra)
     pipe.set_progress_bar_config(disable=True)
     image = Image.new("RGB", (64, 64), "teal")
     before = made.draw(pipe, PLAIN, image=image)
-    load_adapter(pipe, made.adapter(base, "sd1"), name="scene")
+    load_adapter(pipe, made.adapter(base, family), name="scene")
     assert not torch.equal(made.draw(pipe, "a <bear>", image=image), before)
     unload_adapter(pipe, "scene")
     assert torch.equal(made.draw(pipe, PLAIN, image=image), before)
@@ -321,6 +327,22 @@ def test_a_failure_halfway_puts_the_pipeline_back(monkeypatch):
         load_adapter(pipe, adapter, name="scene")
     assert_same_state(before, all_state(pipe))
     assert len(pipe.tokenizer) == n_tokens
+
+
+def test_a_failure_halfway_leaves_other_adapters_as_they_were(monkeypatch):
+    pipe = tiny.pipeline()
+    load_adapter(pipe, made.adapter(pipe, "sd1", text=True), name="first", weight=0.5)
+    before = made.draw(pipe)
+    late = made.adapter(pipe, "sd1", handles=("<cat>",), text=True, seed=8)
+
+    def fail(*_args, **_kwargs):
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(pipe, "load_lora_into_text_encoder", fail)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        load_adapter(pipe, late, name="late")
+    assert torch.equal(made.draw(pipe), before)
+    assert list(loaded_adapters(pipe)) == ["first"]
 
 
 def test_foreign_tokens_added_later_stop_an_unload():
