@@ -51,7 +51,8 @@ def add_modules(
 def remove_modules(pipeline: Any, name: str) -> None:
     """Delete one adapter's LoRA modules; after the last one, the layers around them as well."""
     if any(lora_layers(pipeline, part) for part in PARTS):
-        pipeline.delete_adapters(name)
+        with quiet_libraries():  # which warn that another adapter becomes the active one
+            pipeline.delete_adapters(name)
     if not any(layer.lora_A for part in PARTS for layer in lora_layers(pipeline, part)):
         pipeline.unload_lora_weights()
 
