@@ -18,6 +18,9 @@ from lora_scene.cli.options import base_option, device_option, json_option
               help="mini (embedded, for the mini world) or clip+dino.")  # fmt: skip
 @click.option("--clip", help="CLIP for clip+dino: hub id or folder.  [default: ViT-L/14]")
 @click.option("--dino", help="DINO for clip+dino: hub id or folder.  [default: ViT-B/16]")
+@click.option("--finder", default="attention", show_default=True,
+              help="Finds things for clip+dino: the handles' attention, or clipseg, grounding-dino "
+              "or sam3.")  # fmt: skip
 @click.option("--prompt", "prompts", multiple=True, metavar="TEMPLATE",
               help="With {} for the handles; repeatable.  [default: six places, or the paper's ten]"
               )  # fmt: skip
@@ -27,6 +30,7 @@ from lora_scene.cli.options import base_option, device_option, json_option
               type=click.Choice(["singles", "powerset", "edges"]),
               help="Which handles prompts name together.")  # fmt: skip
 @click.option("--steps", default=30, show_default=True, type=click.IntRange(min=1))
+@click.option("--guidance", type=float, help="CFG scale.  [default: as it suits the base]")
 @click.option("--weight", default=1.0, show_default=True, type=float, help="Of the LoRA.")
 @click.option("--against", type=click.Path(path_type=Path, exists=True, file_okay=False),
               help="Reference pictures, for FID, KID, IS, precision and recall.")  # fmt: skip
@@ -41,10 +45,12 @@ def command(
     judge_name: str,
     clip: str | None,
     dino: str | None,
+    finder: str,
     prompts: tuple[str, ...],
     seeds: int,
     subsets: str,
     steps: int,
+    guidance: float | None,
     weight: float,
     against: Path | None,
     out: Path | None,
@@ -59,25 +65,28 @@ def command(
     """
     from lora_scene.backbones.loading import resolve_device
     from lora_scene.cli.evaluation_view import counting_bar, show_evaluation, show_sets
-    from lora_scene.creating.sampling import Sampling
+    from lora_scene.creating.sampling import Sampling, usual_guidance
     from lora_scene.creating.studio import open_studio
     from lora_scene.judging.distribution import compare_sets, read_pictures
     from lora_scene.judging.evaluation import evaluate, save_evaluation, untouched_base
-    from lora_scene.judging.judge import load_judge
+    from lora_scene.judging.judge import load_judge, open_finder
     from lora_scene.judging.plans import Plan, usual_prompts
     from lora_scene.scenes.scene import load_scene
 
+    chosen = resolve_device(device)
+    judge = load_judge(
+        judge_name, device=chosen, clip=clip, dino=dino, finder=open_finder(finder, device=chosen)
+    )
+    learnt_from = load_scene(scene)
+    reference = read_pictures(against) if against else []
+    studio = open_studio([adapter], base=base, device=device)
     plan = Plan(
         prompts=prompts or usual_prompts(judge_name),
         subsets=subsets,  # type: ignore[arg-type]
         seeds=tuple(range(seeds)),
-        sampling=Sampling(n_steps=steps),
+        sampling=Sampling(steps, usual_guidance(studio) if guidance is None else guidance),
         weight=weight,
     )
-    judge = load_judge(judge_name, device=resolve_device(device), clip=clip, dino=dino)
-    learnt_from = load_scene(scene)
-    reference = read_pictures(against) if against else []
-    studio = open_studio([adapter], base=base, device=device)
     untouched = untouched_base(studio, device=device)
     with counting_bar("drawing", is_quiet=as_json) as progress:
         result = evaluate(studio, learnt_from, judge, plan=plan, base=untouched, progress=progress)

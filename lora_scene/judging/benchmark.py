@@ -1,14 +1,4 @@
-"""Run a protocol: every method on every scene, resumable, splittable over processes.
-
-RESULTS/
-├── protocol.toml
-├── results.jsonl                       one line a finished run
-└── runs/<method>/<scene>-s<seed>/
-    ├── adapter0/                       what was learnt
-    ├── pictures/                       at weight 1
-    ├── pictures-w0.5/                  at other weights
-    └── row.json                        written last: the run is finished
-"""
+"""Run a protocol: every method on every scene, resumable, splittable over processes."""
 
 from __future__ import annotations
 
@@ -17,7 +7,7 @@ import json
 import platform
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -25,26 +15,31 @@ from typing import Any
 import torch
 
 from lora_scene.backbones.loading import resolve_device
-from lora_scene.creating.pictures import save_picture
 from lora_scene.creating.studio import FULL_MODEL, Studio, open_studio
 from lora_scene.errors import JudgingError
 from lora_scene.judging.drawing import draw_watched
 from lora_scene.judging.encoders import ClipEncoder
 from lora_scene.judging.evaluation import Evaluation, evaluate, weigh
 from lora_scene.judging.guidance import draw_guided
-from lora_scene.judging.judge import Judge, load_judge
+from lora_scene.judging.judge import Judge, load_judge, open_finder
 from lora_scene.judging.methods import Trained, open_method, recipes_of, train_method
 from lora_scene.judging.plans import cells_of
 from lora_scene.judging.protocol import Protocol, Run
-from lora_scene.judging.regions import cut_out
+from lora_scene.judging.results import (
+    ROW,
+    Row,
+    finished_row,
+    folder_of,
+    keep_results,
+    keep_scene,
+    scene_folder,
+    write_rows,
+)
 from lora_scene.learning.events import Listener
 from lora_scene.learning.outcome import installed_versions
 from lora_scene.learning.runs import fingerprint, write_text
 from lora_scene.scenes.framing import frame_scene
-from lora_scene.scenes.scene import INSIDE, Scene, load_scene
-
-Row = Mapping[str, Any]
-ROW, ROWS = "row.json", "results.jsonl"
+from lora_scene.scenes.scene import Scene, load_scene
 
 
 @dataclass(frozen=True)
@@ -115,9 +110,9 @@ def do_run(bench: Bench, run: Run, scene: Scene, mark: str) -> Row:
         **_identity_of(bench, run, scene, mark),
         **_costs_of(trained),
         "judging_seconds": time.perf_counter() - begun,
-        **_results_of(main, curve, folder),
+        **keep_results(main, curve, folder),
     }
-    _keep_scene(scene, studio.backbone.resolution, scene_folder(bench.out, row))
+    keep_scene(scene, studio.backbone.resolution, scene_folder(bench.out, row))
     if not bench.protocol.keep_models:
         for result in trained.folders:
             shutil.rmtree(result / FULL_MODEL, ignore_errors=True)
@@ -138,7 +133,11 @@ def open_bench(
     """
     chosen = resolve_device(device)
     judge = judge or load_judge(
-        protocol.judge, device=chosen, clip=protocol.clip or None, dino=protocol.dino or None
+        protocol.judge,
+        device=chosen,
+        clip=protocol.clip or None,
+        dino=protocol.dino or None,
+        finder=open_finder(protocol.finder, device=chosen),
     )
     return Bench(protocol, out, judge, chosen)
 
@@ -146,51 +145,16 @@ def open_bench(
 def mark_of(protocol: Protocol, run: Run, scene: Scene) -> str:
     """Return the sha256 of all that decides a run's row."""
     recipes = [fingerprint(part, recipe, "") for recipe, part in recipes_of(protocol, run, scene)]
-    judged = (protocol.judge, protocol.clip, protocol.dino, protocol.drawing, protocol.curve)
+    judged = (
+        protocol.judge,
+        protocol.clip,
+        protocol.dino,
+        protocol.finder,
+        protocol.drawing,
+        protocol.curve,
+    )
     parts = (protocol.base, run.method.kind, run.method.guide_scale, recipes, judged)
     return hashlib.sha256(repr(parts).encode()).hexdigest()
-
-
-def finished_row(out: Path, run: Run, mark: str) -> Row | None:
-    """Return a finished run's row.
-
-    Raises:
-        JudgingError: The row is of other recipes, scenes or drawings.
-    """
-    path = folder_of(out, run) / ROW
-    if not path.is_file():
-        return None
-    row: Row = json.loads(path.read_text("utf-8"))
-    if row["mark"] != mark:
-        raise JudgingError(
-            "this run was made with other recipes, scenes or drawings",
-            where=path,
-            hint="take another --out, or delete the run's folder",
-        )
-    return row
-
-
-def folder_of(out: Path, run: Run) -> Path:
-    """Return a run's folder."""
-    return out / "runs" / run.key
-
-
-def scene_folder(out: Path, row: Row) -> Path:
-    """Return where the photos and cut-out concepts of a row's scene lie."""
-    return out / "scenes" / f"{row['group']}-{row['scene']}"
-
-
-def read_rows(out: Path) -> list[Row]:
-    """Return the rows of all finished runs, in the order of their names."""
-    paths = sorted((out / "runs").glob(f"*/*/{ROW}"))
-    return [json.loads(path.read_text("utf-8")) for path in paths]
-
-
-def write_rows(out: Path) -> list[Row]:
-    """Gather all rows into `results.jsonl`, and return them."""
-    rows = read_rows(out)
-    write_text(out / ROWS, "".join(json.dumps(row) + "\n" for row in rows))
-    return rows
 
 
 def _evaluate(bench: Bench, run: Run, scene: Scene, studio: Studio) -> Evaluation:
@@ -258,39 +222,3 @@ def _costs_of(trained: Trained) -> dict[str, Any]:
     costs = asdict(replace(trained, folders=()))
     costs.pop("folders")
     return {**costs, "n_bytes": trained.n_bytes}
-
-
-def _results_of(
-    main: Evaluation, curve: Mapping[float, Evaluation], folder: Path
-) -> dict[str, Any]:
-    """Write the pictures; return the means, the curve's means and each picture's marks."""
-    for weight, one in curve.items():
-        _keep(one, folder / f"pictures-w{weight:g}")
-    files = _keep(main, folder / "pictures")
-    return {
-        "summary": dict(main.summary),
-        "concepts": {handle: dict(own) for handle, own in main.concepts.items()},
-        "curve": {f"{weight:g}": dict(one.summary) for weight, one in curve.items()},
-        "pictures": [
-            {**asdict(mark), "file": str(file.relative_to(folder))}
-            for mark, file in zip(main.marks, files, strict=True)
-        ],
-    }
-
-
-def _keep_scene(scene: Scene, size: int, folder: Path) -> None:
-    framed = frame_scene(scene, size)
-    for n, photo in enumerate(framed.photos):
-        save_picture(folder / f"photo{n}.png", photo.pixels, {"source": photo.source})
-    for k in framed.things:
-        photo = next(one for one in framed.photos if k in one.present)
-        look = cut_out(photo.pixels, photo.masks[k] >= INSIDE)
-        save_picture(folder / f"concept{k}.png", look, {"handle": framed.handles[k]})
-
-
-def _keep(evaluation: Evaluation, folder: Path) -> list[Path]:
-    pairs = zip(evaluation.marks, evaluation.pictures, strict=True)
-    return [
-        save_picture(folder / f"{index:03}.png", pixels, {"marks": asdict(mark)})
-        for index, (mark, pixels) in enumerate(pairs)
-    ]

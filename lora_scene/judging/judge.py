@@ -15,15 +15,16 @@ from lora_scene.judging.encoders import (
     PictureEncoder,
 )
 from lora_scene.judging.mini import MiniJudge
-from lora_scene.judging.regions import Finder
+from lora_scene.judging.regions import Finder, SegmenterFinder
 
 JUDGES = ("mini", "clip+dino")
+ATTENTION = "attention"
 
 DINO_FLOOR = 0.4
 """DINO ViT-B/16 cosine from which two cut-outs count as the same thing: between the usual values
 for different things of one kind (0.2 to 0.4) and for one thing in two photos (0.6 and more)."""
 
-MINI_FLOOR = 0.5
+MINI_FLOOR = 0.6
 """The same for the embedded judge, which was trained to tell drawings apart."""
 
 
@@ -82,3 +83,24 @@ def load_judge(
     raise JudgingError(
         "no such judge", where=name, expected=" or ".join(JUDGES), hint=did_you_mean(name, JUDGES)
     )
+
+
+def open_finder(name: str, *, device: str = "cpu") -> Finder | None:
+    """Load what finds things: a segmenter that follows words, or None for `attention`.
+
+    Raises:
+        JudgingError: A segmenter that follows no words.
+        SegmenterError: There is no such segmenter, or its weights cannot be had.
+    """
+    if name == ATTENTION:
+        return None
+    from lora_scene.scenes.segmenters.catalog import open_segmenter
+
+    segmenter = open_segmenter(name, device=device)
+    if "words" not in segmenter.accepts:
+        raise JudgingError(
+            "this segmenter does not follow words, so it cannot find nouns",
+            where=name,
+            expected=f"{ATTENTION}, clipseg, grounding-dino or sam3",
+        )
+    return SegmenterFinder(segmenter)

@@ -94,6 +94,7 @@ class Protocol:
     judge: str = "mini"
     clip: str = ""
     dino: str = ""
+    finder: str = "attention"
     image_forwards: int = 1600
     reference: str = ""
     note: str = ""

@@ -15,8 +15,8 @@ from PIL import Image
 
 from lora_scene.creating.sheets import contact_sheet
 from lora_scene.errors import JudgingError
-from lora_scene.judging.benchmark import read_rows, scene_folder
 from lora_scene.judging.plots import Point, pareto_plot
+from lora_scene.judging.results import read_rows, scene_folder
 from lora_scene.judging.statistics import method_interval, methods_of
 from lora_scene.judging.tables import Table, cost_table, difference_table, quality_table
 from lora_scene.learning.runs import write_text

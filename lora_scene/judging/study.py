@@ -23,7 +23,7 @@ import numpy as np
 from PIL import Image
 
 from lora_scene.errors import JudgingError, did_you_mean
-from lora_scene.judging.benchmark import read_rows, scene_folder
+from lora_scene.judging.results import read_rows, scene_folder
 from lora_scene.judging.statistics import methods_of
 from lora_scene.learning.runs import write_text
 

@@ -8,10 +8,11 @@ import pytest
 
 from lora_scene.errors import JudgingError
 from lora_scene.judging import benchmark
-from lora_scene.judging.benchmark import folder_of, open_bench, read_rows, run_benchmark
+from lora_scene.judging.benchmark import open_bench, run_benchmark
 from lora_scene.judging.judge import Judge
 from lora_scene.judging.mini import MiniJudge
 from lora_scene.judging.protocol_file import read_protocol
+from lora_scene.judging.results import folder_of, read_rows
 from lora_scene.learning.events import Saved
 from tests.cli.test_evaluate import write_scene
 from tests.creating import studios

@@ -7,10 +7,10 @@ import pytest
 import torch
 from transformers import ViTConfig, ViTModel
 
-from lora_scene.errors import JudgingError
+from lora_scene.errors import JudgingError, SegmenterError
 from lora_scene.judging import encoders
 from lora_scene.judging.encoders import ClipEncoder, DinoEncoder, load_processor
-from lora_scene.judging.judge import load_judge
+from lora_scene.judging.judge import load_judge, open_finder
 from lora_scene.judging.mini import connected_parts, embedded_folder, read_things, with_article
 from lora_scene.scenes.scene import Concept
 from tests.judging import fakes
@@ -129,3 +129,11 @@ def test_a_missing_embedded_judge_is_said(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr("lora_scene.judging.mini.resources.files", lambda name: tmp_path)
     with pytest.raises(JudgingError, match="no embedded judge"):
         embedded_folder()
+
+
+def test_a_finder_is_the_attention_or_a_segmenter_that_follows_words() -> None:
+    assert open_finder("attention") is None
+    with pytest.raises(JudgingError, match="does not follow words"):
+        open_finder("grabcut")
+    with pytest.raises(SegmenterError, match="nobody"):
+        open_finder("nobody")

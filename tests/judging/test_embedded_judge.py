@@ -1,0 +1,78 @@
+"""Known answers of the embedded judge, on scenes of its world."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lora_scene.errors import JudgingError
+from lora_scene.judging.comparison import compare, reference_looks
+from lora_scene.judging.drawing import Asked, Drawn
+from lora_scene.judging.judge import Judge, load_judge
+from lora_scene.judging.marks import Marks, find_things, measure
+from lora_scene.judging.plans import Cell
+from lora_scene.judging.regions import GREY, Found
+from lora_scene.scenes.scene import Scene, load_scene
+
+ROOT = Path(__file__).parents[2] / "benchmarks" / "scenes"
+
+
+@pytest.fixture(scope="module")
+def judge() -> Judge:
+    try:
+        return load_judge("mini")
+    except JudgingError as error:
+        pytest.skip(str(error))
+
+
+@cache
+def scenes() -> tuple[Scene, ...]:
+    return tuple(load_scene(path) for path in sorted(ROOT.glob("[dt]*-[23]")))
+
+
+def marked(judge: Judge, scene: Scene, pixels: np.ndarray) -> Marks:
+    plain = "a photo of " + " and ".join(scene.nouns)
+    cell = Cell("a photo of {}", scene.things, Asked(""), plain)
+    drawn = Drawn(cell.asked, pixels, scene.handles, np.zeros((0, 1, 1), np.float32))
+    found = find_things(drawn, scene, judge)
+    return measure([cell], [drawn], [found], scene=scene, judge=judge)[0][0]
+
+
+def share(marks: Sequence[Marks]) -> float:
+    return sum(len(one.missing) for one in marks) / sum(len(one.identity) for one in marks)
+
+
+def test_the_photo_itself_has_the_highest_identity(judge) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    for scene in scenes():
+        own = marked(judge, scene, scene.photos[0].pixels)
+        other = next(one for one in scenes() if not set(one.nouns) & set(scene.nouns))
+        for rival in (noise, np.full_like(noise, GREY), other.photos[0].pixels):
+            identity = marked(judge, scene, rival).identity
+            assert sum(own.identity.values()) > sum(identity.values()), scene.source
+
+
+def test_a_blank_misses_everything_and_the_photo_little(judge) -> None:
+    blank = np.full((64, 64, 3), GREY, np.uint8)
+    assert share([marked(judge, scene, blank) for scene in scenes()]) > 0.8
+    assert share([marked(judge, scene, scene.photos[0].pixels) for scene in scenes()]) < 0.2
+
+
+def test_a_swapped_pair_is_mixed(judge) -> None:
+    for scene in scenes():
+        photo = scene.photos[0]
+        swapped = [Found(photo.masks[k] > 0.5, 1 - k) for k in (0, 1)]
+        compared = compare(
+            photo.pixels,
+            swapped,
+            reference_looks(scene, judge.identity),
+            encoder=judge.identity,
+            named=(0, 1),
+            floor=judge.same_floor,
+        )
+        assert compared.mixed == (0, 1), scene.source
+        assert compared.missing == ()
