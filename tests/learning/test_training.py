@@ -150,7 +150,7 @@ def load_as_stock(pipe, folder, scene):
 
 @pytest.mark.parametrize(
     ("family", "kind"),
-    [*((family, "plain") for family in tiny.FAMILIES), *(("sdxl", kind) for kind in KINDS)],
+    [("sd1", "plain"), ("sd2", "plain"), *(("sdxl", kind) for kind in KINDS)],
 )
 def test_trained_adapter_draws_in_a_stock_pipeline_what_training_drew(
     family, kind, bases, scene, tmp_path, monkeypatch
@@ -228,9 +228,9 @@ def poison(monkeypatch, term, from_call):
 def test_nonfinite_loss_stops_and_names_phase_step_and_term(
     term, bases, scene, tmp_path, monkeypatch
 ):
-    poison(monkeypatch, term, from_call=4)
-    with pytest.raises(NonFiniteLossError, match=f"phase 2, step 2: the {term} loss") as caught:
-        made.run(scene, made.recipe(bases["sd1"]), tmp_path)
+    poison(monkeypatch, term, from_call=2)
+    with pytest.raises(NonFiniteLossError, match=f"phase 2, step 1: the {term} loss") as caught:
+        made.run(scene, made.recipe(bases["sd1"], steps=(1, 1)), tmp_path)
     assert str(tmp_path / "last_good") in str(caught.value)
 
 
@@ -459,18 +459,7 @@ def test_finer_maps_can_be_asked_for(bases, scene, tmp_path):
     made.run(scene, made.recipe(bases["sd1"], "attention_loss.map_side=8"), tmp_path)
 
 
-OPTIMIZERS = (
-    "adamw8bit",
-    "adamw",
-    "pagedadamw8bit",
-    "lion8bit",
-    "adafactor",
-    "prodigy",
-    "schedulefree",
-)
-
-
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("name", ["adamw8bit", "pagedadamw8bit", "prodigy", "schedulefree"])
 def test_optimizer_moves_rows_and_adapters_and_says_nothing_on_stdout(
     name, bases, scene, tmp_path, capsys
 ):
@@ -500,8 +489,9 @@ def test_missing_bitsandbytes_is_said_aloud_and_replaced(bases, scene, tmp_path,
     assert said[0].endswith("AdamW with 32-bit state takes its place")
 
 
-@pytest.mark.parametrize("quantization", ["nf4", "int8", "fp8"])
-@pytest.mark.parametrize("family", ["sd1", "sdxl"])
+@pytest.mark.parametrize(
+    ("quantization", "family"), [("nf4", "sdxl"), ("int8", "sd1"), ("fp8", "sdxl")]
+)
 def test_adapter_trained_on_a_low_bit_base_loads_on_the_full_one(
     quantization, family, bases, scene, tmp_path
 ):
@@ -521,17 +511,16 @@ def test_adapter_trained_on_a_low_bit_base_loads_on_the_full_one(
     assert np.abs(before - after).max() > 0.01
 
 
-@pytest.mark.parametrize("family", ["sd1", "sdxl"])
-def test_bf16_base_trains_float32_parameters(family, bases, scene, tmp_path, watched):
+def test_bf16_base_trains_float32_parameters(bases, scene, tmp_path, watched):
     events = []
-    settings = made.recipe(bases[family], "base.dtype=bf16", "lora.text_encoder_rank=2")
+    settings = made.recipe(bases["sdxl"], "base.dtype=bf16", "lora.text_encoder_rank=2")
     result = made.run(scene, settings, tmp_path, listener=events.append)
     assert {p.dtype for p in watched[0].parameters()} == {torch.float32}
     assert watched[0].backbone.unet.conv_in.weight.dtype == torch.bfloat16
     exact = []
     made.run(
         scene,
-        made.recipe(bases[family], "lora.text_encoder_rank=2"),
+        made.recipe(bases["sdxl"], "lora.text_encoder_rank=2"),
         tmp_path / "fp32",
         listener=exact.append,
     )

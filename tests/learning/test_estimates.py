@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from lora_scene.backbones.architectures import find_architecture
+from lora_scene.backbones.backbone import Backbone
+from lora_scene.learning.estimates import CONTEXT, MemoryEstimate, estimate_memory
+from lora_scene.learning.lora import add_lora
+from lora_scene.learning.optimizers import build_optimizers
+from lora_scene.learning.simulation import PhaseEstimate, state_bytes
+from lora_scene.recipe import Optimizer, Phase
+from tests import tiny
+from tests.learning import made
+
+
+def estimated(bases, *overrides: str, family: str = "sd1", n_concepts: int = 2):
+    settings = made.recipe(bases[family], "base.dtype=fp32", *overrides)
+    return estimate_memory(find_architecture(bases[family]), settings, n_concepts=n_concepts)
+
+
+def test_weights_rows_and_states_are_counted_exactly(bases):
+    estimate = estimated(bases, "optimizer.name=adamw")
+    names = [phase.name for phase in estimate.phases]
+    assert names == ["encode", "phase 1", "phase 2"]
+    pipeline = tiny.pipeline("sd1")
+    backbone = Backbone(pipeline, name="tiny", resolution=tiny.RESOLUTION)
+    first, second = estimate.phases[1].parts, estimate.phases[2].parts
+    assert first["UNet"] == sum(p.numel() * 4 for p in pipeline.unet.parameters())
+    width = pipeline.text_encoder.config.hidden_size
+    assert first["rows"] == first["gradients"] == 2 * width * 4
+    lora = sum(p.numel() for p in add_lora(backbone, made.recipe("sd1").lora))
+    assert second["trained weights"] == 4 * lora
+    assert second["optimizer states"] == 8 * (lora + 2 * width)
+    assert estimate.peak_bytes == max(phase.peak_bytes for phase in estimate.phases)
+
+
+@pytest.mark.parametrize(
+    ("switch", "part"),
+    [
+        ("base.dtype=bf16", "UNet"),
+        ("base.quantization=nf4", "UNet"),
+        ("base.quantization=fp8", "UNet"),
+        ("base.gradient_checkpointing=true", "activations"),
+        ("optimizer.name=adamw8bit optimizer.min_8bit_size=1", "optimizer states"),
+    ],
+)
+def test_every_switch_saves_where_it_should(bases, switch, part):
+    before = estimated(bases).phases[-1].parts
+    after = estimated(bases, *switch.split()).phases[-1].parts
+    assert after[part] < before[part]
+
+
+def test_the_vocabulary_is_never_among_the_gradients_and_full_training_costs_far_more(bases):
+    lora = estimated(bases).phases[-1].parts
+    full = estimated(bases, "phase2.trains=full").phases[-1].parts
+    assert full["gradients"] > 5 * lora["gradients"]
+    assert full["trained weights"] < sum(
+        p.numel() * 4
+        for part in (tiny.pipeline("sd1").unet, tiny.pipeline("sd1").text_encoder)
+        for p in part.parameters()
+    )
+
+
+def test_ten_handles_cost_about_what_one_does(bases):
+    one, ten = (estimated(bases, family="sdxl", n_concepts=n).peak_bytes for n in (1, 10))
+    assert ten == pytest.approx(one, rel=0.02)
+
+
+def test_the_prior_adds_a_phase_and_its_pictures_to_the_batch(bases):
+    plain, prior = estimated(bases), estimated(bases, "prior.weight=1")
+    assert [phase.name for phase in prior.phases] == ["encode", "prior", "phase 1", "phase 2"]
+    assert prior.phases[-1].parts["activations"] > 1.5 * plain.phases[-1].parts["activations"]
+
+
+@pytest.mark.parametrize("name", ["adamw", "adamw8bit", "lion8bit", "schedulefree", "adafactor"])
+def test_the_states_of_an_optimizer_are_those_that_it_makes(name):
+    weights = [torch.nn.Parameter(torch.ones(64, 128)), torch.nn.Parameter(torch.ones(16, 8))]
+    settings = Optimizer(name=name)
+    phase = Phase(trains="lora", rows_lr=0.0, weights_lr=1e-4)
+    (optimizer,) = build_optimizers([], weights, settings, phase=phase, notice=print)
+    for weight in weights:
+        weight.grad = torch.ones_like(weight)
+    optimizer.step()
+    kept = [t for s in optimizer.state.values() for t in s.values() if torch.is_tensor(t)]
+    maps = {id(t) for t in kept if t.numel() == 256 and name.endswith("8bit")}  # shared tables
+    found = sum(t.numel() * t.element_size() for t in kept if t.numel() > 1 and id(t) not in maps)
+    assert state_bytes(weights, settings) == pytest.approx(found, rel=0.02)
+
+
+def test_a_card_has_to_hold_cuda_itself_too():
+    def card(size: int) -> int | None:
+        phase = PhaseEstimate("phase 1", {"UNet": size})
+        return MemoryEstimate("sdxl", "sdxl", 1024, "bf16", "none", (phase,)).card
+
+    assert card(6 * 2**30 - CONTEXT) == 6
+    assert card(6 * 2**30 - CONTEXT + 1) == 8
+    assert card(2**40) is None

@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch.profiler import ProfilerActivity, profile
+from torch.utils.checkpoint import checkpoint
+
+from lora_scene.learning.ledger import Ledger, kernels_of_gpus
+from tests import tiny
+
+CASES = {  # latent cells: large enough to outweigh what kernels take inside themselves
+    "sd1, kept": ("sd1", False, 32),
+    "sd2, checkpointed": ("sd2", True, 32),
+    "sdxl, kept": ("sdxl", False, 32),
+    "sdxl, checkpointed": ("sdxl", True, 64),
+}
+
+
+def allocated_peak(work, path: Path) -> int:
+    """Return the peak that torch's CPU allocator reports to its profiler: not our own count."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
+        work()
+    recorded.export_chrome_trace(str(path))
+    events = json.loads(path.read_text())["traceEvents"]
+    totals = [
+        (event["ts"], event["args"]["Total Allocated"], event["args"]["Bytes"])
+        for event in events
+        if event.get("name") == "[memory]" and event["args"].get("Device Type") == 0
+    ]
+    assert totals
+    live = peak = 0
+    for _, _, size in sorted(totals):
+        live += size
+        peak = max(peak, live)
+    return peak
+
+
+def step(unet, side: int, device: str):
+    width = unet.config.cross_attention_dim
+    text = torch.zeros(1, 24, width, device=device, requires_grad=True)
+    z_t = torch.zeros(1, 4, side, side, device=device)
+    t = torch.zeros(1, dtype=torch.long, device=device)
+    conditions = None
+    if unet.config.addition_embed_type:
+        conditions = {
+            "text_embeds": torch.zeros(1, 32, device=device),
+            "time_ids": torch.zeros(1, 6, device=device),
+        }
+
+    def work() -> None:
+        prediction = unet(z_t, t, text, added_cond_kwargs=conditions).sample
+        torch.autograd.backward(prediction.square().mean())
+
+    return work
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_meta_device_predicts_the_allocators_peak_within_a_tenth(case, tmp_path):
+    family, is_checkpointed, side = CASES[case]
+    unet = tiny.pipeline(family).unet.requires_grad_(False).train()
+    if is_checkpointed:
+        unet.enable_gradient_checkpointing()
+    measured = allocated_peak(step(unet, side, "cpu"), tmp_path / "trace.json")
+    unet.to("meta")
+    ledger = Ledger()
+    work = step(unet, side, "meta")
+    held = ledger.hold([*unet.parameters(), *unet.buffers()])
+    with kernels_of_gpus(), ledger:
+        work()
+    estimated = ledger.peak - held
+    assert estimated == pytest.approx(measured, rel=0.1)
+
+
+def test_a_tensor_counts_from_its_making_until_its_last_holder_goes():
+    ledger = Ledger()
+    with ledger:
+        first = torch.zeros(1000)
+        view = first[10:]
+        assert ledger.live == 4000
+        del first
+        assert ledger.live == 4000
+        del view
+        assert ledger.live == 0
+        torch.zeros(10)
+    assert ledger.peak == 4000
+
+
+def test_what_was_held_before_is_counted_once():
+    ledger, kept = Ledger(), torch.zeros(100)
+    assert ledger.hold([kept, kept[50:]]) == 400
+    with ledger:
+        kept.t()
+    assert ledger.peak == 400
+
+
+def test_repetition_under_checkpointing_sees_the_same_kernels_and_they_are_put_back():
+    original = torch.nn.functional.scaled_dot_product_attention
+    states = torch.zeros(1, 2, 64, 8, device="meta", requires_grad=True)
+
+    def attend(x):
+        return torch.nn.functional.scaled_dot_product_attention(x, x, x)
+
+    ledger = Ledger()
+    ledger.hold([states])
+    with kernels_of_gpus(), ledger:
+        torch.autograd.backward(checkpoint(attend, states, use_reentrant=False).sum())
+    assert ledger.peak < 64 * 64 * 2 * 4 * 2  # probabilities alone would take this twice over
+    assert torch.nn.functional.scaled_dot_product_attention is original

@@ -1,0 +1,115 @@
+"""Every switch that saves memory or time gives the plain path's loss and gradients."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from lora_scene.adapters.loading import load_adapter
+from lora_scene.backbones.backbone import Backbone
+from lora_scene.backbones.storage import store
+from lora_scene.learning.lora import lora_parameters
+from tests import tiny
+from tests.learning import made
+
+SUBSETS = ([0, 1], [1])
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def measured(
+    scene, *overrides: str, family: str = "sdxl", dtype: str = "fp32"
+) -> tuple[float, torch.Tensor]:
+    """Return a step's loss and all its gradients in one vector."""
+    pipeline = tiny.pipeline(family)
+    settings = made.recipe(family, "optimizer.name=adamw", *overrides)
+    for part in (pipeline.unet, pipeline.vae, *_encoders(pipeline)):
+        part.to(DTYPES[dtype])
+    store(pipeline.unet, settings.base.quantization, device="cpu")
+    if settings.base.channels_last:
+        pipeline.unet.to(memory_format=torch.channels_last)
+    bench = made.bench(pipeline, scene, settings)
+    samples = [bench.sample(subset, seed=i) for i, subset in enumerate(SUBSETS)]
+    with bench.objective() as objective:
+        terms = objective(samples)
+        terms.total.backward()
+    parameters = [*bench.table.tables, *lora_parameters(bench.backbone)]
+    assert all(p.dtype == torch.float32 for p in parameters)
+    return float(terms.total), torch.cat([p.grad.flatten() for p in parameters])
+
+
+def _encoders(pipeline) -> list[torch.nn.Module]:
+    names = ("text_encoder", "text_encoder_2")
+    return [getattr(pipeline, n) for n in names if getattr(pipeline, n, None) is not None]
+
+
+def relative(ours: torch.Tensor, theirs: torch.Tensor) -> float:
+    return float((ours - theirs).norm() / theirs.norm())
+
+
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+@pytest.mark.parametrize("switch", ["gradient_checkpointing", "channels_last"])
+def test_exact_switches_change_neither_loss_nor_gradients(scene, family, switch):
+    loss, gradient = measured(scene, family=family)
+    switched, other = measured(scene, f"base.{switch}=true", family=family)
+    assert switched == pytest.approx(loss, rel=1e-5)
+    assert relative(other, gradient) < 1e-4
+
+
+@pytest.mark.parametrize(("dtype", "limit"), [("bf16", 0.06), ("fp16", 0.01)])
+def test_half_precision_stays_within_its_rounding(scene, dtype, limit):
+    """bf16 keeps 8 bits, fp16 11; tens of layers in a row add to the rounding of each."""
+    loss, gradient = measured(scene)
+    halved, other = measured(scene, dtype=dtype)
+    assert halved == pytest.approx(loss, rel=limit)
+    assert relative(other, gradient) < 2 * limit
+
+
+@pytest.mark.parametrize(("quantization", "limit"), [("int8", 0.1), ("fp8", 0.5), ("nf4", 0.9)])
+def test_low_bit_bases_give_a_gradient_that_points_the_same_way(scene, quantization, limit):
+    loss, gradient = measured(scene)
+    low, other = measured(scene, f"base.quantization={quantization}")
+    assert low == pytest.approx(loss, rel=limit)
+    assert torch.nn.functional.cosine_similarity(other, gradient, dim=0) > 1 - limit**2 / 2
+
+
+@pytest.mark.parametrize("quantization", ["nf4", "int8", "fp8"])
+def test_adapters_of_a_low_bit_base_load_on_the_full_precision_one(
+    scene, bases, tmp_path, quantization
+):
+    settings = made.recipe(bases["sd1"], f"base.quantization={quantization}", steps=(0, 2))
+    result = made.run(scene, settings, tmp_path / "low")
+    pipeline = tiny.pipeline("sd1")
+    plain = Backbone(pipeline, name="plain", resolution=tiny.RESOLUTION)
+    assert result.adapter.info.base_hash == plain.content_hash()
+    assert all(module.up.abs().max() > 0 for module in result.adapter.modules.values())
+    load_adapter(pipeline, tmp_path / "low", name="scene")
+    layers = [name for name, _ in pipeline.unet.named_modules() if name.endswith("lora_B.scene")]
+    assert len(layers) == len(result.adapter.modules)
+
+
+def test_kept_encodings_change_nothing_but_time(scene, monkeypatch):
+    pipeline = tiny.pipeline("sdxl")
+    bench = made.bench(pipeline, scene, made.recipe("sdxl", "phase2.rows_lr=0"))
+    calls = []
+    encode = bench.backbone.encode_tokens
+    monkeypatch.setattr(
+        bench.backbone, "encode_tokens", lambda ids: calls.append(len(ids[0])) or encode(ids)
+    )
+    with bench.objective() as objective:
+        samples = [bench.sample(SUBSETS[0])]
+        first, n_calls = objective(samples).total, len(calls)
+        second = objective(samples).total
+    assert n_calls == len(calls) == 1
+    assert torch.equal(first, second)
+    fresh = made.bench(tiny.pipeline("sdxl"), scene, made.recipe("sdxl"))
+    with fresh.objective() as objective:
+        assert float(objective(samples).total) == pytest.approx(float(first), rel=1e-6)
+
+
+def test_rows_that_train_are_encoded_anew_each_time(scene, monkeypatch):
+    bench = made.bench(tiny.pipeline("sd1"), scene, made.recipe("sd1"))
+    with bench.objective() as objective:
+        samples = [bench.sample(SUBSETS[0])]
+        first = objective(samples).total
+        bench.table.tables[0].data += 0.5
+        assert not torch.equal(objective(samples).total, first)
