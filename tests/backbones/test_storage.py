@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from lora_scene.backbones.storage import StoredConv2d, StoredLinear, packed_bytes, store
+from tests import tiny
+
+
+def gradient(unet: nn.Module, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return a prediction and the gradient that reaches the text."""
+    noise = torch.Generator().manual_seed(seed)
+    text = torch.randn(1, 24, 32, generator=noise).requires_grad_()
+    z_t = torch.randn(1, 4, 16, 16, generator=noise)
+    prediction = unet(z_t, torch.tensor([400]), text).sample
+    prediction.square().mean().backward()
+    assert text.grad is not None
+    return prediction.detach(), text.grad
+
+
+@pytest.fixture
+def unet() -> nn.Module:
+    return tiny.pipeline("sd2").unet.requires_grad_(False).train()
+
+
+def test_float8_layers_compute_just_what_their_restored_weights_would(unet):
+    plain = copy.deepcopy(unet)
+    store(unet, "fp8", device="cpu")
+    stored = {n: m for n, m in unet.named_modules() if isinstance(m, StoredLinear | StoredConv2d)}
+    assert any(isinstance(layer, StoredConv2d) for layer in stored.values())
+    for name, layer in stored.items():
+        plain.get_submodule(name).weight.data = layer.weight
+    for ours, theirs in zip(gradient(unet), gradient(plain), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("quantization", ["nf4", "int8", "fp8"])
+def test_checkpointing_changes_nothing_on_a_low_bit_base(unet, quantization):
+    store(unet, quantization, device="cpu")
+    before = gradient(unet)
+    unet.enable_gradient_checkpointing()
+    for ours, theirs in zip(gradient(unet), before, strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize(("quantization", "limit"), [("int8", 0.02), ("fp8", 0.2), ("nf4", 0.4)])
+def test_low_bit_bases_stay_close_to_the_plain_one(unet, quantization, limit):
+    """The limits are loose: on tiny random weights an error is not averaged out."""
+    plain, _ = gradient(unet)
+    store(unet, quantization, device="cpu")
+    low, _ = gradient(unet)
+    error = float((low - plain).norm() / plain.norm())
+    assert 0 < error < limit, error
+
+
+def test_what_lies_outside_the_blocks_keeps_its_bits(unet):
+    store(unet, "fp8", device="cpu")
+    assert type(unet.conv_in) is nn.Conv2d
+    assert type(unet.time_embedding.linear_1) is nn.Linear
+
+
+def test_a_stored_weight_takes_a_quarter_and_survives_a_change_of_dtype(unet):
+    layer = nn.Linear(64, 32)
+    stored = StoredLinear(layer)
+    before = stored.weight
+    stored.to(torch.bfloat16)
+    assert stored.stored.dtype == torch.uint8
+    assert stored.stored.numel() * 4 == layer.weight.numel() * layer.weight.element_size()
+    torch.testing.assert_close(stored.weight, before, rtol=0.01, atol=0)
+
+
+@pytest.mark.parametrize("quantization", ["nf4", "int8"])
+def test_the_bytes_of_a_packed_layer_are_those_that_bitsandbytes_takes(quantization):
+    model = nn.ModuleDict({"mid_block": nn.Linear(512, 1024, bias=False)})
+    expected = packed_bytes(model["mid_block"], quantization)
+    store(model, quantization, device="cpu")
+    layer = model["mid_block"]
+    tensors = [layer.weight]
+    if quantization == "nf4":
+        state = layer.weight.quant_state
+        tensors += [state.absmax, state.state2.absmax]
+    else:
+        tensors.append(layer.weight.SCB)
+    found = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+    assert found == pytest.approx(expected, rel=0.01)
