@@ -44,7 +44,7 @@ def command(
     """
     from dataclasses import replace
 
-    from lora_scene.judging.benchmark import open_bench, run_benchmark
+    from lora_scene.judging.benchmark import open_bench, planned_work, run_benchmark
     from lora_scene.judging.protocol_file import read_protocol
     from lora_scene.judging.report import write_report
 
@@ -53,6 +53,12 @@ def command(
     if is_list:
         for run in runs:
             click.echo(run.key)
+        work = planned_work(read)
+        click.echo(
+            f"{work['runs']} runs, {work['image_forwards']:,} image-forwards of training, "
+            f"{work['pictures']:,} pictures",
+            err=True,
+        )
         return
     bench = replace(
         open_bench(read, out, device=device), tell=lambda sentence: click.echo(sentence, err=True)

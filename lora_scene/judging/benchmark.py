@@ -22,7 +22,13 @@ from lora_scene.judging.encoders import ClipEncoder
 from lora_scene.judging.evaluation import Evaluation, evaluate, weigh
 from lora_scene.judging.guidance import draw_guided
 from lora_scene.judging.judge import Judge, load_judge, open_finder
-from lora_scene.judging.methods import Trained, open_method, recipes_of, train_method
+from lora_scene.judging.methods import (
+    Trained,
+    forwards_of,
+    open_method,
+    recipes_of,
+    train_method,
+)
 from lora_scene.judging.plans import cells_of
 from lora_scene.judging.protocol import Protocol, Run
 from lora_scene.judging.results import (
@@ -118,6 +124,27 @@ def do_run(bench: Bench, run: Run, scene: Scene, mark: str) -> Row:
             shutil.rmtree(result / FULL_MODEL, ignore_errors=True)
     write_text(folder / ROW, json.dumps(row, indent=1) + "\n")
     return row
+
+
+def planned_work(protocol: Protocol) -> dict[str, int]:
+    """Return how much a protocol asks for: runs, image-forwards of training, pictures drawn.
+
+    Drift's pictures count twice: with the adapter and without.
+    """
+    runs = list(protocol.runs())
+    scenes = {run.scene: load_scene(run.scene) for run in runs}
+    forwards, n_pictures = 0, 0
+    for run in runs:
+        scene = scenes[run.scene]
+        recipes = recipes_of(protocol, run, scene)
+        forwards += sum(forwards_of(recipe) for recipe, _ in recipes)
+        n_pictures += len(cells_of(protocol.plan, scene))
+        if recipes:
+            n_pictures += 2 * protocol.drawing.n_drift
+        if any(phase.trains == "lora" and phase.steps for r, _ in recipes for phase in r.phases):
+            n_weights = len(protocol.curve.weights) * (run.seed in protocol.curve.train_seeds)
+            n_pictures += n_weights * len(cells_of(protocol.curve_plan(1.0), scene))
+    return {"runs": len(runs), "image_forwards": forwards, "pictures": n_pictures}
 
 
 def open_bench(

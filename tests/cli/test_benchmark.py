@@ -6,6 +6,7 @@ import pytest
 from click.testing import CliRunner
 
 from lora_scene.cli.main import root
+from tests.cli.test_evaluate import write_scene
 from tests.judging import fakes
 from tests.judging import rows as made
 
@@ -23,7 +24,8 @@ scenes = ["all"]
 
 @pytest.fixture
 def benchmark(tmp_path, monkeypatch):
-    (tmp_path / "scenes" / "a").mkdir(parents=True)
+    (tmp_path / "scenes").mkdir()
+    write_scene(tmp_path / "scenes" / "a")
     (tmp_path / "protocol.toml").write_text(TOML)
     monkeypatch.setattr("lora_scene.judging.benchmark.load_judge", lambda *a, **k: fakes.judge())
 
@@ -35,7 +37,9 @@ def benchmark(tmp_path, monkeypatch):
 
 
 def test_benchmark_lists_its_runs(benchmark):
-    assert benchmark("--list").stdout.split() == ["ours/all-a-s0"]
+    result = benchmark("--list")
+    assert result.stdout.split() == ["ours/all-a-s0"]
+    assert "1 runs, 1,600 image-forwards" in result.stderr
 
 
 def test_benchmark_reports_what_is_done(benchmark, tmp_path):

@@ -8,7 +8,7 @@ import pytest
 
 from lora_scene.errors import JudgingError
 from lora_scene.judging import benchmark
-from lora_scene.judging.benchmark import open_bench, run_benchmark
+from lora_scene.judging.benchmark import open_bench, planned_work, run_benchmark
 from lora_scene.judging.judge import Judge
 from lora_scene.judging.mini import MiniJudge
 from lora_scene.judging.protocol_file import read_protocol
@@ -95,6 +95,12 @@ def test_a_run_leaves_its_row_its_pictures_and_its_adapter(make_bench) -> None:
     assert len(list((folder / "pictures-w0.5").glob("*.png"))) == 3
     lines = (bench.out / "results.jsonl").read_text().splitlines()
     assert json.loads(lines[0]) == row
+
+
+def test_planned_work_counts_what_a_run_does(make_bench) -> None:
+    work = planned_work(make_bench(OURS, FULL).protocol)
+    drawn, drift, curve = 3, 2, 2 * 3
+    assert work == {"runs": 2, "image_forwards": 8, "pictures": 2 * (drawn + drift) + curve}
 
 
 def test_full_training_is_measured_against_the_untouched_base_and_not_kept(make_bench) -> None:
