@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import json
+import re
 
 import pytest
 import torch
@@ -87,6 +88,26 @@ def test_the_kohya_file_carries_what_interfaces_look_for(tmp_path):
     beside = json.loads((tmp_path / "scene.json").read_text())
     assert beside["activation text"] == "bear, bowl"
     assert beside["sd version"] == "SD2"
+
+
+@pytest.mark.parametrize("kind", ["lora", "rslora", "ranks"])
+def test_an_interface_s_formula_gives_the_trained_update(kind, tmp_path):
+    adapter = made.adapter(tiny.pipeline("sdxl"), "sdxl", kind=kind, text=True)
+    exported(adapter, tmp_path, layouts=["kohya"], dtype="fp32")
+    tensors = load_file(tmp_path / "scene.safetensors")
+    prefixes = {
+        "unet": "lora_unet",
+        "text_encoder": "lora_te1",
+        "text_encoder_2": "lora_te2",
+    }
+    for key, module in adapter.modules.items():
+        part, _, path = key.partition(".")
+        name = f"{prefixes[part]}_{path.replace('.', '_')}"
+        down, up = (tensors[f"{name}.lora_{side}.weight"] for side in ("down", "up"))
+        found = tensors[f"{name}.alpha"] / down.shape[0] * up @ down
+        scale = module.alpha / (module.rank**0.5 if kind == "rslora" else module.rank)
+        worst = (found - scale * module.up @ module.down).abs().max().item()
+        assert worst < 1e-6, f"{name}: largest difference {worst}"
 
 
 def test_the_stated_hash_is_that_of_the_tensor_bytes(tmp_path):
@@ -246,18 +267,19 @@ def test_changed_rows_fail(scene):
     failing(path, adapter, "rows of <bear> are off")
 
 
-def test_the_command_prints_counts_and_fails_with_the_reason(scene):
+def test_the_command_prints_counts_and_fails_with_the_reason(scene, tmp_path):
     folder, _ = scene
-    base = str(folder / "base")
-    tiny.pipeline().save_pretrained(base)
-    shown = CliRunner().invoke(root, ["verify", str(folder), "--base", base])
-    assert shown.exit_code == 0, f"{shown.output} {shown.exception}"
-    assert "ok     scene.safetensors: " in shown.stdout
     path = folder / "scene.safetensors"
+    base = str(tmp_path / "base")
+    tiny.pipeline().save_pretrained(base)
+    args = ["verify", str(path), "--base", base, "--adapter", str(folder)]
+    shown = CliRunner().invoke(root, args)
+    assert shown.exit_code == 0, f"{shown.output} {shown.exception}"
+    assert re.search(r"ok +scene\.safetensors: (\d+) of \1 modules matched; changes", shown.stdout)
     tensors = {k: v * (".lora_up" not in k) for k, v in load_file(path).items()}
     save_file(tensors, path, metadata_of(path))
-    failed = CliRunner().invoke(root, ["verify", str(folder), "--base", base, "--json"])
+    failed = CliRunner().invoke(root, [*args, "--json"])
     assert isinstance(failed.exception, VerificationError)
-    checks = {c["path"].rsplit("/", 1)[1]: c for c in json.loads(failed.stdout)}
-    assert checks["scene.safetensors"]["effect"] == 0.0
-    assert checks["bear.safetensors"]["problems"] == []
+    (check,) = json.loads(failed.stdout)
+    assert check["effect"] == 0.0
+    assert "it loads and does nothing" in check["problems"][0]

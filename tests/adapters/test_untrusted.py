@@ -20,7 +20,7 @@ from lora_scene.errors import AdapterError
 from tests import tiny
 from tests.adapters import made
 
-N_MUTANTS = 300
+N_MUTANTS = 200
 LORA = "pytorch_lora_weights.safetensors"
 
 
