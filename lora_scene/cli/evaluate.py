@@ -65,7 +65,7 @@ def command(
     """
     from lora_scene.backbones.loading import resolve_device
     from lora_scene.cli.evaluation_view import counting_bar, show_evaluation, show_sets
-    from lora_scene.creating.sampling import Sampling, usual_guidance
+    from lora_scene.creating.sampling import Sampling
     from lora_scene.creating.studio import open_studio
     from lora_scene.judging.distribution import compare_sets, read_pictures
     from lora_scene.judging.evaluation import evaluate, save_evaluation, untouched_base
@@ -84,12 +84,14 @@ def command(
         prompts=prompts or usual_prompts(judge_name),
         subsets=subsets,  # type: ignore[arg-type]
         seeds=tuple(range(seeds)),
-        sampling=Sampling(steps, usual_guidance(studio) if guidance is None else guidance),
+        sampling=Sampling(steps, studio.backbone.usual_guidance if guidance is None else guidance),
         weight=weight,
     )
     untouched = untouched_base(studio, device=device)
     with counting_bar("drawing", is_quiet=as_json) as progress:
-        result = evaluate(studio, learnt_from, judge, plan=plan, base=untouched, progress=progress)
+        result = evaluate(
+            studio, learnt_from, judge=judge, plan=plan, base=untouched, progress=progress
+        )
     if out is not None:
         save_evaluation(result, out)
     sets = None

@@ -91,19 +91,19 @@ def run_benchmark(
         if n_new == max_runs:
             break
         scene = load_scene(run.scene)
-        mark = mark_of(bench.protocol, run, scene)
-        if finished_row(bench.out, run, mark) is None:
+        mark = mark_of(bench.protocol, run, scene=scene)
+        if finished_row(bench.out, run, mark=mark) is None:
             bench.tell(f"{position}/{len(runs)}  {run.key}")
-            do_run(bench, run, scene, mark)
+            do_run(bench, run, scene=scene, mark=mark)
             write_rows(bench.out)
             n_new += 1
     return write_rows(bench.out)
 
 
-def do_run(bench: Bench, run: Run, scene: Scene, mark: str) -> Row:
+def do_run(bench: Bench, run: Run, *, scene: Scene, mark: str) -> Row:
     """Train, draw, measure, and leave the row; training goes on where it was cut off."""
     folder = folder_of(bench.out, run)
-    recipes = recipes_of(bench.protocol, run, scene)
+    recipes = recipes_of(bench.protocol, run, scene=scene)
     trained = train_method(recipes, folder, device=bench.device, listener=bench.listener)
     begun = time.perf_counter()
     studio = open_method(bench.protocol, trained, device=bench.device)
@@ -116,9 +116,9 @@ def do_run(bench: Bench, run: Run, scene: Scene, mark: str) -> Row:
         **_identity_of(bench, run, scene, mark),
         **_costs_of(trained),
         "judging_seconds": time.perf_counter() - begun,
-        **keep_results(main, curve, folder),
+        **keep_results(main, curve, folder=folder),
     }
-    keep_scene(scene, studio.backbone.resolution, scene_folder(bench.out, row))
+    keep_scene(scene, scene_folder(bench.out, row), size=studio.backbone.resolution)
     if not bench.protocol.keep_models:
         for result in trained.folders:
             shutil.rmtree(result / FULL_MODEL, ignore_errors=True)
@@ -136,7 +136,7 @@ def planned_work(protocol: Protocol) -> dict[str, int]:
     forwards, n_pictures = 0, 0
     for run in runs:
         scene = scenes[run.scene]
-        recipes = recipes_of(protocol, run, scene)
+        recipes = recipes_of(protocol, run, scene=scene)
         forwards += sum(forwards_of(recipe) for recipe, _ in recipes)
         n_pictures += len(cells_of(protocol.plan, scene))
         if recipes:
@@ -169,9 +169,11 @@ def open_bench(
     return Bench(protocol, out, judge, chosen)
 
 
-def mark_of(protocol: Protocol, run: Run, scene: Scene) -> str:
+def mark_of(protocol: Protocol, run: Run, *, scene: Scene) -> str:
     """Return the sha256 of all that decides a run's row."""
-    recipes = [fingerprint(part, recipe, "") for recipe, part in recipes_of(protocol, run, scene)]
+    recipes = [
+        fingerprint(part, recipe, "") for recipe, part in recipes_of(protocol, run, scene=scene)
+    ]
     judged = (
         protocol.judge,
         protocol.clip,
@@ -189,7 +191,7 @@ def _evaluate(bench: Bench, run: Run, scene: Scene, studio: Studio) -> Evaluatio
     if run.method.kind != "guided":
         is_full = studio.backbone.name.endswith(FULL_MODEL)
         base = open_studio([], base=protocol.base, device=bench.device) if is_full else None
-        return evaluate(studio, scene, bench.judge, plan=plan, base=base)
+        return evaluate(studio, scene, judge=bench.judge, plan=plan, base=base)
     framed = frame_scene(scene, studio.backbone.resolution)
     cells = cells_of(plan, scene)
     captions = bench.judge.captions
@@ -203,7 +205,7 @@ def _evaluate(bench: Bench, run: Run, scene: Scene, studio: Studio) -> Evaluatio
         sampling=plan.sampling,
         scale=run.method.guide_scale,
     )
-    return weigh(cells, drawn, framed, bench.judge)
+    return weigh(cells, drawn, scene=framed, judge=bench.judge)
 
 
 def _at_weight(bench: Bench, weight: float, scene: Scene, studio: Studio) -> Evaluation:
@@ -215,7 +217,8 @@ def _at_weight(bench: Bench, weight: float, scene: Scene, studio: Studio) -> Eva
         sampling=plan.sampling,
         batch_size=plan.batch_size,
     )
-    return weigh(cells, drawn, frame_scene(scene, studio.backbone.resolution), bench.judge)
+    framed = frame_scene(scene, studio.backbone.resolution)
+    return weigh(cells, drawn, scene=framed, judge=bench.judge)
 
 
 def _curve_weights(protocol: Protocol, run: Run, studio: Studio) -> tuple[float, ...]:

@@ -64,8 +64,8 @@ class Evaluation:
 def evaluate(
     studio: Studio,
     scene: Scene,
-    judge: Judge,
     *,
+    judge: Judge,
     plan: Plan | None = None,
     base: Studio | None = None,
     progress: Progress | None = None,
@@ -94,11 +94,11 @@ def evaluate(
         batch_size=plan.batch_size,
     )
     framed = frame_scene(scene, studio.backbone.resolution)
-    weighed = weigh(cells, drawn, framed, judge, progress=progress)
+    weighed = weigh(cells, drawn, scene=framed, judge=judge, progress=progress)
     fits = attention_fit(studio, framed)
     summary = {
         **weighed.summary,
-        "drift": measure_drift(studio, base, scene, judge, plan=plan),
+        "drift": measure_drift(studio, scene, base=base, judge=judge, plan=plan),
         "attention_iou": mean(fits.values()),
     }
     concepts = by_concept(weighed.marks, scene, fits)
@@ -108,9 +108,9 @@ def evaluate(
 def weigh(
     cells: Sequence[Cell],
     drawn: Iterable[Drawn],
+    *,
     scene: Scene,
     judge: Judge,
-    *,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Measure pictures, whoever drew them; drift and attention are left out.
@@ -153,7 +153,7 @@ def check_handles(studio: Studio, scene: Scene) -> None:
 
 
 def measure_drift(
-    studio: Studio, base: Studio | None, scene: Scene, judge: Judge, *, plan: Plan
+    studio: Studio, scene: Scene, *, base: Studio | None, judge: Judge, plan: Plan
 ) -> float | None:
     """Return how much prompts without handles changed (see `metrics.drift`)."""
     wanted = drift_prompts(plan, scene)

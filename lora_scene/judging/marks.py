@@ -58,7 +58,9 @@ def find_things(drawn: Drawn, scene: Scene, judge: Judge) -> list[Found]:
     owners = [scene.handles.index(handle) for handle in drawn.handles]
     things = [i for i, k in enumerate(owners) if k in scene.things]
     shape = drawn.pixels.shape[:2]
-    return regions_of_maps(drawn.maps[things], [owners[i] for i in things], (shape[0], shape[1]))
+    return regions_of_maps(
+        drawn.maps[things], [owners[i] for i in things], shape=(shape[0], shape[1])
+    )
 
 
 def measure(

@@ -44,7 +44,7 @@ class Trained:
         return sum(file.stat().st_size for file in files)
 
 
-def recipes_of(protocol: Protocol, run: Run, scene: Scene) -> list[tuple[Recipe, Scene]]:
+def recipes_of(protocol: Protocol, run: Run, *, scene: Scene) -> list[tuple[Recipe, Scene]]:
     """Return what is trained for a run: recipes, seeds and image-forwards in place.
 
     Raises:

@@ -79,7 +79,7 @@ class SegmenterFinder:
         ]
 
 
-def regions_of_maps(maps: Mask, owners: Sequence[int], shape: tuple[int, int]) -> list[Found]:
+def regions_of_maps(maps: Mask, owners: Sequence[int], *, shape: tuple[int, int]) -> list[Found]:
     """Return the region where each handle's attention is strong, and stronger than the others'.
 
     Each map is divided by its maximum, as in the attention loss (Break-A-Scene, eq. 2), and

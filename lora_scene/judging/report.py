@@ -80,7 +80,7 @@ def report_tables(rows: Sequence[Row], reference: str) -> list[Table]:
     tables: list[Table] = []
     for group in dict.fromkeys(row["group"] for row in rows):
         tables.append(quality_table(rows, group))
-        differences = difference_table(rows, group, reference)
+        differences = difference_table(rows, group, reference=reference)
         if differences is not None:
             tables.append(differences)
     return [*tables, cost_table(rows)]
@@ -90,7 +90,7 @@ def group_plot(rows: Sequence[Row]) -> str:
     """Draw identity against prompt, each method's course over the weight beside its point."""
     points, curves = {}, {}
     for method in methods_of(rows):
-        x, y = (method_interval(rows, method, m) for m in ("prompt_similarity", "identity"))
+        x, y = (method_interval(rows, method, metric=m) for m in ("prompt_similarity", "identity"))
         if x is not None and y is not None:
             points[method] = Point(x, y, method)
         curve = _course(rows, method)
@@ -104,7 +104,7 @@ def _course(rows: Sequence[Row], method: str) -> list[Point]:
     course = []
     for weight in sorted(weights, key=float):
         x, y = (
-            method_interval(rows, method, metric, weight=weight)
+            method_interval(rows, method, metric=metric, weight=weight)
             for metric in ("prompt_similarity", "identity")
         )
         if x is not None and y is not None:

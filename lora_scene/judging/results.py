@@ -31,7 +31,7 @@ Row = Mapping[str, Any]
 ROW, ROWS = "row.json", "results.jsonl"
 
 
-def finished_row(out: Path, run: Run, mark: str) -> Row | None:
+def finished_row(out: Path, run: Run, *, mark: str) -> Row | None:
     """Return a finished run's row.
 
     Raises:
@@ -74,7 +74,7 @@ def write_rows(out: Path) -> list[Row]:
 
 
 def keep_results(
-    main: Evaluation, curve: Mapping[float, Evaluation], folder: Path
+    main: Evaluation, curve: Mapping[float, Evaluation], *, folder: Path
 ) -> dict[str, Any]:
     """Write the pictures; return the means, the curve's means and each picture's marks."""
     for weight, one in curve.items():
@@ -91,7 +91,7 @@ def keep_results(
     }
 
 
-def keep_scene(scene: Scene, size: int, folder: Path) -> None:
+def keep_scene(scene: Scene, folder: Path, *, size: int) -> None:
     """Write a scene's photos, framed to `size` pixels, and each thing cut out."""
     framed = frame_scene(scene, size)
     for n, photo in enumerate(framed.photos):

@@ -48,7 +48,7 @@ def interval(values: Sequence[float], *, seed: int = 0) -> Interval | None:
 
 
 def by_scene(
-    rows: Sequence[Row], method: str, metric: str, *, weight: str | None = None
+    rows: Sequence[Row], method: str, *, metric: str, weight: str | None = None
 ) -> dict[str, float]:
     """Return a method's mean on each scene, over its training seeds.
 
@@ -70,17 +70,17 @@ def by_scene(
 
 
 def method_interval(
-    rows: Sequence[Row], method: str, metric: str, *, weight: str | None = None
+    rows: Sequence[Row], method: str, *, metric: str, weight: str | None = None
 ) -> Interval | None:
     """Return a method's mean over scenes with its interval."""
-    return interval(list(by_scene(rows, method, metric, weight=weight).values()))
+    return interval(list(by_scene(rows, method, metric=metric, weight=weight).values()))
 
 
 def paired_difference(
-    rows: Sequence[Row], method: str, reference: str, metric: str
+    rows: Sequence[Row], method: str, *, reference: str, metric: str
 ) -> Interval | None:
     """Return the mean difference, method minus reference, over the scenes that both have."""
-    own, other = by_scene(rows, method, metric), by_scene(rows, reference, metric)
+    own, other = by_scene(rows, method, metric=metric), by_scene(rows, reference, metric=metric)
     return interval([own[scene] - other[scene] for scene in own if scene in other])
 
 

@@ -104,7 +104,7 @@ def make_study(
     rows = read_rows(results)
     chosen = _chosen_methods(rows, methods)
     rng = np.random.default_rng(seed)
-    items = find_items(rows, chosen, results)
+    items = find_items(rows, chosen, results=results)
     if not items:
         raise JudgingError(
             "there is no prompt that all methods drew", where=results, got=", ".join(chosen)
@@ -129,7 +129,7 @@ def make_study(
     return Study(out / PAGE, out / KEY, len(picked), n_trials)
 
 
-def find_items(rows: Sequence[Row], methods: Sequence[str], results: Path) -> list[Item]:
+def find_items(rows: Sequence[Row], methods: Sequence[str], *, results: Path) -> list[Item]:
     """Return what all methods drew, of their first training seed each."""
     files: dict[tuple[Any, ...], dict[str, Path]] = {}
     about: dict[tuple[Any, ...], tuple[Row, Row]] = {}

@@ -72,13 +72,13 @@ def quality_table(rows: Sequence[Row], group: str) -> Table:
     scenes = len({row["scene"] for row in own})
     body = []
     for method in methods_of(own):
-        cells = [told(method_interval(own, method, metric)) for metric in METRICS]
+        cells = [told(method_interval(own, method, metric=metric)) for metric in METRICS]
         body.append((method, *cells))
     title = f"{group}: means over {scenes} scenes, with 95 % intervals"
     return Table(title, ("method", *METRICS.values()), tuple(body))
 
 
-def difference_table(rows: Sequence[Row], group: str, reference: str) -> Table | None:
+def difference_table(rows: Sequence[Row], group: str, *, reference: str) -> Table | None:
     """Return the paired differences to a method, or None where it is not in the group."""
     own = [row for row in rows if row["group"] == group]
     others = [method for method in methods_of(own) if method != reference]
@@ -86,7 +86,10 @@ def difference_table(rows: Sequence[Row], group: str, reference: str) -> Table |
         return None
     body = []
     for method in others:
-        differences = [paired_difference(own, method, reference, metric) for metric in COMPARED]
+        differences = [
+            paired_difference(own, method, reference=reference, metric=metric)
+            for metric in COMPARED
+        ]
         body.append((method, *(told(one, signed=True) for one in differences)))
     header = ("method", *(METRICS[metric] for metric in COMPARED))
     return Table(f"{group}: difference to {reference}, scene by scene", header, tuple(body))

@@ -35,7 +35,7 @@ def test_every_method_and_ablation_is_there(protocol: Protocol) -> None:
 def test_trainings_see_as_many_pictures(protocol: Protocol) -> None:
     scene = load_scene(ROOT / "scenes" / "t05-3")
     for run in protocol.runs():
-        parts = recipes_of(protocol, run, scene)
+        parts = recipes_of(protocol, run, scene=scene)
         seen = sum(forwards_of(recipe) for recipe, _ in parts)
         wanted = run.method.image_forwards or protocol.image_forwards
         if run.method.kind != "guided":

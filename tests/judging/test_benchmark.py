@@ -167,7 +167,7 @@ def test_a_killed_run_goes_on_where_it_stood(make_bench) -> None:
 def quick_runs(monkeypatch):
     """Let a run leave a row and do nothing else."""
 
-    def do_run(bench, run, scene, mark):
+    def do_run(bench, run, *, scene, mark):
         folder = folder_of(bench.out, run)
         folder.mkdir(parents=True)
         (folder / "row.json").write_text(json.dumps({"key": run.key, "mark": mark}))

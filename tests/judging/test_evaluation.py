@@ -24,7 +24,7 @@ PLAN = Plan(
 def test_an_evaluation_measures_every_prompt_subset_and_seed(tmp_path) -> None:
     done = []
     result = evaluate(
-        studios.studio(), fakes.scene(), fakes.judge(), plan=PLAN,
+        studios.studio(), fakes.scene(), judge=fakes.judge(), plan=PLAN,
         progress=lambda n, n_all: done.append((n, n_all)),
     )  # fmt: skip
     assert len(result.marks) == 3 * 2
@@ -40,7 +40,9 @@ def test_an_evaluation_measures_every_prompt_subset_and_seed(tmp_path) -> None:
 
 
 def test_at_weight_0_other_prompts_do_not_drift() -> None:
-    still = evaluate(studios.studio(), fakes.scene(), fakes.judge(), plan=replace(PLAN, weight=0.0))
+    still = evaluate(
+        studios.studio(), fakes.scene(), judge=fakes.judge(), plan=replace(PLAN, weight=0.0)
+    )
     assert still.summary["drift"] == pytest.approx(0, abs=1e-5)
 
 
@@ -48,7 +50,7 @@ def test_a_scene_with_other_handles_is_refused() -> None:
     scene = fakes.scene()
     other = replace(scene, concepts=(scene.concepts[0], replace(scene.concepts[1], handle="<cup>")))
     with pytest.raises(JudgingError, match=r"another scene[\s\S]*<cup>"):
-        evaluate(studios.studio(), other, fakes.judge(), plan=PLAN)
+        evaluate(studios.studio(), other, judge=fakes.judge(), plan=PLAN)
 
 
 def test_watching_changes_no_picture() -> None:

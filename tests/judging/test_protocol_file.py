@@ -56,14 +56,14 @@ def test_runs_are_methods_times_scenes_times_seeds_interleaved(tmp_path) -> None
 
 def test_a_recipe_beside_the_protocol_is_found(tmp_path) -> None:
     protocol = read_protocol(write(tmp_path))
-    [(recipe, _)] = recipes_of(protocol, next(protocol.runs()), fakes.scene())
+    [(recipe, _)] = recipes_of(protocol, next(protocol.runs()), scene=fakes.scene())
     assert (recipe.lora.rank, recipe.base.model, recipe.name) == (3, "nowhere", "ours")
 
 
 def test_every_training_sees_the_same_number_of_pictures(tmp_path) -> None:
     protocol = read_protocol(write(tmp_path))
     for run in protocol.runs():
-        [(recipe, _)] = recipes_of(protocol, run, fakes.scene())
+        [(recipe, _)] = recipes_of(protocol, run, scene=fakes.scene())
         assert forwards_of(recipe) == 24
         assert recipe.phase1.steps == recipe.phase2.steps
 
@@ -83,7 +83,7 @@ def test_a_phase_that_is_left_out_stays_out() -> None:
 def test_training_separately_shares_the_pictures_among_the_concepts(tmp_path) -> None:
     text = TOML.replace('name = "ours"', 'name = "ours"\nkind = "separate"')
     protocol = read_protocol(write(tmp_path, text))
-    parts = recipes_of(protocol, next(protocol.runs()), fakes.scene())
+    parts = recipes_of(protocol, next(protocol.runs()), scene=fakes.scene())
     assert [scene.handles for _, scene in parts] == [("<bear>",), ("<bowl>",)]
     assert [forwards_of(recipe) for recipe, _ in parts] == [12, 12]
     assert parts[1][1].photos[0].masks.shape == (1, 64, 64)
@@ -92,7 +92,7 @@ def test_training_separately_shares_the_pictures_among_the_concepts(tmp_path) ->
 def test_guided_sampling_trains_nothing(tmp_path) -> None:
     text = TOML.replace('recipe = "own.toml"', 'kind = "guided"')
     protocol = read_protocol(write(tmp_path, text))
-    assert recipes_of(protocol, next(protocol.runs()), fakes.scene()) == []
+    assert recipes_of(protocol, next(protocol.runs()), scene=fakes.scene()) == []
 
 
 @pytest.mark.parametrize(

@@ -38,14 +38,14 @@ def test_a_constant_has_an_interval_of_no_width_and_nothing_has_none() -> None:
 
 def test_seeds_are_averaged_within_a_scene_first() -> None:
     rows = [row("ours", "a", 0.0), row("ours", "a", 1.0, seed=1), row("ours", "b", 1.0)]
-    assert by_scene(rows, "ours", "identity") == {"g/a": 0.5, "g/b": 1.0}
-    assert method_interval(rows, "ours", "identity").mean == 0.75
+    assert by_scene(rows, "ours", metric="identity") == {"g/a": 0.5, "g/b": 1.0}
+    assert method_interval(rows, "ours", metric="identity").mean == 0.75
 
 
 def test_differences_are_paired_by_scene() -> None:
     rows = [row("ours", s, v) for s, v in (("a", 0.1), ("b", 0.9), ("c", 0.5))]
     rows += [row("full", s, v) for s, v in (("a", 0.0), ("b", 0.8))]
-    difference = paired_difference(rows, "ours", "full", "identity")
+    difference = paired_difference(rows, "ours", reference="full", metric="identity")
     assert difference.n == 2
     assert difference.low == pytest.approx(0.1)
     assert difference.high == pytest.approx(0.1)
@@ -53,6 +53,6 @@ def test_differences_are_paired_by_scene() -> None:
 
 def test_what_was_not_measured_is_left_out() -> None:
     rows = [row("ours", "a", None), row("ours", "b", 1.0, curve={"0.5": {"identity": 0.25}})]
-    assert by_scene(rows, "ours", "identity") == {"g/b": 1.0}
-    assert by_scene(rows, "ours", "identity", weight="0.5") == {"g/b": 0.25}
+    assert by_scene(rows, "ours", metric="identity") == {"g/b": 1.0}
+    assert by_scene(rows, "ours", metric="identity", weight="0.5") == {"g/b": 0.25}
     assert methods_of(rows) == ["ours"]
