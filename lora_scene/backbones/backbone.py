@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import inspect
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,9 @@ from torch import Tensor
 
 from lora_scene.backbones.families import Family, identify
 from lora_scene.errors import BackboneError
+
+SMALL_BASE = 128  # pixels; up to here the usual guidance burns the colours
+SMALL_GUIDANCE = 3.5
 
 
 @dataclass(frozen=True)
@@ -99,6 +103,15 @@ class Backbone:
     def latent_channels(self) -> int:
         """Return the latents' channels."""
         return int(self.unet.config.in_channels)
+
+    @property
+    def usual_guidance(self) -> float:
+        """Return the guidance that suits the base: its pipeline's default, less if it is small."""
+        if self.resolution <= SMALL_BASE:
+            return SMALL_GUIDANCE
+        call = inspect.signature(type(self.pipeline).__call__)
+        default: float = call.parameters["guidance_scale"].default
+        return default
 
     @property
     def n_timesteps(self) -> int:

@@ -139,11 +139,8 @@ def quiet_libraries() -> Iterator[None]:
 
 
 def _has_bars(library: Any) -> bool:
-    return (
-        bool(library.is_progress_bar_enabled())
-        if hasattr(library, "is_progress_bar_enabled")
-        else True
-    )
+    """Tell whether a library shows bars; diffusers has no public way to ask."""
+    return bool(getattr(library, "_tqdm_active", True))
 
 
 def _load_folder(source: str, kind: torch.dtype) -> Any:

@@ -1,8 +1,9 @@
-"""`lora-scene demo`: the whole journey on the embedded base."""
+"""`lora-scene demo`: the whole journey, offline."""
 
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
@@ -41,14 +42,24 @@ def command(out: Path, short: bool, device: str, as_json: bool) -> None:
         click.echo((out / "demo.json").read_text("utf-8"), nl=False)
         return
     click.echo(f"\nverified {len(demo.checks)} exported files; trained in {demo.seconds:.0f} s")
-    click.echo(f"\n{'base':>8} {'learnt':>8}")
-    for name, meaning in SHOWN.items():
-        values = [demo.figures[side].get(name) for side in ("base", "adapter")]
-        shown = ["-" if value is None else f"{value:.2f}" for value in values]
-        click.echo(f"{shown[0]:>8} {shown[1]:>8}  {meaning}")
+    if demo.base == "random":
+        click.echo(
+            "\nthis installation has no embedded base: the demo ran on a random one, which draws "
+            "noise.\nIt shows that training, export and loading work, not how good they are."
+        )
+    else:
+        _show_figures(demo.figures)
     click.echo(f"\nlook at {out / 'grid.png'}; then:")
     click.echo(
-        f'  lora-scene generate {out / "adapter"} --prompt "<...> on a brick wall" --out more'
+        f'  lora-scene generate {out / "adapter"} --prompt "{demo.handle} on a beach" --out more'
     )
     click.echo(f"  lora-scene inspect {out / 'exported'}")
     click.echo("  lora-scene mask PHOTO --box thing=40,60,300,420 --out SCENE   # your own photo")
+
+
+def _show_figures(figures: Mapping[str, Mapping[str, float | None]]) -> None:
+    click.echo(f"\n{'base':>8} {'learnt':>8}")
+    for name, meaning in SHOWN.items():
+        values = [figures[side].get(name) for side in ("base", "adapter")]
+        shown = ["-" if value is None else f"{value:.2f}" for value in values]
+        click.echo(f"{shown[0]:>8} {shown[1]:>8}  {meaning}")

@@ -17,6 +17,9 @@ import lora_scene
 from lora_scene.errors import LoraSceneError, did_you_mean
 
 VERBS: dict[str, dict[str, str]] = {
+    "Begin": {
+        "demo": "Run the whole journey, offline, in minutes.",
+    },
     "Learn": {
         "mask": "Make a scene from a photo: boxes, points, strokes, words.",
         "check": "Look at a scene: coverage, overlap, mistakes.",

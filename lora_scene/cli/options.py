@@ -148,11 +148,11 @@ def open_from(adapters: Sequence[str], shared: Mapping[str, Any]) -> Studio:
 
 def sampling_from(shared: Mapping[str, Any], studio: Studio, redraw: float = 1.0) -> Sampling:
     """Read what `sampling_options` were given; guidance as it suits the base by default."""
-    from lora_scene.creating.sampling import Sampling, usual_guidance
+    from lora_scene.creating.sampling import Sampling
 
     guidance = shared["guidance"]
     if guidance is None:
-        guidance = usual_guidance(studio)
+        guidance = studio.backbone.usual_guidance
     return Sampling(shared["steps"], guidance, shared["scheduler"], redraw)
 
 

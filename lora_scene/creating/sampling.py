@@ -26,8 +26,6 @@ from lora_scene.creating.studio import Studio
 from lora_scene.errors import CreationError
 
 GUIDANCE = 7.5
-SMALL_BASE = 128  # pixels; up to here the usual guidance burns the colours
-SMALL_GUIDANCE = 3.5
 N_STEPS = 30
 
 Tick = Callable[[int, int], None]  # steps done, of how many, in the run at hand
@@ -124,15 +122,6 @@ def start_noise(studio: Studio, seeds: Sequence[int], size: tuple[int, int]) -> 
     generators = tuple(torch.Generator().manual_seed(seed) for seed in seeds)
     eps = torch.cat([torch.randn(shape, generator=generator) for generator in generators])
     return Start(eps, generators)
-
-
-def usual_guidance(studio: Studio) -> float:
-    """Return the guidance that suits a base: its stock pipeline's default, less for a small one."""
-    if studio.backbone.resolution <= SMALL_BASE:
-        return SMALL_GUIDANCE
-    call = inspect.signature(type(studio.pipeline).__call__)
-    default: float = call.parameters["guidance_scale"].default
-    return default
 
 
 def check_size(studio: Studio, size: tuple[int, int] | None) -> tuple[int, int]:

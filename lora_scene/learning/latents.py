@@ -108,13 +108,14 @@ def _make(
     photo: Photo, scene: Scene, size: int, settings: Augment, generator: np.random.Generator
 ) -> Iterator[_Made]:
     """Yield a photo's variants; their shares add up to one."""
-    framed = frame(photo, size)
+    framed = frame(photo, size, focus=scene.things)
     things = [k for k in framed.present if not scene.concepts[k].is_background]
     mixed = settings.crop_prob + settings.recompose_prob + settings.paste_prob
     yield from _mirrored(Variant(framed, framed.present), 1 - mixed, settings.flip_prob)
     n = settings.n_variants
     for _ in range(n if settings.crop_prob else 0):
-        cropped = frame(random_crop(photo, generator, scale=(settings.crop_min_scale, 1.0)), size)
+        window = random_crop(photo, generator, scale=(settings.crop_min_scale, 1.0))
+        cropped = frame(window, size, focus=scene.things)
         variant = Variant(cropped, cropped.present)
         yield from _mirrored(variant, settings.crop_prob / n, settings.flip_prob)
     for _ in range(n if settings.recompose_prob and things else 0):

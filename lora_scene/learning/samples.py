@@ -14,7 +14,6 @@ from lora_scene.recipe import Recipe
 from lora_scene.scenes.union import prompt_for
 
 N_STEPS = 25
-GUIDANCE = 7.5
 
 
 def sample_prompts(recipe: Recipe, handles: Sequence[str]) -> tuple[str, ...]:
@@ -48,7 +47,7 @@ def draw_samples(
             height=backbone.resolution,
             width=backbone.resolution,
             num_inference_steps=N_STEPS,
-            guidance_scale=GUIDANCE,
+            guidance_scale=backbone.usual_guidance,
             generator=torch.Generator().manual_seed(seed),
             **pooled,
         ).images

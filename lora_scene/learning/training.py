@@ -41,6 +41,7 @@ from lora_scene.learning.runs import (
 )
 from lora_scene.learning.trainer import Materials, Trainer
 from lora_scene.recipe import Recipe, dump_recipe
+from lora_scene.scenes.framing import plan_frame
 from lora_scene.scenes.scene import Scene
 
 RECIPE = "recipe.toml"
@@ -88,6 +89,7 @@ def train(
             tell(Notice(f"{out} is finished already; --restart trains anew"))
             return earlier
         resumed = resumable(out, mark)
+        _tell_framing(scene, backbone.resolution, tell)
         materials = _materials(backbone, scene, recipe, out=out, mark=mark, device=chosen)
         trainer = Trainer(
             backbone,
@@ -160,6 +162,14 @@ def _materials(
             trains_text=_trains_text(recipe),
         )
     return Materials(variants, prior, mark)
+
+
+def _tell_framing(scene: Scene, size: int, tell: Listener) -> None:
+    """Say what is lost where a photo is cut to the training square."""
+    for photo in scene.photos:
+        names = {k: scene.handles[k] for k in photo.present if k in scene.things}
+        for loss in plan_frame(photo, focus=scene.things).warnings(size, names):
+            tell(Notice(f"{photo.source}: {loss}"))
 
 
 def _handles(backbone: Backbone, scene: Scene, recipe: Recipe) -> HandleTable:

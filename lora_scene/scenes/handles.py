@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from lora_scene.errors import SceneError
 
 UNNAMED_NOUN = "object"
-HANDLE_FORM = re.compile(r"<[A-Za-z0-9][A-Za-z0-9_-]*>")
-HANDLE_HELP = "<name>, the name made of letters, digits, - and _, such as <bear> or <my-mug>"
+HANDLE_FORM = re.compile(r"<[A-Za-z0-9][A-Za-z0-9_-]{0,63}>")
+HANDLE_HELP = (
+    "<name>, the name made of at most 64 letters, digits, - and _, such as <bear> or <my-mug>"
+)
 
 
 def handle_stem(handle: str) -> str:

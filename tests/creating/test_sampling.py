@@ -1,11 +1,10 @@
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import torch
 
+from lora_scene.backbones.backbone import Backbone
 from lora_scene.creating.encoding import encode_prompts
 from lora_scene.creating.sampling import (
     Sampling,
@@ -13,7 +12,6 @@ from lora_scene.creating.sampling import (
     decode,
     denoise,
     start_noise,
-    usual_guidance,
 )
 from lora_scene.creating.schedulers import OWN, SAMPLERS, make_scheduler
 from lora_scene.errors import CreationError
@@ -150,9 +148,8 @@ def test_own_scheduler_is_fresh_each_time():
     assert dict(made.config) == dict(base.config)
 
 
-def test_the_usual_guidance_is_the_stock_pipelines_but_for_small_bases():
-    assert usual_guidance(studio()) == 3.5
-    for family, guidance in (("sd1", 7.5), ("sdxl", 5.0)):
-        one = studio(family)
-        large = SimpleNamespace(backbone=SimpleNamespace(resolution=512), pipeline=one.pipeline)
-        assert usual_guidance(large) == guidance
+@pytest.mark.parametrize(("family", "guidance"), [("sd1", 7.5), ("sdxl", 5.0)])
+def test_the_usual_guidance_is_the_stock_pipelines_but_for_small_bases(family, guidance):
+    pipeline = tiny.pipeline(family)
+    assert Backbone(pipeline, name="tiny").usual_guidance == 3.5
+    assert Backbone(pipeline, name="tiny", resolution=512).usual_guidance == guidance
