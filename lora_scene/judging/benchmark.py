@@ -235,6 +235,7 @@ def _identity_of(bench: Bench, run: Run, scene: Scene, mark: str) -> dict[str, A
         "protocol": bench.protocol.name,
         "method": run.method.name,
         "kind": run.method.kind,
+        "course_of": run.method.course_of,
         "group": run.group,
         "scene": run.scene.name,
         "n_concepts": len(scene.things),

@@ -33,27 +33,27 @@ class Point:
 
 def pareto_plot(
     points: Mapping[str, Point],
-    curves: Mapping[str, Sequence[Point]],
+    curves: Sequence[tuple[str, Sequence[Point]]],
     *,
     x_title: str,
     y_title: str,
 ) -> str:
-    """Draw methods as crosses of their intervals, and the course over the weight as lines.
+    """Draw methods as crosses of their intervals, and their courses as lines.
 
     Args:
         points: Method to its place.
-        curves: Method to its places at rising weights.
+        curves: A method and its places, at rising weights or after more and more steps.
         x_title: Below.
         y_title: Beside.
     """
-    everything = [*points.values(), *(point for line in curves.values() for point in line)]
+    everything = [*points.values(), *(point for _, line in curves for point in line)]
     if not everything:
         return ""
     across = _scale([v for p in everything for v in (p.x.low, p.x.high)], LEFT, WIDTH - RIGHT)
     up = _scale([v for p in everything for v in (p.y.low, p.y.high)], HEIGHT - BOTTOM, TOP)
-    colours = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate([*points, *curves])}
+    colours = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(points)}
     body = [_axes(across, up, x_title, y_title)]
-    for name, line in curves.items():
+    for name, line in curves:
         body.append(_curve(line, across, up, colours[name]))
     for name, point in points.items():
         body.append(_cross(name, point, across, up, colours[name]))

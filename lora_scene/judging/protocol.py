@@ -70,6 +70,7 @@ class Method:
         scenes: Names of groups.
         seeds: Of training; of nothing for `guided`.
         image_forwards: 0 takes the protocol's.
+        course_of: The method of which this is a shorter training; the report joins them by a line.
         guide_scale: Strength of `guided`.
         note: For the report.
     """
@@ -81,6 +82,7 @@ class Method:
     scenes: tuple[str, ...] = ()
     seeds: tuple[int, ...] = (0,)
     image_forwards: int = 0
+    course_of: str = ""
     guide_scale: float = 0.1
     note: str = ""
 

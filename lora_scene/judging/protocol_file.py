@@ -144,6 +144,13 @@ def _contradictions(protocol: Protocol) -> Iterator[JudgingError]:
                     expected=", ".join(protocol.scenes) or "a table [scenes]",
                     got=group or "none",
                 )
+        if method.course_of and method.course_of not in names:
+            yield JudgingError(
+                "no such method",
+                where=f"methods.{method.name}.course_of",
+                expected=", ".join(names),
+                got=method.course_of,
+            )
         if method.kind != "guided" and not method.recipe:
             yield JudgingError("a recipe is needed", where=f"methods.{method.name}.recipe")
     wrong = [prompt for prompt in protocol.drawing.prompts if prompt.count("{}") != 1]

@@ -87,29 +87,46 @@ def report_tables(rows: Sequence[Row], reference: str) -> list[Table]:
 
 
 def group_plot(rows: Sequence[Row]) -> str:
-    """Draw identity against prompt, each method's course over the weight beside its point."""
-    points, curves = {}, {}
+    """Draw identity against prompt, and each method's course over the weight and over steps."""
+    points, curves = {}, []
+    shorter = {row["method"]: row["course_of"] for row in rows if row["course_of"]}
     for method in methods_of(rows):
-        x, y = (method_interval(rows, method, metric=m) for m in ("prompt_similarity", "identity"))
-        if x is not None and y is not None:
-            points[method] = Point(x, y, method)
-        curve = _course(rows, method)
-        if curve:
-            curves[method] = curve
+        place = _place(rows, method, label=method)
+        if method in shorter or place is None:
+            continue
+        points[method] = place
+        courses = (_course(rows, method), _course_over_steps(rows, method))
+        curves += [(method, course) for course in courses if len(course) > 1]
     return pareto_plot(points, curves, x_title="prompt similarity", y_title="identity similarity")
 
 
 def _course(rows: Sequence[Row], method: str) -> list[Point]:
+    """Return a method's places at rising weights."""
     weights = {weight for row in rows if row["method"] == method for weight in row["curve"]}
-    course = []
-    for weight in sorted(weights, key=float):
-        x, y = (
-            method_interval(rows, method, metric=metric, weight=weight)
-            for metric in ("prompt_similarity", "identity")
-        )
-        if x is not None and y is not None:
-            course.append(Point(x, y, weight))
-    return course
+    places = [_place(rows, method, label=w, weight=w) for w in sorted(weights, key=float)]
+    return [place for place in places if place is not None]
+
+
+def _course_over_steps(rows: Sequence[Row], method: str) -> list[Point]:
+    """Return a method's places after more and more image-forwards, its own place last."""
+    forwards = {
+        row["method"]: row["image_forwards"]
+        for row in rows
+        if method in (row["method"], row["course_of"])
+    }
+    ordered = sorted(forwards, key=lambda name: float(forwards[name]))
+    places = [_place(rows, name, label=f"{forwards[name]} f") for name in ordered]
+    return [place for place in places if place is not None]
+
+
+def _place(
+    rows: Sequence[Row], method: str, *, label: str, weight: str | None = None
+) -> Point | None:
+    x, y = (
+        method_interval(rows, method, metric=metric, weight=weight)
+        for metric in ("prompt_similarity", "identity")
+    )
+    return None if x is None or y is None else Point(x, y, label)
 
 
 def _summary_line(rows: Sequence[Row]) -> str:

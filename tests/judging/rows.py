@@ -50,7 +50,7 @@ def write(out: Path, *, n_scenes: int = 3, seed: int = 0) -> list[dict[str, Any]
             }
             row = {
                 "key": key, "method": method, "group": "all", "scene": f"s{n}", "seed": 0,
-                "judge": "fake", "seconds": 60.0, "judging_seconds": 30.0, "n_concepts": 2,
+                "judge": "fake", "course_of": "", "seconds": 60.0, "judging_seconds": 30.0,
                 "n_parameters": 1000 * (m + 1), "n_bytes": 4000, "peak_bytes": 10**9,
                 "image_forwards": 100, "nouns": ["bear", "bowl"], "summary": summary,
                 "curve": {"0": summary, "1": summary} if m == 0 else {}, "pictures": pictures,

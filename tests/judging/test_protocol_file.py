@@ -109,6 +109,7 @@ def test_guided_sampling_trains_nothing(tmp_path) -> None:
         ('name = "full"', 'name = "ours"', "names of their own"),
         ('scenes = ["headline"]\nseeds', 'scenes = ["main"]\nseeds', "no such group"),
         ('base = "nowhere"', "", "base: missing"),
+        ('name = "full"', 'name = "full"\ncourse_of = "our"', "course_of: no such method"),
         ("[curve]", "[drawing.curve]", "drawing.curve: unknown key"),
     ],
 )

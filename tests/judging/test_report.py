@@ -59,6 +59,18 @@ def test_methods_stand_in_the_order_of_the_protocol(tmp_path) -> None:
     assert names[:3] == ["naive", "ours", "full"]
 
 
+def test_shorter_trainings_are_joined_to_their_method_by_a_line(tmp_path) -> None:
+    rows = made.write(tmp_path)
+    for row in rows:
+        if row["method"] == "naive":
+            row.update(course_of="full", image_forwards=50)
+    tree = ElementTree.fromstring(group_plot(rows))
+    texts = [element.text for element in tree.iter() if element.text]
+    assert len(list(tree.iter("polyline"))) == 2
+    assert "naive" not in texts
+    assert {"50 f", "100 f"} <= set(texts)
+
+
 def test_one_scene_has_no_interval() -> None:
     assert told(Interval(0.5, 0.5, 0.5, 1)) == "0.500 (1 scene)"
 
