@@ -1,0 +1,224 @@
+"""Three ways to make a training step, on random weights in real shapes: cost does not ask values.
+
+- `ours`: this package's parts, as its trainer puts them together.
+- `reference`: the published algorithm restated: whole UNet and text encoders trained, the whole
+  vocabulary matrix with them, explicit softmax in every attention layer, a prior picture beside
+  every picture, AdamW in 32 bits, mixed precision.
+- `diffusers`: a plain LoRA step as diffusers' examples make it: one picture, no masks, no maps.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lora_scene.backbones.architectures import Architecture, meta_backbone
+from lora_scene.backbones.backbone import Backbone
+from lora_scene.backbones.storage import store
+from lora_scene.learning.attention import AttentionRecorder, Columns
+from lora_scene.learning.handles import SplicedEmbedding
+from lora_scene.learning.lora import add_lora
+from lora_scene.learning.losses import map_error, weighted_error
+from lora_scene.learning.optimizers import build_optimizers, step_all
+from lora_scene.recipe import Recipe
+
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+SMALLER = 5  # `small` divides channels by it
+
+
+def small(architecture: Architecture) -> Architecture:
+    """Return the same architecture with fewer channels, layers of text and words."""
+    unet = dict(architecture.unet)
+    unet["block_out_channels"] = tuple(c // SMALLER for c in unet["block_out_channels"])
+    layers = unet.get("transformer_layers_per_block")
+    if layers:
+        unet["transformer_layers_per_block"] = tuple(min(n, 2) for n in layers)
+    if not isinstance(unet["attention_head_dim"], int):
+        unet["attention_head_dim"] = 8
+    texts = tuple(
+        {**text, "num_hidden_layers": 4, "vocab_size": 49408 // 16}
+        for text in architecture.text_encoders
+    )
+    vae = {**architecture.vae, "block_out_channels": (32, 32, 32, 32)}
+    return Architecture(f"small {architecture.name}", unet, vae, texts)
+
+
+def random_backbone(architecture: Architecture, recipe: Recipe, device: str) -> Backbone:
+    """Fill an architecture with random numbers; layers keep the size of what they are given."""
+    dtype = DTYPES["bf16" if recipe.base.dtype == "auto" else recipe.base.dtype]
+    backbone = meta_backbone(architecture, dtype=dtype, resolution=recipe.base.resolution)
+    generator = torch.Generator(device).manual_seed(0)
+    for part in (backbone.unet, *backbone.text_encoders):
+        part.to_empty(device=device)
+        for name, parameter in part.named_parameters():
+            if parameter.dim() > 1:
+                deviation = parameter[0].numel() ** -0.5
+                parameter.data.normal_(0, deviation, generator=generator)
+            else:
+                parameter.data.fill_(float("norm" in name and name.endswith("weight")))
+        for name, buffer in part.named_buffers():
+            if name.endswith("position_ids"):
+                buffer.copy_(torch.arange(buffer.shape[-1], device=device))
+    if recipe.base.gradient_checkpointing:
+        backbone.unet.enable_gradient_checkpointing()
+    return backbone
+
+
+def ours(
+    architecture: Architecture, recipe: Recipe, *, phase: int, n_concepts: int, device: str
+) -> Callable[[], None]:
+    """Prepare this package's step of a phase."""
+    backbone = random_backbone(architecture, recipe, device)
+    store(backbone.unet, recipe.base.quantization, device=device)
+    rows = [_splice(encoder, n_concepts, device) for encoder in backbone.text_encoders]
+    settings = recipe.phases[phase - 1]
+    weights = add_lora(backbone, recipe.lora) if settings.trains == "lora" else []
+    optimizers = build_optimizers(rows, weights, recipe.optimizer, phase=settings, notice=print)
+    recorder = AttentionRecorder(backbone.unet, latent_side=backbone.latent_side)
+    spans = [[[1 + k] for k in range(n_concepts)]]
+    backbone.unet.train()
+    columns = Columns.of(spans, 77)
+    inputs = _inputs(backbone, n_concepts, device, n=1)
+
+    def step() -> None:
+        ids, z_t, t, target, weight, masks = inputs()
+        text = backbone.encode_tokens(ids)
+        with recorder.attached():
+            with recorder.recording(columns):
+                prediction = backbone.denoise(z_t, t, text)
+            loss = weighted_error(prediction, target, weight, normalize="area").mean()
+            for maps in recorder.maps():
+                side = maps.shape[-1]
+                loss = loss + 0.01 * map_error(maps, masks[..., :side, :side]).mean()
+            loss.backward()
+        step_all(optimizers, scaler=None, max_norm=1.0)
+        for parameter in (*rows, *weights):
+            parameter.grad = None
+
+    return step
+
+
+def reference(
+    architecture: Architecture, recipe: Recipe, *, phase: int, n_concepts: int, device: str
+) -> Callable[[], None]:
+    """Prepare the published algorithm's step: in phase 1 its vocabulary matrix alone trains."""
+    from diffusers.models.attention_processor import AttnProcessor
+
+    backbone = random_backbone(architecture, recipe, device)
+    dtype = backbone.dtype
+    tables = [encoder.get_input_embeddings().weight for encoder in backbone.text_encoders]
+    trained = list(tables)
+    if phase == 2:
+        trained += list(backbone.unet.parameters())
+        trained += [p for e in backbone.text_encoders for p in e.parameters()]
+    trained = list(dict.fromkeys(trained))
+    for parameter in trained:
+        parameter.data = parameter.data.float()
+        parameter.requires_grad_(True)
+    kept: list[Tensor] = []
+
+    class Explicit(AttnProcessor):
+        """Softmax spelt out, as the published code does in every layer; cross maps are kept."""
+
+        def __call__(self, attn: Any, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+            attend = attn.get_attention_scores
+
+            def watched(*given: Any) -> Tensor:
+                probabilities: Tensor = attend(*given)
+                if probabilities.shape[-1] == 77:
+                    kept.append(probabilities)
+                return probabilities
+
+            attn.get_attention_scores = watched
+            try:
+                out: Tensor = super().__call__(attn, hidden_states, *args, **kwargs)
+            finally:
+                attn.get_attention_scores = attend
+            return out
+
+    backbone.unet.set_attn_processor(Explicit())
+    optimizer = torch.optim.AdamW(trained, lr=2e-6, weight_decay=0.01)
+    inputs = _inputs(backbone, n_concepts, device, n=2)
+    for part in (backbone.unet, *backbone.text_encoders):
+        part.train()
+
+    def step() -> None:
+        kept.clear()
+        ids, z_t, t, target, weight, _ = inputs()
+        with torch.autocast(torch.device(device).type, dtype, enabled=dtype != torch.float32):
+            prediction = backbone.denoise(z_t, t, backbone.encode_tokens(ids))
+        loss = weighted_error(prediction, target, weight).sum()
+        side = min(round(maps.shape[1] ** 0.5) for maps in kept)
+        for maps in (m for m in kept if round(m.shape[1] ** 0.5) == 2 * side):
+            loss = loss + 0.01 * maps[..., 1 : 1 + n_concepts].float().square().mean()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(trained, 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return step
+
+
+def diffusers_lora(
+    architecture: Architecture, recipe: Recipe, *, phase: int, n_concepts: int, device: str
+) -> Callable[[], None]:
+    """Prepare a plain LoRA step under autocast: text frozen, no masks, no maps."""
+    from peft import LoraConfig
+
+    backbone = random_backbone(architecture, recipe, device)
+    dtype, rank = backbone.dtype, recipe.lora.rank
+    targets = list(recipe.lora.targets)
+    backbone.unet.add_adapter(LoraConfig(r=rank, lora_alpha=rank, target_modules=targets))
+    weights = [p for p in backbone.unet.parameters() if p.requires_grad]
+    for weight in weights:
+        weight.data = weight.data.float()
+    settings = dataclasses.replace(recipe.phase2, rows_lr=0.0)
+    (optimizer,) = build_optimizers([], weights, recipe.optimizer, phase=settings, notice=print)
+    inputs = _inputs(backbone, n_concepts, device, n=1)
+    backbone.unet.train()
+
+    def step() -> None:
+        ids, z_t, t, target, _, _ = inputs()
+        ids = tuple(each.clamp(max=1000) for each in ids)  # no new rows: plain words
+        with torch.no_grad():
+            text = backbone.encode_tokens(ids)
+        with torch.autocast(torch.device(device).type, dtype, enabled=dtype != torch.float32):
+            prediction = backbone.denoise(z_t, t, text)
+        F.mse_loss(prediction.float(), target).backward()
+        torch.nn.utils.clip_grad_norm_(weights, 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return step
+
+
+CONTENDERS = {"ours": ours, "reference": reference, "diffusers": diffusers_lora}
+
+
+def _splice(encoder: Any, n_rows: int, device: str) -> nn.Parameter:
+    lookup = encoder.get_input_embeddings()
+    rows = nn.Parameter(0.02 * torch.randn(n_rows, lookup.embedding_dim, device=device))
+    encoder.set_input_embeddings(SplicedEmbedding(lookup, rows, lookup.num_embeddings))
+    return rows
+
+
+def _inputs(backbone: Backbone, n_concepts: int, device: str, *, n: int) -> Callable[[], Any]:
+    """Return a function that draws a batch: ids, latents, timesteps, target, weights, masks."""
+    side = backbone.latent_side
+    words = [e.get_input_embeddings().weight.shape[0] for e in backbone.text_encoders]
+
+    def draw() -> Any:
+        ids = tuple(torch.randint(0, count, (n, 77)) for count in words)
+        for each, count in zip(ids, words, strict=True):
+            each[0, 1 : 1 + n_concepts] = count + torch.arange(n_concepts) if n == 1 else 1
+        z_t = torch.randn(n, backbone.latent_channels, side, side, device=device)
+        t = torch.randint(0, 1000, (n,), device=device)
+        weight = torch.ones(n, 1, side, side, device=device)
+        return ids, z_t, t, torch.randn_like(z_t), weight, torch.ones(1, side, side, device=device)
+
+    return draw

@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+import json
+
+from click.testing import CliRunner
+
+from lora_scene.cli.main import root
+
+
+def test_doctor_tells_scripts_and_people(tmp_path):
+    command = ["doctor", "--device", "cpu", "--folder", str(tmp_path)]
+    findings = json.loads(CliRunner().invoke(root, [*command, "--json"]).stdout)
+    assert {"name", "value", "problem"} == findings[0].keys()
+    shown = CliRunner().invoke(root, command)
+    assert shown.exit_code == 0
+    assert "bitsandbytes" in shown.stdout
+
+
+def test_estimate_adds_up_and_says_that_it_measured_nothing(bases):
+    command = ["estimate", "--base", bases["sd1"], "--recipe", "paper", "--resolution", "64"]
+    command += ["--set", "prior.weight=0"]
+    result = json.loads(CliRunner().invoke(root, [*command, "--json"]).stdout)
+    peaks = [sum(phase["parts"].values()) for phase in result["phases"]]
+    assert result["peak_bytes"] == max(peaks)
+    assert result["resolution"] == 64
+    shown = CliRunner().invoke(root, [*command, "--switches"])
+    assert shown.exit_code == 0
+    assert "estimated, not measured" in shown.stdout
+    assert "gradient_checkpointing" in shown.stdout
