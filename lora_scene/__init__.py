@@ -29,7 +29,7 @@ _HOMES = {
     "unload_adapter": "lora_scene.adapters.loading",
 }
 
-__all__ = ["__version__", *sorted(_HOMES)]  # noqa: PLE0604
+__all__ = ["__version__", *sorted(_HOMES)]
 
 
 def __getattr__(name: str) -> Any:
