@@ -62,11 +62,11 @@ def memory_switches(recipe: Recipe) -> list[str]:
         (recipe.prior.weight > 0, "prior.weight=0"),
         (base.quantization == "none" and not is_full, "base.quantization=nf4"),
         (is_full and recipe.full.unet == "all", "full.unet=cross_kv"),
+        (base.resolution == 0 or base.resolution > 512, "base.resolution=512"),
+        (recipe.lora.rank > 8 and not is_full, "lora.rank=8"),
         (recipe.lora.text_encoder_rank > 0, "lora.text_encoder_rank=0"),
         (recipe.optimizer.name == "adamw", "optimizer.name=adamw8bit"),
         (recipe.optimizer.name == "adamw8bit", "optimizer.name=pagedadamw8bit"),
-        (base.resolution == 0 or base.resolution > 512, "base.resolution=512"),
-        (recipe.lora.rank > 8 and not is_full, "lora.rank=8"),
     ]
     return [f"--set {switch.replace(' ', ' --set ')}" for is_open, switch in candidates if is_open]
 
