@@ -134,8 +134,8 @@ def _summary_line(rows: Sequence[Row]) -> str:
     scenes = {(row["group"], row["scene"]) for row in rows}
     judges = ", ".join(sorted({row["judge"] for row in rows}))
     return (
-        f"{len(rows)} runs of {len(methods_of(rows))} methods on {len(scenes)} scenes, "
-        f"judged by {judges}, {hours:.2f} hours of one process."
+        f"Runs: {len(rows)}. Methods: {len(methods_of(rows))}. Scenes: {len(scenes)}. "
+        f"Judge: {judges}. Hours of one process: {hours:.2f}."
     )
 
 

@@ -74,7 +74,8 @@ def quality_table(rows: Sequence[Row], group: str) -> Table:
     for method in methods_of(own):
         cells = [told(method_interval(own, method, metric=metric)) for metric in METRICS]
         body.append((method, *cells))
-    title = f"{group}: means over {scenes} scenes, with 95 % intervals"
+    over = f"{scenes} scenes, with 95 % intervals" if scenes > 1 else "1 scene"
+    title = f"{group}: means over {over}"
     return Table(title, ("method", *METRICS.values()), tuple(body))
 
 

@@ -19,7 +19,7 @@ def test_the_report_needs_no_other_file(tmp_path) -> None:
     assert "a &lt;note&gt;" in page
     assert not re.search(r'(?:src|href)="(?!data:)', page)
     assert page.count("data:image/png;base64") == 3 + 1  # a sheet a scene, one of failures
-    assert "9 runs of 3 methods on 3 scenes" in page
+    assert "Runs: 9. Methods: 3. Scenes: 3. Judge: fake." in page
 
 
 def test_the_tables_hold_means_with_intervals_and_paired_differences(tmp_path) -> None:
