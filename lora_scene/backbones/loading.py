@@ -200,11 +200,12 @@ def _plain_errors(source: str) -> Iterator[None]:
     except BackboneError:
         raise
     except (OSError, ValueError, KeyError, RuntimeError, TypeError, SafetensorError) as error:
-        first = str(error).strip().splitlines()
+        lines = str(error).strip().splitlines() or [""]
+        said = lines[0] if len(lines) == 1 else f"{lines[0]} ... {lines[-1]}"
         raise BackboneError(
             "the base cannot be loaded",
             where=source,
-            got=f"{type(error).__name__}: {first[0] if first else ''}",
+            got=f"{type(error).__name__}: {said}",
             hint="check the name and the connection, or give a folder or a .safetensors file; "
             "`--base mini` needs neither",
         ) from error
