@@ -10,7 +10,7 @@ demo: $(VENV)/.ready
 	$(BIN)/lora-scene demo --out demo
 
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .
