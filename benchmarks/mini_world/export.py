@@ -1,9 +1,13 @@
-"""Write the trained networks as a Stable Diffusion pipeline in half precision.
+"""Write the trained networks as they are shipped.
 
-    python -m benchmarks.mini_world.export --cache DIR --out DIR
+    python -m benchmarks.mini_world.export --cache DIR --base DIR --judge DIR
 
-The folder loads with `StableDiffusionPipeline.from_pretrained`; `hashes.json` beside it
-holds the SHA-256 of each file.
+The base is a Stable Diffusion pipeline that loads with `StableDiffusionPipeline.from_pretrained`;
+its denoiser and autoencoder are in half precision, its text encoder in full, since transformers
+loads a model in the precision it was saved in and diffusers does not. The judge is a `CLIPModel`
+folder. Both are taken from
+the averaged weights of the last checkpoints, finished or not. `hashes.json` in each folder
+holds the SHA-256 of every file.
 """
 
 import argparse
@@ -11,7 +15,6 @@ import hashlib
 import json
 from pathlib import Path
 
-import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline
 from transformers import CLIPTokenizer
 
@@ -21,8 +24,9 @@ from benchmarks.mini_world.base import (
     new_denoiser,
     new_scheduler,
 )
+from benchmarks.mini_world.judge import new_judge, save_judge
 from benchmarks.mini_world.loop import load_average
-from benchmarks.mini_world.tokens import save_tokenizer
+from benchmarks.mini_world.tokens import build_tokenizer, world_words
 
 HASHES = "hashes.json"
 _UNHASHED = (HASHES, "README.md")
@@ -37,6 +41,29 @@ def build_pipeline(
         scheduler=new_scheduler(), safety_checker=None, feature_extractor=None,
         requires_safety_checker=False,
     )  # fmt: skip
+
+
+def export_base(cache: Path, stage: str, widths: tuple[int, ...], out: Path) -> int:
+    """Write the pipeline and its hashes; return the step that it is from."""
+    tokenizer = build_tokenizer(world_words())
+    denoiser = new_denoiser(len(tokenizer), widths)
+    step = load_average(denoiser, cache / f"checkpoint_{stage}")
+    vae = AutoencoderKL.from_pretrained(cache / "vae_folded")
+    denoiser.unet.half()
+    vae.half()
+    build_pipeline(denoiser, vae, tokenizer).save_pretrained(out)
+    write_hashes(out)
+    return step
+
+
+def export_judge(cache: Path, out: Path) -> int:
+    """Write the judge and its hashes; return the step that it is from."""
+    tokenizer = build_tokenizer(world_words())
+    judge = new_judge(len(tokenizer))
+    step = load_average(judge, cache / "checkpoint_judge")
+    save_judge(judge, tokenizer, out)
+    write_hashes(out)
+    return step
 
 
 def hash_files(folder: Path) -> dict[str, str]:
@@ -54,23 +81,25 @@ def write_hashes(folder: Path) -> None:
     (folder / HASHES).write_text(json.dumps(hash_files(folder), indent=1) + "\n")
 
 
+def _megabytes(folder: Path) -> float:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
+
+
 def main() -> None:
     """Export from the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cache", type=Path, required=True, help="folder of working data")
     parser.add_argument("--stage", choices=("crops", "scenes"), default="scenes")
+    parser.add_argument("--base", type=Path, help="folder for the pipeline")
+    parser.add_argument("--judge", type=Path, help="folder for the judge")
     add_widths_option(parser)
-    parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
-    tokenizer = save_tokenizer(options.out / "tokenizer")
-    denoiser = new_denoiser(len(tokenizer), tuple(options.widths))
-    step = load_average(denoiser, options.cache / f"checkpoint_{options.stage}")
-    vae = AutoencoderKL.from_pretrained(options.cache / "vae_folded")
-    pipeline = build_pipeline(denoiser, vae, tokenizer).to(torch.float16)
-    pipeline.save_pretrained(options.out)
-    write_hashes(options.out)
-    size = sum(path.stat().st_size for path in options.out.rglob("*") if path.is_file())
-    print(f"{options.out}: {options.stage} at step {step}, {size / 1e6:.1f} MB")
+    if options.base:
+        step = export_base(options.cache, options.stage, tuple(options.widths), options.base)
+        print(f"{options.base}: {options.stage}, step {step}, {_megabytes(options.base):.1f} MB")
+    if options.judge:
+        step = export_judge(options.cache, options.judge)
+        print(f"{options.judge}: step {step}, {_megabytes(options.judge):.1f} MB")
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ from benchmarks.mini_world.compose import SIDE, Composition, Sprites, compose
 from benchmarks.mini_world.drawings import HELD_OUT_STYLE, Style, load_drawings
 from benchmarks.mini_world.judge import to_pixels
 from benchmarks.mini_world.latents import to_pictures
-from benchmarks.mini_world.nouns import noun_set, noun_sets, with_article
+from benchmarks.mini_world.nouns import NounSet, noun_set, noun_sets, with_article
 from benchmarks.mini_world.pictures import labelled_grid
 from benchmarks.mini_world.reading import Reading, class_prompts, read_pictures
 from benchmarks.mini_world.smudges import SMUDGE
@@ -113,7 +113,7 @@ def score(wishes: Sequence[Wish], readings: Sequence[Reading]) -> Score:
 
 
 def draw_wishes(
-    pipeline: StableDiffusionPipeline, wishes: Sequence[Wish], *, seed: int
+    pipeline: StableDiffusionPipeline, wishes: Sequence[Wish], *, seed: int, guidance: float
 ) -> list[NDArray[np.uint8]]:
     """Draw one picture a wish, (SIDE, SIDE, 3) uint8 each."""
     pictures: list[NDArray[np.uint8]] = []
@@ -122,7 +122,7 @@ def draw_wishes(
         generators = [torch.Generator().manual_seed(seed + start + i) for i in range(len(batch))]
         images = pipeline(
             [wish.prompt for wish in batch], height=SIDE, width=SIDE,
-            num_inference_steps=N_STEPS, guidance_scale=GUIDANCE, generator=generators,
+            num_inference_steps=N_STEPS, guidance_scale=guidance, generator=generators,
             output_type="np",
         ).images  # fmt: skip
         pictures += list(np.rint(255 * images).astype(np.uint8))
@@ -140,41 +140,48 @@ def object_db(vae: AutoencoderKL, scenes: Sequence[Composition]) -> float:
 
 
 def world_scenes(
-    cache: Path, nouns: str, wishes: Sequence[Wish], styles: Sequence[Style] | None
+    cache: Path, nouns: NounSet, wishes: Sequence[Wish], styles: Sequence[Style] | None
 ) -> list[Composition]:
     """Compose the wishes from real drawings, in the given styles."""
-    sprites = Sprites(load_drawings(cache), noun_set(nouns), styles)  # type: ignore[arg-type]
+    sprites = Sprites(load_drawings(cache), noun_set(nouns), styles)
     rng = np.random.default_rng(11)
     return [compose(sprites, wish.nouns, wish.background, rng) for wish in wishes]
 
 
-def measure(options: argparse.Namespace) -> tuple[dict[str, Any], list[NDArray[np.uint8]]]:
-    """Return all figures, and the pictures drawn with DDIM."""
-    words = [noun.word for noun in noun_set(options.nouns)]
-    singles = held_out_wishes(words, 1, options.n, seed=0)
-    pairs = held_out_wishes(words, 2, options.n, seed=1)
-    wishes = singles + pairs
-    reader = Reader(options.judge, words)
+def measure(
+    options: argparse.Namespace, wishes: Sequence[Wish]
+) -> tuple[dict[str, Any], list[NDArray[np.uint8]]]:
+    """Return all figures, and the pictures drawn with DDIM, one a wish."""
+    reader = Reader(options.judge, [noun.word for noun in noun_set(options.nouns)])
     pipeline = StableDiffusionPipeline.from_pretrained(options.base, torch_dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
     held_out = world_scenes(options.cache, options.nouns, wishes, [HELD_OUT_STYLE])
     known = world_scenes(options.cache, options.nouns, wishes, None)
     figures: dict[str, Any] = {
-        "n_singles": len(singles),
-        "n_pairs": len(pairs),
+        "n_each": options.n,
         "seed": options.seed,
+        "guidance": options.guidance,
         "vae_object_db": object_db(pipeline.vae, held_out),
         "vae_object_db_training_styles": object_db(pipeline.vae, known),
     }
     for name, scenes in (("judge_held_out_style", held_out), ("judge_known_styles", known)):
         figures[name] = asdict(score(wishes, reader.read([scene.picture for scene in scenes])))
-    drawn: list[NDArray[np.uint8]] = []
+    drawn = {}
     for name, scheduler in _SCHEDULERS.items():
         pipeline.scheduler = scheduler.from_config(pipeline.scheduler.config)
-        pictures = draw_wishes(pipeline, wishes, seed=options.seed)
-        figures[name] = asdict(score(wishes, reader.read(pictures)))
-        drawn = drawn or pictures
-    return figures, drawn
+        drawn[name] = draw_wishes(pipeline, wishes, seed=options.seed, guidance=options.guidance)
+        figures[name] = asdict(score(wishes, reader.read(drawn[name])))
+    return figures, drawn["ddim"]
+
+
+def report(figures: dict[str, Any]) -> str:
+    """Return the figures, and a line for each gate."""
+    reached = {"vae_object_db": figures["vae_object_db"], **figures["ddim"]}
+    lines = [json.dumps(figures, indent=1)]
+    for name, least in GATES.items():
+        verdict = "met" if reached[name] >= least else "missed"
+        lines.append(f"{name}: {reached[name]:.3f}, gate {least}: {verdict}")
+    return "\n".join(lines)
 
 
 def main() -> None:
@@ -187,22 +194,18 @@ def main() -> None:
     parser.add_argument("--nouns", choices=noun_sets(), default="mini16")
     parser.add_argument("--n", type=int, default=64, help="pictures of one noun, and of two")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--guidance", type=float, default=GUIDANCE)
     options = parser.parse_args()
-    figures, drawn = measure(options)
+    words = [noun.word for noun in noun_set(options.nouns)]
+    singles = held_out_wishes(words, 1, options.n, seed=0)
+    pairs = held_out_wishes(words, 2, options.n, seed=1)
+    figures, drawn = measure(options, singles + pairs)
+    print(report(figures))
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "gates.json").write_text(json.dumps(figures, indent=1) + "\n")
-    print(json.dumps(figures, indent=1))
-    reached = {"vae_object_db": figures["vae_object_db"], **figures["ddim"]}
-    for name, least in GATES.items():
-        verdict = "met" if reached[name] >= least else "missed"
-        print(f"{name}: {reached[name]:.3f}, gate {least}: {verdict}")
-    words = [noun.word for noun in noun_set(options.nouns)]
-    wishes = held_out_wishes(words, 1, options.n, seed=0) + held_out_wishes(
-        words, 2, options.n, seed=1
-    )
-    shown = list(zip(drawn, wishes, strict=True))
-    shown = shown[:16] + shown[options.n :][:32]
-    grid = labelled_grid([picture for picture, _ in shown], [wish.prompt for _, wish in shown])
+    shown = [*range(min(16, options.n)), *range(options.n, options.n + min(32, options.n))]
+    prompts = [wish.prompt for wish in singles + pairs]
+    grid = labelled_grid([drawn[i] for i in shown], [prompts[i] for i in shown])
     grid.save(options.out / "gates.png")
 
 
