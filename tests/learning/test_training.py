@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 
 from lora_scene import load_adapter
 from lora_scene.adapters.folder import read_adapter
+from lora_scene.backbones.backbone import SMALL_GUIDANCE
 from lora_scene.backbones.loading import load_pipeline
 from lora_scene.errors import NonFiniteLossError, OutOfMemoryError, RecipeError, TrainingError
 from lora_scene.learning import objective, samples, trainer
@@ -34,7 +35,7 @@ def draw(pipe, prompt=PROMPT):
     return pipe(
         prompt,
         num_inference_steps=3,
-        guidance_scale=3.0,
+        guidance_scale=SMALL_GUIDANCE,
         height=tiny.RESOLUTION,
         width=tiny.RESOLUTION,
         generator=torch.Generator().manual_seed(0),
@@ -156,7 +157,6 @@ def test_trained_adapter_draws_in_a_stock_pipeline_what_training_drew(
     family, kind, bases, scene, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(samples, "N_STEPS", 3)
-    monkeypatch.setattr(samples, "GUIDANCE", 3.0)
     drawn = []
     monkeypatch.setattr(
         trainer, "save_samples", lambda pictures, *_: drawn.append(pictures[0]) or [tmp_path]
