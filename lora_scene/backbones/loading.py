@@ -74,7 +74,9 @@ def resolve_model(model: str | Path) -> str:
         folder = Path(str(resources.files("lora_scene.backbones"))) / "mini"
         if not (folder / "model_index.json").is_file():
             raise BackboneError(
-                "this installation has no embedded base", where="mini", hint="reinstall lora-scene"
+                "this version has no embedded base",
+                where="mini",
+                hint="take a hub id, a folder or a file",
             )
         return str(folder)
     path = Path(text).expanduser()

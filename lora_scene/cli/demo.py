@@ -44,7 +44,7 @@ def command(out: Path, short: bool, device: str, as_json: bool) -> None:
     click.echo(f"\nverified {len(demo.checks)} exported files; trained in {demo.seconds:.0f} s")
     if demo.base == "random":
         click.echo(
-            "\nthis installation has no embedded base: the demo ran on a random one, which draws "
+            "\nthis version has no embedded base: the demo ran on a random one, which draws "
             "noise.\nIt shows that training, export and loading work, not how good they are."
         )
     else:
