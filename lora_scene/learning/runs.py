@@ -27,6 +27,7 @@ from lora_scene.scenes.scene import Scene
 
 SUMMARY = "training.json"
 CHECKPOINT = Path("checkpoint") / "state.safetensors"
+LAST_GOOD = "last_good"
 
 
 @dataclass(frozen=True)
@@ -119,5 +120,6 @@ def write_text(path: Path, text: str) -> None:
 
 def clear(out: Path) -> None:
     """Delete an earlier run's marks, so that nothing of it is taken up."""
-    shutil.rmtree(out / "checkpoint", ignore_errors=True)
+    for name in (CHECKPOINT.parent, LAST_GOOD):
+        shutil.rmtree(out / name, ignore_errors=True)
     (out / SUMMARY).unlink(missing_ok=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from lora_scene.learning.outcome import assemble_adapter
 from lora_scene.learning.prior import draw_prior
 from lora_scene.learning.runs import (
     CHECKPOINT,
+    LAST_GOOD,
     TrainingResult,
     clear,
     fingerprint,
@@ -46,6 +48,29 @@ from lora_scene.scenes.scene import Scene
 
 RECIPE = "recipe.toml"
 FULL_MODEL = "pipeline"
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What is to be learnt, from what, where to.
+
+    Attributes:
+        scene: What is learnt from.
+        recipe: Every setting.
+        out: Folder of the result.
+        device: A device that exists.
+        base_hash: `Backbone.content_hash` before training.
+        mark: The run's fingerprint.
+        tell: Told what happens.
+    """
+
+    scene: Scene
+    recipe: Recipe
+    out: Path
+    device: str
+    base_hash: str
+    mark: str
+    tell: Listener
 
 
 def train(
@@ -88,24 +113,7 @@ def train(
         if earlier is not None:
             tell(Notice(f"{out} is finished already; --restart trains anew"))
             return earlier
-        resumed = resumable(out, mark)
-        _tell_framing(scene, backbone.resolution, tell)
-        materials = _materials(backbone, scene, recipe, out=out, mark=mark, device=chosen)
-        trainer = Trainer(
-            backbone,
-            _handles(backbone, scene, recipe),
-            materials=materials,
-            recipe=recipe,
-            folder=out,
-            listener=tell,
-        )
-        write_text(out / RECIPE, dump_recipe(recipe))
-        with trainer.table.spliced():
-            _run(trainer, scene, base_hash, out=out, resumed=resumed)
-            adapter = _collect(trainer, scene, base_hash)
-        save_adapter(adapter, out)
-        if any(phase.trains == "full" and phase.steps for phase in recipe.phases):
-            backbone.pipeline.save_pretrained(out / FULL_MODEL)
+        adapter = _learn(backbone, _Job(scene, recipe, out, chosen, base_hash, mark, tell))
         result = TrainingResult(
             adapter, out, time.perf_counter() - begun, peak_bytes(backbone.device)
         )
@@ -133,10 +141,32 @@ def _load(recipe: Recipe, device: str) -> Backbone:
     return backbone
 
 
-def _materials(
-    backbone: Backbone, scene: Scene, recipe: Recipe, *, out: Path, mark: str, device: str
-) -> Materials:
+def _learn(backbone: Backbone, job: _Job) -> Adapter:
+    """Run both phases from the beginning or a checkpoint, and save what was learnt."""
+    resumed = resumable(job.out, job.mark)
+    _tell_framing(job.scene, backbone.resolution, job.tell)
+    materials = _materials(backbone, job)
+    trainer = Trainer(
+        backbone,
+        _handles(backbone, job),
+        materials=materials,
+        recipe=job.recipe,
+        folder=job.out,
+        listener=job.tell,
+    )
+    write_text(job.out / RECIPE, dump_recipe(job.recipe))
+    with trainer.table.spliced():
+        _run(trainer, job, resumed)
+        adapter = _collect(trainer, job)
+    save_adapter(adapter, job.out)
+    if any(phase.trains == "full" and phase.steps for phase in job.recipe.phases):
+        backbone.pipeline.save_pretrained(job.out / FULL_MODEL)
+    return adapter
+
+
+def _materials(backbone: Backbone, job: _Job) -> Materials:
     """Encode the photos, free the VAE's place on the device, move the rest in, draw the prior."""
+    scene, recipe, device = job.scene, job.recipe, job.device
     seed = recipe.run.seed
     side = recipe.attention_loss.map_side or map_side(backbone.unet.config, backbone.latent_side)
     backbone.vae.to(device)
@@ -158,10 +188,10 @@ def _materials(
             [concept.noun for concept in scene.concepts if not concept.is_background],
             recipe.prior,
             seed=seed,
-            cache=out / CHECKPOINT.with_name("prior.safetensors"),
+            cache=job.out / CHECKPOINT.with_name("prior.safetensors"),
             trains_text=_trains_text(recipe),
         )
-    return Materials(variants, prior, mark)
+    return Materials(variants, prior, job.mark)
 
 
 def _tell_framing(scene: Scene, size: int, tell: Listener) -> None:
@@ -172,34 +202,31 @@ def _tell_framing(scene: Scene, size: int, tell: Listener) -> None:
             tell(Notice(f"{photo.source}: {loss}"))
 
 
-def _handles(backbone: Backbone, scene: Scene, recipe: Recipe) -> HandleTable:
+def _handles(backbone: Backbone, job: _Job) -> HandleTable:
+    settings = job.recipe.handles
     return HandleTable(
         backbone,
-        scene.concepts,
-        n_vectors=recipe.handles.n_vectors,
-        init=recipe.handles.init,
-        generator=torch.Generator().manual_seed(recipe.run.seed),
+        job.scene.concepts,
+        n_vectors=settings.n_vectors,
+        init=settings.init,
+        generator=torch.Generator().manual_seed(job.recipe.run.seed),
     )
 
 
-def _run(
-    trainer: Trainer, scene: Scene, base_hash: str, *, out: Path, resumed: Checkpoint | None
-) -> None:
+def _run(trainer: Trainer, job: _Job, resumed: Checkpoint | None) -> None:
     """Run both phases, or what is left of them."""
     for number in (1, 2):
         is_behind = resumed is not None and resumed.phase > number
-        if is_behind or not trainer.recipe.phases[number - 1].steps:
+        if is_behind or not job.recipe.phases[number - 1].steps:
             continue
         is_inside = resumed is not None and resumed.phase == number
         try:
             trainer.run_phase(number, resumed=resumed if is_inside else None)
         except NonFiniteLossError as error:
-            raise _with_last_good(error, trainer, scene, base_hash, out=out) from error
+            raise _with_last_good(error, trainer, job) from error
 
 
-def _with_last_good(
-    error: NonFiniteLossError, trainer: Trainer, scene: Scene, base_hash: str, *, out: Path
-) -> NonFiniteLossError:
+def _with_last_good(error: NonFiniteLossError, trainer: Trainer, job: _Job) -> NonFiniteLossError:
     """Keep the last adapter whose numbers are finite; say where it is."""
     path = trainer.checkpoint_path
     if not all_finite(trainer.parameters()):
@@ -207,20 +234,20 @@ def _with_last_good(
             return error
         trainer.go_back(load_checkpoint(path))
     if all_finite(trainer.parameters()):
-        kept = save_adapter(_collect(trainer, scene, base_hash), out / "last_good")
+        kept = save_adapter(_collect(trainer, job), job.out / LAST_GOOD)
         error.hint = f"{error.hint}; the last good adapter lies in {kept}"
         return NonFiniteLossError(error.what, where=error.where, hint=error.hint)
     return error
 
 
-def _collect(trainer: Trainer, scene: Scene, base_hash: str) -> Adapter:
+def _collect(trainer: Trainer, job: _Job) -> Adapter:
     with trainer.averaged():
         return assemble_adapter(
             trainer.backbone,
             trainer.table,
-            recipe=trainer.recipe,
-            scene=scene,
-            base_hash=base_hash,
+            recipe=job.recipe,
+            scene=job.scene,
+            base_hash=job.base_hash,
             steps=trainer.steps_done,
         )
 
