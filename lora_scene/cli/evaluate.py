@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from lora_scene.cli.options import base_option, device_option, json_option
 
+if TYPE_CHECKING:
+    from lora_scene.creating.studio import Studio
+    from lora_scene.judging.judge import Judge
+    from lora_scene.judging.plans import Plan
+
 
 @click.command(short_help="Measure an adapter on its scene.")
 @click.argument("adapter", metavar="DIR")
 @click.option("--scene", required=True, type=click.Path(path_type=Path), help="Its scene's folder.")
-@click.option("--judge", "judge_name", default="mini", show_default=True,
+@click.option("--judge", default="mini", show_default=True,
               help="mini (embedded, for the mini world) or clip+dino.")  # fmt: skip
 @click.option("--clip", help="CLIP for clip+dino: hub id or folder.  [default: ViT-L/14]")
 @click.option("--dino", help="DINO for clip+dino: hub id or folder.  [default: ViT-B/16]")
@@ -40,54 +47,25 @@ from lora_scene.cli.options import base_option, device_option, json_option
 @device_option
 @json_option
 def command(
-    adapter: str,
-    scene: Path,
-    judge_name: str,
-    clip: str | None,
-    dino: str | None,
-    finder: str,
-    prompts: tuple[str, ...],
-    seeds: int,
-    subsets: str,
-    steps: int,
-    guidance: float | None,
-    weight: float,
-    against: Path | None,
-    out: Path | None,
-    base: str | None,
-    device: str,
-    as_json: bool,
+    adapter: str, scene: Path, against: Path | None, out: Path | None, as_json: bool, **shared: Any
 ) -> None:
     """Draw pictures with the adapter in DIR and measure them against its scene.
 
     Identity, prompt, missing and mixed concepts, copied layout, diversity, drift: docs/metrics.md
     says what each number means.
     """
-    from lora_scene.backbones.loading import resolve_device
     from lora_scene.cli.evaluation_view import counting_bar, show_evaluation, show_sets
-    from lora_scene.creating.sampling import Sampling
     from lora_scene.creating.studio import open_studio
     from lora_scene.judging.distribution import compare_sets, read_pictures
     from lora_scene.judging.evaluation import evaluate, save_evaluation, untouched_base
-    from lora_scene.judging.judge import load_judge, open_finder
-    from lora_scene.judging.plans import Plan, usual_prompts
     from lora_scene.scenes.scene import load_scene
 
-    chosen = resolve_device(device)
-    judge = load_judge(
-        judge_name, device=chosen, clip=clip, dino=dino, finder=open_finder(finder, device=chosen)
-    )
+    judge = _judge(shared)
     learnt_from = load_scene(scene)
     reference = read_pictures(against) if against else []
-    studio = open_studio([adapter], base=base, device=device)
-    plan = Plan(
-        prompts=prompts or usual_prompts(judge_name),
-        subsets=subsets,  # type: ignore[arg-type]
-        seeds=tuple(range(seeds)),
-        sampling=Sampling(steps, studio.backbone.usual_guidance if guidance is None else guidance),
-        weight=weight,
-    )
-    untouched = untouched_base(studio, device=device)
+    studio = open_studio([adapter], base=shared["base"], device=shared["device"])
+    plan = _plan(shared, studio)
+    untouched = untouched_base(studio, device=shared["device"])
     with counting_bar("drawing", is_quiet=as_json) as progress:
         result = evaluate(
             studio, learnt_from, judge=judge, plan=plan, base=untouched, progress=progress
@@ -107,3 +85,30 @@ def command(
     show_evaluation(result)
     if sets is not None:
         show_sets(sets)
+
+
+def _judge(shared: Mapping[str, Any]) -> Judge:
+    from lora_scene.backbones.loading import resolve_device
+    from lora_scene.judging.judge import load_judge, open_finder
+
+    device = resolve_device(shared["device"])
+    finder = open_finder(shared["finder"], device=device)
+    return load_judge(
+        shared["judge"], device=device, clip=shared["clip"], dino=shared["dino"], finder=finder
+    )
+
+
+def _plan(shared: Mapping[str, Any], studio: Studio) -> Plan:
+    from lora_scene.creating.sampling import Sampling
+    from lora_scene.judging.plans import Plan, usual_prompts
+
+    guidance = shared["guidance"]
+    if guidance is None:
+        guidance = studio.backbone.usual_guidance
+    return Plan(
+        prompts=shared["prompts"] or usual_prompts(shared["judge"]),
+        subsets=shared["subsets"],
+        seeds=tuple(range(shared["seeds"])),
+        sampling=Sampling(shared["steps"], guidance),
+        weight=shared["weight"],
+    )

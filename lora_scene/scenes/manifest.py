@@ -122,6 +122,26 @@ def _from_file_names(
     numbered = {
         int(match[1]): p.name for p in found if (match := re.fullmatch(r"mask(\d+)", p.stem))
     }
+    problems = _file_name_problems(folder, images, numbered)
+    chosen, named = _names(len(numbered), handles, nouns)
+    if not len(chosen) == len(named) == len(numbered):
+        expected, got = f"{len(numbered)} of each", f"{len(chosen)} handles, {len(named)} nouns"
+        problems.append(
+            SceneError("not one handle and noun a mask", where=folder, expected=expected, got=got)
+        )
+    problems += check_handles(chosen, folder)
+    _raise_any(problems, folder)
+    concepts = tuple(
+        ManifestConcept(handle, noun, (numbered[n],))
+        for n, (handle, noun) in enumerate(zip(chosen, named, strict=True))
+    )
+    return Manifest(folder, (images[0],), concepts, is_named=handles is not None)
+
+
+def _file_name_problems(
+    folder: Path, images: Sequence[str], numbered: Mapping[int, str]
+) -> list[SceneError]:
+    """Return what keeps a folder without a manifest from being one photo and its masks."""
     problems = []
     if len(images) != 1:
         problems.append(
@@ -142,19 +162,7 @@ def _from_file_names(
                 got=", ".join(numbered[n] for n in sorted(numbered)) or "no mask",
             )
         )
-    chosen, named = _names(len(numbered), handles, nouns)
-    if not len(chosen) == len(named) == len(numbered):
-        expected, got = f"{len(numbered)} of each", f"{len(chosen)} handles, {len(named)} nouns"
-        problems.append(
-            SceneError("not one handle and noun a mask", where=folder, expected=expected, got=got)
-        )
-    problems += check_handles(chosen, folder)
-    _raise_any(problems, folder)
-    concepts = tuple(
-        ManifestConcept(handle, noun, (numbered[n],))
-        for n, (handle, noun) in enumerate(zip(chosen, named, strict=True))
-    )
-    return Manifest(folder, (images[0],), concepts, is_named=handles is not None)
+    return problems
 
 
 def _names(

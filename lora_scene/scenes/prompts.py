@@ -172,29 +172,9 @@ def _other_way(ignored: frozenset[Kind]) -> str:
 def _place_problems(prompt: Prompt, shape: tuple[int, int]) -> list[SegmenterError]:
     height, width = shape
     limits = f"within the photo of {width} x {height} pixels"
-    problems = []
-    box = prompt.box
-    if box is not None:
-        got = f"{box.left:g},{box.top:g},{box.right:g},{box.bottom:g}"
-        where = f"{prompt.handle}: box"
-        if not (box.left < box.right and box.top < box.bottom):
-            problems.append(
-                SegmenterError(
-                    "the box is inverted or empty",
-                    where=where,
-                    expected="left,top,right,bottom with left < right and top < bottom",
-                    got=got,
-                )
-            )
-        elif box.left < 0 or box.top < 0 or box.right > width or box.bottom > height:
-            hint = "places are pixels of the upright photo, from its upper left corner"
-            problems.append(
-                SegmenterError(
-                    "the box leaves the photo", where=where, expected=limits, got=got, hint=hint
-                )
-            )
+    problems = _box_problems(prompt, shape, limits)
     for x, y, is_inside in _places(prompt):
-        if box is not None and is_inside and not _holds(box, x, y):
+        if prompt.box is not None and is_inside and not _holds(prompt.box, x, y):
             problems.append(
                 SegmenterError(
                     "a point or stroke lies outside its own box",
@@ -214,6 +194,25 @@ def _place_problems(prompt: Prompt, shape: tuple[int, int]) -> list[SegmenterErr
                 )
             )
     return problems
+
+
+def _box_problems(prompt: Prompt, shape: tuple[int, int], limits: str) -> list[SegmenterError]:
+    """Return what is wrong with the box, if there is one."""
+    box = prompt.box
+    if box is None:
+        return []
+    height, width = shape
+    where = f"{prompt.handle}: box"
+    got = f"{box.left:g},{box.top:g},{box.right:g},{box.bottom:g}"
+    if not (box.left < box.right and box.top < box.bottom):
+        message = "the box is inverted or empty"
+        expected = "left,top,right,bottom with left < right and top < bottom"
+        return [SegmenterError(message, where=where, expected=expected, got=got)]
+    if box.left < 0 or box.top < 0 or box.right > width or box.bottom > height:
+        message = "the box leaves the photo"
+        hint = "places are pixels of the upright photo, from its upper left corner"
+        return [SegmenterError(message, where=where, expected=limits, got=got, hint=hint)]
+    return []
 
 
 def _places(prompt: Prompt) -> list[tuple[float, float, bool]]:
