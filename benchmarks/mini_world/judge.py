@@ -4,8 +4,8 @@
 
 Three terms, each a mean cross-entropy at the model's own temperature: pictures against
 their captions (both ways); patches against the names of what they show, so that nouns can
-be read off a picture; and two views of one drawing against views of other drawings, so that
-picture-picture similarity tells this cat from any cat.
+be read off a picture; and two views of one drawing against views of other drawings, among them
+another of the same noun, so that picture-picture similarity tells this cat from any cat.
 """
 
 import argparse
@@ -115,12 +115,20 @@ def worn(picture: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uin
     return clipped
 
 
+def rough(mask: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.bool_]:
+    """Return a mask (S, S) as a finder sees it, that knows patches only."""
+    coarse = Image.fromarray(mask).convert("L").resize((SIDE // PATCH,) * 2, Image.Resampling.BOX)
+    shares = np.asarray(coarse.resize(mask.shape, Image.Resampling.BILINEAR)) / 255
+    return shares > rng.uniform(0.25, 0.6)
+
+
 def crop_view(scene: Composition, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Return the scene's drawing cut out with a margin and enlarged, sometimes on grey."""
+    """Return the scene's drawing cut out with a margin and enlarged, mostly alone on grey."""
     place: Placement = scene.placements[0]
     picture = scene.picture.copy()
-    if rng.random() < 0.4:
-        picture[~scene.masks[0]] = rng.integers(0, 256)
+    if rng.random() < 0.7:
+        mask = scene.masks[0] if rng.random() < 0.4 else rough(scene.masks[0], rng)
+        picture[~mask] = rng.integers(64, 192)
     side = max(place.height, place.width) + int(rng.integers(0, 9))
     top = int(place.centre[0] - side / 2 + rng.integers(-2, 3))
     left = int(place.centre[1] - side / 2 + rng.integers(-2, 3))
@@ -137,10 +145,11 @@ class Lessons:
         self.names = [*sprites.nouns, SMUDGE, *BACKGROUNDS]
 
     def draw(self, n: int, rng: np.random.Generator) -> Lesson:
-        """Draw a batch of n scenes and n / 4 pairs of views."""
+        """Draw a batch of n scenes and about n / 2 pairs of views."""
         scenes = [self._scene(rng) for _ in range(n)]
         words = [self._caption(scene, rng) for scene in scenes]
-        views = [self._views(rng) for _ in range(max(1, n // 4))]
+        nouns = rng.permutation(self.sprites.nouns)[: max(1, n // 4)]
+        views = [pair for noun in nouns for pair in self._rivals(str(noun), rng)]
         return Lesson(
             pictures=to_pixels([worn(scene.picture, rng) for scene in scenes]),
             tokens=self.tokenize(words),
@@ -170,9 +179,16 @@ class Lessons:
         kept = [place for place in scene.placements if place.noun != SMUDGE]
         return caption(kept, scene.background, rng)
 
-    def _views(self, rng: np.random.Generator) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        noun = str(rng.choice(self.sprites.nouns))
-        drawing = int(rng.integers(self.sprites.n_of(noun)))
+    def _rivals(
+        self, noun: str, rng: np.random.Generator
+    ) -> list[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
+        """Draw two views of each of two drawings of a noun, where it has two."""
+        n = self.sprites.n_of(noun)
+        return [self._views(noun, int(i), rng) for i in rng.permutation(n)[:2]]
+
+    def _views(
+        self, noun: str, drawing: int, rng: np.random.Generator
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         names = list(BACKGROUNDS)
         first, second = (
             compose(self.sprites, [noun], names[i], rng, drawings=[drawing])
@@ -214,7 +230,7 @@ def judge_loss(judge: CLIPModel, lesson: Lesson, prompts: Tensor) -> Tensor:
     reading = F.cross_entropy(dense.flatten(0, 2), lesson.patches.flatten())
     first, second = pooled[n_scenes:].chunk(2)
     telling = F.cross_entropy(scale * first @ second.T, aim[: len(first)])
-    return matching + 2 * reading + 0.5 * telling
+    return matching + 2 * reading + telling
 
 
 def save_judge(judge: CLIPModel, tokenizer: CLIPTokenizer, folder: Path) -> None:
