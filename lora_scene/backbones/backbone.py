@@ -90,8 +90,8 @@ class Backbone:
 
     @property
     def device(self) -> torch.device:
-        """Return where the UNet lies."""
-        device: torch.device = self.unet.device
+        """Return where the UNet lies; its own property walks through all layers at every call."""
+        device: torch.device = next(self.unet.parameters()).device
         return device
 
     @property
