@@ -2,7 +2,8 @@
 
 On a GPU, under ten minutes:
     python -m benchmarks.step_time --device cuda --bases sd15 sd21 sdxl --out step_time.jsonl
-On a CPU only small architectures make sense, and ratios:
+Contenders that do not fit into memory together are measured one after the other with --apart.
+On a CPU only ratios make sense, of small architectures or of small pictures:
     OMP_NUM_THREADS=1 python -m benchmarks.step_time --device cpu --small --bases sd15
 """
 
@@ -12,18 +13,23 @@ import argparse
 import gc
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from benchmarks.contenders import CONTENDERS, small
 from benchmarks.records import circumstances, write
-from lora_scene.backbones.architectures import ARCHITECTURES
-from lora_scene.recipe import load_recipe
+from lora_scene.backbones.architectures import ARCHITECTURES, Architecture
+from lora_scene.recipe import Recipe, load_recipe
 
 RECIPES = {"sd15": "sd15", "sd21": "sd21", "sdxl": "sdxl-12gb"}
 WARM_UP = 2
+
+Variant = tuple[str, int]
+"""Contender and number of concepts."""
 
 
 def seconds(step: Callable[[], None], device: str) -> float:
@@ -37,12 +43,53 @@ def seconds(step: Callable[[], None], device: str) -> float:
     return time.perf_counter() - begun
 
 
+def measure(
+    makers: Mapping[Variant, Callable[[], Callable[[], None]]], *, repeats: int, device: str
+) -> dict[Variant, list[float]]:
+    """Return each variant's seconds a step, repeats interleaved, after steps to warm up."""
+    steps = {key: make() for key, make in makers.items()}
+    times: dict[Variant, list[float]] = {key: [] for key in steps}
+    for repeat in range(WARM_UP + repeats):
+        for key, step in steps.items():
+            taken = seconds(step, device)
+            if repeat >= WARM_UP:
+                times[key].append(taken)
+    return times
+
+
+def measure_phase(
+    architecture: Architecture, recipe: Recipe, phase: int, given: argparse.Namespace
+) -> Iterator[dict[str, Any]]:
+    """Measure all that was asked for in one phase; give one line a variant."""
+    same = {"architecture": architecture, "recipe": recipe, "phase": phase}
+    makers = {
+        (name, k): partial(CONTENDERS[name], **same, n_concepts=k, device=given.device)
+        for name in given.contenders
+        for k in (given.concepts if name == "ours" else given.concepts[:1])
+    }
+    for group in [{key: one} for key, one in makers.items()] if given.apart else [makers]:
+        times = measure(group, repeats=given.repeats, device=given.device)
+        gc.collect()
+        for (name, k), measured in times.items():
+            yield {
+                "base": architecture.name, "phase": phase, "contender": name, "concepts": k,
+                "resolution": recipe.base.resolution, "median_s": statistics.median(measured),
+                "quartiles_s": statistics.quantiles(measured, n=4), "repeats": given.repeats,
+                "overrides": given.overrides, "apart": given.apart,
+            }  # fmt: skip
+
+
 def main() -> None:
     """Measure and write one line a variant."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--bases", nargs="+", default=["sd15"], choices=RECIPES)
     parser.add_argument("--small", action="store_true", help="fewer channels: for a CPU")
+    parser.add_argument("--contenders", nargs="+", default=list(CONTENDERS), choices=CONTENDERS)
+    parser.add_argument("--concepts", nargs="+", type=int, default=[3, 1, 10], help="of ours")
+    parser.add_argument(
+        "--apart", action="store_true", help="one after the other, where they do not fit together"
+    )
     parser.add_argument("--repeats", type=int, default=10)
     parser.add_argument("--resolution", type=int, default=0)
     parser.add_argument("--set", dest="overrides", action="append", default=[])
@@ -55,28 +102,8 @@ def main() -> None:
         recipe = load_recipe(RECIPES[base], [*sizes, *dtypes, *given.overrides])
         architecture = small(ARCHITECTURES[base]) if given.small else ARCHITECTURES[base]
         for phase in (1, 2):
-            variants = [(name, 3) for name in CONTENDERS] + [("ours", 1), ("ours", 10)]
-            steps = {
-                (name, k): CONTENDERS[name](
-                    architecture, recipe, phase=phase, n_concepts=k, device=given.device
-                )
-                for name, k in variants
-            }
-            times: dict[tuple[str, int], list[float]] = {key: [] for key in steps}
-            for repeat in range(WARM_UP + given.repeats):
-                for key, step in steps.items():
-                    taken = seconds(step, given.device)
-                    if repeat >= WARM_UP:
-                        times[key].append(taken)
-            for (name, k), measured in times.items():
-                quartiles = statistics.quantiles(measured, n=4)
-                setting = {"base": architecture.name, "phase": phase, "contender": name}
-                setting |= {"concepts": k, "resolution": recipe.base.resolution}
-                result = {"median_s": statistics.median(measured), "quartiles_s": quartiles}
-                fixed = {"repeats": given.repeats, "overrides": given.overrides}
-                write({**setting, **result, **fixed, **about}, given.out)
-            del steps
-            gc.collect()
+            for line in measure_phase(architecture, recipe, phase, given):
+                write({**line, **about}, given.out)
 
 
 if __name__ == "__main__":
