@@ -15,13 +15,11 @@ from typing import Any
 from lora_scene.adapters.export import export_adapter
 from lora_scene.adapters.formats.modelspec import Title
 from lora_scene.adapters.verify import Check, refuse_failures, verify_path
-from lora_scene.backbones.loading import load_pipeline, quiet_libraries, resolve_model
-from lora_scene.backbones.random_base import RESOLUTION, build_pipeline
+from lora_scene.backbones.loading import load_pipeline
 from lora_scene.creating.pictures import save_image
 from lora_scene.creating.sampling import Pixels, Sampling
 from lora_scene.creating.sheets import contact_sheet
 from lora_scene.creating.studio import Studio, open_studio
-from lora_scene.errors import BackboneError
 from lora_scene.judging.drawing import Asked, Drawn, draw_watched
 from lora_scene.judging.evaluation import attention_fit
 from lora_scene.judging.judge import Judge, load_judge
@@ -40,7 +38,7 @@ PLACES = ("a photo of {} on grass", "a photo of {} on sand", "a photo of {} in t
 SEEDS = (1, 2)  # of the pictures; the grid shows the first
 SAMPLING = Sampling(n_steps=25, guidance=3.5)
 SHORT = ("phase1.steps=4", "phase2.steps=4")  # enough to see that everything runs
-RANDOM = ("phase1.steps=20", "phase2.steps=20", f"base.resolution={RESOLUTION}")
+BASE = "mini"  # and the names of its recipe and its judge
 
 
 @dataclass(frozen=True)
@@ -49,16 +47,13 @@ class Demo:
 
     Attributes:
         folder: Where everything lies: adapter/, exported/, grid.png, demo.json.
-        base: `mini`, or `random`.
-        figures: `base` and `adapter`, each metric to its mean over the same prompts and seeds;
-            empty on a random base.
+        figures: `base` and `adapter`, each metric to its mean over the same prompts and seeds.
         checks: One an exported file.
         seconds: Wall time of the training.
         handle: The first of the handles.
     """
 
     folder: Path
-    base: str
     figures: Mapping[str, Mapping[str, float | None]]
     checks: tuple[Check, ...]
     seconds: float
@@ -91,63 +86,35 @@ def run_demo(
         VerificationError: An exported file does not do what it should.
     """
     scene = demo_scene()
-    base = demo_base()
-    model = base if base == "mini" else _save_random_base(out / "random_base")
-    first = () if base == "mini" else RANDOM
-    recipe = load_recipe("mini", [*first, f'base.model="{model}"', *overrides])
-    tell(f"training {', '.join(scene.handles)} on the {base} base")
+    tell(f"training {', '.join(scene.handles)} on the embedded base")
+    recipe = load_recipe(BASE, list(overrides))
     result = train(scene, recipe, out=out / "adapter", device=device, listener=listener)
     tell("exporting, and loading each file into a fresh stock pipeline")
     export_adapter(result.adapter, out / "exported", title=Title("demo"))
-    checks = verify_path(out / "exported", lambda: load_pipeline(model), reference=result.adapter)
+    checks = verify_path(out / "exported", lambda: load_pipeline(BASE), reference=result.adapter)
     refuse_failures(checks)
     tell("drawing each thing alone, in pairs and together")
     studio = open_studio([out / "adapter"], device=device)
-    judge = load_judge("mini") if base == "mini" else None
-    figures, pictures = _weigh(studio, scene, judge)
+    figures, pictures = _weigh(studio, scene, load_judge(BASE))
     _draw_grid(pictures, scene, out / "grid.png")
-    demo = Demo(out, base, figures, checks, result.seconds, scene.handles[0])
+    demo = Demo(out, figures, checks, result.seconds, scene.handles[0])
     write_text(out / "demo.json", json.dumps(_as_json(demo), indent=2) + "\n")
     return demo
 
 
-def demo_base() -> str:
-    """Return `mini` where the embedded base is installed, else `random`."""
-    try:
-        resolve_model("mini")
-    except BackboneError:
-        return "random"
-    return "mini"
-
-
-def _save_random_base(folder: Path) -> str:
-    """Write a random base, once, and return its path."""
-    if not (folder / "model_index.json").is_file():
-        with quiet_libraries():
-            build_pipeline().save_pretrained(folder)
-    return folder.resolve().as_posix()
-
-
 def _weigh(
-    studio: Studio, scene: Scene, judge: Judge | None
+    studio: Studio, scene: Scene, judge: Judge
 ) -> tuple[dict[str, dict[str, float | None]], dict[str, list[Pixels]]]:
-    """Draw the same prompts with nouns on the base and with handles; measure both.
-
-    Without a judge, only the adapter draws.
-    """
+    """Draw the same prompts with nouns on the base and with handles; measure both."""
     framed = frame_scene(scene, studio.backbone.resolution)
     figures: dict[str, dict[str, float | None]] = {}
     pictures: dict[str, list[Pixels]] = {}
     for side, weight in (("base", 0.0), ("adapter", 1.0)):
-        if judge is None and side == "base":
-            continue
         cells = _cells(scene, weight)
         drawn = list(draw_watched(studio, [cell.asked for cell in cells], sampling=SAMPLING))
         pictures[side] = [one.pixels for one in drawn]
-        if judge is not None:
-            figures[side] = _figures(cells, drawn, framed, judge)
-    if judge is not None:
-        figures["adapter"]["attention_iou"] = mean(attention_fit(studio, framed).values())
+        figures[side] = _figures(cells, drawn, framed, judge)
+    figures["adapter"]["attention_iou"] = mean(attention_fit(studio, framed).values())
     return figures, pictures
 
 
@@ -193,7 +160,7 @@ def _with_article(noun: str) -> str:
 
 def _as_json(demo: Demo) -> dict[str, Any]:
     return {
-        "base": demo.base,
+        "base": BASE,
         "seconds": demo.seconds,
         "figures": demo.figures,
         "verified": [check.path.name for check in demo.checks],

@@ -5,9 +5,8 @@
 The base is a Stable Diffusion pipeline that loads with `StableDiffusionPipeline.from_pretrained`;
 its denoiser and autoencoder are in half precision, its text encoder in full, since transformers
 loads a model in the precision it was saved in and diffusers does not. The judge is a `CLIPModel`
-folder. Both are taken from
-the averaged weights of the last checkpoints, finished or not. `hashes.json` in each folder
-holds the SHA-256 of every file.
+folder. Both are taken from the averaged weights of the last checkpoints, finished or not.
+`hashes.json` in each folder holds the SHA-256 of every file.
 """
 
 import argparse

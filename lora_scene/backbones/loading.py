@@ -74,9 +74,7 @@ def resolve_model(model: str | Path) -> str:
         folder = Path(str(resources.files("lora_scene.backbones"))) / "mini"
         if not (folder / "model_index.json").is_file():
             raise BackboneError(
-                "this version has no embedded base",
-                where="mini",
-                hint="take a hub id, a folder or a file",
+                "this installation has no embedded base", where=text, hint="reinstall lora-scene"
             )
         return str(folder)
     path = Path(text).expanduser()

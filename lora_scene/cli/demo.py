@@ -42,13 +42,7 @@ def command(out: Path, short: bool, device: str, as_json: bool) -> None:
         click.echo((out / "demo.json").read_text("utf-8"), nl=False)
         return
     click.echo(f"\nverified {len(demo.checks)} exported files; trained in {demo.seconds:.0f} s")
-    if demo.base == "random":
-        click.echo(
-            "\nthis version has no embedded base: the demo ran on a random one, which draws "
-            "noise.\nIt shows that training, export and loading work, not how good they are."
-        )
-    else:
-        _show_figures(demo.figures)
+    _show_figures(demo.figures)
     click.echo(f"\nlook at {out / 'grid.png'}; then:")
     click.echo(
         f'  lora-scene generate {out / "adapter"} --prompt "{demo.handle} on a beach" --out more'
