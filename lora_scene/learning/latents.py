@@ -1,6 +1,6 @@
 """What the UNet is shown: the photos' variants, encoded once, their masks on both grids.
 
-    photos -> framed, flipped, cropped, recomposed -> VAE moments, masks -> drawn each step
+    photos -> framed, flipped, cropped, rearranged -> VAE moments, masks -> drawn each step
 
 The VAE is needed for this alone; afterwards it may leave the device.
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -17,7 +18,15 @@ from torch import Tensor
 
 from lora_scene.backbones.backbone import Backbone, Moments
 from lora_scene.recipe import Augment
-from lora_scene.scenes.augment import Variant, flip, paste, random_crop, recompose
+from lora_scene.scenes.augment import (
+    Variant,
+    emptied,
+    flip,
+    paste,
+    random_crop,
+    rearrange,
+    recompose,
+)
 from lora_scene.scenes.framing import frame
 from lora_scene.scenes.scene import Photo, Scene
 from lora_scene.scenes.union import draw_subset
@@ -110,7 +119,8 @@ def _make(
     """Yield a photo's variants; their shares add up to one."""
     framed = frame(photo, size, focus=scene.things)
     things = [k for k in framed.present if not scene.concepts[k].is_background]
-    mixed = settings.crop_prob + settings.recompose_prob + settings.paste_prob
+    mixed = settings.crop_prob + settings.paste_prob
+    mixed += settings.recompose_prob + settings.rearrange_prob
     yield from _mirrored(Variant(framed, framed.present), 1 - mixed, settings.flip_prob)
     n = settings.n_variants
     for _ in range(n if settings.crop_prob else 0):
@@ -118,12 +128,15 @@ def _make(
         cropped = frame(window, size, focus=scene.things)
         variant = Variant(cropped, cropped.present)
         yield from _mirrored(variant, settings.crop_prob / n, settings.flip_prob)
-    for _ in range(n if settings.recompose_prob and things else 0):
-        subset = [things[k] for k in draw_subset(len(things), generator)]
-        yield _Made(recompose(framed, subset, generator), settings.recompose_prob / n, True)
-    for _ in range(n if settings.paste_prob and things else 0):
-        subset = [things[k] for k in draw_subset(len(things), generator)]
-        yield _Made(paste(framed, subset, generator), settings.paste_prob / n, True)
+    empty = emptied(framed, things) if settings.rearrange_prob else framed.pixels
+    for prob, alone in (
+        (settings.recompose_prob, recompose),
+        (settings.rearrange_prob, partial(rearrange, empty=empty)),
+        (settings.paste_prob, paste),
+    ):
+        for _ in range(n if prob and things else 0):
+            subset = [things[k] for k in draw_subset(len(things), generator)]
+            yield _Made(alone(framed, subset=subset, generator=generator), prob / n, True)
 
 
 def _mirrored(variant: Variant, share: float, prob: float) -> Iterator[_Made]:

@@ -14,10 +14,12 @@ def contradictions(recipe: Recipe) -> Iterator[RecipeError]:
     yield from _texts(recipe)
     yield from _phases(recipe)
     yield from _ranks(recipe)
-    shares = recipe.augment.crop_prob + recipe.augment.recompose_prob + recipe.augment.paste_prob
+    augment = recipe.augment
+    shares = augment.crop_prob + augment.recompose_prob
+    shares += augment.rearrange_prob + augment.paste_prob
     if shares > 1:
         yield RecipeError(
-            "crop_prob, recompose_prob and paste_prob are shares of the steps",
+            "crop_prob, recompose_prob, rearrange_prob and paste_prob are shares of the steps",
             where="augment",
             expected="a sum of at most 1",
             got=f"{shares:g}",

@@ -168,6 +168,8 @@ class Augment:
         crop_min_scale: Side of the smallest crop, as a fraction of the photo's.
         recompose_prob: Probability of concepts cut out and pasted at random scales and places
             (after MuDI, arXiv:2404.04243).
+        rearrange_prob: Probability of the drawn concepts alone, at random places of the photo's own
+            background, from which all things were painted away.
         paste_prob: Probability of masked concepts alone on a random solid colour, as the paper's
             baselines are given them (Break-A-Scene, section 4).
         n_variants: Random variants of each kind that are made, encoded and cached.
@@ -177,6 +179,7 @@ class Augment:
     crop_prob: float = _between(0.0, 0.0, 1.0)
     crop_min_scale: float = _between(0.7, 0.1, 1.0)
     recompose_prob: float = _between(0.0, 0.0, 1.0)
+    rearrange_prob: float = _between(0.0, 0.0, 1.0)
     paste_prob: float = _between(0.0, 0.0, 1.0)
     n_variants: int = _between(24, 1, 4096)
 

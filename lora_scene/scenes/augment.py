@@ -5,7 +5,7 @@ Every function is pure: a photo and a generator in, a new photo out. Sizes never
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -24,6 +24,7 @@ _PLACE_TRIES = 40
 _MAX_ENLARGEMENT = 1.5  # beyond it a pasted concept is visibly blurred
 _GRAIN = 20.0  # largest change of brightness by noise, of 255
 _GRAIN_CELLS = 16  # a side
+_RIM = 0.02  # by which a thing's hole is wider than its mask, of the shorter side
 _VISIBLE = 1 / 255  # the smallest opacity that an 8-bit mask has
 
 
@@ -127,18 +128,78 @@ def recompose(
     """
     present = tuple(k for k in subset if k in photo.present)
     canvas = _backdrop((photo.height, photo.width), generator, backdrop)
-    masks = np.zeros_like(photo.masks)
     room = min(photo.height, photo.width) / np.sqrt(max(len(present), 1))
-    for k in present:
-        pixels, opacity = _cut_out(photo, k, generator, [part * room for part in scale])
+    spans = dict.fromkeys(present, (scale[0] * room, scale[1] * room))
+    composed = _assemble(photo, canvas, spans, generator, max_overlap)
+    return Variant(composed, present, SIMPLE_BACKGROUND)
+
+
+def rearrange(
+    photo: Photo,
+    empty: Pixels,
+    subset: Sequence[int],
+    generator: np.random.Generator,
+    *,
+    scale: tuple[float, float] = (0.85, 1.15),
+    max_overlap: float = 0.1,
+) -> Variant:
+    """Put concepts, and nothing else, at random places of the photo's own background.
+
+    So the picture shows what the prompt names: what is left out of it leaves no hole in which
+    another concept could be learnt, and no place belongs to a concept.
+
+    Args:
+        photo: The photo.
+        empty: (H, W, 3) uint8, the photo without its things, from `emptied`.
+        subset: The concepts to paste, the background's never among them; later ones lie on top.
+        generator: Source of randomness.
+        scale: Range of a concept's size, as a fraction of its size in the photo.
+        max_overlap: Fraction of the smaller one that two concepts may share, where that is found.
+    """
+    present = tuple(k for k in subset if k in photo.present)
+    longer = {k: max(np.ptp(np.nonzero(photo.masks[k] >= _VISIBLE), axis=1) + 1) for k in present}
+    spans = {k: (scale[0] * longer[k], scale[1] * longer[k]) for k in present}
+    composed = _assemble(photo, empty.astype(np.float32), spans, generator, max_overlap)
+    return Variant(composed, present)
+
+
+def emptied(photo: Photo, things: Sequence[int]) -> Pixels:
+    """Return the photo (H, W, 3) uint8 with things painted over from around them.
+
+    By Telea's fast marching (https://doi.org/10.1080/10867651.2004.10487596); where nothing is
+    left around them, by their own mean colour.
+    """
+    import cv2
+
+    widen = max(round(_RIM * min(photo.height, photo.width)), 1)
+    covered = (photo.masks[list(things)].max(axis=0, initial=0.0) >= _VISIBLE).astype(np.uint8)
+    hole = cv2.dilate(covered, np.ones((2 * widen + 1, 2 * widen + 1), np.uint8))
+    if hole.all():
+        mean = photo.pixels.mean(axis=(0, 1), keepdims=True)
+        return np.broadcast_to(mean.astype(np.uint8), photo.pixels.shape).copy()
+    painted: Pixels = cv2.inpaint(photo.pixels, hole, 2 * widen + 1, cv2.INPAINT_TELEA)
+    return painted
+
+
+def _assemble(
+    photo: Photo,
+    canvas: Mask,
+    spans: Mapping[int, tuple[float, float]],
+    generator: np.random.Generator,
+    max_overlap: float,
+) -> Photo:
+    """Paste concepts onto a canvas (H, W, 3), each with its longer side in a range of pixels."""
+    canvas = canvas.copy()
+    masks = np.zeros_like(photo.masks)
+    for k, span in spans.items():
+        pixels, opacity = _cut_out(photo, k, generator, span)
         top, left = _place(opacity, masks, generator, max_overlap)
         rows, columns = slice(top, top + len(opacity)), slice(left, left + opacity.shape[1])
         masks[:, rows, columns] *= 1.0 - opacity
         masks[k, rows, columns] = opacity
         blend = opacity[:, :, None]
         canvas[rows, columns] = blend * pixels + (1.0 - blend) * canvas[rows, columns]
-    composed = Photo(np.rint(canvas).clip(0, 255).astype(np.uint8), masks, photo.source)
-    return Variant(composed, present, SIMPLE_BACKGROUND)
+    return Photo(np.rint(canvas).clip(0, 255).astype(np.uint8), masks, photo.source)
 
 
 def _backdrop(shape: tuple[int, int], generator: np.random.Generator, backdrop: Backdrop) -> Mask:
@@ -157,7 +218,7 @@ def _cut_out(
 ) -> tuple[Pixels, Mask]:
     """Cut concept k by its bounding box; bring its longer side into a range of pixels.
 
-    The range yields to the limit on enlargement, but never below a factor of two.
+    Where all of the range is above the limit on enlargement: into the octave below that limit.
     """
     mask = photo.masks[k]
     ys, xs = np.nonzero(mask >= _VISIBLE)
@@ -165,7 +226,8 @@ def _cut_out(
     height, width = mask[box].shape
     longer = max(height, width)
     most = min(spans[1], _MAX_ENLARGEMENT * longer)
-    factor = generator.uniform(min(spans[0], most / 2), most) / longer
+    least = spans[0] if spans[0] < most else most / 2
+    factor = generator.uniform(least, most) / longer
     factor = min(factor, photo.height / height, photo.width / width)
     shape = max(int(height * factor), 1), max(int(width * factor), 1)
     opacity = resize_masks(mask[None][:, box[0], box[1]], shape)[0]

@@ -122,11 +122,12 @@ def test_shares_of_all_variants_add_up_to_one(scene):
         scene,
         "augment.crop_prob=0.3",
         "augment.recompose_prob=0.2",
+        "augment.rearrange_prob=0.2",
         "augment.paste_prob=0.1",
         "augment.n_variants=3",
     )
     assert sum(variant.probability for variant in found) == pytest.approx(1)
-    assert len(found) == 2 + 2 * 3 + 3 + 3
+    assert len(found) == 2 + 2 * 3 + 3 + 3 + 3
 
 
 def test_recomposed_picture_is_named_whole_and_never_has_the_background(scene):
@@ -135,6 +136,14 @@ def test_recomposed_picture_is_named_whole_and_never_has_the_background(scene):
     for sample in draws(found, scene, 20):
         assert sorted(sample.subset) == sorted(sample.variant.present)
         assert sample.prompt.endswith(SIMPLE_BACKGROUND)
+
+
+def test_rearranged_picture_is_named_whole_and_says_nothing_of_its_background(scene):
+    found = variants(scene, "augment.rearrange_prob=1", "augment.n_variants=8")
+    assert all(2 not in variant.present for variant in found)
+    for sample in draws(found, scene, 20):
+        assert sorted(sample.subset) == sorted(sample.variant.present)
+        assert sample.prompt.endswith(">")
 
 
 def test_concept_that_the_square_cuts_off_is_never_named():

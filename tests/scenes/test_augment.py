@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.ndimage import binary_dilation
 
-from lora_scene.scenes.augment import flip, paste, random_crop, recompose
+from lora_scene.scenes.augment import emptied, flip, paste, random_crop, rearrange, recompose
 from lora_scene.scenes.scene import Photo
 from tests.scenes.factory import photo, rectangle
 
@@ -123,6 +124,36 @@ def test_recomposed_concepts_overlap_little():
         assert covered >= 0.85 * box  # the square lost at most a tenth to the other
 
 
+def test_an_emptied_photo_shows_what_lay_around_its_things():
+    original = painted()
+    empty = emptied(original, (0, 1))
+    covered = original.masks.max(axis=0) > 0
+    far = ~binary_dilation(covered, iterations=8)
+    np.testing.assert_array_equal(empty[far], original.pixels[far])
+    assert np.abs(empty[covered].astype(int) - (0, 0, 255)).max() < 40
+
+
+def test_a_photo_without_surroundings_is_emptied_to_its_mean_colour():
+    original = painted()
+    everywhere = Photo(original.pixels, np.ones_like(original.masks[:1]), "x")
+    assert len(np.unique(emptied(everywhere, (0,)).reshape(-1, 3), axis=0)) == 1
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_rearranged_concepts_stand_alone_on_the_photos_own_background(seed):
+    original = painted()
+    variant = rearrange(
+        original, emptied(original, (0, 1)), (1,), np.random.default_rng(seed), scale=(0.8, 1.2)
+    )
+    assert (variant.present, variant.caption_suffix) == ((1,), "")
+    assert purity(variant.photo, 1, GREEN) > 0.9
+    assert variant.photo.masks[0].max() == 0.0
+    red = np.abs(variant.photo.pixels.astype(int) - RED).max(axis=2) < 60
+    assert not red.any()
+    sides = [np.ptp(np.nonzero(p.masks[1] > 0.5), axis=1).max() for p in (variant.photo, original)]
+    assert 0.75 < sides[0] / sides[1] < 1.25
+
+
 def test_absent_concepts_are_not_pasted():
     original = painted()
     masks = original.masks.copy()
@@ -138,7 +169,12 @@ def test_the_input_is_never_changed():
     original = painted()
     before = original.pixels.copy(), original.masks.copy()
     generator = np.random.default_rng(0)
-    for change in (random_crop, lambda p, g: paste(p, (0,), g), lambda p, g: recompose(p, (0,), g)):
+    for change in (
+        random_crop,
+        lambda p, g: paste(p, (0,), g),
+        lambda p, g: recompose(p, (0,), g),
+        lambda p, g: rearrange(p, emptied(p, (0,)), (0,), g),
+    ):
         change(original, generator)
     np.testing.assert_array_equal(original.pixels, before[0])
     np.testing.assert_array_equal(original.masks, before[1])
