@@ -1,7 +1,8 @@
 """Time a step of this package, the published algorithm and a plain diffusers LoRA, interleaved.
 
 On a GPU, under ten minutes:
-    python -m benchmarks.step_time --device cuda --bases sd15 sd21 sdxl --out step_time.jsonl
+    python -m benchmarks.step_time --device cuda --bases sd15 sd21 --out step_time.jsonl
+    python -m benchmarks.step_time --device cuda --bases sdxl --apart --out step_time.jsonl
 Contenders that do not fit into memory together are measured one after the other with --apart.
 On a CPU only ratios make sense, of small architectures or of small pictures:
     OMP_NUM_THREADS=1 python -m benchmarks.step_time --device cpu --small --bases sd15

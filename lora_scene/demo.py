@@ -25,6 +25,7 @@ from lora_scene.judging.evaluation import attention_fit
 from lora_scene.judging.judge import Judge, load_judge
 from lora_scene.judging.marks import find_things, measure, summarise
 from lora_scene.judging.metrics import mean
+from lora_scene.judging.mini import with_article
 from lora_scene.judging.plans import Cell, subsets_of
 from lora_scene.learning.events import Event
 from lora_scene.learning.runs import write_text
@@ -123,7 +124,7 @@ def _cells(scene: Scene, weight: float) -> list[Cell]:
     cells = []
     for subset in subsets_of(scene.things, "powerset"):
         for template in PLACES:
-            plain = prompt_for([_with_article(scene.nouns[k]) for k in subset], None, template)
+            plain = prompt_for([with_article(scene.nouns[k]) for k in subset], None, template)
             named = prompt_for([scene.handles[k] for k in subset], None, template)
             prompt = named if weight else plain
             cells += [Cell(template, subset, Asked(prompt, seed, weight), plain) for seed in SEEDS]
@@ -152,10 +153,6 @@ def _draw_grid(pictures: Mapping[str, Sequence[Pixels]], scene: Scene, path: Pat
     columns = [f"{side} {place}" for place in places for side in pictures]
     first: list[Pixels | None] = [scene.photos[0].pixels]
     save_image(path, contact_sheet([first, *rows], columns=columns, rows=["the scene", *labels]))
-
-
-def _with_article(noun: str) -> str:
-    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
 
 
 def _as_json(demo: Demo) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import numpy as np
 
 from benchmarks.mini_world.backgrounds import BACKGROUNDS
 from benchmarks.mini_world.compose import SIDE, Placement
-from benchmarks.mini_world.nouns import with_article
+from lora_scene.judging.mini import with_article
 
 OPENINGS = ("a photo of ", "", "a picture of ", "photo of ", "an image of ", "there is ")
 _OPENING_PROBS = (0.5, 0.25, 0.08, 0.1, 0.04, 0.03)

@@ -30,11 +30,12 @@ from benchmarks.mini_world.compose import SIDE, Composition, Sprites, compose
 from benchmarks.mini_world.drawings import HELD_OUT_STYLE, Style, load_drawings
 from benchmarks.mini_world.judge import to_pixels
 from benchmarks.mini_world.latents import to_pictures
-from benchmarks.mini_world.nouns import NounSet, noun_set, noun_sets, with_article
+from benchmarks.mini_world.nouns import NounSet, noun_set, noun_sets
 from benchmarks.mini_world.pictures import labelled_grid
 from benchmarks.mini_world.reading import Reading, class_prompts, read_pictures
 from benchmarks.mini_world.smudges import SMUDGE
 from benchmarks.mini_world.splits import is_held_out
+from lora_scene.judging.mini import with_article
 
 N_STEPS = 25
 GUIDANCE = 3.5

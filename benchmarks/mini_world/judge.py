@@ -36,9 +36,10 @@ from benchmarks.mini_world.drawings import HELD_OUT_STYLE, TRAINING_STYLES, load
 from benchmarks.mini_world.loop import Loss, Plan, add_run_options, launch, train
 from benchmarks.mini_world.nouns import noun_set, noun_sets
 from benchmarks.mini_world.prefetch import Prefetched, Share
-from benchmarks.mini_world.reading import PATCH, class_prompts, patch_embeddings
+from benchmarks.mini_world.reading import PATCH, class_prompts
 from benchmarks.mini_world.smudges import SMUDGE, spoil
 from benchmarks.mini_world.tokens import MAX_LENGTH, save_tokenizer
+from lora_scene.judging.mini import patch_embeddings
 
 MEAN, STD = 0.5, 0.25
 """Of the judge's pixel scaling, for all three colours; values in 0..1."""

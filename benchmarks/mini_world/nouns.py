@@ -64,8 +64,3 @@ def noun_set(name: NounSet) -> tuple[Noun, ...]:
 def noun_sets() -> tuple[NounSet, ...]:
     """Return the names of the sets."""
     return tuple(_NAMES)
-
-
-def with_article(word: str) -> str:
-    """Return a noun with "a" or "an" before it."""
-    return f"{'an' if word[0] in 'aeiou' else 'a'} {word}"

@@ -13,7 +13,7 @@ from transformers import CLIPModel
 
 from benchmarks.mini_world.backgrounds import BACKGROUNDS
 from benchmarks.mini_world.captions import EMPTY
-from benchmarks.mini_world.nouns import with_article
+from lora_scene.judging.mini import patch_embeddings, with_article
 
 PATCH = 8
 """Side of one patch of the judge, px."""
@@ -33,24 +33,6 @@ class Reading:
 def class_prompts(names: Sequence[str]) -> list[str]:
     """Return the text that stands for each patch class."""
     return [EMPTY[name] if name in BACKGROUNDS else with_article(name) for name in names]
-
-
-def patch_embeddings(judge: CLIPModel, pixels: Tensor) -> tuple[Tensor, Tensor]:
-    """Embed pictures whole and patch by patch.
-
-    Args:
-        judge: a CLIP whose patch embeddings were trained beside the whole ones.
-        pixels: (B, 3, S, S), scaled as the judge's image processor does.
-
-    Returns:
-        (B, d) and (B, g, g, d), each of unit length.
-    """
-    vision = judge.vision_model
-    hidden = vision.post_layernorm(vision(pixel_values=pixels).last_hidden_state)
-    embeddings = F.normalize(judge.visual_projection(hidden), dim=-1)
-    n, cells, width = embeddings.shape
-    side = round((cells - 1) ** 0.5)
-    return embeddings[:, 0], embeddings[:, 1:].reshape(n, side, side, width)
 
 
 @torch.no_grad()

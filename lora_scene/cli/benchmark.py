@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from lora_scene.cli.options import device_option
+
+if TYPE_CHECKING:
+    from lora_scene.judging.protocol import Protocol
 
 
 def read_part(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int, int]:
@@ -44,21 +48,14 @@ def command(
     """
     from dataclasses import replace
 
-    from lora_scene.judging.benchmark import open_bench, planned_work, run_benchmark
+    from lora_scene.judging.benchmark import open_bench, run_benchmark
     from lora_scene.judging.protocol_file import read_protocol
     from lora_scene.judging.report import write_report
 
     read = read_protocol(protocol)
     runs = list(read.runs())
     if is_list:
-        for run in runs:
-            click.echo(run.key)
-        work = planned_work(read)
-        click.echo(
-            f"{work['runs']} runs, {work['image_forwards']:,} image-forwards of training, "
-            f"{work['pictures']:,} pictures",
-            err=True,
-        )
+        _show_plan(read)
         return
     bench = replace(
         open_bench(read, out, device=device), tell=lambda sentence: click.echo(sentence, err=True)
@@ -76,3 +73,17 @@ def command(
             note=read.note,
         )
         click.echo(f"{len(rows)} of {len(runs)} runs are done: {report}", err=as_json)
+
+
+def _show_plan(protocol: Protocol) -> None:
+    """Print what would be run, and how much work that is."""
+    from lora_scene.judging.benchmark import planned_work
+
+    for run in protocol.runs():
+        click.echo(run.key)
+    work = planned_work(protocol)
+    click.echo(
+        f"{work['runs']} runs, {work['image_forwards']:,} image-forwards of training, "
+        f"{work['pictures']:,} pictures",
+        err=True,
+    )
