@@ -45,13 +45,16 @@ class LearnedConcept:
 
 @dataclass(frozen=True)
 class LoraModule:
-    """The factors of one adapted linear layer: W' = W + scale * up @ down.
+    """The factors of one adapted layer: W' = W + scale * up @ down.
+
+    A convolution's kernel counts as (n_out, n_in * k * k); its factors keep the shapes of the two
+    convolutions that do the same one after the other (LoCon, arXiv:2309.14859).
 
     LoRA (arXiv:2106.09685) scales by alpha / r, rsLoRA (arXiv:2312.03732) by alpha / sqrt(r).
 
     Attributes:
-        down: (r, n_in), PEFT's `lora_A`.
-        up: (n_out, r), PEFT's `lora_B`.
+        down: (r, n_in), or (r, n_in, k, k) of a convolution; PEFT's `lora_A`.
+        up: (n_out, r), or (n_out, r, 1, 1) of a convolution; PEFT's `lora_B`.
         alpha: LoRA's alpha.
         is_rslora: Whether the scale is alpha / sqrt(r).
         magnitude: (n_out,) DoRA magnitude (arXiv:2402.09353), or None.
@@ -73,6 +76,16 @@ class LoraModule:
         """Return the factor of up @ down."""
         return self.alpha / (self.rank**0.5 if self.is_rslora else self.rank)
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Return the adapted weight's shape: (n_out, n_in), or (n_out, n_in, k, k)."""
+        return (self.up.shape[0], *self.down.shape[1:])
+
+    @property
+    def update(self) -> torch.Tensor:
+        """Return W' - W, in the weight's shape."""
+        return self.scale * product(self.up, self.down).view(self.shape)
+
     def folded(self) -> LoraModule:
         """Return the same update with its scale inside `up`, so that alpha = r and the scale is 1.
 
@@ -87,6 +100,11 @@ class LoraModule:
             alpha=float(self.rank),
             magnitude=self.magnitude,
         )
+
+
+def product(up: torch.Tensor, down: torch.Tensor) -> torch.Tensor:
+    """Return up @ down, (n_out, n_in) or (n_out, n_in * k * k), from factors of either kind."""
+    return up.flatten(1) @ down.flatten(1)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from lora_scene.adapters.adapter import Adapter, LoraModule
+from lora_scene.adapters.adapter import Adapter
 from lora_scene.adapters.formats.factors import part_of, refuse_dora_on_text_encoders
 from lora_scene.adapters.vocabulary import clashes
 from lora_scene.backbones.families import FAMILIES, Family, identify
@@ -141,7 +141,7 @@ def _module_problems(pipeline: Any, adapter: Adapter) -> Iterator[AdapterError]:
     unfit = [
         (key, module)
         for key, module in adapter.modules.items()
-        if key not in missing and _layer_shape(pipeline, key) != _shape(module)
+        if key not in missing and _layer_shape(pipeline, key) != module.shape
     ]
     if unfit:
         key, module = unfit[0]
@@ -149,17 +149,15 @@ def _module_problems(pipeline: Any, adapter: Adapter) -> Iterator[AdapterError]:
             f"{len(unfit)} of {len(adapter.modules)} modules have another size"
             f" in this pipeline's {part_of(key)}",
             where=key,
-            expected=f"(n_out, n_in) = {_layer_shape(pipeline, key)}",
-            got=_shape(module),
+            expected=f"(n_out, n_in, ...) = {_layer_shape(pipeline, key)}",
+            got=module.shape,
         )
 
 
-def _layer_shape(pipeline: Any, key: str) -> tuple[int, int] | None:
-    layer = submodule(pipeline, key)
-    if layer is None or not hasattr(layer, "in_features"):
-        return None
-    return layer.out_features, layer.in_features
-
-
-def _shape(module: LoraModule) -> tuple[int, int]:
-    return module.up.shape[0], module.down.shape[1]
+def _layer_shape(pipeline: Any, key: str) -> tuple[int, ...] | None:
+    layer: Any = submodule(pipeline, key)
+    if hasattr(layer, "kernel_size"):
+        return layer.out_channels, layer.in_channels, *layer.kernel_size
+    if hasattr(layer, "in_features"):
+        return layer.out_features, layer.in_features
+    return None

@@ -76,8 +76,8 @@ def truncate(module: LoraModule, rank: int) -> tuple[LoraModule, float, float]:
     Returns:
         The module, ||up @ down||_F, and ||difference||_F: 0 where nothing was cut.
     """
-    q_up, r_up = torch.linalg.qr(module.up.double())
-    q_down, r_down = torch.linalg.qr(module.down.double().T)
+    q_up, r_up = torch.linalg.qr(module.up.flatten(1).double())
+    q_down, r_down = torch.linalg.qr(module.down.flatten(1).double().T)
     left, values, right = torch.linalg.svd(r_up @ r_down.T, full_matrices=False)
     size = float(values.norm())
     if rank >= module.rank:
@@ -86,7 +86,9 @@ def truncate(module: LoraModule, rank: int) -> tuple[LoraModule, float, float]:
     up = (q_up @ left[:, :rank]) * kept
     down = kept[:, None] * (right[:rank] @ q_down.T)
     smaller = LoraModule(
-        down.to(module.down.dtype), up.to(module.up.dtype), float(min(rank, len(kept)))
+        down.to(module.down).view(-1, *module.down.shape[1:]),
+        up.to(module.up).view(len(up), -1, *module.up.shape[2:]),
+        float(min(rank, len(kept))),
     )
     return smaller, size, float(values[rank:].norm())
 

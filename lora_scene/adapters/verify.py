@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from lora_scene.adapters.adapter import Adapter, LoraModule
+from lora_scene.adapters.adapter import Adapter, product
 from lora_scene.adapters.embedding_checks import load_embeddings, wrong_embeddings
 from lora_scene.adapters.fit import submodule
 from lora_scene.adapters.folder import read_adapter
@@ -131,7 +131,7 @@ def merge_by_formula(pipeline: Any, adapter: Adapter) -> None:
         if layer is None:
             raise VerificationError("the base lacks a module of the adapter", where=key)
         with torch.no_grad():
-            merged = layer.weight + _update(module).to(layer.weight)
+            merged = layer.weight + module.update.to(layer.weight)
             if module.magnitude is not None:
                 norms = merged.norm(dim=1, keepdim=True)
                 merged = module.magnitude.to(merged)[:, None] * merged / norms
@@ -237,18 +237,15 @@ def loaded_layers(pipeline: Any, name: str) -> dict[str, Any]:
 def _update_error(layers: Mapping[str, Any], reference: Adapter) -> float:
     worst = 0.0
     for key, module in reference.modules.items():
-        wanted = _update(module)
+        wanted = module.update.flatten(1)
         if key not in layers:
             return float("inf")
         layer = layers[key]
-        found = layer.scaling[NAME] * layer.lora_B[NAME].weight @ layer.lora_A[NAME].weight
+        up, down = layer.lora_B[NAME].weight, layer.lora_A[NAME].weight
+        found = layer.scaling[NAME] * product(up, down)
         error = (found.detach() - wanted).norm() / wanted.norm().clamp_min(1e-12)
         worst = max(worst, float(error))
     return worst
-
-
-def _update(module: LoraModule) -> torch.Tensor:
-    return module.scale * module.up @ module.down
 
 
 def _error_problems(found: Inspection, update_error: float, output_error: float) -> list[str]:

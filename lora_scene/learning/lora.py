@@ -1,4 +1,7 @@
-"""The adapters of phase 2: PEFT LoRA on the attention layers (arXiv:2106.09685)."""
+"""The adapters of phase 2: PEFT LoRA on the attention layers (arXiv:2106.09685).
+
+`lora.conv_rank` adds the convolutions of the residual blocks (LoCon, arXiv:2309.14859).
+"""
 
 from __future__ import annotations
 
@@ -17,10 +20,11 @@ from lora_scene.recipe import Full, Lora
 
 ADAPTER_NAME = "scene"
 TEXT_TARGETS = ("q_proj", "k_proj", "v_proj", "out_proj")
+CONV_TARGETS = ("conv1", "conv2")
 
 
 def add_lora(backbone: Backbone, settings: Lora) -> list[nn.Parameter]:
-    """Put adapters on the base's attention layers; the new factors are float32.
+    """Put adapters on the base's layers, as the settings say; the new factors are float32.
 
     They start at zero effect: `up` is zero, `down` a draw from torch's global generator.
 
@@ -38,6 +42,8 @@ def add_lora(backbone: Backbone, settings: Lora) -> list[nn.Parameter]:
             expected="to_q, to_k, to_v, to_out.0",
             got=", ".join(settings.targets),
         )
+    if settings.conv_rank:
+        targets += residual_convolutions(backbone.unet)
     _inject(backbone.unet, settings, settings.rank, targets)
     if settings.text_encoder_rank:
         for encoder in backbone.text_encoders:
@@ -64,10 +70,16 @@ def remove_lora(backbone: Backbone) -> None:
 
 
 def unet_targets(unet: nn.Module, settings: Lora) -> list[str]:
-    """Return the names of the linear layers that get adapters, in the model's order."""
+    """Return the names of the attention's layers that get adapters, in the model's order."""
     kinds = ("attn1", "attn2") if settings.attention == "all" else ("attn2",)
     suffixes = tuple(f".{kind}.{target}" for kind in kinds for target in settings.targets)
     return [name for name, _ in unet.named_modules() if name.endswith(suffixes)]
+
+
+def residual_convolutions(unet: nn.Module) -> list[str]:
+    """Return the names of the residual blocks' 3x3 convolutions, in the model's order."""
+    names = (name for name, _ in unet.named_modules())
+    return [name for name in names if ".resnets." in name and name.endswith(CONV_TARGETS)]
 
 
 def lora_parameters(backbone: Backbone) -> Iterator[nn.Parameter]:
@@ -145,20 +157,45 @@ class Factor(nn.Linear):
     also spread float32 to the base's normalisations and all that they keep for the backward pass.
 
     Args:
-        weight: (out, in), float32.
+        factor: PEFT's, whose weight (out, in) is taken over.
     """
 
-    def __init__(self, weight: nn.Parameter) -> None:
-        super().__init__(weight.shape[1], weight.shape[0], bias=False, device="meta")
-        self.weight = weight
+    def __init__(self, factor: nn.Linear) -> None:
+        super().__init__(factor.in_features, factor.out_features, bias=False, device="meta")
+        self.weight = factor.weight
 
     def forward(self, input: Tensor) -> Tensor:
         """Return `input` (..., in) times the factor, (..., out)."""
         return F.linear(input, self.weight.to(input.dtype))
 
 
+class ConvFactor(nn.Conv2d):
+    """A float32 factor of a convolution's update that convolves in its input's dtype.
+
+    Args:
+        factor: PEFT's, whose weight (out, in, k, k) is taken over.
+    """
+
+    def __init__(self, factor: nn.Conv2d) -> None:
+        super().__init__(
+            factor.in_channels,
+            factor.out_channels,
+            factor.kernel_size,  # type: ignore[arg-type]
+            stride=factor.stride,  # type: ignore[arg-type]
+            padding=factor.padding,  # type: ignore[arg-type]
+            bias=False,
+            device="meta",
+        )
+        self.weight = factor.weight
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Return `input` (b, in, h, w) convolved with the factor, (b, out, h, w)."""
+        weight = self.weight.to(input.dtype)
+        return F.conv2d(input, weight, stride=self.stride, padding=self.padding)
+
+
 class RankMask:
-    """Lets noisy timesteps use fewer ranks (T-LoRA, arXiv:2507.05964).
+    """Lets noisy timesteps use fewer ranks of the attention's adapters (arXiv:2507.05964).
 
     r(t) = floor((r - r_min) (T - t) / T) + r_min; the ranks above are zeroed for that sample.
 
@@ -179,7 +216,10 @@ class RankMask:
         Out of training mode, as sample pictures are drawn, all ranks act: as in a pipeline.
         """
         layers = _lora_layers((self._backbone.unet,)) if self._settings.min_rank else ()
-        hooks = [layer.lora_A[ADAPTER_NAME].register_forward_hook(self._apply) for layer in layers]
+        downs = [layer.lora_A[ADAPTER_NAME] for layer in layers]
+        hooks = [
+            down.register_forward_hook(self._apply) for down in downs if isinstance(down, Factor)
+        ]
         try:
             yield
         finally:
@@ -205,7 +245,9 @@ def _inject(model: Any, settings: Lora, rank: int, targets: list[str]) -> None:
 
     config = LoraConfig(
         r=rank,
+        rank_pattern=dict.fromkeys(CONV_TARGETS, settings.conv_rank),
         lora_alpha=settings.alpha or rank,
+        alpha_pattern=dict.fromkeys(CONV_TARGETS, settings.alpha or settings.conv_rank),
         lora_dropout=settings.dropout,
         target_modules=targets,
         use_rslora=settings.rslora,
@@ -220,7 +262,9 @@ def _inject(model: Any, settings: Lora, rank: int, targets: list[str]) -> None:
     for layer in _lora_layers((model,)):
         layer.cast_input_dtype_enabled = False
         for factors in (layer.lora_A, layer.lora_B):
-            factors[ADAPTER_NAME] = Factor(factors[ADAPTER_NAME].weight)
+            factor = factors[ADAPTER_NAME]
+            kind = ConvFactor if isinstance(factor, nn.Conv2d) else Factor
+            factors[ADAPTER_NAME] = kind(factor)
 
 
 def _lora_layers(models: Iterable[nn.Module]) -> Iterator[Any]:

@@ -73,6 +73,12 @@ def _ranks(recipe: Recipe) -> Iterator[RecipeError]:
             where="lora.min_rank",
             expected="0, or lora.dora = false",
         )
+    if recipe.lora.conv_rank and recipe.lora.dora:
+        yield RecipeError(
+            "DoRA is for the attention's linear layers",
+            where="lora.conv_rank",
+            expected="0, or lora.dora = false",
+        )
     if recipe.lora.min_rank > recipe.lora.rank:
         yield RecipeError("above the rank", where="lora.min_rank", got=recipe.lora.min_rank)
 

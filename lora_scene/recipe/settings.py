@@ -62,16 +62,18 @@ class Lora:
     """The adapters of phase 2 (LoRA, arXiv:2106.09685).
 
     Attributes:
-        rank: r, of the UNet's adapters.
+        rank: r, of the adapters on the UNet's attention.
         alpha: LoRA's alpha; 0 takes the rank, so that the scale is 1.
         dropout: Probability of dropping an input of the down projection.
         targets: Linear layers of each attention.
         attention: `all`, or only `cross`-attention.
         rslora: Scale by alpha / sqrt(r) (arXiv:2312.03732).
         dora: Learn a magnitude beside the direction (arXiv:2402.09353).
+        conv_rank: Rank of adapters on the 3x3 convolutions of the UNet's residual blocks (LoCon,
+            arXiv:2309.14859); 0 leaves them frozen.
         text_encoder_rank: Rank of adapters on the text encoders' attention; 0 leaves them frozen.
-        min_rank: Rank kept at the noisiest timestep, rising linearly to `rank` at the cleanest
-            (T-LoRA, arXiv:2507.05964); 0 uses the whole rank everywhere.
+        min_rank: Rank kept in the UNet's attention at the noisiest timestep, rising linearly to
+            `rank` at the cleanest (T-LoRA, arXiv:2507.05964); 0 uses the whole rank everywhere.
     """
 
     rank: int = _between(16, 1, 1024)
@@ -81,6 +83,7 @@ class Lora:
     attention: Literal["all", "cross"] = "all"
     rslora: bool = False
     dora: bool = False
+    conv_rank: int = _between(0, 0, 1024)
     text_encoder_rank: int = _between(0, 0, 1024)
     min_rank: int = _between(0, 0, 1024)
 

@@ -11,6 +11,7 @@ from lora_scene.adapters.adapter import Adapter, LearnedConcept, LoraModule, Tra
 from lora_scene.backbones.families import FAMILIES
 
 UNET_SUFFIXES = ("to_q", "to_k", "to_v", "to_out.0")
+CONV_SUFFIXES = ("conv1", "conv2")
 TEXT_SUFFIXES = ("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2")
 
 INFO = TrainingInfo(
@@ -27,11 +28,12 @@ INFO = TrainingInfo(
 )
 
 
-def module_keys(pipe: Any, family: str, *, text: bool) -> list[str]:
+def module_keys(pipe: Any, family: str, *, text: bool, conv: bool = False) -> list[str]:
     keys = [
         f"unet.{name}"
         for name, _ in pipe.unet.named_modules()
-        if ".attn" in name and name.endswith(UNET_SUFFIXES)
+        if (".attn" in name and name.endswith(UNET_SUFFIXES))
+        or (conv and ".resnets." in name and name.endswith(CONV_SUFFIXES))
     ]
     if text:
         for part in FAMILIES[family].text_encoders:
@@ -62,16 +64,27 @@ def adapter(
     seed: int = 1,
     strength: float = 0.3,
 ) -> Adapter:
-    """Build an adapter; `kind` is lora, rslora, dora, or ranks (differing ranks and alphas)."""
+    """Build an adapter.
+
+    `kind` is lora, rslora, dora, ranks (differing ranks and alphas), or conv (convolutions too).
+    """
     generator = torch.Generator().manual_seed(seed)
 
     def noise(*shape: int) -> torch.Tensor:
         return torch.randn(*shape, generator=generator) * strength
 
     modules = {}
-    for index, key in enumerate(module_keys(pipe, family, text=text) if unet else []):
+    keys = module_keys(pipe, family, text=text, conv=kind == "conv")
+    for index, key in enumerate(keys if unet else []):
         base = layer(pipe, key)
         rank = (2, 4, 3)[index % 3] if kind == "ranks" else 4
+        if key.endswith(CONV_SUFFIXES):
+            modules[key] = LoraModule(
+                down=noise(2, base.in_channels, *base.kernel_size) * 0.3,
+                up=noise(base.out_channels, 2, 1, 1),
+                alpha=3.0,
+            )
+            continue
         is_dora = kind == "dora" and key.startswith("unet.")
         modules[key] = LoraModule(
             down=noise(rank, base.in_features),
@@ -94,6 +107,16 @@ def adapter(
     )
     prediction = "v_prediction" if family == "sd2" else "epsilon"
     return Adapter(family, concepts, modules, replace(INFO, prediction_type=prediction))
+
+
+def update(module: LoraModule) -> torch.Tensor:
+    """Return what the factors add to the layer's weight, in float64."""
+    rank = module.down.shape[0]
+    scale = module.alpha / (rank**0.5 if module.is_rslora else rank)
+    up, down = module.up.double(), module.down.double()
+    if down.ndim == 2:
+        return scale * up @ down
+    return scale * torch.einsum("or,rikl->oikl", up[:, :, 0, 0], down)
 
 
 def draw(pipe: Any, prompt: str = "a photo of <bear> and <bowl>", **kwargs: Any) -> torch.Tensor:

@@ -13,6 +13,7 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from lora_scene.adapters.adapter import LoraModule
 from lora_scene.adapters.export import LAYOUTS, export_adapter
 from lora_scene.adapters.folder import read_adapter, save_adapter
 from lora_scene.adapters.formats.modelspec import Title
@@ -45,6 +46,8 @@ def metadata_of(path):
         ("sd2", "dora", False, 1, "fp32"),
         ("sdxl", "ranks", True, 2, "fp32"),
         ("sdxl", "lora", False, 1, "fp16"),
+        ("sd1", "conv", True, 1, "fp16"),
+        ("sdxl", "conv", False, 1, "fp32"),
     ],
 )
 def test_every_exported_file_is_verified_against_the_trained_adapter(
@@ -90,7 +93,7 @@ def test_the_kohya_file_carries_what_interfaces_look_for(tmp_path):
     assert beside["sd version"] == "SD2"
 
 
-@pytest.mark.parametrize("kind", ["lora", "rslora", "ranks"])
+@pytest.mark.parametrize("kind", ["lora", "rslora", "ranks", "conv"])
 def test_an_interface_s_formula_gives_the_trained_update(kind, tmp_path):
     adapter = made.adapter(tiny.pipeline("sdxl"), "sdxl", kind=kind, text=True)
     exported(adapter, tmp_path, layouts=["kohya"], dtype="fp32")
@@ -104,9 +107,8 @@ def test_an_interface_s_formula_gives_the_trained_update(kind, tmp_path):
         part, _, path = key.partition(".")
         name = f"{prefixes[part]}_{path.replace('.', '_')}"
         down, up = (tensors[f"{name}.lora_{side}.weight"] for side in ("down", "up"))
-        found = tensors[f"{name}.alpha"] / down.shape[0] * up @ down
-        scale = module.alpha / (module.rank**0.5 if kind == "rslora" else module.rank)
-        worst = (found - scale * module.up @ module.down).abs().max().item()
+        found = made.update(LoraModule(down, up, float(tensors[f"{name}.alpha"])))
+        worst = (found - made.update(module)).abs().max().item()
         assert worst < 1e-6, f"{name}: largest difference {worst}"
 
 

@@ -46,7 +46,7 @@ def reference_output(pipe, adapter, weight=1.0):
     """Merge the update into the base's own weights by the formula, then draw."""
     for key, module in adapter.modules.items():
         base = made.layer(pipe, key)
-        merged = base.weight.data + weight * module.scale * module.up @ module.down
+        merged = base.weight.data + weight * made.update(module).float()
         if module.magnitude is not None:
             merged = module.magnitude[:, None] * merged / merged.norm(dim=1, keepdim=True)
         base.weight.data = merged
@@ -67,7 +67,13 @@ def reference_output(pipe, adapter, weight=1.0):
 @pytest.mark.parametrize("family", tiny.FAMILIES)
 @pytest.mark.parametrize(
     ("kind", "text", "n_vectors"),
-    [("lora", False, 1), ("rslora", True, 2), ("dora", False, 1), ("ranks", True, 3)],
+    [
+        ("lora", False, 1),
+        ("rslora", True, 2),
+        ("dora", False, 1),
+        ("ranks", True, 3),
+        ("conv", True, 1),
+    ],
 )
 def test_a_loaded_adapter_draws_what_the_formula_says(family, kind, text, n_vectors, tmp_path):
     pipe = tiny.pipeline(family)

@@ -35,6 +35,7 @@ RECIPES = {
         "handles.init=random",
         "lora.text_encoder_rank=2",
         "lora.min_rank=1",
+        "lora.conv_rank=1",
         "augment.recompose_prob=0.3",
         "augment.n_variants=2",
         "masked_loss.outside_weight=0.2",

@@ -90,6 +90,8 @@ def infix_of(key: str) -> str:
 
 
 def _fit(down: torch.Tensor, up: torch.Tensor, magnitude: torch.Tensor | None) -> bool:
-    if down.ndim != 2 or up.ndim != 2 or up.shape[1] != down.shape[0] or down.shape[0] == 0:
+    if down.ndim not in (2, 4) or up.shape[1:] != (down.shape[0], *(1, 1)[: down.ndim - 2]):
+        return False
+    if up.shape[0] == 0 or 0 in down.shape:
         return False
     return magnitude is None or magnitude.shape == up.shape[:1]

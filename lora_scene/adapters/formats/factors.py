@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch.nn.functional as F
+import torch
 
 from lora_scene.adapters.adapter import LoraModule
 from lora_scene.errors import AdapterError
@@ -28,8 +28,8 @@ def even_factors(modules: Mapping[str, LoraModule]) -> dict[str, LoraModule]:
         folded = module.folded()
         rank = highest[part_of(key)]
         even[key] = LoraModule(
-            down=F.pad(folded.down, (0, 0, 0, rank - folded.rank)),
-            up=F.pad(folded.up, (0, rank - folded.rank)),
+            down=_padded(folded.down, 0, rank),
+            up=_padded(folded.up, 1, rank),
             alpha=float(rank),
             magnitude=folded.magnitude,
         )
@@ -74,3 +74,9 @@ def refuse_dora_on_text_encoders(modules: Mapping[str, LoraModule]) -> None:
             where=wrong[0],
             hint="train text encoders with plain LoRA",
         )
+
+
+def _padded(factor: torch.Tensor, dim: int, rank: int) -> torch.Tensor:
+    missing = list(factor.shape)
+    missing[dim] = rank - factor.shape[dim]
+    return torch.cat([factor, factor.new_zeros(missing)], dim)

@@ -1,0 +1,60 @@
+"""The adapters themselves: where they sit and what they add."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from lora_scene.learning.lora import learned_modules, remove_lora
+from tests import tiny
+from tests.adapters import made as adapters
+from tests.learning import made
+
+
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+def test_adapters_on_convolutions_add_their_product_to_the_kernels(scene, family):
+    settings = made.recipe("unused", "lora.rank=3", "lora.conv_rank=2", "lora.alpha=5")
+    bench = made.bench(tiny.pipeline(family), scene, settings)
+    modules = learned_modules(bench.backbone)
+    unet, plain = bench.backbone.unet, tiny.pipeline(family).unet
+    residual = {f"unet.{name}" for name, _ in plain.named_modules() if _is_residual(name)}
+    assert residual
+    assert {key for key, module in modules.items() if module.down.ndim == 4} == residual
+    assert all(module.rank == (2 if key in residual else 3) for key, module in modules.items())
+
+    z = torch.randn(2, 4, 16, 16, generator=torch.Generator().manual_seed(0))
+    text = torch.randn(2, 7, unet.config.cross_attention_dim)
+    added = None
+    if family == "sdxl":
+        width = bench.backbone.text_encoders[1].config.projection_dim
+        added = {"text_embeds": torch.zeros(2, width), "time_ids": torch.ones(2, 6)}
+    t = torch.tensor([10, 900])
+    with torch.no_grad():
+        adapted = unet(z, t, text, added_cond_kwargs=added).sample
+        for key, module in modules.items():
+            layer = plain.get_submodule(key.removeprefix("unet."))
+            layer.weight += adapters.update(module).float()
+        assert torch.allclose(adapted, plain(z, t, text, added_cond_kwargs=added).sample, atol=1e-4)
+        remove_lora(bench.backbone)
+        untouched = tiny.pipeline(family).unet(z, t, text, added_cond_kwargs=added).sample
+        assert torch.equal(unet(z, t, text, added_cond_kwargs=added).sample, untouched)
+    assert not torch.allclose(adapted, untouched, atol=1e-2)
+
+
+def test_the_rank_mask_leaves_convolutions_alone(scene):
+    settings = made.recipe("unused", "lora.conv_rank=2", "lora.min_rank=1")
+    bench = made.bench(tiny.pipeline(), scene, settings)
+    with bench.objective() as objective:
+        objective([bench.sample((0,), t=999)]).total.backward()
+    gradients = {
+        name: down.grad.flatten(1).norm(dim=1)
+        for name, (down, _) in made.factors(bench.backbone.unet).items()
+    }
+    assert all(
+        ((norms > 0).all() if _is_residual(name) else norms.count_nonzero() <= 1)
+        for name, norms in gradients.items()
+    )
+
+
+def _is_residual(name: str) -> bool:
+    return ".resnets." in name and name.endswith(("conv1", "conv2"))
