@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,8 @@ def read_part(ctx: click.Context, param: click.Parameter, value: str) -> tuple[i
 @click.command(short_help="Run a protocol of methods, scenes and seeds.")
 @click.argument("protocol", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Results' folder.")
+@click.option("--method", "methods", multiple=True, metavar="NAME",
+              help="Do the runs of this method only; may be repeated.")  # fmt: skip
 @click.option("--part", callback=read_part, default="1/1", show_default=True, metavar="I/N",
               help="Do every n-th run from the i-th on; n processes share RESULTS.")  # fmt: skip
 @click.option("--max-runs", type=click.IntRange(min=0), help="Stop after so many new runs.")
@@ -35,6 +38,7 @@ def read_part(ctx: click.Context, param: click.Parameter, value: str) -> tuple[i
 def command(
     protocol: Path,
     out: Path,
+    methods: tuple[str, ...],
     part: tuple[int, int],
     max_runs: int | None,
     is_list: bool,
@@ -53,12 +57,13 @@ def command(
     from lora_scene.judging.report import write_report
 
     read = read_protocol(protocol)
-    runs = list(read.runs())
+    wanted = _only(read, methods)
     if is_list:
-        _show_plan(read)
+        _show_plan(wanted)
         return
     bench = replace(
-        open_bench(read, out, device=device), tell=lambda sentence: click.echo(sentence, err=True)
+        open_bench(wanted, out, device=device),
+        tell=lambda sentence: click.echo(sentence, err=True),
     )
     rows = run_benchmark(bench, part=part, max_runs=max_runs)
     if as_json:
@@ -72,7 +77,22 @@ def command(
             reference=read.reference,
             note=read.note,
         )
-        click.echo(f"{len(rows)} of {len(runs)} runs are done: {report}", err=as_json)
+        n_runs = len(list(read.runs()))
+        click.echo(f"{len(rows)} of {n_runs} runs are done: {report}", err=as_json)
+
+
+def _only(protocol: Protocol, names: Sequence[str]) -> Protocol:
+    """Return the protocol with the named methods alone; no name leaves all."""
+    from dataclasses import replace
+
+    known = [method.name for method in protocol.methods]
+    unknown = sorted(set(names) - set(known))
+    if unknown:
+        raise click.BadParameter(
+            f"no method {', '.join(unknown)}; there are {', '.join(known)}", param_hint="--method"
+        )
+    chosen = tuple(method for method in protocol.methods if not names or method.name in names)
+    return replace(protocol, methods=chosen)
 
 
 def _show_plan(protocol: Protocol) -> None:

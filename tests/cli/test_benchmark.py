@@ -50,6 +50,13 @@ def test_benchmark_reports_what_is_done(benchmark, tmp_path):
     assert "9 of 1 runs" in result.stderr
 
 
+def test_benchmark_does_the_named_methods_alone(benchmark):
+    assert benchmark("--list", "--method", "ours").stdout.split() == ["ours/all-a-s0"]
+    result = benchmark("--list", "--method", "theirs")
+    assert result.exit_code == 2
+    assert "no method theirs; there are ours" in result.output
+
+
 def test_benchmark_refuses_a_part_that_is_none(benchmark):
     result = benchmark("--part", "two")
     assert result.exit_code == 2
