@@ -72,9 +72,14 @@ class Comparison:
 
     @property
     def repeats(self) -> int:
-        """Return how many things there are beyond the first that resemble the same concept."""
-        like = [k for k in self.resembles if k is not None]
-        return len(like) - len(set(like))
+        """Return how many things there are beyond the first of each concept.
+
+        A thing is of the concept that it resembles most; one that resembles none is of its owner.
+        """
+        pairs = zip(self.resembles, self.owners, strict=True)
+        of = [owner if like is None else like for like, owner in pairs]
+        known = [k for k in of if k is not None]
+        return len(known) - len(set(known))
 
     @property
     def off_diagonal(self) -> float | None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from lora_scene.judging.comparison import Comparison
 from lora_scene.judging.drawing import Asked, Drawn
 from lora_scene.judging.marks import Marks, by_concept, find_things, measure, summarise
 from lora_scene.judging.plans import Cell
@@ -61,6 +62,20 @@ def test_two_of_one_thing_are_a_repeat() -> None:
     assert marks.repeats == 1
     assert marks.missing == ("<bowl>",)
     assert marks.mixed == ("<bowl>",)
+
+
+@pytest.mark.parametrize(
+    ("owners", "likeness", "repeats"),
+    [
+        ((0, 0), (0.2, 0.1), 1),  # two that stand for one concept and look like neither
+        ((0, None), (0.2, 0.1), 0),  # the second is no concept's
+        ((0, None), (0.2, 0.9), 1),  # it looks like the one that the first stands for
+        ((0, 1), (0.9, 0.2), 0),
+    ],
+)
+def test_a_repeat_is_known_by_what_it_stands_for_or_looks_like(owners, likeness, repeats) -> None:
+    table = np.array([[value, 0.0] for value in likeness], np.float32)
+    assert Comparison(table, (0, 1), owners, (0,), floor=0.7).repeats == repeats
 
 
 def test_a_thing_of_another_colour_is_missing_and_not_mixed() -> None:
