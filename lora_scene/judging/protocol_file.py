@@ -23,6 +23,7 @@ Paths are relative to the file.
 from __future__ import annotations
 
 import dataclasses
+import glob
 import tomllib
 import typing
 from collections.abc import Iterator
@@ -71,7 +72,7 @@ def _scenes(table: Any, folder: Path, problems: list[JudgingError]) -> dict[str,
     groups = {}
     for name, patterns in (table if isinstance(table, dict) else {}).items():
         listed = patterns if isinstance(patterns, list) else [patterns]
-        found = [sorted(p for p in folder.glob(str(one)) if p.is_dir()) for one in listed]
+        found = [_folders(str(one), folder) for one in listed]
         problems += [
             JudgingError("no such scene folder", where=f"scenes.{name}", got=folder / str(one))
             for one, paths in zip(listed, found, strict=True)
@@ -79,6 +80,12 @@ def _scenes(table: Any, folder: Path, problems: list[JudgingError]) -> dict[str,
         ]
         groups[name] = tuple(path for paths in found for path in paths)
     return groups
+
+
+def _folders(pattern: str, folder: Path) -> list[Path]:
+    """Return the folders that a pattern names, relative to `folder` or absolute."""
+    paths = [folder / name for name in glob.glob(pattern, root_dir=folder)]
+    return sorted(path for path in paths if path.is_dir())
 
 
 def _build(kind: type, table: Any, where: str, problems: list[JudgingError]) -> Any:

@@ -80,6 +80,12 @@ def test_a_phase_that_is_left_out_stays_out() -> None:
     assert (recipe.phase1.steps, recipe.phase2.steps) == (0, 100)
 
 
+def test_scenes_may_lie_elsewhere(tmp_path) -> None:
+    beside = read_protocol(write(tmp_path)).scenes
+    absolute = TOML.replace('"scenes/*"', f'"{(tmp_path / "scenes" / "*").as_posix()}"')
+    assert read_protocol(write(tmp_path, absolute)).scenes == beside
+
+
 def test_training_separately_shares_the_pictures_among_the_concepts(tmp_path) -> None:
     text = TOML.replace('name = "ours"', 'name = "ours"\nkind = "separate"')
     protocol = read_protocol(write(tmp_path, text))
