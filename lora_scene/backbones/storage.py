@@ -94,12 +94,21 @@ class StoredConv2d(nn.Conv2d):
         layer: The layer to store; its dtype is the one computed in.
     """
 
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        """Return a plain convolution to PEFT, which makes factors by their layer's class."""
+        return nn.Conv2d(*args, **kwargs) if len(args) > 1 else super().__new__(cls)
+
     def __init__(self, layer: nn.Conv2d) -> None:
         nn.Module.__init__(self)
-        for name in ("in_channels", "out_channels", "kernel_size", "padding_mode"):
+        sizes = ("in_channels", "out_channels", "kernel_size", "padding_mode")
+        for name in (*sizes, "stride", "padding", "dilation", "groups"):
             setattr(self, name, getattr(layer, name))
-        self.geometry = (layer.stride, layer.padding, layer.dilation, layer.groups)
         _shrink(self, layer)
+
+    @property
+    def geometry(self) -> tuple[Any, ...]:
+        """Return stride, padding, dilation and groups, as `conv2d` takes them."""
+        return self.stride, self.padding, self.dilation, self.groups
 
     @property
     def weight(self) -> Tensor:  # type: ignore[override]

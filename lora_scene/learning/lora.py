@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -42,9 +42,8 @@ def add_lora(backbone: Backbone, settings: Lora) -> list[nn.Parameter]:
             expected="to_q, to_k, to_v, to_out.0",
             got=", ".join(settings.targets),
         )
-    if settings.conv_rank:
-        targets += residual_convolutions(backbone.unet)
-    _inject(backbone.unet, settings, settings.rank, targets)
+    convolutions = residual_convolutions(backbone.unet) if settings.conv_rank else []
+    _inject(backbone.unet, settings, settings.rank, targets, convolutions)
     if settings.text_encoder_rank:
         for encoder in backbone.text_encoders:
             names = [
@@ -240,16 +239,19 @@ class RankMask:
         return low * self._mask.to(low.dtype)
 
 
-def _inject(model: Any, settings: Lora, rank: int, targets: list[str]) -> None:
+def _inject(
+    model: Any, settings: Lora, rank: int, targets: list[str], convolutions: Sequence[str] = ()
+) -> None:
     from peft import LoraConfig
 
+    apart = CONV_TARGETS if convolutions else ()  # PEFT matches the ends of names
     config = LoraConfig(
         r=rank,
-        rank_pattern=dict.fromkeys(CONV_TARGETS, settings.conv_rank),
+        rank_pattern=dict.fromkeys(apart, settings.conv_rank),
         lora_alpha=settings.alpha or rank,
-        alpha_pattern=dict.fromkeys(CONV_TARGETS, settings.alpha or settings.conv_rank),
+        alpha_pattern=dict.fromkeys(apart, settings.alpha or settings.conv_rank),
         lora_dropout=settings.dropout,
-        target_modules=targets,
+        target_modules=[*targets, *convolutions],
         use_rslora=settings.rslora,
         use_dora=settings.dora and "unet" in type(model).__name__.lower(),
         init_lora_weights=True,

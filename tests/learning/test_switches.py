@@ -66,8 +66,8 @@ def test_half_precision_stays_within_its_rounding(scene, dtype, limit):
 
 @pytest.mark.parametrize(("quantization", "limit"), [("int8", 0.1), ("fp8", 0.5), ("nf4", 0.9)])
 def test_low_bit_bases_give_a_gradient_that_points_the_same_way(scene, quantization, limit):
-    loss, gradient = measured(scene)
-    low, other = measured(scene, f"base.quantization={quantization}")
+    loss, gradient = measured(scene, "lora.conv_rank=2")
+    low, other = measured(scene, "lora.conv_rank=2", f"base.quantization={quantization}")
     assert low == pytest.approx(loss, rel=limit)
     assert torch.nn.functional.cosine_similarity(other, gradient, dim=0) > 1 - limit**2 / 2
 
@@ -76,7 +76,8 @@ def test_low_bit_bases_give_a_gradient_that_points_the_same_way(scene, quantizat
 def test_adapters_of_a_low_bit_base_load_on_the_full_precision_one(
     scene, bases, tmp_path, quantization
 ):
-    settings = made.recipe(bases["sd1"], f"base.quantization={quantization}", steps=(0, 2))
+    overrides = ("lora.conv_rank=2", f"base.quantization={quantization}")
+    settings = made.recipe(bases["sd1"], *overrides, steps=(0, 2))
     result = made.run(scene, settings, tmp_path / "low")
     pipeline = tiny.pipeline("sd1")
     plain = Backbone(pipeline, name="plain", resolution=tiny.RESOLUTION)
