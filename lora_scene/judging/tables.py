@@ -27,7 +27,16 @@ METRICS: Mapping[str, str] = {
     "drift": "drift ↓",
     "attention_iou": "attention ↑",
 }
-COMPARED = ("identity", "prompt_similarity", "missing_rate", "mixing_rate", "diversity", "drift")
+COMPARED = (
+    "identity",
+    "prompt_similarity",
+    "missing_rate",
+    "mixing_rate",
+    "repeat_rate",
+    "layout_copy",
+    "diversity",
+    "drift",
+)
 
 Row = Mapping[str, Any]
 
