@@ -87,10 +87,22 @@ def test_the_kohya_file_carries_what_interfaces_look_for(tmp_path):
     assert found["modelspec.license"] == "openrail++"
     assert (found["ss_v2"], found["ss_base_model_version"]) == ("True", "sd_v2_v")
     assert (found["ss_network_dim"], found["ss_network_alpha"]) == ("4", "4.0")
+    assert found["ss_network_args"] == "{}"
     assert json.loads(found["ss_tag_frequency"]) == {"scene": {"bear": 1, "bowl": 1}}
     beside = json.loads((tmp_path / "scene.json").read_text())
     assert beside["activation text"] == "bear, bowl"
     assert beside["sd version"] == "SD2"
+
+
+def test_the_kohya_file_states_the_rank_of_its_convolutions(tmp_path):
+    adapter = made.adapter(tiny.pipeline(), "sd1", kind="conv")
+    exported(adapter, tmp_path, layouts=["kohya"])
+    found = metadata_of(tmp_path / "scene.safetensors")
+    assert json.loads(found["ss_network_args"]) == {"conv_dim": "4", "conv_alpha": "4.0"}
+    tensors = load_file(tmp_path / "scene.safetensors")
+    name = "lora_unet_down_blocks_0_resnets_0_conv1"
+    assert tensors[f"{name}.lora_down.weight"].shape[0] == tensors[f"{name}.alpha"] == 4
+    assert tensors[f"{name}.lora_up.weight"].shape[1:] == (4, 1, 1)
 
 
 @pytest.mark.parametrize("kind", ["lora", "rslora", "ranks", "conv"])

@@ -78,13 +78,15 @@ def kohya_metadata(adapter: Adapter, title: Title, sha256: str) -> dict[str, str
     versions = {"sd1": "sd_v1", "sd2": "sd_v2", "sdxl": "sdxl_base_v1-0"}
     suffix = "_v" if is_v and adapter.family != "sdxl" else ""
     words = {concept.stem: 1 for concept in adapter.concepts}
+    is_convolved = any(len(module.shape) == 4 for module in adapter.modules.values())
+    on_convolutions = {"conv_dim": str(rank), "conv_alpha": str(float(rank))}
     return {
         "ss_v2": str(adapter.family == "sd2"),
         "ss_base_model_version": versions[adapter.family] + suffix,
         "ss_network_module": "networks.lora",
         "ss_network_dim": str(rank),
         "ss_network_alpha": str(float(rank)),
-        "ss_network_args": "{}",
+        "ss_network_args": json.dumps(on_convolutions if is_convolved else {}),
         "ss_output_name": title.name,
         "ss_sd_model_name": info.base_model,
         "ss_resolution": f"({info.resolution}, {info.resolution})",
