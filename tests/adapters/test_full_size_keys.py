@@ -156,6 +156,42 @@ def test_every_key_is_one_that_comfyui_and_a1111_accept(family):
     assert {a1111_name(name) for name in unet} == ldm_names(family)
 
 
+def ldm_convolutions(family):
+    """Return the residual blocks' 3x3 convolutions in the original numbering."""
+    n_levels = len(DEPTHS[family]["down"])
+    blocks = [f"middle_block_{place}" for place in (0, 2)]
+    for level in range(n_levels):
+        blocks += [f"input_blocks_{1 + 3 * level + i}_0" for i in range(LAYERS_PER_BLOCK)]
+        blocks += [f"output_blocks_{3 * level + i}_0" for i in range(LAYERS_PER_BLOCK + 1)]
+    return {f"{block}_{leaf}" for block in blocks for leaf in ("in_layers_2", "out_layers_3")}
+
+
+def a1111_convolution(key):
+    """Convert a residual block's key as A1111 does."""
+    match = re.fullmatch(
+        r"lora_unet_(down|mid|up)_blocks?_(?:(\d+)_)?resnets_(\d+)_(conv[12])", key
+    )
+    side, level, layer = match[1], int(match[2] or 0), int(match[3])
+    block = {
+        "down": f"input_blocks_{1 + 3 * level + layer}_0",
+        "mid": f"middle_block_{2 * layer}",
+        "up": f"output_blocks_{3 * level + layer}_0",
+    }[side]
+    leaf = {"conv1": "in_layers_2", "conv2": "out_layers_3"}[match[4]]
+    return f"{block}_{leaf}"
+
+
+@pytest.mark.parametrize("family", ["sd1", "sdxl"])
+def test_convolutions_have_keys_that_interfaces_accept(family):
+    found = {
+        key: LoraModule(torch.empty(1, 4, 3, 3), torch.empty(4, 1, 1, 1), alpha=1.0)
+        for key in made.module_keys(Parts(family), family, text=False, conv=True)
+        if ".resnets." in key
+    }
+    names = {key.split(".", 1)[0] for key in to_kohya(found, FAMILIES[family])}
+    assert {a1111_convolution(name) for name in names} == ldm_convolutions(family)
+
+
 @pytest.mark.parametrize("family", ["sd1", "sdxl"])
 def test_the_diffusers_file_names_the_stock_models_modules(family):
     found = modules(family)
