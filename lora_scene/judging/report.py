@@ -24,7 +24,7 @@ from lora_scene.scenes.pictures import Pixels
 
 CELL = 160  # pixels of a picture on a sheet
 N_SHEETS = 6  # scenes that are shown
-N_COLUMNS = 5  # pictures of each method on a scene's sheet
+N_COLUMNS = 7  # pictures of each method on a scene's sheet
 N_FAILURES = 6  # of each method
 HTML, MARKDOWN = "report.html", "report.md"
 
@@ -161,10 +161,18 @@ def _sheets(rows: Sequence[Row], out: Path) -> list[str]:
 
 
 def _telling_pictures(row: Row) -> list[Mapping[str, Any]]:
-    """Return pictures of one seed, those that name the most concepts first."""
+    """Return pictures of one seed, each of another subset: all concepts, each alone, then others.
+
+    The prompts take turns.
+    """
     seed = row["pictures"][0]["seed"]
-    own = [mark for mark in row["pictures"] if mark["seed"] == seed]
-    return sorted(own, key=lambda mark: -len(mark["subset"]))[:N_COLUMNS]
+    of: dict[tuple[int, ...], list[Mapping[str, Any]]] = {}
+    for mark in row["pictures"]:
+        if mark["seed"] == seed:
+            of.setdefault(tuple(mark["subset"]), []).append(mark)
+    largest = max(map(len, of))
+    subsets = sorted(of, key=lambda subset: (len(subset) < largest, len(subset), subset))
+    return [of[subset][i % len(of[subset])] for i, subset in enumerate(subsets[:N_COLUMNS])]
 
 
 def _failures(rows: Sequence[Row], out: Path) -> str:
