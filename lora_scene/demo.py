@@ -38,7 +38,7 @@ from lora_scene.scenes.union import prompt_for
 PLACES = ("a photo of {} on grass", "a photo of {} on sand", "a photo of {} in the snow")
 SEEDS = (1, 2)  # of the pictures; the grid shows the first
 SAMPLING = Sampling(n_steps=25, guidance=3.5)
-WEIGHT = 0.7  # of the adapter; at 1 things repeat and melt more often
+WEIGHT = 0.7  # of the adapter; at 1 things repeat more often
 SHORT = ("phase1.steps=4", "phase2.steps=4")  # enough to see that everything runs
 BASE = "mini"  # and the names of its recipe and its judge
 

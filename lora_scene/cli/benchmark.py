@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,8 +51,6 @@ def command(
     The same command again goes on where a killed one stopped; with nothing left to do it only
     writes the report anew.
     """
-    from dataclasses import replace
-
     from lora_scene.judging.benchmark import open_bench, run_benchmark
     from lora_scene.judging.protocol_file import read_protocol
     from lora_scene.judging.report import write_report
@@ -83,8 +82,6 @@ def command(
 
 def _only(protocol: Protocol, names: Sequence[str]) -> Protocol:
     """Return the protocol with the named methods alone; no name leaves all."""
-    from dataclasses import replace
-
     known = [method.name for method in protocol.methods]
     unknown = sorted(set(names) - set(known))
     if unknown:

@@ -22,8 +22,9 @@ def test_adapters_on_convolutions_add_their_product_to_the_kernels(scene, family
     assert {key for key, module in modules.items() if module.down.ndim == 4} == residual
     assert all(module.rank == (2 if key in residual else 3) for key, module in modules.items())
 
-    z = torch.randn(2, 4, 16, 16, generator=torch.Generator().manual_seed(0))
-    text = torch.randn(2, 7, unet.config.cross_attention_dim)
+    noise = torch.Generator().manual_seed(0)
+    z = torch.randn(2, 4, 16, 16, generator=noise)
+    text = torch.randn(2, 7, unet.config.cross_attention_dim, generator=noise)
     added = None
     if family == "sdxl":
         width = bench.backbone.text_encoders[1].config.projection_dim

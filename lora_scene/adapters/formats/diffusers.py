@@ -90,7 +90,7 @@ def infix_of(key: str) -> str:
 
 
 def _fit(down: torch.Tensor, up: torch.Tensor, magnitude: torch.Tensor | None) -> bool:
-    if down.ndim not in (2, 4) or up.shape[1:] != (down.shape[0], *(1, 1)[: down.ndim - 2]):
+    if down.ndim not in (2, 4) or up.shape[1:] != (down.shape[0], *[1] * (down.ndim - 2)):
         return False
     if up.shape[0] == 0 or 0 in down.shape:
         return False
