@@ -132,9 +132,8 @@ def _weights_optimizer(
         optimizer = free(weights, **common, betas=betas, eps=settings.eps)
         set_averaging([optimizer], is_on=False)
         return optimizer
-    return torch.optim.AdamW(
-        weights, betas=betas, eps=settings.eps, fused=weights[0].is_cuda, **common
-    )
+    is_fused = weights[0].device.type in ("cpu", "cuda")
+    return torch.optim.AdamW(weights, betas=betas, eps=settings.eps, fused=is_fused, **common)
 
 
 def _eight_bit(
