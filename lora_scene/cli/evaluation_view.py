@@ -20,6 +20,8 @@ MEANINGS = {
     "missing_rate": "share of named things that are not there",
     "mixing_rate": "share of named things in whose place another one stands",
     "repeat_rate": "surplus copies of a thing, a picture",
+    "identity_each": "identity, but the mean of a thing's copies in place of the best",
+    "unlike_rate": "share of a thing's copies that do not resemble it",
     "off_diagonal": "likeness of things to other concepts, lower is better",
     "layout_copy": "overlap with the place in the photo, lower is freer",
     "background": "likeness of the surroundings to the photo's, lower is freer",

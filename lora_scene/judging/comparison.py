@@ -97,11 +97,32 @@ class Comparison:
         Of several regions that stand for it, the best; if none does, the best of all found
         things, since it may be there under another name; 0 if nothing was found at all.
         """
-        if not len(self.likeness):
-            return 0.0
+        return float(self._column(concept).max()) if len(self.likeness) else 0.0
+
+    def identity_each(self, concept: int) -> float:
+        """Return the same, -1..1, but the mean of several regions that stand for it.
+
+        The best of several favours whoever draws a thing more than once.
+        """
+        return float(self._column(concept).mean()) if self._own(concept) else self.identity(concept)
+
+    def unlike(self, concept: int) -> float:
+        """Return how many, 0..1, of the regions that stand for a concept do not resemble it most.
+
+        If no region does: 1 if the concept is missing, else 0.
+        """
+        own, resembles = self._own(concept), self.resembles
+        if not own:
+            return float(concept in self.missing)
+        return sum(resembles[i] != concept for i in own) / len(own)
+
+    def _own(self, concept: int) -> list[int]:
+        return [i for i, owner in enumerate(self.owners) if owner == concept]
+
+    def _column(self, concept: int) -> Vectors:
+        """Return the likeness to a concept of the regions that stand for it, or of all."""
         column = self.likeness[:, self.things.index(concept)]
-        own = [i for i, owner in enumerate(self.owners) if owner == concept]
-        return float(column[own].max() if own else column.max())
+        return column[self._own(concept) or slice(None)]
 
 
 def reference_looks(scene: Scene, encoder: PictureEncoder) -> References:
@@ -148,10 +169,10 @@ def compare(
 
 
 def rates(comparisons: Sequence[Comparison]) -> Mapping[str, float | None]:
-    """Return missing, mixing and repeat rates, and the off-diagonal mean, over pictures.
+    """Return the rates of what goes wrong, and what each copy of a concept is like, over pictures.
 
     The missing and mixing rates are shares of the named concepts, the repeat rate is the mean
-    number of repeats a picture.
+    number of repeats a picture; the others are means over named concepts.
     """
     n_named = sum(len(one.named) for one in comparisons)
 
@@ -162,5 +183,7 @@ def rates(comparisons: Sequence[Comparison]) -> Mapping[str, float | None]:
         "missing_rate": share(sum(len(one.missing) for one in comparisons)),
         "mixing_rate": share(sum(len(one.mixed) for one in comparisons)),
         "repeat_rate": mean(float(one.repeats) for one in comparisons),
+        "identity_each": mean(one.identity_each(k) for one in comparisons for k in one.named),
+        "unlike_rate": mean(one.unlike(k) for one in comparisons for k in one.named),
         "off_diagonal": mean(one.off_diagonal for one in comparisons),
     }

@@ -78,6 +78,24 @@ def test_a_repeat_is_known_by_what_it_stands_for_or_looks_like(owners, likeness,
     assert Comparison(table, (0, 1), owners, (0,), floor=0.7).repeats == repeats
 
 
+@pytest.mark.parametrize(
+    ("owners", "likeness", "best", "each", "unlike"),
+    [
+        ((0, 0), (0.9, 0.5), 0.9, 0.7, 0.5),  # a good and a bad copy
+        ((0, None), (0.9, 0.5), 0.9, 0.9, 0.0),
+        ((None, 1), (0.8, 0.5), 0.8, 0.8, 0.0),  # it is there under no name
+        ((1, 1), (0.6, 0.5), 0.6, 0.6, 1.0),
+        ((), (), 0.0, 0.0, 1.0),
+    ],
+)
+def test_each_copy_counts_beside_the_best(owners, likeness, best, each, unlike) -> None:
+    table = np.array([[value, 0.0] for value in likeness], np.float32).reshape(-1, 2)
+    compared = Comparison(table, (0, 1), owners, (0,), floor=0.7)
+    assert compared.identity(0) == pytest.approx(best)
+    assert compared.identity_each(0) == pytest.approx(each)
+    assert compared.unlike(0) == unlike
+
+
 def test_a_thing_of_another_colour_is_missing_and_not_mixed() -> None:
     marks = marked(fakes.picture(fakes.GREEN, fakes.BLUE))
     assert marks.missing == ("<bear>",)
