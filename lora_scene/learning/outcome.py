@@ -66,7 +66,8 @@ def assemble_adapter(
             hashlib.sha256(photo.pixels.tobytes()).hexdigest() for photo in scene.photos
         ),
     )
-    return Adapter(backbone.family.key, concepts, learned_modules(backbone), info)
+    modules = learned_modules(backbone, strength=recipe.lora.strength)
+    return Adapter(backbone.family.key, concepts, modules, info)
 
 
 def installed_versions() -> dict[str, str]:
