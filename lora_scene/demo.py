@@ -38,6 +38,7 @@ from lora_scene.scenes.union import prompt_for
 PLACES = ("a photo of {} on grass", "a photo of {} on sand", "a photo of {} in the snow")
 SEEDS = (1, 2)  # of the pictures; the grid shows the first
 SAMPLING = Sampling(n_steps=25, guidance=3.5)
+WEIGHT = 0.7  # of the adapter; at 1 things repeat more often
 SHORT = ("phase1.steps=4", "phase2.steps=4")  # enough to see that everything runs
 BASE = "mini"  # and the names of its recipe and its judge
 
@@ -94,7 +95,7 @@ def run_demo(
     export_adapter(result.adapter, out / "exported", title=Title("demo"))
     checks = verify_path(out / "exported", lambda: load_pipeline(BASE), reference=result.adapter)
     refuse_failures(checks)
-    tell("drawing each thing alone, in pairs and together")
+    tell(f"drawing each thing alone, in pairs and together; adapter at weight {WEIGHT}")
     studio = open_studio([out / "adapter"], device=device)
     figures, pictures = _weigh(studio, scene, load_judge(BASE))
     _draw_grid(pictures, scene, out / "grid.png")
@@ -110,7 +111,7 @@ def _weigh(
     framed = frame_scene(scene, studio.backbone.resolution)
     figures: dict[str, dict[str, float | None]] = {}
     pictures: dict[str, list[Pixels]] = {}
-    for side, weight in (("base", 0.0), ("adapter", 1.0)):
+    for side, weight in (("base", 0.0), ("adapter", WEIGHT)):
         cells = _cells(scene, weight)
         drawn = list(draw_watched(studio, [cell.asked for cell in cells], sampling=SAMPLING))
         pictures[side] = [one.pixels for one in drawn]
@@ -159,6 +160,7 @@ def _draw_grid(pictures: Mapping[str, Sequence[Pixels]], scene: Scene, path: Pat
 def _as_json(demo: Demo) -> dict[str, Any]:
     return {
         "base": BASE,
+        "weight": WEIGHT,
         "seconds": demo.seconds,
         "figures": demo.figures,
         "verified": [check.path.name for check in demo.checks],

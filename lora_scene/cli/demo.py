@@ -27,7 +27,7 @@ SHOWN = {
 def command(out: Path, short: bool, device: str, as_json: bool) -> None:
     """Learn the embedded scene, export, verify and draw: offline, in minutes, on a CPU."""
     from lora_scene.cli.training_view import TrainingView
-    from lora_scene.demo import SHORT, run_demo
+    from lora_scene.demo import SHORT, WEIGHT, run_demo
 
     view = TrainingView()
     with contextlib.nullcontext() if as_json else view.shown():
@@ -45,7 +45,7 @@ def command(out: Path, short: bool, device: str, as_json: bool) -> None:
     _show_figures(demo.figures)
     click.echo(f"\nlook at {out / 'grid.png'}; then:")
     click.echo(
-        f"  lora-scene generate {out / 'adapter'} --out more"
+        f"  lora-scene generate {out / 'adapter'}:{WEIGHT} --out more"
         f' --prompt "a photo of a {demo.handle} on water"'
     )
     click.echo(f"  lora-scene inspect {out / 'exported'}")

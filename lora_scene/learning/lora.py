@@ -109,13 +109,8 @@ def full_parameters(backbone: Backbone, settings: Full) -> list[nn.Parameter]:
     return chosen
 
 
-def learned_modules(backbone: Backbone, *, strength: float = 1.0) -> dict[str, LoraModule]:
-    """Return the adapters' factors by `<part>.<module path>`, as `Adapter.modules` wants them.
-
-    Args:
-        backbone: The base, adapters in place.
-        strength: Part of their update that is kept, by their alpha.
-    """
+def learned_modules(backbone: Backbone) -> dict[str, LoraModule]:
+    """Return the adapters' factors by `<part>.<module path>`, as `Adapter.modules` wants them."""
     from peft.tuners.lora import LoraLayer
 
     modules = {}
@@ -134,7 +129,7 @@ def learned_modules(backbone: Backbone, *, strength: float = 1.0) -> dict[str, L
             modules[f"{part}.{name}"] = LoraModule(
                 down=_on_cpu(layer.lora_A[ADAPTER_NAME].weight),
                 up=_on_cpu(layer.lora_B[ADAPTER_NAME].weight),
-                alpha=float(layer.lora_alpha[ADAPTER_NAME]) * strength,
+                alpha=float(layer.lora_alpha[ADAPTER_NAME]),
                 is_rslora=layer.scaling[ADAPTER_NAME] != layer.lora_alpha[ADAPTER_NAME] / rank,
                 magnitude=magnitude,
             )

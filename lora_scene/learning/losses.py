@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -63,23 +62,6 @@ def cell_weights(drawn: Tensor, every: Tensor, outside_weight: float) -> Tensor:
     return torch.maximum(union, outside_weight * outside)
 
 
-def with_rim(drawn: Tensor, things: Tensor, width: int) -> Tensor:
-    """Widen the drawn concepts of one sample, but not over things that the prompt does not name.
-
-    Args:
-        drawn: (k, h, w), 0..1, masks of the drawn concepts.
-        things: (n, h, w), 0..1, masks of all things; there may be none.
-        width: Of the rim, in cells.
-
-    Returns:
-        (1, h, w), 0..1.
-    """
-    union = drawn.amax(dim=0, keepdim=True)
-    wide = F.max_pool2d(union, 2 * width + 1, stride=1, padding=width)
-    unnamed = torch.cat([union, things]).amax(dim=0, keepdim=True) - union
-    return torch.maximum(union, wide * (1 - unnamed))
-
-
 def map_error(maps: Tensor, masks: Tensor) -> Tensor:
     """Return the cross-attention loss of each concept (Break-A-Scene, eq. 2).
 
@@ -129,6 +111,6 @@ def map_similarity(maps: Tensor) -> Tensor:
     k = len(maps)
     if k < 2:
         return maps.sum() * 0
-    flat = F.normalize(maps.flatten(1), dim=1)
+    flat = torch.nn.functional.normalize(maps.flatten(1), dim=1)
     cosines = flat @ flat.T
     return (cosines.sum() - cosines.diagonal().sum()) / (k * (k - 1))

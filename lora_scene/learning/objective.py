@@ -23,7 +23,6 @@ from lora_scene.learning.losses import (
     map_error,
     map_similarity,
     weighted_error,
-    with_rim,
 )
 from lora_scene.recipe import AttentionLoss, Phase, Recipe
 
@@ -192,14 +191,7 @@ class Objective:
             )
         else:
             inside = torch.stack([d.amax(dim=0, keepdim=True) for d in drawn])
-            things = [
-                k for k, concept in enumerate(self._table.concepts) if not concept.is_background
-            ]
-            rim = settings.outside_rim
-            shown = torch.stack(
-                [with_rim(d, m[things], rim) for d, m in zip(drawn, masks, strict=True)]
-            )
-            target = shown * target + (1 - shown) * held
+            target = inside * target + (1 - inside) * held
             weight = inside + (1 - inside) * settings.outside_weight
         return weighted_error(prediction, target, weight, normalize=settings.normalize).mean()
 

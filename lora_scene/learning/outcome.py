@@ -66,8 +66,7 @@ def assemble_adapter(
             hashlib.sha256(photo.pixels.tobytes()).hexdigest() for photo in scene.photos
         ),
     )
-    modules = learned_modules(backbone, strength=recipe.lora.strength)
-    return Adapter(backbone.family.key, concepts, modules, info)
+    return Adapter(backbone.family.key, concepts, learned_modules(backbone), info)
 
 
 def installed_versions() -> dict[str, str]:

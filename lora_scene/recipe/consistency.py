@@ -79,12 +79,6 @@ def _ranks(recipe: Recipe) -> Iterator[RecipeError]:
             where="lora.conv_rank",
             expected="0, or lora.dora = false",
         )
-    if recipe.lora.strength < 1 and recipe.lora.dora:
-        yield RecipeError(
-            "DoRA's magnitude does not shrink with alpha",
-            where="lora.strength",
-            expected="1, or lora.dora = false",
-        )
     if recipe.lora.min_rank > recipe.lora.rank:
         yield RecipeError("above the rank", where="lora.min_rank", got=recipe.lora.min_rank)
 

@@ -74,8 +74,6 @@ class Lora:
         text_encoder_rank: Rank of adapters on the text encoders' attention; 0 leaves them frozen.
         min_rank: Rank kept in the UNet's attention at the noisiest timestep, rising linearly to
             `rank` at the cleanest (T-LoRA, arXiv:2507.05964); 0 uses the whole rank everywhere.
-        strength: Part of what was learnt that weight 1 stands for once the adapter is saved (its
-            alpha is scaled); samples on the way show the whole.
     """
 
     rank: int = _between(16, 1, 1024)
@@ -88,7 +86,6 @@ class Lora:
     conv_rank: int = _between(0, 0, 1024)
     text_encoder_rank: int = _between(0, 0, 1024)
     min_rank: int = _between(0, 0, 1024)
-    strength: float = _between(1.0, 0.1, 1.0)
 
 
 @dataclass(frozen=True)
@@ -115,15 +112,12 @@ class MaskedLoss:
         outside_weight: Weight of the cells that belong to no concept.
         outside_target: What these cells are held to: the photo's (`data`), or what the untouched
             base predicts for the same prompt with nouns (`base`).
-        outside_rim: Latent cells around the drawn concepts that are held to the photo even so:
-            they show where a thing ends, of which the base only knows what such things are like.
     """
 
     enabled: bool = True
     normalize: Literal["none", "area"] = "none"
     outside_weight: float = _between(0.0, 0.0, 1.0)
     outside_target: Literal["data", "base"] = "data"
-    outside_rim: int = _between(0, 0, 64)
 
 
 @dataclass(frozen=True)

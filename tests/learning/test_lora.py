@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from lora_scene.learning.lora import learned_modules, remove_lora
-from lora_scene.learning.outcome import assemble_adapter
 from tests import tiny
 from tests.adapters import made as adapters
 from tests.learning import made
@@ -41,22 +40,6 @@ def test_adapters_on_convolutions_add_their_product_to_the_kernels(scene, family
         untouched = tiny.pipeline(family).unet(z, t, text, added_cond_kwargs=added).sample
         assert torch.equal(unet(z, t, text, added_cond_kwargs=added).sample, untouched)
     assert not torch.allclose(adapted, untouched, atol=1e-2)
-
-
-@pytest.mark.parametrize("rslora", ["true", "false"])
-def test_strength_scales_every_update_that_is_saved(scene, rslora):
-    settings = made.recipe(
-        "unused", "lora.conv_rank=2", "lora.strength=0.8", f"lora.rslora={rslora}"
-    )
-    bench = made.bench(tiny.pipeline(), scene, settings)
-    whole = learned_modules(bench.backbone)
-    saved = assemble_adapter(
-        bench.backbone, bench.table, recipe=settings, scene=scene, base_hash="", steps=(0, 0)
-    )
-    assert saved.modules.keys() == whole.keys()
-    for key, module in saved.modules.items():
-        wanted = 0.8 * adapters.update(whole[key])
-        torch.testing.assert_close(adapters.update(module), wanted)
 
 
 def test_the_rank_mask_leaves_convolutions_alone(scene):

@@ -163,7 +163,6 @@ def test_wrong_override_is_refused_with_what_was_expected(override, said):
         (["lora.rank=4", "lora.min_rank=5"], "above the rank"),
         (["lora.min_rank=2", "lora.dora=true"], "DoRA"),
         (["lora.conv_rank=2", "lora.dora=true"], "DoRA"),
-        (["lora.strength=0.8", "lora.dora=true"], "does not shrink"),
         (["augment.crop_prob=0.6", "augment.paste_prob=0.6"], "a sum of at most 1"),
     ],
 )
