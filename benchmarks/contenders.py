@@ -82,7 +82,7 @@ def ours(
     recorder = AttentionRecorder(backbone.unet, latent_side=backbone.latent_side)
     spans = [[[1 + k] for k in range(n_concepts)]]
     backbone.unet.train()
-    columns = Columns.of(spans, 77)
+    columns = Columns.of(spans, 77, backbone.device)
     inputs = _inputs(backbone, n_concepts, device, n=1)
 
     def step() -> None:

@@ -236,11 +236,11 @@ def _training(adapter: Adapter) -> str:
         f"{f' ({ranks})' if ranks else ''}, rows of {len(adapter.concepts)} handles",
         "steps": f"{info.steps[0]} for the rows alone, then {info.steps[1]}",
         "resolution": f"{info.resolution} px",
-        "prediction": info.prediction_type,
+        "prediction": _plain(info.prediction_type),
         "recipe": _plain(info.recipe_name),
         "seed": str(info.seed),
         "photos": str(len(info.image_hashes)),
-        "versions": ", ".join(f"{name} {version}" for name, version in info.versions.items()),
+        "versions": _plain(", ".join(f"{name} {number}" for name, number in info.versions.items())),
     }
     table = [f"| {label} | {value} |" for label, value in rows.items()]
     return "\n".join(

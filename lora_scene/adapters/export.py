@@ -11,7 +11,7 @@ from typing import Literal, get_args
 import torch
 
 from lora_scene.adapters.adapter import Adapter
-from lora_scene.adapters.folder import remove_others
+from lora_scene.adapters.folder import refuse_original, remove_others
 from lora_scene.adapters.formats import diffusers, embeddings, kohya
 from lora_scene.adapters.formats.factors import padded_ranks
 from lora_scene.adapters.formats.metadata import write_note
@@ -30,6 +30,7 @@ DTYPES: Mapping[str, torch.dtype] = {
 }
 PREVIEW_SIDE = 512  # pixels
 
+_FOLDER_LAYOUTS = {"diffusers", "embeddings"}  # whose files an adapter's own folder is made of
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")  # a dot would end it in some interfaces
 
 
@@ -62,15 +63,15 @@ def export_adapter(
 
     Args:
         adapter: The adapter.
-        out: The folder; what else is in it stays.
+        out: The folder; what else is in it stays, but for files of an earlier export.
         title: Name of the files, author, licence.
         layouts: Which.
         dtype: `fp32`, `fp16` or `bf16`.
         samples: Pictures of it; the last becomes the preview beside the kohya file.
 
     Raises:
-        AdapterError: No layout can hold the adapter, a number overflows in `dtype`, or the title's
-            name is no file name.
+        AdapterError: No layout can hold the adapter, a number overflows in `dtype`, the title's
+            name is no file name, or the folder holds an adapter at full precision.
     """
     if _NAME.fullmatch(title.name) is None or f"{title.name}.safetensors" == diffusers.FILE:
         raise AdapterError(
@@ -81,6 +82,10 @@ def export_adapter(
     kind = DTYPES[dtype]
     rounded = adapter.cast(kind)
     _refuse_overflow(rounded, dtype)
+    note = write_note(rounded)
+    replaces = not _FOLDER_LAYOUTS.isdisjoint(layouts)
+    if replaces:
+        refuse_original(out, note)
     notes: list[str] = []
     with written_aside(out) as aside:
         for layout in layouts:
@@ -95,7 +100,8 @@ def export_adapter(
             raise AdapterError("no layout can hold this adapter", got="; ".join(notes))
         if f"{title.name}.safetensors" in files:
             files = (*files, *_write_companions(rounded, aside, title, samples))
-    remove_others(out, write_note(rounded))
+    if replaces:
+        remove_others(out, note)
     return Export(files, tuple(notes))
 
 

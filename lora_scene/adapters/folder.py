@@ -83,9 +83,29 @@ def remove_others(folder: Path, note: Mapping[str, str]) -> None:
         note: Metadata of the adapter that is there now.
     """
     for path in _own_files(folder):
-        metadata = read_header(path).metadata
-        if is_ours(metadata) and metadata.get(FINGERPRINT) != note[FINGERPRINT]:
+        if _is_of_another(read_header(path).metadata, note):
             path.unlink()
+
+
+def refuse_original(folder: Path, note: Mapping[str, str]) -> None:
+    """Refuse a folder whose adapter another one's rounded files would replace.
+
+    Args:
+        folder: The folder.
+        note: Metadata of what is about to be written.
+
+    Raises:
+        AdapterError: It holds another adapter in float32, maybe the only copy of what was learnt.
+    """
+    for path in _own_files(folder):
+        header = read_header(path)
+        is_original = any(spec.dtype == "F32" for spec in header.tensors.values())
+        if is_original and _is_of_another(header.metadata, note):
+            raise AdapterError(
+                "holds an adapter at full precision, which an export would replace",
+                where=folder,
+                hint="export into another folder",
+            )
 
 
 def adapter_files(adapter: Adapter) -> dict[str, dict[str, torch.Tensor]]:
@@ -104,6 +124,10 @@ def adapter_files(adapter: Adapter) -> dict[str, dict[str, torch.Tensor]]:
             raise AdapterError("two handles share one file name", where=concept.handle, got=name)
         files[name] = embeddings.to_embedding(concept, FAMILIES[adapter.family])
     return files
+
+
+def _is_of_another(metadata: Mapping[str, str], note: Mapping[str, str]) -> bool:
+    return is_ours(metadata) and metadata.get(FINGERPRINT) != note[FINGERPRINT]
 
 
 def _own_files(folder: Path) -> list[Path]:

@@ -175,12 +175,17 @@ def _triggers(metadata: Mapping[str, str], note: Note | None) -> tuple[str, ...]
     if note is not None:
         return tuple(concept.handle for concept in note.concepts)
     if phrase := metadata.get("modelspec.trigger_phrase"):
-        return (phrase,)
+        return (_printable(phrase),)
     try:
         folders = json.loads(metadata.get("ss_tag_frequency", "{}"))
         counts: Counter[str] = Counter()
         for tags in folders.values():
-            counts.update({str(tag).strip(): int(count) for tag, count in tags.items()})
+            counts.update({_printable(str(tag)): int(count) for tag, count in tags.items()})
     except (ValueError, AttributeError, TypeError, RecursionError):
         return ()
     return tuple(tag for tag, _ in counts.most_common(MAX_TRIGGER_WORDS))
+
+
+def _printable(text: str) -> str:
+    """Return a stranger's text without what would steer a terminal."""
+    return "".join(character for character in text if character.isprintable()).strip()

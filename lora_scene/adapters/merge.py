@@ -112,6 +112,7 @@ def _check(adapters: Sequence[Adapter], weights: Sequence[float]) -> None:
             got=", ".join(doubled),
             hint="train one of them with handles of its own",
         )
+    _check_base_sizes(adapters)
     for adapter in adapters:
         if any(module.magnitude is not None for module in adapter.modules.values()):
             raise AdapterError(
@@ -119,6 +120,23 @@ def _check(adapters: Sequence[Adapter], weights: Sequence[float]) -> None:
                 where=", ".join(adapter.handles),
                 hint="load both with load_adapter instead",
             )
+
+
+def _check_base_sizes(adapters: Sequence[Adapter]) -> None:
+    """Refuse adapters of one family whose bases have layers of other sizes."""
+    sizes: dict[str, tuple[object, ...]] = {}
+    for adapter in adapters:
+        own: dict[str, tuple[object, ...]] = {
+            key: (*module.down.shape[1:], len(module.up)) for key, module in adapter.modules.items()
+        }
+        own["rows"] = tuple(rows.shape[1] for rows in adapter.concepts[0].rows)
+        for key, size in own.items():
+            if sizes.setdefault(key, size) != size:
+                raise AdapterError(
+                    "adapters of differently sized bases cannot be merged",
+                    where=key,
+                    got=" and ".join(adapter.info.base_model for adapter in adapters),
+                )
 
 
 def _concatenate(adapters: Sequence[Adapter], weights: Sequence[float]) -> dict[str, LoraModule]:

@@ -219,11 +219,15 @@ class Backbone:
         return velocity
 
     def content_hash(self) -> str:
-        """Return the sha256 over the UNet's parameter names and their values in float16."""
+        """Return the sha256 over the UNet's parameter names and their values in bfloat16.
+
+        So a base has one hash, whether it was loaded in 32 bits, in float16 or in bfloat16.
+        """
         digest = hashlib.sha256()
         for name, parameter in sorted(self.unet.named_parameters()):
             digest.update(name.encode())
-            digest.update(parameter.detach().to("cpu", torch.float16).numpy().tobytes())
+            rounded = parameter.detach().to("cpu", torch.bfloat16)
+            digest.update(rounded.contiguous().view(torch.int16).numpy().tobytes())
         return digest.hexdigest()
 
     def _check_size(self) -> None:

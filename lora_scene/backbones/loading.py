@@ -91,11 +91,16 @@ def resolve_model(model: str | Path) -> str:
 
 
 def resolve_dtype(dtype: Dtype, device: str) -> torch.dtype:
-    """Return the torch dtype; `auto` is bf16 or fp16 on CUDA, fp32 elsewhere."""
+    """Return the torch dtype; `auto` is bf16 or fp16 on CUDA, fp32 elsewhere.
+
+    Cards older than Ampere only emulate bf16: they take fp16.
+    """
     if dtype != "auto":
         return DTYPES[dtype]
     if device.startswith("cuda"):
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+        with torch.cuda.device(device):
+            has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.bfloat16 if has_bf16 else torch.float16
     return torch.float32
 
 
@@ -108,11 +113,16 @@ def resolve_device(device: str) -> str:
     found = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if device == "auto":
         return next((name for name, is_there in found.items() if is_there), "cpu")
-    name = device.partition(":")[0]
-    if name == "cpu" or found.get(name):
+    name, _, index = device.partition(":")
+    n_cards = torch.cuda.device_count() if name == "cuda" else 1
+    if (name == "cpu" or found.get(name)) and _is_index_below(index, n_cards):
         return device
     there = ["cpu", *(name for name, is_there in found.items() if is_there)]
     raise BackboneError("no such device here", where=device, expected=" or ".join(there))
+
+
+def _is_index_below(index: str, n: int) -> bool:
+    return not index or (index.isdecimal() and int(index) < n)
 
 
 @contextlib.contextmanager

@@ -9,7 +9,8 @@ one by one.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 import torch
@@ -151,10 +152,26 @@ def _unquantised(layer: nn.Linear, quantization: Quantization) -> nn.Module:
         made = bnb.Linear4bit(*sizes, has_bias, weight.dtype, quant_type="nf4", device="meta")
         made.weight = bnb.Params4bit(weight, requires_grad=False, quant_type="nf4", module=made)
     else:
-        made = bnb.Linear8bitLt(*sizes, has_bias, has_fp16_weights=False, device="meta")
+        made = _int8_layer()(*sizes, has_bias, has_fp16_weights=False, device="meta")
         made.weight = bnb.Int8Params(weight, requires_grad=False, has_fp16_weights=False)
     made.bias = layer.bias
     return made
+
+
+@functools.cache
+def _int8_layer() -> type[nn.Module]:
+    """Return bitsandbytes' int8 layer, but one that keeps no input for the backward pass.
+
+    bitsandbytes keeps it where gradient checkpointing cannot see it, and so cannot free it.
+    """
+    from bitsandbytes import nn as bnb
+
+    class FrozenLinear8bit(bnb.Linear8bitLt):  # type: ignore[misc]
+        def forward(self, x: Tensor) -> Tensor:
+            product: Tensor = _Int8Product.apply(x, self, super().forward)  # type: ignore[no-untyped-call]
+            return product
+
+    return FrozenLinear8bit
 
 
 def _shrink(made: Any, layer: nn.Linear | nn.Conv2d) -> None:
@@ -184,6 +201,19 @@ class _LinearProduct(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, None]:
         return grads[0] @ ctx.layer.weight, None
+
+
+class _Int8Product(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, layer: Any, multiply: Callable[[Tensor], Tensor]) -> Tensor:
+        ctx.state = layer.state
+        return multiply(x)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, None, None]:
+        (grad,), state = grads, ctx.state
+        weight = state.CB.to(grad.dtype).mul_((state.SCB / 127).to(grad.dtype)[:, None])
+        return grad @ weight, None, None
 
 
 class _ConvProduct(torch.autograd.Function):

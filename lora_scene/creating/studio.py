@@ -18,10 +18,10 @@ from lora_scene.backbones.backbone import Backbone
 from lora_scene.backbones.loading import Dtype, load_pipeline, resolve_device
 from lora_scene.backbones.storage import Quantization
 from lora_scene.errors import CreationError, did_you_mean
+from lora_scene.learning.runs import FULL_MODEL
 from lora_scene.scenes.handles import HANDLE_FORM
 
 PARTS = ("unet", "text_encoder", "text_encoder_2")
-FULL_MODEL = "pipeline"  # where a fully fine-tuned base lies within its result's folder
 
 
 @dataclass(frozen=True)

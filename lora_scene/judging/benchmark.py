@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from lora_scene.backbones.loading import resolve_device
-from lora_scene.creating.studio import FULL_MODEL, Studio, open_studio
+from lora_scene.creating.studio import Studio, open_studio
 from lora_scene.errors import JudgingError
 from lora_scene.judging.drawing import draw_watched
 from lora_scene.judging.encoders import ClipEncoder
@@ -43,7 +43,7 @@ from lora_scene.judging.results import (
 )
 from lora_scene.learning.events import Listener
 from lora_scene.learning.outcome import installed_versions
-from lora_scene.learning.runs import fingerprint, write_text
+from lora_scene.learning.runs import FULL_MODEL, fingerprint, write_text
 from lora_scene.scenes.framing import frame_scene
 from lora_scene.scenes.scene import Scene, load_scene
 

@@ -112,7 +112,7 @@ class AttentionWatch:
             positions, n_tokens = word_positions(studio, prompts, words)
         silent: list[list[list[int]]] = [[] for _ in prompts] if sampling.is_guided else []
         self._n_silent = len(silent)
-        self._columns = Columns.of([*silent, *positions], n_tokens)
+        self._columns = Columns.of([*silent, *positions], n_tokens, backbone.device)
         self._listening = contextlib.ExitStack()
         self._totals: list[Tensor] = []
         self._n_steps = 0
@@ -193,7 +193,7 @@ def training_maps(
     z = backbone.encode_picture(pixels).mean[None].to(backbone.device)
     text = encode_prompts(studio, [prompt], [""]).positive
     positions, n_tokens = handle_positions(studio, [prompt])
-    columns = Columns.of(positions, n_tokens)
+    columns = Columns.of(positions, n_tokens, backbone.device)
     recorder = AttentionRecorder(backbone.unet, latent_side=backbone.latent_side)
     total: Tensor | None = None
     with recorder.attached():

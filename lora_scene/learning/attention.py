@@ -35,14 +35,22 @@ class Columns:
     counts: tuple[int, ...]
 
     @classmethod
-    def of(cls, positions: Sequence[Sequence[Sequence[int]]], n_tokens: int) -> Columns:
-        """Build from the token positions of each handle of each sample."""
+    def of(
+        cls,
+        positions: Sequence[Sequence[Sequence[int]]],
+        n_tokens: int,
+        device: torch.device | None = None,
+    ) -> Columns:
+        """Build from the token positions of each handle of each sample.
+
+        On the UNet's device no recorded layer has to wait for a copy.
+        """
         counts = tuple(len(sample) for sample in positions)
         selection = torch.zeros(len(positions), n_tokens, max(counts))
         for i, sample in enumerate(positions):
             for j, tokens in enumerate(sample):
                 selection[i, list(tokens), j] = 1
-        return cls(selection, counts)
+        return cls(selection.to(device), counts)
 
 
 class AttentionRecorder:

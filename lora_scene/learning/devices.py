@@ -66,7 +66,7 @@ def memory_switches(recipe: Recipe) -> list[str]:
         (recipe.lora.rank > 8 and not is_full, "lora.rank=8"),
         (recipe.lora.text_encoder_rank > 0, "lora.text_encoder_rank=0"),
         (recipe.optimizer.name == "adamw", "optimizer.name=adamw8bit"),
-        (recipe.optimizer.name == "adamw8bit", "optimizer.name=pagedadamw8bit"),
+        (recipe.optimizer.name == "adamw8bit" and is_full, "optimizer.name=pagedadamw8bit"),
     ]
     return [f"--set {switch.replace(' ', ' --set ')}" for is_open, switch in candidates if is_open]
 

@@ -35,8 +35,15 @@ class SplicedEmbedding(nn.Module):
     def __init__(self, vocabulary: nn.Embedding, rows: nn.Parameter, first_id: int) -> None:
         super().__init__()
         self.vocabulary = vocabulary
-        self.rows = rows
+        # A child after the vocabulary: a model's dtype is that of its first parameter.
+        self._table = nn.ParameterList([rows])
         self.first_id = first_id
+
+    @property
+    def rows(self) -> nn.Parameter:
+        """Return the rows (n, d)."""
+        rows: nn.Parameter = self._table[0]
+        return rows
 
     @property
     def weight(self) -> Tensor:

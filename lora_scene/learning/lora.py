@@ -35,13 +35,6 @@ def add_lora(backbone: Backbone, settings: Lora) -> list[nn.Parameter]:
         RecipeError: The targets match no layer.
     """
     targets = unet_targets(backbone.unet, settings)
-    if not targets:
-        raise RecipeError(
-            "no attention layer of the UNet is named so",
-            where="lora.targets",
-            expected="to_q, to_k, to_v, to_out.0",
-            got=", ".join(settings.targets),
-        )
     convolutions = residual_convolutions(backbone.unet) if settings.conv_rank else []
     _inject(backbone.unet, settings, settings.rank, targets, convolutions)
     if settings.text_encoder_rank:
@@ -69,10 +62,29 @@ def remove_lora(backbone: Backbone) -> None:
 
 
 def unet_targets(unet: nn.Module, settings: Lora) -> list[str]:
-    """Return the names of the attention's layers that get adapters, in the model's order."""
+    """Return the names of the attention's layers that get adapters, in the model's order.
+
+    Raises:
+        RecipeError: A target is no linear layer of the attention.
+    """
     kinds = ("attn1", "attn2") if settings.attention == "all" else ("attn2",)
-    suffixes = tuple(f".{kind}.{target}" for kind in kinds for target in settings.targets)
-    return [name for name, _ in unet.named_modules() if name.endswith(suffixes)]
+    found: dict[str, list[str]] = {target: [] for target in settings.targets}
+    names = []
+    for name, module in unet.named_modules():
+        for target, own in found.items():
+            is_named = name.endswith(tuple(f".{kind}.{target}" for kind in kinds))
+            if is_named and hasattr(module, "in_features"):
+                own.append(name)
+                names.append(name)
+    missing = [target for target, own in found.items() if not own]
+    if missing or not names:
+        raise RecipeError(
+            "not a linear layer of the UNet's attention",
+            where="lora.targets",
+            expected="to_q, to_k, to_v, to_out.0",
+            got=", ".join(missing) or "none",
+        )
+    return names
 
 
 def residual_convolutions(unet: nn.Module) -> list[str]:

@@ -170,7 +170,7 @@ class Objective:
             self._table.columns(row, sample.subset)
             for row, sample in zip(ids, samples, strict=True)
         ]
-        columns = Columns.of(positions, ids.shape[1])
+        columns = Columns.of(positions, ids.shape[1], z_t.device)
         with self._recorder.recording(columns):
             prediction = self._backbone.denoise(z_t, t, text)
         return prediction, self._recorder.maps()

@@ -7,8 +7,9 @@ optimizer serves the adapters or weights.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from torch import nn
 from lora_scene.errors import RecipeError
 from lora_scene.recipe import Optimizer, Phase
 
+LIBRARIES = {"prodigy": "prodigyopt", "schedulefree": "schedulefree"}
 LEAST_PRODIGY_LR = 0.1  # below, a rate meant for AdamW was taken over
 
 Notice = Callable[[str], None]
@@ -94,11 +96,22 @@ def step_all(optimizers: Sequence[torch.optim.Optimizer], *, scaler: Any, max_no
         scaler.update()
 
 
-def set_averaging(optimizers: Sequence[Any], *, is_on: bool) -> None:
-    """Put a schedule-free optimizer's averaged weights in place, or back; others have none."""
-    for optimizer in optimizers:
-        if hasattr(optimizer, "eval"):
-            optimizer.eval() if is_on else optimizer.train()
+@contextlib.contextmanager
+def averaged(optimizers: Sequence[Any]) -> Iterator[None]:
+    """Put a schedule-free optimizer's averaged weights in place, and back; others have none."""
+    free = [optimizer for optimizer in optimizers if hasattr(optimizer, "eval")]
+    groups = [group for optimizer in free for group in optimizer.param_groups]
+    weights = [weight for group in groups for weight in group["params"]]
+    kept = [weight.detach().clone() for weight in weights]  # the way back is not exact
+    for optimizer in free:
+        optimizer.eval()
+    try:
+        yield
+    finally:
+        for optimizer in free:
+            optimizer.train()
+        for weight, value in zip(weights, kept, strict=True):
+            weight.data.copy_(value)
 
 
 def _weights_optimizer(
@@ -120,17 +133,14 @@ def _weights_optimizer(
     if settings.name == "prodigy":
         if lr < LEAST_PRODIGY_LR:
             notice(f"prodigy finds its rate itself; weights_lr={lr:g} is a factor on it, usually 1")
-        prodigy: Callable[..., torch.optim.Optimizer] = _imported(
-            "prodigyopt", settings.name
-        ).Prodigy
+        prodigy: Callable[..., torch.optim.Optimizer] = optimizer_library(settings.name).Prodigy
         with contextlib.redirect_stdout(None):  # it prints its kind of weight decay
             return prodigy(weights, **common, betas=betas, eps=settings.eps)
     if settings.name == "schedulefree":
-        free: Callable[..., torch.optim.Optimizer] = _imported(
-            "schedulefree", settings.name
-        ).AdamWScheduleFree
+        library = optimizer_library(settings.name)
+        free: Callable[..., torch.optim.Optimizer] = library.AdamWScheduleFree
         optimizer = free(weights, **common, betas=betas, eps=settings.eps)
-        set_averaging([optimizer], is_on=False)
+        optimizer.train()  # type: ignore[attr-defined]
         return optimizer
     is_fused = weights[0].device.type in ("cpu", "cuda")
     return torch.optim.AdamW(weights, betas=betas, eps=settings.eps, fused=is_fused, **common)
@@ -164,14 +174,19 @@ def _eight_bit(
     return optimizer
 
 
-def _imported(module: str, name: str) -> Any:
-    import importlib
+def optimizer_library(name: str) -> Any:
+    """Return the library of an optimizer that is in none of those always installed, else None.
 
+    Raises:
+        RecipeError: It is not installed.
+    """
+    if name not in LIBRARIES:
+        return None
     try:
-        return importlib.import_module(module)
+        return importlib.import_module(LIBRARIES[name])
     except ImportError as error:
         raise RecipeError(
-            f"{module} is not installed",
+            f"{LIBRARIES[name]} is not installed",
             where="optimizer.name",
             got=name,
             hint='pip install "lora-scene[optimizers]"',

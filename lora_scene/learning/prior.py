@@ -5,7 +5,9 @@ They are kept as latents: drawn once, never decoded and encoded again.
 
 from __future__ import annotations
 
+import functools
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from lora_scene.backbones.backbone import Backbone, TextEncoding
+from lora_scene.learning.encodings import EncodingCache
 from lora_scene.learning.objective import PriorBatch
 from lora_scene.recipe import Prior
 
@@ -27,12 +30,12 @@ class PriorSet:
     Attributes:
         latents: (n, c, h, w), on the CPU.
         prompts: What each was drawn from.
-        encodings: Their prompts' encodings, where the text encoders are frozen.
+        encodings: Each prompt's encoding, where the text encoders are frozen.
     """
 
     latents: Tensor
     prompts: tuple[str, ...]
-    encodings: TextEncoding | None
+    encodings: Mapping[str, TextEncoding] | None
 
     def batch(
         self, backbone: Backbone, n: int, rng: np.random.Generator, noise: torch.Generator
@@ -42,13 +45,11 @@ class PriorSet:
         t = torch.from_numpy(rng.integers(backbone.n_timesteps, size=n))
         z = self.latents[chosen]
         eps = torch.randn(z.shape, generator=noise)
+        prompts = [self.prompts[i] for i in chosen]
         if self.encodings is None:
-            text = backbone.encode_tokens(backbone.tokenize([self.prompts[i] for i in chosen]))
+            text = backbone.encode_tokens(backbone.tokenize(prompts))
         else:
-            pooled = self.encodings.pooled
-            text = TextEncoding(
-                self.encodings.states[chosen], None if pooled is None else pooled[chosen]
-            )
+            text = functools.reduce(TextEncoding.append, [self.encodings[p] for p in prompts])
         device = backbone.device
         return PriorBatch(z.to(device), eps.to(device), t.to(device), text)
 
@@ -87,7 +88,8 @@ def draw_prior(
         _write_cache(cache, mark, latents)
     encodings = None
     if not trains_text:
-        encodings = backbone.encode_tokens(backbone.tokenize(list(prompts)))
+        cache_of_encodings = EncodingCache(backbone)
+        encodings = {p: cache_of_encodings.encode([p]) for p in dict.fromkeys(prompts)}
     return PriorSet(latents, prompts, encodings)
 
 

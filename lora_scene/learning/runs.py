@@ -5,6 +5,7 @@ out/
 ├── recipe.toml                                     every setting of the run
 ├── training.json                                   written last: the run is finished
 ├── samples/                                        pictures drawn on the way
+├── pipeline/                                       the whole model, where it was fine-tuned
 └── checkpoint/                                     only while the run is not finished
 """
 
@@ -20,6 +21,7 @@ from typing import Any
 
 from lora_scene.adapters.adapter import Adapter
 from lora_scene.adapters.folder import read_adapter
+from lora_scene.adapters.gallery import FOLDER as SAMPLES
 from lora_scene.errors import CheckpointError, TrainingError
 from lora_scene.learning.checkpoints import Checkpoint, load_checkpoint
 from lora_scene.recipe import Recipe, dump_recipe
@@ -28,6 +30,7 @@ from lora_scene.scenes.scene import Scene
 SUMMARY = "training.json"
 CHECKPOINT = Path("checkpoint") / "state.safetensors"
 LAST_GOOD = "last_good"
+FULL_MODEL = "pipeline"  # where a fully fine-tuned base lies
 
 
 @dataclass(frozen=True)
@@ -119,7 +122,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def clear(out: Path) -> None:
-    """Delete an earlier run's marks, so that nothing of it is taken up."""
-    for name in (CHECKPOINT.parent, LAST_GOOD):
+    """Delete an earlier run's marks and pictures, so that nothing of it is taken up."""
+    for name in (CHECKPOINT.parent, LAST_GOOD, SAMPLES, FULL_MODEL):
         shutil.rmtree(out / name, ignore_errors=True)
     (out / SUMMARY).unlink(missing_ok=True)

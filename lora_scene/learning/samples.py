@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from lora_scene.adapters.gallery import FOLDER
 from lora_scene.backbones.backbone import Backbone, TextEncoding
 from lora_scene.learning.handles import HandleTable
 from lora_scene.recipe import Recipe
@@ -66,7 +67,7 @@ def _encode_empty(backbone: Backbone) -> TextEncoding:
 
 def save_samples(pictures: Sequence[Any], folder: Path, step: int) -> list[Path]:
     """Write pictures as `samples/<step>-<number>.png`, with the step over both phases."""
-    target = folder / "samples"
+    target = folder / FOLDER
     target.mkdir(parents=True, exist_ok=True)
     paths = []
     for number, picture in enumerate(pictures):

@@ -23,9 +23,9 @@ from lora_scene.learning.latents import EncodedVariant
 from lora_scene.learning.lora import RankMask, add_lora, full_parameters, remove_lora
 from lora_scene.learning.objective import LossTerms, Objective
 from lora_scene.learning.optimizers import (
+    averaged,
     build_optimizers,
     rate_factor,
-    set_averaging,
     set_rate_factor,
     step_all,
 )
@@ -154,7 +154,7 @@ class Trainer:
         if with_optimizers:
             for optimizer, kept in zip(self._optimizers, state["optimizers"], strict=True):
                 optimizer.load_state_dict(kept)
-            if self._accelerator.scaler is not None:
+            if self._accelerator.scaler is not None and state["scaler"] is not None:
                 self._accelerator.scaler.load_state_dict(state["scaler"])
 
     def parameters(self) -> list[nn.Parameter]:
@@ -162,13 +162,25 @@ class Trainer:
         return [*self.table.tables, *self.weights]
 
     @contextlib.contextmanager
-    def averaged(self) -> Iterator[None]:
-        """Let schedule-free optimizers show the averaged weights that they stand for."""
-        set_averaging(self._optimizers, is_on=True)
-        try:
+    def as_delivered(self) -> Iterator[None]:
+        """Show the model as it would be saved now: averaged weights, no dropout."""
+        with (
+            averaged(self._optimizers),
+            self.backbone.in_mode(is_training=False),
+            self._precision(),
+        ):
             yield
-        finally:
-            set_averaging(self._optimizers, is_on=False)
+
+    def _precision(self) -> contextlib.AbstractContextManager[None]:
+        """Compute in mixed precision once the whole model trains in float32.
+
+        A frozen base computes in its own dtype as it stands.
+        """
+        is_full = any(phase.trains == "full" and phase.steps for phase in self.recipe.phases)
+        if not (is_full and self.weights):
+            return contextlib.nullcontext()
+        mixed: contextlib.AbstractContextManager[None] = self._accelerator.autocast()
+        return mixed
 
     def _steps_until(self, number: int, step: int) -> tuple[int, int]:
         """Return the steps of each phase that lie behind `step` steps of phase `number`."""
@@ -250,9 +262,7 @@ class Trainer:
             for _ in range(run.batch_size)
         ]
         torch.manual_seed(int(generators[0].integers(2**62)))  # of LoRA's dropout
-        # A frozen base computes in its own dtype as it stands; only its whole training needs more.
-        is_mixed = phase.trains == "full"
-        with self._accelerator.autocast() if is_mixed else contextlib.nullcontext():
+        with self._precision():
             prior = self._materials.prior
             batch = prior.batch(self.backbone, run.batch_size, *generators) if prior else None
             return objective(samples, batch)
@@ -286,7 +296,7 @@ class Trainer:
         done = step + (self.recipe.phase1.steps if number == 2 else 0)
         handles = [concept.handle for concept in self.table.concepts]
         prompts = sample_prompts(self.recipe, handles)
-        with self.backbone.in_mode(is_training=False):
+        with self.as_delivered():
             pictures = draw_samples(self.backbone, self.table, prompts, seed=self.recipe.run.seed)
         paths = save_samples(pictures, self._folder, done)
         self._listener(Saved("samples", paths[0].parent))

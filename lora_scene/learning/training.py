@@ -22,16 +22,20 @@ from lora_scene.backbones.families import map_side
 from lora_scene.backbones.loading import load_pipeline, resolve_device, resolve_dtype
 from lora_scene.backbones.storage import store
 from lora_scene.errors import NonFiniteLossError
+from lora_scene.learning.attention import AttentionRecorder
 from lora_scene.learning.checkpoints import Checkpoint, load_checkpoint
 from lora_scene.learning.devices import fast_float32, free_cached, memory_advice, peak_bytes
 from lora_scene.learning.events import Event, Listener, Notice, Saved
 from lora_scene.learning.finite import all_finite
 from lora_scene.learning.handles import HandleTable
 from lora_scene.learning.latents import encode_variants
+from lora_scene.learning.lora import unet_targets
+from lora_scene.learning.optimizers import optimizer_library
 from lora_scene.learning.outcome import assemble_adapter
 from lora_scene.learning.prior import draw_prior
 from lora_scene.learning.runs import (
     CHECKPOINT,
+    FULL_MODEL,
     LAST_GOOD,
     TrainingResult,
     clear,
@@ -47,7 +51,6 @@ from lora_scene.scenes.framing import plan_frame
 from lora_scene.scenes.scene import Scene
 
 RECIPE = "recipe.toml"
-FULL_MODEL = "pipeline"
 
 
 @dataclass(frozen=True)
@@ -102,11 +105,12 @@ def train(
     begun = time.perf_counter()
     out = Path(out)
     tell = listener or _ignore
-    if restart:
-        clear(out)
     chosen = resolve_device(device)
     with memory_advice(recipe), fast_float32(torch.device(chosen)), _forked_rng(chosen):
         backbone = _load(recipe, chosen)
+        _refuse_early(backbone, recipe)
+        if restart:
+            clear(out)
         base_hash = backbone.content_hash()
         mark = fingerprint(scene, recipe, base_hash)
         earlier = finished(out, mark)
@@ -141,6 +145,22 @@ def _load(recipe: Recipe, device: str) -> Backbone:
     return backbone
 
 
+def _refuse_early(backbone: Backbone, recipe: Recipe) -> None:
+    """Find what would stop a later phase before the first one is paid for.
+
+    Raises:
+        RecipeError: A target or a side of maps that the base has not, or a missing library.
+    """
+    phases = [phase for phase in recipe.phases if phase.steps]
+    if any(phase.trains == "lora" for phase in phases):
+        unet_targets(backbone.unet, recipe.lora)
+    if any(phase.trains != "rows" for phase in phases):
+        optimizer_library(recipe.optimizer.name)
+    if any(phase.attention_weight or phase.pairwise_weight for phase in phases):
+        side = recipe.attention_loss.map_side
+        AttentionRecorder(backbone.unet, latent_side=backbone.latent_side, side=side)
+
+
 def _learn(backbone: Backbone, job: _Job) -> Adapter:
     """Run both phases from the beginning or a checkpoint, and save what was learnt."""
     resumed = resumable(job.out, job.mark)
@@ -160,7 +180,8 @@ def _learn(backbone: Backbone, job: _Job) -> Adapter:
         adapter = _collect(trainer, job)
     save_adapter(adapter, job.out)
     if any(phase.trains == "full" and phase.steps for phase in job.recipe.phases):
-        backbone.pipeline.save_pretrained(job.out / FULL_MODEL)
+        with trainer.as_delivered():
+            backbone.pipeline.save_pretrained(job.out / FULL_MODEL)
     return adapter
 
 
@@ -241,7 +262,7 @@ def _with_last_good(error: NonFiniteLossError, trainer: Trainer, job: _Job) -> N
 
 
 def _collect(trainer: Trainer, job: _Job) -> Adapter:
-    with trainer.averaged():
+    with trainer.as_delivered():
         return assemble_adapter(
             trainer.backbone,
             trainer.table,

@@ -41,6 +41,12 @@ def _texts(recipe: Recipe) -> Iterator[RecipeError]:
 
 def _phases(recipe: Recipe) -> Iterator[RecipeError]:
     for index, phase in enumerate(recipe.phases, 1):
+        if phase.trains == "rows" and phase.steps and not phase.rows_lr:
+            yield RecipeError(
+                "trains rows with a learning rate of 0",
+                where=f"phase{index}.rows_lr",
+                expected="a rate above 0",
+            )
         if phase.trains != "rows" and phase.steps and not phase.weights_lr:
             yield RecipeError(
                 f"trains {phase.trains} with a learning rate of 0",

@@ -51,7 +51,12 @@ def recipe_text(name: str | Path) -> str:
         return (resources.files("lora_scene.recipes") / f"{name}.toml").read_text("utf-8")
     path = Path(name)
     if path.suffix == ".toml" and path.is_file():
-        return path.read_text("utf-8")
+        try:
+            return path.read_text("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise RecipeError(
+                "cannot be read", where=name, expected="a file of UTF-8 text", got=error
+            ) from error
     raise RecipeError(
         "no such recipe",
         where=name,

@@ -168,6 +168,35 @@ def test_numbers_too_large_for_half_precision_are_refused(tmp_path):
         exported(adapter, tmp_path, dtype="fp16")
 
 
+@pytest.mark.parametrize("layouts", [LAYOUTS, ["diffusers"], ["embeddings"]])
+def test_an_adapter_at_full_precision_is_not_written_over(layouts, tmp_path):
+    pipe = tiny.pipeline()
+    save_adapter(made.adapter(pipe, "sd1"), tmp_path)
+    for adapter in (read_adapter(tmp_path), made.adapter(pipe, "sd1", kind="ranks")):
+        with pytest.raises(AdapterError, match=r"at full precision(.|\n)*another folder"):
+            exported(adapter, tmp_path, layouts=layouts)
+    (rows,) = load_file(tmp_path / "embeddings" / "bear.safetensors").values()
+    assert rows.dtype == torch.float32
+
+
+def test_a_kohya_file_may_lie_beside_the_adapter_itself(tmp_path):
+    save_adapter(made.adapter(tiny.pipeline(), "sd1"), tmp_path)
+    adapter = read_adapter(tmp_path)
+    exported(adapter, tmp_path, layouts=["kohya"])
+    again = read_adapter(tmp_path)
+    assert torch.equal(again.concepts[0].rows[0], adapter.concepts[0].rows[0])
+    assert set(again.modules) == set(adapter.modules)
+
+
+def test_an_earlier_export_is_replaced(tmp_path):
+    pipe = tiny.pipeline()
+    exported(made.adapter(pipe, "sd1"), tmp_path, layouts=["diffusers"])
+    later = made.adapter(pipe, "sd1", unet=False)
+    exported(later, tmp_path, layouts=["embeddings"])
+    assert not (tmp_path / "pytorch_lora_weights.safetensors").exists()
+    refuse_failures(verify_path(tmp_path, tiny.pipeline, reference=later))
+
+
 def test_a_name_that_leaves_the_folder_is_refused(tmp_path):
     adapter = made.adapter(tiny.pipeline(), "sd1")
     for name in ("../x", "a/b", "", "pytorch_lora_weights", "a.b"):

@@ -92,6 +92,17 @@ def test_hostile_trigger_words_do_not_break_it(tmp_path):
         assert one.triggers == ()
 
 
+def test_trigger_words_cannot_steer_a_terminal(tmp_path):
+    path = tmp_path / "x.safetensors"
+    for metadata in (
+        {"modelspec.trigger_phrase": "a\x1b[2J cat"},
+        {"ss_tag_frequency": json.dumps({"x": {"a\x1b[2J cat": 3}})},
+    ):
+        save_file({"a": torch.zeros(1)}, path, metadata=metadata)
+        (one,) = inspect_path(path)
+        assert one.triggers == ("a[2J cat",)
+
+
 def test_a_folder_without_adapters_is_an_error(tmp_path):
     with pytest.raises(AdapterError, match=r"no .safetensors file"):
         inspect_path(tmp_path)

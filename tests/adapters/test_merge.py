@@ -74,6 +74,10 @@ def test_what_cannot_be_merged_is_refused(pair):
         merge_adapters(pair, [1])
     with pytest.raises(AdapterError, match="finite"):
         merge_adapters(pair, [1, float("inf")])
+    key, module = next(iter(two.modules.items()))
+    wider = dataclasses.replace(module, down=module.down.repeat(1, 2))
+    with pytest.raises(AdapterError, match=f"{key}: adapters of differently sized bases"):
+        merge_adapters([one, dataclasses.replace(two, modules={**two.modules, key: wider})], [1, 1])
     dora = made.adapter(tiny.pipeline(), "sd1", handles=("<cat>",), kind="dora")
     with pytest.raises(AdapterError, match="DoRA"):
         merge_adapters([one, dora], [1, 1])

@@ -12,7 +12,10 @@ import torch
 from click.testing import CliRunner
 
 from lora_scene.adapters import untrusted
+from lora_scene.adapters.adapter import LoraModule
 from lora_scene.adapters.folder import read_adapter, save_adapter
+from lora_scene.adapters.formats import factors
+from lora_scene.adapters.formats.factors import even_factors
 from lora_scene.adapters.inspection import inspect_path
 from lora_scene.adapters.untrusted import check_handle, read_header, read_tensors
 from lora_scene.cli.main import root
@@ -126,7 +129,8 @@ METADATA_MUTANTS = {
     "n_modules": ["-1", "x", "1e9", "9" * 5000],
     "ranks": ["[]", '{"unet.x": "y"}', "7"],
     "steps": ["[1]", "[1, 2, 3]", "1", '["a", "b"]'],
-    "versions": ["[]", "x"],
+    "versions": ["[]", "x", '{"torch": "\\u001b[2J"}', '{"a\\nb": "1"}'],
+    "prediction_type": ["", "sample", "epsilon\n# Free stuff"],
     "image_hashes": ["7", "x"],
     "resolution": ["", "∞"],
     "base_model": ["\x1b[2J", "a\x00"],
@@ -161,6 +165,15 @@ def test_hostile_metadata_is_refused(field, value, scene, tmp_path):
     rewritten(scene, tmp_path, lambda metadata: metadata.update({f"lora_scene.{field}": value}))
     with pytest.raises(AdapterError):
         read_adapter(tmp_path)
+
+
+def test_one_vast_rank_is_not_padded_onto_every_module(monkeypatch):
+    monkeypatch.setattr(factors, "MAX_NUMBERS", 1000)
+    small = {f"unet.{n}": LoraModule(torch.ones(1, 4), torch.ones(4, 1), 1.0) for n in range(10)}
+    assert len(even_factors(small)) == 10
+    vast = {"unet.x": LoraModule(torch.ones(20, 4), torch.ones(4, 20), 1.0)}
+    with pytest.raises(AdapterError, match="ranks too far apart"):
+        even_factors(small | vast)
 
 
 def test_a_handle_that_is_a_path_reads_and_writes_nothing_outside(scene, tmp_path):

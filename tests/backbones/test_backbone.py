@@ -144,6 +144,15 @@ def test_content_hash_knows_every_weight():
     assert first.content_hash() != second.content_hash()
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_content_hash_is_that_of_the_base_in_any_dtype(dtype):
+    first, second = backbone(), backbone()
+    for unet in (first.unet, second.unet):
+        unet.to(torch.float16).float()  # as bases are published
+    second.unet.to(dtype)
+    assert first.content_hash() == second.content_hash()
+
+
 def test_pairs_of_encodings_are_joined():
     one = TextEncoding(torch.ones(1, 2, 3), torch.ones(1, 4))
     both = one.append(TextEncoding(torch.zeros(2, 2, 3), torch.zeros(2, 4)))

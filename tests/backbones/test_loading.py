@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import json
 
 import pytest
@@ -163,10 +164,26 @@ def test_auto_dtype_is_float32_without_a_gpu():
     assert resolve_dtype("bf16", "cpu") == torch.bfloat16
 
 
-def test_device_that_is_not_there_is_refused():
+@pytest.mark.parametrize(("is_ampere", "dtype"), [(True, "bfloat16"), (False, "float16")])
+def test_auto_dtype_takes_no_bf16_that_is_only_emulated(is_ampere, dtype, monkeypatch):
+    def is_supported(including_emulation=True):
+        return including_emulation or is_ampere
+
+    monkeypatch.setattr(torch.cuda, "device", contextlib.nullcontext)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", is_supported)
+    assert resolve_dtype("auto", "cuda:1") == getattr(torch, dtype)
+
+
+def test_device_that_is_not_there_is_refused(monkeypatch):
     assert resolve_device("cpu") == "cpu"
     with pytest.raises(BackboneError, match="no such device here"):
         resolve_device("tpu")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert resolve_device("cuda:1") == "cuda:1"
+    for name in ("cuda:2", "cuda:x"):
+        with pytest.raises(BackboneError, match="no such device here"):
+            resolve_device(name)
 
 
 def test_libraries_are_quieted_and_given_their_voice_back():

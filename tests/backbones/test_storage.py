@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import weakref
 
 import pytest
 import torch
@@ -44,6 +45,36 @@ def test_checkpointing_changes_nothing_on_a_low_bit_base(unet, quantization):
     unet.enable_gradient_checkpointing()
     for ours, theirs in zip(gradient(unet), before, strict=True):
         torch.testing.assert_close(ours, theirs)
+
+
+def test_int8_layers_compute_what_bitsandbytes_own_do():
+    from bitsandbytes import nn as bnb
+
+    torch.manual_seed(0)
+    layer, x = nn.Linear(64, 32), torch.randn(2, 5, 64)
+    theirs = bnb.Linear8bitLt(64, 32, has_fp16_weights=False)
+    theirs.load_state_dict(layer.state_dict())
+    model = nn.ModuleDict({"mid_block": layer})
+    store(model, "int8", device="cpu")
+    results = []
+    for made in (model["mid_block"], theirs.to("cpu")):
+        given = x.clone().requires_grad_()
+        out = made(given)
+        out.square().sum().backward()
+        results.append((out.detach(), given.grad))
+    torch.testing.assert_close(results[0], results[1])
+
+
+@pytest.mark.parametrize("quantization", ["nf4", "int8", "fp8"])
+def test_a_low_bit_layer_keeps_no_input_that_checkpointing_could_not_free(quantization):
+    model = nn.ModuleDict({"mid_block": nn.Linear(64, 64)})
+    store(model, quantization, device="cpu")
+    x = torch.randn(4, 64, requires_grad=True) * 2
+    seen = weakref.ref(x)
+    out = model["mid_block"](x)
+    del x
+    assert seen() is None
+    out.sum().backward()
 
 
 @pytest.mark.parametrize(("quantization", "limit"), [("int8", 0.02), ("fp8", 0.2), ("nf4", 0.4)])

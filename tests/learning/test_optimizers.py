@@ -9,9 +9,9 @@ from torch import nn
 
 from lora_scene.errors import RecipeError
 from lora_scene.learning.optimizers import (
+    averaged,
     build_optimizers,
     rate_factor,
-    set_averaging,
     set_rate_factor,
     step_all,
 )
@@ -126,10 +126,9 @@ def test_schedule_free_shows_its_average_and_takes_it_back():
         step_all(made[1:], scaler=None, max_norm=0)
         weights.grad = None
     walked = weights.detach().clone()
-    set_averaging(made, is_on=True)
-    assert not torch.equal(weights, walked)
-    set_averaging(made, is_on=False)
-    torch.testing.assert_close(weights.detach(), walked)
+    with averaged(made):
+        assert not torch.equal(weights, walked)
+    assert torch.equal(weights, walked), "looking at the average must not move the run"
 
 
 @pytest.mark.parametrize(

@@ -18,10 +18,17 @@ from lora_scene import load_adapter
 from lora_scene.adapters.folder import read_adapter
 from lora_scene.backbones.backbone import SMALL_GUIDANCE
 from lora_scene.backbones.loading import load_pipeline
-from lora_scene.errors import NonFiniteLossError, OutOfMemoryError, RecipeError, TrainingError
+from lora_scene.errors import (
+    BackboneError,
+    NonFiniteLossError,
+    OutOfMemoryError,
+    RecipeError,
+    TrainingError,
+)
 from lora_scene.learning import objective, samples, trainer
 from lora_scene.learning.devices import memory_switches
 from lora_scene.learning.events import Notice, PhaseEnded, PhaseStarted, Saved, StepDone
+from lora_scene.learning.lora import lora_parameters
 from lora_scene.learning.runs import fingerprint
 from lora_scene.recipe import load_recipe
 from lora_scene.scenes.scene import Concept, Photo, Scene
@@ -439,14 +446,67 @@ def test_fingerprint_knows_scene_recipe_and_base(scene):
     [
         ("base.dtype=fp16", "float16 cannot be trained on the CPU"),
         ("attention_loss.map_side=5", "expected: *4 or 8 or 16"),
-        ('lora.targets=["to_x"]', "no attention layer of the UNet is named so"),
+        ('lora.targets=["to_q", "to_x"]', "not a linear layer(.|\n)*got: *to_x"),
+        ('lora.targets=["to_out"]', "not a linear layer(.|\n)*to_out.0(.|\n)*got: *to_out"),
     ],
 )
-def test_setting_that_does_not_fit_the_base_is_a_recipe_error(
+def test_setting_that_does_not_fit_the_base_is_refused_before_the_first_step(
     override, said, bases, scene, tmp_path
 ):
+    told = []
     with pytest.raises(RecipeError, match=said):
-        made.run(scene, made.recipe(bases["sd1"], override), tmp_path)
+        made.run(scene, made.recipe(bases["sd1"], override), tmp_path, listener=told.append)
+    assert not any(isinstance(event, StepDone) for event in told)
+
+
+@pytest.mark.parametrize("name", ["prodigy", "schedulefree"])
+def test_missing_optimizer_is_missed_before_the_first_phase(
+    name, bases, scene, tmp_path, monkeypatch
+):
+    told = []
+    monkeypatch.setitem(sys.modules, "prodigyopt", None)
+    monkeypatch.setitem(sys.modules, "schedulefree", None)
+    settings = made.recipe(bases["sd1"], f"optimizer.name={name}")
+    with pytest.raises(RecipeError, match="is not installed"):
+        made.run(scene, settings, tmp_path, listener=told.append)
+    assert not told
+
+
+@pytest.mark.parametrize("trains", ["full", "lora"])
+def test_samples_are_drawn_in_the_precision_that_trains(
+    trains, bases, scene, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(samples, "N_STEPS", 2)
+    settings = made.recipe(
+        bases["sd1"],
+        f"phase2.trains={trains}",
+        "phase2.weights_lr=1e-3",
+        "base.dtype=bf16",
+        "run.sample_every=2",
+    )
+    made.run(scene, settings, tmp_path)
+    assert len(list((tmp_path / "samples").iterdir())) == 12
+
+
+def test_samples_and_adapter_show_a_schedule_free_run_s_average(
+    bases, scene, tmp_path, monkeypatch
+):
+    drawn = []
+
+    def keep(backbone, table, prompts, *, seed):
+        drawn.append([p.clone() for p in lora_parameters(backbone)])
+        return []
+
+    monkeypatch.setattr(trainer, "draw_samples", keep)
+    monkeypatch.setattr(trainer, "save_samples", lambda *_: [tmp_path / "samples" / "x.png"])
+    settings = ["optimizer.name=schedulefree", "phase2.weights_lr=1e-2"]
+    watched = made.recipe(bases["sd1"], *settings, "run.sample_every=2", steps=(1, 4))
+    result = made.run(scene, watched, tmp_path / "watched")
+    ups = [module.up for module in result.adapter.modules.values()]
+    last = [p for p in drawn[-1] if any(torch.equal(p.cpu(), up) for up in ups)]
+    assert len(last) == len(ups)
+    unseen = made.run(scene, made.recipe(bases["sd1"], *settings, steps=(1, 4)), tmp_path / "un")
+    made.assert_equal(made.numbers(result), made.numbers(unseen))
 
 
 def test_prompt_that_is_too_long_names_the_handle_that_was_cut(bases, scene, tmp_path):
@@ -543,6 +603,20 @@ def test_switch_for_speed_or_memory_leaves_the_loss_as_it_is(override, bases, sc
         made.run(scene, settings, tmp_path / str(i), listener=events.append)
         losses.append([e.losses["total"] for e in events if isinstance(e, StepDone)])
     assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+
+
+def test_restart_discards_pictures_too_but_nothing_before_the_base_is_loaded(
+    bases, scene, tmp_path
+):
+    settings = made.recipe(bases["sd1"], steps=(1, 0))
+    made.run(scene, settings, tmp_path)
+    (tmp_path / "samples").mkdir()
+    (tmp_path / "samples" / "00009-0.png").touch()
+    with pytest.raises(BackboneError):
+        made.run(scene, made.recipe("nowhere.safetensors"), tmp_path, restart=True)
+    assert (tmp_path / "training.json").is_file()
+    made.run(scene, settings, tmp_path, restart=True)
+    assert not (tmp_path / "samples").exists()
 
 
 def test_another_scene_in_the_folder_is_refused(bases, scene, tmp_path):

@@ -153,6 +153,7 @@ def test_wrong_override_is_refused_with_what_was_expected(override, said):
         (["handles.templates=[]"], "at least one template"),
         (['prior.prompts=["a {noun}"]'], "prior.prompts"),
         (["prior.weight=1", "prior.prompts=[]"], "at least one prompt"),
+        (["phase1.rows_lr=0"], "phase1.rows_lr"),
         (["phase2.weights_lr=0"], "phase2.weights_lr"),
         (["phase1.trains=full", "phase1.weights_lr=1e-6"], "not both"),
         (["phase2.trains=full", "base.quantization=nf4"], "low-bit weights cannot be trained"),
@@ -201,6 +202,13 @@ def test_carried_recipe_is_checked_like_a_read_one():
 def test_unknown_recipe_offers_the_nearest():
     with pytest.raises(RecipeError, match="did you mean sdxl"):
         load_recipe("sdx")
+
+
+def test_recipe_that_is_no_text_is_refused(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text("name = 'x'", "utf-16")
+    with pytest.raises(RecipeError, match="a file of UTF-8 text"):
+        load_recipe(path)
 
 
 def test_extended_recipe_changes_only_what_it_says(tmp_path):

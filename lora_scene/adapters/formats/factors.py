@@ -10,6 +10,7 @@ from lora_scene.adapters.adapter import LoraModule
 from lora_scene.errors import AdapterError
 
 PARTS = ("unet", "text_encoder", "text_encoder_2")
+MAX_NUMBERS = 1 << 31  # after padding, 8 GB; rank 1024 on SDXL's attention has 1.5 billion
 
 
 def even_factors(modules: Mapping[str, LoraModule]) -> dict[str, LoraModule]:
@@ -21,8 +22,12 @@ def even_factors(modules: Mapping[str, LoraModule]) -> dict[str, LoraModule]:
 
     Args:
         modules: See `Adapter.modules`.
+
+    Raises:
+        AdapterError: The ranks differ so much that the padding would not fit into memory.
     """
     highest = highest_ranks(modules)
+    _refuse_vast(modules, highest)
     even = {}
     for key, module in modules.items():
         folded = module.folded()
@@ -73,6 +78,19 @@ def refuse_dora_on_text_encoders(modules: Mapping[str, LoraModule]) -> None:
             f"DoRA on {len(wrong)} text-encoder modules, which diffusers would load wrong",
             where=wrong[0],
             hint="train text encoders with plain LoRA",
+        )
+
+
+def _refuse_vast(modules: Mapping[str, LoraModule], highest: Mapping[str, int]) -> None:
+    n_numbers = sum(
+        highest[part_of(key)] * (module.down[0].numel() + len(module.up))
+        for key, module in modules.items()
+    )
+    if n_numbers > MAX_NUMBERS:
+        raise AdapterError(
+            "ranks too far apart to be padded to the highest",
+            expected=f"at most {MAX_NUMBERS:,} numbers",
+            got=f"{n_numbers:,}",
         )
 
 

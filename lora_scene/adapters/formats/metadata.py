@@ -19,6 +19,7 @@ from lora_scene.scenes.handles import handle_stem
 PREFIX = "lora_scene."
 FINGERPRINT = f"{PREFIX}fingerprint"
 FORMAT_VERSION = "1"
+PREDICTION_TYPES = ("epsilon", "v_prediction")
 MAX_CONCEPTS = 256
 MAX_NOUN_CHARACTERS = 200
 
@@ -174,21 +175,24 @@ def _parse(fields: Mapping[str, str]) -> Note:
     steps = [int(count) for count in json.loads(fields["steps"])]
     if len(steps) != 2:
         raise ValueError("steps must be one number a phase")
-    for key, text in fields.items():
-        if not text.replace("\n", "").replace("\t", "").isprintable():
-            raise ValueError(f"{key} holds control characters")
+    recipe = fields["recipe"]
+    if not recipe.replace("\n", "").replace("\t", "").isprintable():
+        raise ValueError("recipe holds control characters")
     info = TrainingInfo(
         base_model=fields["base_model"],
         base_hash=fields["base_hash"],
         prediction_type=fields["prediction_type"],
         resolution=int(fields["resolution"]),
         recipe_name=fields["recipe_name"],
-        recipe_toml=fields["recipe"],
+        recipe_toml=recipe,
         seed=int(fields["seed"]),
         steps=(steps[0], steps[1]),
         versions={str(key): str(value) for key, value in _table(fields["versions"]).items()},
         image_hashes=tuple(str(digest) for digest in json.loads(fields["image_hashes"])),
     )
+    _refuse_control_characters(info)
+    if info.prediction_type not in PREDICTION_TYPES:
+        raise ValueError(f"an unknown prediction type: {info.prediction_type:.40}")
     concepts = json.loads(fields["concepts"])
     if not isinstance(concepts, list) or not 1 <= len(concepts) <= MAX_CONCEPTS:
         raise ValueError(f"concepts must be a list of 1 to {MAX_CONCEPTS}")
@@ -200,6 +204,14 @@ def _parse(fields: Mapping[str, str]) -> Note:
         n_modules=int(fields["n_modules"]),
         ranks={str(key): int(rank) for key, rank in _table(fields["ranks"]).items()},
     )
+
+
+def _refuse_control_characters(info: TrainingInfo) -> None:
+    """Refuse what would write elsewhere than where it is printed, once JSON is decoded."""
+    texts = [info.base_model, info.base_hash, info.prediction_type, info.recipe_name]
+    texts += [*info.versions, *info.versions.values(), *info.image_hashes]
+    if not all(text.isprintable() for text in texts):
+        raise ValueError("control characters")
 
 
 def _parse_concept(entry: Mapping[str, Any]) -> ConceptNote:
