@@ -116,7 +116,8 @@ def _weigh(
         drawn = list(draw_watched(studio, [cell.asked for cell in cells], sampling=SAMPLING))
         pictures[side] = [one.pixels for one in drawn]
         figures[side] = _figures(cells, drawn, framed, judge)
-    figures["adapter"]["attention_iou"] = mean(attention_fit(studio, framed).values())
+    with studio.weighted(WEIGHT):
+        figures["adapter"]["attention_iou"] = mean(attention_fit(studio, framed).values())
     return figures, pictures
 
 

@@ -221,7 +221,8 @@ class Backbone:
     def content_hash(self) -> str:
         """Return the sha256 over the UNet's parameter names and their values in bfloat16.
 
-        So a base has one hash, whether it was loaded in 32 bits, in float16 or in bfloat16.
+        So a base has one hash in 32 bits and in bfloat16, and in float16 too if it is published in
+        16 bits.
         """
         digest = hashlib.sha256()
         for name, parameter in sorted(self.unet.named_parameters()):

@@ -71,14 +71,17 @@ def command(adapters: tuple[str, ...], out: Path, as_json: bool, **shared: Any) 
     photo = read_photo(shared["photo"])
     loaded = [read_mask(mask, photo) for mask in masks]
     studio = open_from(adapters, shared)
-    sampling, control = sampling_from(shared, studio, shared["redraw"]), control_from(shared)
+    sampling = sampling_from(shared, studio, shared["redraw"])
+    controls = control_from(shared).shared_out(studio, prompts)
     regions = [
         Region(
             mask,
             Brush(prompt, shared["seed"] + number, shared["negative"], sampling, control),
             str(masks[number]),
         )
-        for number, (mask, prompt) in enumerate(zip(loaded, prompts, strict=True))
+        for number, (mask, prompt, control) in enumerate(
+            zip(loaded, prompts, controls, strict=True)
+        )
     ]
     feather = shared["feather"]
     with drawing_bar("editing", len(regions), is_quiet=as_json) as tick:

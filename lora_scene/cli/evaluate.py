@@ -10,19 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lora_scene.cli.options import base_option, device_option, json_option
+from lora_scene.cli.options import base_options, json_option, open_from
 
 if TYPE_CHECKING:
     from lora_scene.creating.studio import Studio
     from lora_scene.judging.judge import Judge
     from lora_scene.judging.plans import Plan
+    from lora_scene.scenes.scene import Scene
 
 
 @click.command(short_help="Measure an adapter on its scene.")
 @click.argument("adapter", metavar="DIR")
 @click.option("--scene", required=True, type=click.Path(path_type=Path), help="Its scene's folder.")
-@click.option("--judge", default="mini", show_default=True,
-              help="mini (embedded, for the mini world) or clip+dino.")  # fmt: skip
+@click.option("--judge", help="mini (embedded, for the mini world) or clip+dino.  [default: mini "
+              "for adapters of the mini base, else clip+dino]")  # fmt: skip
 @click.option("--clip", help="CLIP for clip+dino: hub id or folder.  [default: ViT-L/14]")
 @click.option("--dino", help="DINO for clip+dino: hub id or folder.  [default: ViT-B/16]")
 @click.option("--finder", default="attention", show_default=True,
@@ -41,10 +42,11 @@ if TYPE_CHECKING:
 @click.option("--weight", default=1.0, show_default=True, type=float, help="Of the LoRA.")
 @click.option("--against", type=click.Path(path_type=Path, exists=True, file_okay=False),
               help="Reference pictures, for FID, KID, IS, precision and recall.")  # fmt: skip
+@click.option("--batch", default=8, show_default=True, type=click.IntRange(min=1),
+              help="Pictures drawn at once.")  # fmt: skip
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False),
               help="Folder for the pictures and evaluation.json; else none is kept.")  # fmt: skip
-@base_option
-@device_option
+@base_options
 @json_option
 def command(
     adapter: str, scene: Path, against: Path | None, out: Path | None, as_json: bool, **shared: Any
@@ -55,15 +57,16 @@ def command(
     says what each number means.
     """
     from lora_scene.cli.evaluation_view import counting_bar, show_evaluation, show_sets
-    from lora_scene.creating.studio import open_studio
     from lora_scene.judging.distribution import compare_sets, read_pictures
     from lora_scene.judging.evaluation import evaluate, save_evaluation, untouched_base
     from lora_scene.scenes.scene import load_scene
 
-    judge = _judge(shared)
     learnt_from = load_scene(scene)
     reference = read_pictures(against) if against else []
-    studio = open_studio([adapter], base=shared["base"], device=shared["device"])
+    studio = open_from([adapter], shared)
+    shared["judge"] = shared["judge"] or _usual_judge(studio)
+    judge = _judge(shared)
+    _warn_of_unknown_nouns(learnt_from, shared["judge"])
     plan = _plan(shared, studio)
     untouched = untouched_base(studio, device=shared["device"])
     with counting_bar("drawing", is_quiet=as_json) as progress:
@@ -85,6 +88,22 @@ def command(
     show_evaluation(result)
     if sets is not None:
         show_sets(sets)
+
+
+def _usual_judge(studio: Studio) -> str:
+    return "mini" if studio.adapters[0].adapter.info.base_model == "mini" else "clip+dino"
+
+
+def _warn_of_unknown_nouns(scene: Scene, judge: str) -> None:
+    from lora_scene.judging.mini import NOUNS
+
+    unknown = [scene.nouns[k] for k in scene.things if scene.nouns[k] not in NOUNS]
+    if judge == "mini" and unknown:
+        click.echo(
+            f"warning: the embedded judge has never seen {' or '.join(unknown)}: its figures mean"
+            " nothing here; --judge clip+dino knows the world outside",
+            err=True,
+        )
 
 
 def _judge(shared: Mapping[str, Any]) -> Judge:
@@ -111,4 +130,5 @@ def _plan(shared: Mapping[str, Any], studio: Studio) -> Plan:
         seeds=tuple(range(shared["seeds"])),
         sampling=Sampling(shared["steps"], guidance),
         weight=shared["weight"],
+        batch_size=shared["batch"],
     )

@@ -67,14 +67,14 @@ def show_sets(report: SetReport) -> None:
     table.add_column("metric")
     table.add_column("value", justify="right")
     rows = {
-        "FID": report.fid,
-        "KID": report.kid,
-        "inception score": report.inception_score,
-        "precision": report.precision,
-        "recall": report.recall,
+        "FID": shown(report.fid),
+        "KID": f"{report.kid:.3g} ± {report.kid_deviation:.2g}",
+        "inception score": shown(report.inception_score),
+        "precision": shown(report.precision),
+        "recall": shown(report.recall),
     }
     for name, value in rows.items():
-        table.add_row(name, shown(value))
+        table.add_row(name, value)
     console.print(table)
     for warning in report.warnings:
         console.print(f"note: {warning}", style="yellow", highlight=False, markup=False)

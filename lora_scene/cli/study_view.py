@@ -40,7 +40,10 @@ def _show_question(console: Console, question: QuestionResult) -> None:
         console.print(f"agreement (Krippendorff's alpha): {question.agreement:.2f}")
     if question.kruskal_p is None:
         return
-    console.print(f"Kruskal-Wallis: p = {question.kruskal_p:.2g}", highlight=False)
+    if question.friedman_p is not None:
+        console.print(f"Friedman, within participants: p = {question.friedman_p:.2g}")
+    console.print(f"Kruskal-Wallis, as in the paper: p = {question.kruskal_p:.2g}")
+    console.print("Tukey's HSD, participants as blocks:")
     for pair in question.pairs:
         verdict = "differ" if pair.is_significant else "cannot be told apart"
         console.print(

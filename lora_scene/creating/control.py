@@ -58,6 +58,36 @@ class Control:
             tuple((find(handle), factor) for handle, factor in self.emphases),
         )
 
+    def shared_out(self, studio: Studio, prompts: Sequence[str]) -> list[Control]:
+        """Return what each of several prompts is asked: of the handles alone that it names.
+
+        Raises:
+            CreationError: No adapter knows a handle, or no prompt names it.
+        """
+        resolved = self.resolved(studio)
+        named = [studio.handles_in(prompt) for prompt in prompts]
+        missing = [h for h in resolved.handles if not any(h in own for own in named)]
+        if missing:
+            raise CreationError(
+                f"no prompt names {missing[0]}", where="; ".join(prompts), got=", ".join(missing)
+            )
+        return [resolved.only(own) for own in named]
+
+    @property
+    def handles(self) -> tuple[str, ...]:
+        """Return every handle that is asked anything of, each once."""
+        all_of_them = [place.handle for place in self.places]
+        all_of_them += [handle for handle, _ in (*self.strengths, *self.emphases)]
+        return tuple(dict.fromkeys(all_of_them))
+
+    def only(self, handles: Sequence[str]) -> Control:
+        """Return what is asked of some handles."""
+        return Control(
+            tuple(place for place in self.places if place.handle in handles),
+            tuple(pair for pair in self.strengths if pair[0] in handles),
+            tuple(pair for pair in self.emphases if pair[0] in handles),
+        )
+
     def check_named(self, studio: Studio, prompt: str) -> None:
         """Check that a prompt names every handle whose attention is steered.
 

@@ -115,10 +115,13 @@ def _part(
     others = [handle for handle in studio.things if handle not in group]
     negative = ", ".join([default.negative] * bool(default.negative) + others * is_apart)
     label = " and ".join(group) if len(group) > 1 else f"{group[0]} {studio.nouns[group[0]]}"
-    requests = tuple(
-        replace(default, prompt=prompt_for(group, None, template), seed=seed, negative=negative)
-        for seed in seeds
+    own = replace(
+        default,
+        prompt=prompt_for(group, None, template),
+        negative=negative,
+        control=default.control.resolved(studio).only(group),
     )
+    requests = tuple(replace(own, seed=seed) for seed in seeds)
     return Part(label, group, requests)
 
 

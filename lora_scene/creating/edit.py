@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lora_scene.creating.blending import Brush, check_photo_and_mask, redraw
+from lora_scene.creating.encoding import check_prompt
 from lora_scene.creating.requests import picture_hash, provenance
 from lora_scene.creating.sampling import Pixels, Tick
 from lora_scene.creating.studio import Studio
@@ -67,7 +68,8 @@ def edit(
     """
     for region in regions:
         check_photo_and_mask(photo, region.mask, region.source)
-        studio.handles_in(region.brush.prompt)
+        check_prompt(studio, region.brush.prompt)
+        region.brush.control.check_named(studio, region.brush.prompt)
     for region in regions:
         window = window_around(region.mask, studio.backbone.resolution)
         photo = paint(studio, photo, region, window, feather=feather, tick=tick)

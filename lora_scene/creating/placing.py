@@ -49,7 +49,8 @@ class Place:
         Raises:
             CreationError: It has another form, or is no box within the picture.
         """
-        match = re.fullmatch(r"<?([^=<>]+)>?=([\d.]+),([\d.]+),([\d.]+),([\d.]+)", text.strip())
+        number = r"(\d+\.?\d*|\.\d+)"
+        match = re.fullmatch(rf"<?([^=<>]+)>?={','.join([number] * 4)}", text.strip())
         numbers = [float(part) for part in match.groups()[1:]] if match else []
         is_box = len(numbers) == 4 and (
             0 <= numbers[0] < numbers[2] <= 1 and 0 <= numbers[1] < numbers[3] <= 1

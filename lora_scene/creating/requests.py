@@ -113,7 +113,10 @@ def request_again(studio: Studio, record: dict[str, Any]) -> tuple[Request, tupl
         key for key in ("device", "dtype", "quantization", "versions") if record[key] != here[key]
     ]
     compared = {"adapters": "choice of adapters or weights"}
-    if not {"dtype", "quantization"} & set(changed):  # the base's hash depends on both
+    # float16 rounds 32-bit weights, and low-bit ones have no hash.
+    is_rounded = "dtype" in changed and "float16" in (record["dtype"], here["dtype"])
+    can_compare = not is_rounded and "quantization" not in changed
+    if can_compare:
         compared = {"base": "base", **compared}
     problems = [
         CreationError(f"another {what}", expected=_told(record[key]), got=_told(here[key]))
@@ -126,6 +129,11 @@ def request_again(studio: Studio, record: dict[str, Any]) -> tuple[Request, tupl
         f"made with {key} {record[key]}, now {here[key]}: small differences are to be expected"
         for key in changed
     )
+    if not can_compare and record["base"]["name"] != here["base"]["name"]:
+        notices += (
+            f"made on {record['base']['name']}, now {here['base']['name']}: their weights cannot be"
+            " compared in these dtypes",
+        )
     request = Request(
         prompt=record["prompt"],
         seed=record["seed"],

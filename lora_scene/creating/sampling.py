@@ -9,8 +9,9 @@ Where no guide acts, a picture equals the stock pipeline's bit for bit (tested, 
 
 from __future__ import annotations
 
+import contextlib
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -217,25 +218,32 @@ def run_unet(studio: Studio, scaled: Tensor, t: Tensor, text: TextEncoding) -> T
 
 @torch.no_grad()
 def decode(studio: Studio, z: Tensor) -> list[Pixels]:
-    """Decode clean latents (b, c, h, w) to pictures (H, W, 3) uint8, one by one.
-
-    A VAE that overflows in float16 computes in float32, and is put back.
-    """
+    """Decode clean latents (b, c, h, w) to pictures (H, W, 3) uint8, one by one."""
     vae = studio.backbone.vae
-    kept = vae.dtype
-    if vae.config.get("force_upcast", True) and kept == torch.float16:
-        vae.to(torch.float32)
     pictures = []
-    for latent in z:
-        decoded = vae.decode(_unscaled(vae, latent[None].to(vae.dtype)), return_dict=False)[0]
-        shares = (decoded[0] / 2 + 0.5).clamp(0, 1).permute(1, 2, 0).float().cpu().numpy()
-        pictures.append((shares * 255).round().astype("uint8"))
-    if vae.dtype != kept:
-        vae.to(kept)
+    with wide_enough(vae):
+        for latent in z:
+            decoded = vae.decode(unscaled(vae, latent[None].to(vae.dtype)), return_dict=False)[0]
+            shares = (decoded[0] / 2 + 0.5).clamp(0, 1).permute(1, 2, 0).float().cpu().numpy()
+            pictures.append((shares * 255).round().astype("uint8"))
     return pictures
 
 
-def _unscaled(vae: Any, z: Tensor) -> Tensor:
+@contextlib.contextmanager
+def wide_enough(vae: Any) -> Iterator[None]:
+    """Let a VAE that overflows in float16 compute in float32, and put it back."""
+    kept = vae.dtype
+    if vae.config.get("force_upcast", True) and kept == torch.float16:
+        vae.to(torch.float32)
+    try:
+        yield
+    finally:
+        if vae.dtype != kept:
+            vae.to(kept)
+
+
+def unscaled(vae: Any, z: Tensor) -> Tensor:
+    """Return latents (b, c, h, w) as the VAE decodes them, without its scale and shift."""
     factor: float = vae.config.scaling_factor
     if vae.config.get("latents_mean") is not None:
         mean = torch.tensor(vae.config.latents_mean).view(1, -1, 1, 1).to(z)
@@ -259,6 +267,8 @@ def _first_latents(backbone: Backbone, scheduler: Any, start: Start, t: Tensor) 
 def _begin(scheduler: Any, sampling: Sampling) -> Tensor:
     """Return the timesteps that are run; the solver counts its steps from the first of them."""
     order = getattr(scheduler, "order", 1)
+    if sampling.strength < 1 and hasattr(scheduler, "plms_timesteps"):
+        return _begin_plms(scheduler.timesteps, sampling.strength)
     n_all = len(scheduler.timesteps) // order or 1
     skipped = 0
     if sampling.strength < 1:
@@ -267,6 +277,13 @@ def _begin(scheduler: Any, sampling: Sampling) -> Tensor:
         scheduler.set_begin_index(skipped)
     timesteps: Tensor = scheduler.timesteps[skipped:]
     return timesteps
+
+
+def _begin_plms(timesteps: Tensor, strength: float) -> Tensor:
+    """Return PNDM's timesteps from the middle on: it always visits the second of them twice."""
+    once = torch.unique_consecutive(timesteps)
+    kept = once[min(round(len(once) * (1 - strength)), len(once) - 1) :]
+    return torch.cat([kept[:2], kept[1:]])
 
 
 def _step_arguments(scheduler: Any, start: Start) -> dict[str, Any]:

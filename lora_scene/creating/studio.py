@@ -13,7 +13,7 @@ from lora_scene.adapters.adapter import Adapter, TrainingInfo
 from lora_scene.adapters.folder import read_adapter
 from lora_scene.adapters.formats.metadata import fingerprint
 from lora_scene.adapters.layers import lora_layers
-from lora_scene.adapters.loading import LoadedAdapter, load_adapter, locate
+from lora_scene.adapters.loading import LoadedAdapter, load_adapter, locate, plain_name
 from lora_scene.backbones.backbone import Backbone
 from lora_scene.backbones.loading import Dtype, load_pipeline, resolve_device
 from lora_scene.backbones.storage import Quantization
@@ -252,10 +252,7 @@ def _is_other(info: TrainingInfo, name: str, base_hash: str) -> bool:
 
 def _free_name(source: Adapter | Path | str, taken: set[str]) -> str | None:
     """Return a name for a second adapter from a folder of the same name, else None."""
-    if isinstance(source, Adapter):
-        stem = "_".join(concept.stem for concept in source.concepts)
-    else:
-        stem = re.sub(r"[^A-Za-z0-9_-]+", "_", Path(source).expanduser().absolute().name)
+    stem = plain_name(source)
     if stem not in taken:
         return None
     return next(f"{stem}_{n}" for n in range(2, len(taken) + 3) if f"{stem}_{n}" not in taken)

@@ -204,6 +204,7 @@ def _evaluate(bench: Bench, run: Run, scene: Scene, studio: Studio) -> Evaluatio
         encoder=captions,
         sampling=plan.sampling,
         scale=run.method.guide_scale,
+        batch_size=plan.batch_size,
     )
     return weigh(cells, drawn, scene=framed, judge=bench.judge)
 

@@ -117,7 +117,13 @@ def fid(reference: Vectors, generated: Vectors) -> float:
 
 
 def kid(reference: Vectors, generated: Vectors, *, seed: int = 0) -> tuple[float, float]:
-    """Return the mean and deviation of the kernel distance over random halves of the sets."""
+    """Return the mean and deviation of the kernel distance over random halves of the sets.
+
+    Unit vectors (n, d) are scaled by sqrt(d) first, so that their components are about 1, as the
+    kernel (x y / d + 1)^3 of arXiv:1801.01401 supposes; else it would see little but means.
+    """
+    scale = np.float32(np.sqrt(reference.shape[1]))
+    reference, generated = scale * reference, scale * generated
     metric = _torchmetric(
         "kid",
         "KernelInceptionDistance",

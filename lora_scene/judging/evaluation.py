@@ -95,7 +95,8 @@ def evaluate(
     )
     framed = frame_scene(scene, studio.backbone.resolution)
     weighed = weigh(cells, drawn, scene=framed, judge=judge, progress=progress)
-    fits = attention_fit(studio, framed)
+    with studio.weighted(plan.weight):
+        fits = attention_fit(studio, framed)
     summary = {
         **weighed.summary,
         "drift": measure_drift(studio, scene, base=base, judge=judge, plan=plan),
@@ -121,7 +122,11 @@ def weigh(
         scene: Framed to the pictures' size.
         judge: What pictures are weighed with.
         progress: Called after every picture.
+
+    Raises:
+        JudgingError: Two things have one noun, and the judge finds things by nouns.
     """
+    refuse_equal_nouns(scene, judge)
     pictures = []
     for one in drawn:
         pictures.append(one)
@@ -137,6 +142,19 @@ def weigh(
         "attention_iou": None,
     }
     return Evaluation(summary, by_concept(marks, scene, {}), marks, pixels, judge.name)
+
+
+def refuse_equal_nouns(scene: Scene, judge: Judge) -> None:
+    """Refuse things that a judge cannot tell apart where it looks for them."""
+    nouns = [scene.nouns[k] for k in scene.things]
+    doubled = sorted({noun for noun in nouns if nouns.count(noun) > 1})
+    if judge.finder is not None and doubled:
+        raise JudgingError(
+            "two things of one noun cannot be told apart by a judge that finds them by nouns",
+            where=scene.source,
+            got=", ".join(doubled),
+            hint="give each its own noun in scene.toml, or --judge clip+dino --finder attention",
+        )
 
 
 def check_handles(studio: Studio, scene: Scene) -> None:
@@ -159,10 +177,10 @@ def measure_drift(
     wanted = drift_prompts(plan, scene)
     bare = [replace(one, weight=0.0) for one in wanted]
     before, after = (
-        judge.captions.embed_pictures([one.pixels for one in pictures])
+        judge.captions.embed_pictures([picture.pixels for picture in pictures])
         for pictures in (
-            list(draw_watched(base or studio, bare, sampling=plan.sampling)),
-            list(draw_watched(studio, wanted, sampling=plan.sampling)),
+            list(draw_watched(one, asked, sampling=plan.sampling, batch_size=plan.batch_size))
+            for one, asked in ((base or studio, bare), (studio, wanted))
         )
     )
     return drift(before, after)
@@ -180,6 +198,8 @@ def attention_fit(studio: Studio, scene: Scene) -> dict[str, float]:
     scores: dict[str, list[float]] = {scene.handles[k]: [] for k in scene.things}
     for photo in scene.photos:
         shown = [k for k in scene.things if k in photo.present]
+        if not shown:
+            continue
         prompt = prompt_for([scene.handles[k] for k in shown])
         maps = training_maps(studio, photo.pixels, prompt, shares=MAP_SHARES)
         masks = resize_masks(torch.from_numpy(photo.masks[shown]), maps.shape[-1]).numpy()

@@ -24,7 +24,10 @@ from lora_scene.creating.sampling import (
     denoise,
     run_unet,
     start_noise,
+    unscaled,
+    wide_enough,
 )
+from lora_scene.creating.schedulers import make_scheduler
 from lora_scene.creating.studio import Studio
 from lora_scene.errors import JudgingError
 from lora_scene.judging.drawing import Asked, AttentionWatch, Drawn
@@ -88,8 +91,7 @@ class ClipGuide:
             z = share.sqrt() * z_t - (1 - share).sqrt() * output
         else:
             z = (z_t - (1 - share).sqrt() * output) / share.sqrt()
-        shift = vae.config.get("shift_factor") or 0.0
-        decoded: Tensor = vae.decode(z / vae.config.scaling_factor + shift, return_dict=False)[0]
+        decoded: Tensor = vae.decode(unscaled(vae, z.to(vae.dtype)), return_dict=False)[0]
         return (decoded / 2 + 0.5).clamp(0, 1)
 
     def _agreement(self, pictures: Tensor) -> Tensor:
@@ -136,11 +138,13 @@ def draw_guided(
     Raises:
         JudgingError: The solver's latents are not those of its training schedule.
     """
-    if studio.pipeline.scheduler.init_noise_sigma != 1:
+    scheduler = make_scheduler(studio.pipeline.scheduler, sampling.scheduler)
+    if scheduler.init_noise_sigma != 1:
         raise JudgingError(
             "CLIP cannot lead this solver",
-            where=sampling.scheduler,
-            expected="a base with a DDIM, DPM++, PNDM or UniPC scheduler",
+            where="scheduler",
+            expected="ddim, dpm++, pndm or unipc",
+            got=f"{sampling.scheduler} ({type(scheduler).__name__})",
         )
     looks = _looks(scene, encoder)
     for start in range(0, len(cells), batch_size):
@@ -152,7 +156,8 @@ def draw_guided(
         named = [[scene.nouns[k] for k in cell.subset] for cell in batch]
         watch = AttentionWatch(studio, [cell.plain for cell in batch], sampling, words=named)
         noise = start_noise(studio, [c.asked.seed for c in batch], check_size(studio, None))
-        z = denoise(studio, text, noise, sampling=sampling, guides=[guide, watch])
+        with wide_enough(studio.backbone.vae):
+            z = denoise(studio, text, noise, sampling=sampling, guides=[guide, watch])
         for cell, pixels, maps in zip(batch, decode(studio, z), watch.mean_maps(), strict=True):
             asked = Asked(cell.plain, cell.asked.seed)
             handles = tuple(scene.handles[k] for k in cell.subset)

@@ -26,7 +26,7 @@ class Marks:
         subset: The concepts that the prompt names.
         prompt_similarity: Caption cosine of the picture and the plain prompt.
         identity: Handle to identity cosine.
-        layout_copy: Handle to the IoU with its training masks.
+        layout_copy: Handle to the greatest IoU of its regions with its training masks.
         background: Cosine of what lies around the things, here and in the photos.
         missing: Named handles that nothing resembles.
         mixed: Named handles in whose place another concept stands.
@@ -140,11 +140,11 @@ def _marks(
     background: Vectors,
 ) -> Marks:
     handles = scene.handles
-    copied = {
-        handles[one.owner]: _copied(one, scene)
-        for one in things
-        if one.owner is not None and one.owner in cell.subset
-    }
+    copied: dict[str, float] = {}
+    for one in things:
+        if one.owner is not None and one.owner in cell.subset:
+            handle = handles[one.owner]
+            copied[handle] = max(_copied(one, scene), copied.get(handle, 0.0))
     return Marks(
         prompt=cell.asked.prompt,
         plain=cell.plain,

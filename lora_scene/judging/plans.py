@@ -127,7 +127,7 @@ def drift_prompts(plan: Plan, scene: Scene) -> list[Asked]:
     nouns = [scene.nouns[k] for k in scene.things]
     return [
         Asked(
-            plan.prompts[i % len(plan.prompts)].format(nouns[i % len(nouns)]),
+            plan.prompts[i % len(plan.prompts)].replace("{}", nouns[i % len(nouns)]),
             plan.seeds[i % len(plan.seeds)],
             plan.weight,
         )

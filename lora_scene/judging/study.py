@@ -209,7 +209,8 @@ def _checks(
     checks = []
     single = [item for item in picked if not (item.folder / "photo1.png").exists()]
     for number, item in enumerate(_spread(single, N_CHECKS)):
-        others = [one for one in items if not set(one.nouns) & set(_all_nouns(item, items))]
+        shown = _all_nouns(item, items)
+        others = [one for one in items if shown.isdisjoint(_all_nouns(one, items))]
         is_own = number % 2 == 0 or not others
         photo = (item if is_own else others[number % len(others)]).folder / "photo0.png"
         checks.append(

@@ -1,8 +1,10 @@
 """What people said: means, deviations, tests, agreement, and whether it is enough to conclude.
 
 After Break-A-Scene's study: ratings from 1 to 5, Kruskal-Wallis, then Tukey's HSD. A
-participant's ratings are not independent of each other, so the tests see one mean a participant
-and method.
+participant's ratings are not independent of each other, so the tests see one mean per participant
+and method. Every participant rates every method, so what a method is told apart by are differences
+within participants: Friedman's test, and Tukey's HSD with participants as blocks. Kruskal-Wallis,
+which takes the methods' ratings for those of different people, stands beside as the paper has it.
 """
 
 from __future__ import annotations
@@ -56,7 +58,7 @@ class MethodScore:
 
 @dataclass(frozen=True)
 class Pair:
-    """Two methods by Tukey's HSD.
+    """Two methods by Tukey's HSD, participants as blocks.
 
     Attributes:
         first: A method.
@@ -89,6 +91,7 @@ class QuestionResult:
         scores: A method each, the best first.
         agreement: Krippendorff's alpha of the participants, interval metric: 1 is perfect, 0 is
             chance; None where nobody rated what another did.
+        friedman_p: Of Friedman's test over three methods or more; None where there is too little.
         kruskal_p: Of Kruskal-Wallis over the methods; None where there is too little.
         pairs: Tukey's HSD; empty where there is too little.
     """
@@ -96,6 +99,7 @@ class QuestionResult:
     question: str
     scores: tuple[MethodScore, ...]
     agreement: float | None
+    friedman_p: float | None
     kruskal_p: float | None
     pairs: tuple[Pair, ...]
 
@@ -165,11 +169,15 @@ def judge_question(
         deviation = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
         scores.append(MethodScore(method, float(np.mean(values)), deviation, len(values)))
     scores.sort(key=lambda one: -one.mean)
-    kruskal_p: float | None = None
+    friedman_p, kruskal_p = None, None
     pairs: tuple[Pair, ...] = ()
-    if has_tests and len(methods) > 1:
-        kruskal_p, pairs = _tests(methods, ratings)
-    return QuestionResult(question, tuple(scores), agreement_of(ratings), kruskal_p, pairs)
+    table = _means(methods, ratings)
+    if has_tests and min(table.shape) > 1 and table.min() < table.max():
+        friedman_p, kruskal_p = _friedman(table), _kruskal(table)
+        pairs = _blocked_tukey(methods, table)
+    return QuestionResult(
+        question, tuple(scores), agreement_of(ratings), friedman_p, kruskal_p, pairs
+    )
 
 
 def agreement_of(ratings: Sequence[Rating]) -> float | None:
@@ -204,36 +212,46 @@ def _squares(values: npt.NDArray[np.float64]) -> float:
     return float(2 * (len(values) * (values**2).sum() - values.sum() ** 2))
 
 
-def _tests(
-    methods: Sequence[str], ratings: Sequence[Rating]
-) -> tuple[float | None, tuple[Pair, ...]]:
-    from scipy.stats import kruskal, tukey_hsd
-
-    samples = [_participant_means(method, ratings) for method in methods]
-    if len(set(np.concatenate(samples).tolist())) == 1:
-        return None, ()
-    table = tukey_hsd(*samples)
-    bounds = table.confidence_interval(confidence_level=1 - SIGNIFICANT)
-    pairs = tuple(
-        Pair(
-            first=methods[i],
-            second=methods[j],
-            difference=float(table.statistic[i, j]),
-            low=float(bounds.low[i, j]),
-            high=float(bounds.high[i, j]),
-            p=float(table.pvalue[i, j]),
-        )
-        for i, j in combinations(range(len(methods)), 2)
-    )
-    return float(kruskal(*samples).pvalue), pairs
-
-
-def _participant_means(method: str, ratings: Sequence[Rating]) -> npt.NDArray[np.float64]:
-    own: dict[str, list[int]] = {}
+def _means(methods: Sequence[str], ratings: Sequence[Rating]) -> npt.NDArray[np.float64]:
+    """Return each participant's mean of each method (n, k), for those who rated all methods."""
+    given: dict[str, dict[str, list[int]]] = {}
     for one in ratings:
-        if one.method == method:
-            own.setdefault(one.participant, []).append(one.value)
-    return np.array([np.mean(values) for values in own.values()])
+        given.setdefault(one.participant, {}).setdefault(one.method, []).append(one.value)
+    whole = [own for own in given.values() if len(own) == len(methods)]
+    means = [[float(np.mean(own[method])) for method in methods] for own in whole]
+    return np.array(means).reshape(len(whole), len(methods))
+
+
+def _friedman(table: npt.NDArray[np.float64]) -> float | None:
+    from scipy.stats import friedmanchisquare
+
+    return float(friedmanchisquare(*table.T).pvalue) if table.shape[1] > 2 else None
+
+
+def _kruskal(table: npt.NDArray[np.float64]) -> float:
+    from scipy.stats import kruskal
+
+    return float(kruskal(*table.T).pvalue)
+
+
+def _blocked_tukey(methods: Sequence[str], table: npt.NDArray[np.float64]) -> tuple[Pair, ...]:
+    """Return Tukey's HSD for a randomised complete block design: levels of people are taken out."""
+    from scipy.stats import studentized_range
+
+    n, k = table.shape
+    residuals = table - table.mean(axis=1, keepdims=True) - table.mean(axis=0) + table.mean()
+    freedom = (n - 1) * (k - 1)
+    error = np.sqrt((residuals**2).sum() / freedom / n)
+    reach = float(studentized_range.ppf(1 - SIGNIFICANT, k, freedom) * error)
+    pairs = []
+    for i, j in combinations(range(k), 2):
+        difference = float(table[:, i].mean() - table[:, j].mean())
+        ratio = abs(difference) / error if error else np.inf * abs(difference)
+        p = float(studentized_range.sf(ratio, k, freedom)) if difference else 1.0
+        pairs.append(
+            Pair(methods[i], methods[j], difference, difference - reach, difference + reach, p)
+        )
+    return tuple(pairs)
 
 
 def _ratings(

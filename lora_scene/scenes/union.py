@@ -46,4 +46,4 @@ def prompt_for(
     names = (
         handles if nouns is None else [" ".join(pair) for pair in zip(handles, nouns, strict=True)]
     )
-    return template.format(" and ".join(names))
+    return template.replace("{}", " and ".join(names))

@@ -66,6 +66,16 @@ def test_evaluate_shows_what_was_measured_and_keeps_the_pictures(evaluate, tmp_p
     assert len(list((tmp_path / "kept").glob("*.png"))) == 3
 
 
+def test_the_embedded_judge_is_taken_for_its_own_base_alone(evaluate, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        "lora_scene.judging.judge.load_judge", lambda name, **_: asked.append(name) or fakes.judge()
+    )
+    assert "has never seen" not in evaluate().stderr
+    assert "has never seen bear or bowl" in evaluate("--judge", "mini").stderr
+    assert asked == ["clip+dino", "mini"]
+
+
 def test_evaluate_prints_json_alone(evaluate):
     report = json.loads(evaluate("--json", "--subsets", "singles").stdout)
     assert report["judge"] == "fake"

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from lora_scene.creating.control import Control
 from lora_scene.creating.decompose import decompose, plan_parts
+from lora_scene.creating.placing import Place
 from lora_scene.creating.requests import Request
 from lora_scene.creating.sampling import Sampling
 from lora_scene.creating.studio import assemble_studio
@@ -71,6 +74,15 @@ def test_variations_are_drawn_on_a_sheet_with_the_photo_first(tmp_path):
     assert [picture.request.prompt for picture in pictures] == ["a photo of <bear>"] * 5
     with Image.open(tmp_path / "variations.png") as sheet:
         assert sheet.height == 2 * (192 + 6)
+
+
+def test_parts_are_asked_only_of_the_handles_that_they_name(tmp_path):
+    one = studio()
+    control = Control((Place("bear", (0.0, 0.0, 0.5, 1.0)),), (), (("bowl", 2.0),))
+    parts = plan_parts(one, default=replace(QUICK, control=control))
+    asked = [part.requests[0].control.handles for part in parts]
+    assert asked == [("<bear>",), ("<bowl>",), ("<bear>", "<bowl>")]
+    assert len(decompose(one, parts, out=tmp_path)) == 3
 
 
 @pytest.mark.parametrize("plan", [plan_parts, lambda one, **k: plan_variations(one, 2, **k)])

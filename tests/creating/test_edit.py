@@ -14,6 +14,7 @@ from lora_scene.creating.complete import (
     spread,
     windows_for,
 )
+from lora_scene.creating.control import Control
 from lora_scene.creating.edit import Region, edit, edit_record
 from lora_scene.creating.generate import draw
 from lora_scene.creating.requests import Request
@@ -164,6 +165,25 @@ def test_mistakes_in_masks_are_told_before_anything_is_drawn():
         edit(one, photo, [Region(np.zeros((64, 64), np.float32), QUICK)])
     with pytest.raises(CreationError, match="<cup>"):
         edit(one, photo, [Region(np.ones((64, 64), np.float32), Brush("a <cup>"))])
+    stray = Brush("a <bear>", control=Control(emphases=(("<bowl>", 2.0),)))
+    drawn = []
+    with pytest.raises(CreationError, match="<bowl>"):
+        edit(
+            one,
+            photo,
+            [Region(np.ones((64, 64), np.float32), brush) for brush in (QUICK, stray)],
+            tick=lambda *step: drawn.append(step),
+        )
+    assert not drawn
+
+
+def test_what_is_asked_of_handles_is_shared_out_to_the_prompts_that_name_them():
+    control = Control((), (("bear", 0.5),), (("bowl", 2.0),))
+    first, both = control.shared_out(studio(), ["a <bear>", "a <bowl> and a <bear>"])
+    assert (first.strengths, first.emphases) == ((("<bear>", 0.5),), ())
+    assert both.handles == ("<bear>", "<bowl>")
+    with pytest.raises(CreationError, match="no prompt names <bowl>"):
+        control.shared_out(studio(), ["a <bear>"])
 
 
 @pytest.mark.parametrize("family", tiny.FAMILIES)

@@ -105,6 +105,16 @@ def test_another_adapter_or_base_cannot_make_a_picture_again():
         request_again(other, picture.record)
 
 
+def test_another_base_is_told_where_dtypes_differ_too():
+    one = studio()
+    (picture,) = [p for _, p in draw(one, [BEAR])]
+    base = {"name": "elsewhere", "hash": "00" * 32}
+    with pytest.raises(CreationError, match="another base"):
+        request_again(one, {**picture.record, "dtype": "bfloat16", "base": base})
+    _, notices = request_again(one, {**picture.record, "dtype": "float16", "base": base})
+    assert "made on elsewhere, now tiny: their weights cannot be compared" in notices[-1]
+
+
 def test_a_changed_dtype_or_version_is_told():
     one = studio()
     (picture,) = [p for _, p in draw(one, [BEAR])]

@@ -25,7 +25,9 @@ def test_a_place_is_read_with_or_without_brackets():
     assert Place.parse("<my-mug>=0,0,.5,1") == Place("<my-mug>", (0.0, 0.0, 0.5, 1.0))
 
 
-@pytest.mark.parametrize("text", ["bear", "bear=0,0,1", "bear=0.5,0,0.5,1", "bear=0,0,1,1.2"])
+@pytest.mark.parametrize(
+    "text", ["bear", "bear=0,0,1", "bear=0.5,0,0.5,1", "bear=0,0,1,1.2", "bear=0.1.2,0,1,1"]
+)
 def test_what_is_no_box_is_refused(text):
     with pytest.raises(CreationError, match=r"bear=0.1,0.5,0.5,1.0"):
         Place.parse(text)

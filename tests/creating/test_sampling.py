@@ -8,6 +8,7 @@ from lora_scene.backbones.backbone import Backbone
 from lora_scene.creating.encoding import encode_prompts
 from lora_scene.creating.sampling import (
     Sampling,
+    _begin,
     check_size,
     decode,
     denoise,
@@ -115,6 +116,21 @@ def test_half_a_strength_runs_half_the_steps_from_the_given_latents():
     half = type(start)(start.eps, start.generators, z)
     denoise(one, text, half, sampling=Sampling(6, strength=0.5), tick=tick)
     assert steps == [(1, 3), (2, 3), (3, 3)]
+
+
+@pytest.mark.parametrize("strength", [0.3, 0.5, 0.9])
+def test_pndm_begun_in_the_middle_leaves_as_little_noise_as_from_the_start(strength):
+    """With a model that knows the noise exactly, what is left at the end is the schedule's own."""
+    left = []
+    for share in (1.0, strength):
+        scheduler = make_scheduler(studio().pipeline.scheduler, "pndm")
+        scheduler.set_timesteps(30)
+        timesteps = _begin(scheduler, Sampling(30, strength=share))
+        z_t = scheduler.alphas_cumprod[timesteps[0]].neg().add(1).sqrt() * torch.ones(1, 1, 1, 1)
+        for t in timesteps:
+            z_t = scheduler.step(torch.ones(1, 1, 1, 1), t, z_t).prev_sample
+        left.append(float(z_t))
+    assert left[1] == pytest.approx(left[0], rel=0.05)
 
 
 def test_an_unknown_handle_is_refused_with_those_that_there_are():

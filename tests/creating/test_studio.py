@@ -114,6 +114,15 @@ def test_two_adapters_are_weighed_one_by_one():
         assert layer.scaling == {"cup": 0.5, "hat": 0.5}
 
 
+def test_adapters_whose_folders_have_no_latin_letter_get_names_of_their_own(tmp_path):
+    pipeline = tiny.pipeline("sd1")
+    folders = [tmp_path / "медведь", tmp_path / "чаша"]
+    for folder, handle in zip(folders, ("<cup>", "<hat>"), strict=True):
+        save_adapter(made.adapter(pipeline, "sd1", handles=(handle,)), folder)
+    one = assemble_studio(tiny.pipeline("sd1"), [AdapterChoice(folder) for folder in folders])
+    assert [adapter.name for adapter in one.adapters] == ["adapter", "adapter_2"]
+
+
 @pytest.mark.parametrize("family", ["sd1", "sdxl"])
 def test_half_precision_draws_and_places_too(family):
     pipeline = tiny.pipeline(family).to(torch.bfloat16)

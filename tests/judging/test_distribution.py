@@ -21,6 +21,11 @@ def normal(n: int, mean: float, seed: int) -> np.ndarray:
     return rng.normal(mean, 1.0, (n, 3)).astype(np.float32)
 
 
+def directions(seed: int, mean: float = 0) -> np.ndarray:
+    vectors = normal(200, mean, seed)
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
 def test_fid_of_shifted_sets_is_the_squared_distance_of_their_means() -> None:
     points = normal(400, 0, 0)
     assert fid(points, points) == pytest.approx(0, abs=1e-3)
@@ -35,10 +40,17 @@ def test_fid_counts_a_wider_spread() -> None:
 
 
 def test_kid_is_near_zero_for_one_distribution_and_not_for_two() -> None:
-    same, _ = kid(normal(200, 0, 0), normal(200, 0, 1))
-    other, _ = kid(normal(200, 0, 0), normal(200, 2, 1))
-    assert abs(same) < 0.5 < other
-    assert kid(normal(200, 0, 0), normal(200, 2, 1)) == kid(normal(200, 0, 0), normal(200, 2, 1))
+    same, _ = kid(directions(0), directions(1))
+    other, _ = kid(directions(0), directions(1, mean=2))
+    assert abs(same) < 0.1 < other
+    assert kid(directions(0), directions(1, mean=2))[0] == other
+
+
+def test_kid_sees_more_than_means() -> None:
+    """Two opposite clusters and one ring, all around the origin."""
+    clusters = directions(0) * 0
+    clusters[::2, 0], clusters[1::2, 0] = 1, -1
+    assert kid(clusters, directions(1))[0] > 1
 
 
 def test_the_inception_score_counts_sure_and_varied_classes() -> None:

@@ -6,8 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from lora_scene.adapters.layers import lora_layers
 from lora_scene.creating.sampling import Sampling
 from lora_scene.errors import JudgingError
+from lora_scene.judging import evaluation
 from lora_scene.judging.drawing import Asked, draw_watched, training_maps
 from lora_scene.judging.evaluation import evaluate, save_evaluation, untouched_base
 from lora_scene.judging.plans import Plan
@@ -51,6 +53,29 @@ def test_a_scene_with_other_handles_is_refused() -> None:
     other = replace(scene, concepts=(scene.concepts[0], replace(scene.concepts[1], handle="<cup>")))
     with pytest.raises(JudgingError, match=r"another scene[\s\S]*<cup>"):
         evaluate(studios.studio(), other, judge=fakes.judge(), plan=PLAN)
+
+
+def test_things_of_one_noun_are_refused_where_nouns_find_them() -> None:
+    scene = fakes.scene()
+    twins = replace(scene, concepts=tuple(replace(c, noun="object") for c in scene.concepts))
+    with pytest.raises(JudgingError, match="two things of one noun"):
+        evaluate(studios.studio(), twins, judge=fakes.judge(), plan=PLAN)
+
+
+def test_attention_is_measured_at_the_plan_s_weight_and_where_things_are_shown(monkeypatch) -> None:
+    scene, studio, weights = fakes.scene(), studios.studio(), []
+
+    def watched(one, *args, **kwargs):
+        weights.append(next(iter(lora_layers(one.pipeline, "unet")[0].scaling.values())))
+        return training_maps(one, *args, **kwargs)
+
+    monkeypatch.setattr(evaluation, "training_maps", watched)
+    empty = replace(scene.photos[0], masks=0 * scene.photos[0].masks)
+    more = replace(scene, photos=(*scene.photos, empty))
+    for weight in (1.0, 0.5):
+        evaluate(studio, more, judge=fakes.judge(), plan=replace(PLAN, weight=weight))
+    full, half = weights
+    assert half == full / 2
 
 
 def test_watching_changes_no_picture() -> None:

@@ -7,6 +7,7 @@ from lora_scene.judging.comparison import Comparison
 from lora_scene.judging.drawing import Asked, Drawn
 from lora_scene.judging.marks import Marks, by_concept, find_things, measure, summarise
 from lora_scene.judging.plans import Cell
+from lora_scene.judging.regions import Found
 from tests.judging import fakes
 
 BOTH = (0, 1)
@@ -105,6 +106,17 @@ def test_a_thing_of_another_colour_is_missing_and_not_mixed() -> None:
 def test_a_copied_layout_is_whole_overlap() -> None:
     copied = marked(fakes.picture(fakes.RED, fakes.BLUE)).layout_copy
     assert copied == {"<bear>": 1.0, "<bowl>": 1.0}
+
+
+def test_of_several_copies_the_most_copied_counts(monkeypatch) -> None:
+    scene, judge = fakes.scene(), fakes.judge()
+    inside = scene.photos[0].masks[0] >= 0.5
+    copies = [Found(inside, 0), Found(~inside, 0)]
+    cell = Cell("a photo of {}", (0,), Asked("a photo of <bear>"), "a photo of a bear")
+    drawn = Drawn(cell.asked, scene.photos[0].pixels, scene.handles, np.zeros((2, 4, 4)))
+    for found in (copies, copies[::-1]):
+        (marks,), _ = measure([cell], [drawn], [found], scene=scene, judge=judge)
+        assert marks.layout_copy == {"<bear>": 1.0}
 
 
 def test_the_prompt_similarity_is_the_caption_cosine() -> None:

@@ -78,7 +78,33 @@ def test_means_and_tests_are_those_of_the_plain_formulas() -> None:
     assert result.kruskal_p == pytest.approx(stats.kruskal(*table.values()).pvalue)
     [pair] = result.pairs
     assert pair.difference == pytest.approx(7 / 3 - 13 / 3)
-    assert pair.p == pytest.approx(stats.ttest_ind(*table.values()).pvalue, rel=1e-3)
+    paired = stats.ttest_rel(*table.values())
+    assert pair.p == pytest.approx(paired.pvalue, rel=1e-3)
+    bounds = paired.confidence_interval()
+    assert (pair.low, pair.high) == pytest.approx((bounds.low, bounds.high), rel=1e-3)
+
+
+def test_a_small_difference_is_found_among_people_of_different_levels() -> None:
+    rng = np.random.default_rng(0)
+    ratings = []
+    for person in range(12):
+        level = rng.normal(3, 1)
+        for method, shift in (("a", 0.0), ("b", 0.2), ("c", 0.4)):
+            value = level + shift + rng.normal(0, 0.2)
+            ratings.append(Rating(f"p{person}", method, "item", value))
+    result = judge_question("identity", ratings)
+    table = [[r.value for r in ratings if r.method == m] for m in "abc"]
+    assert result.friedman_p == pytest.approx(stats.friedmanchisquare(*table).pvalue)
+    assert result.friedman_p < 0.01 < 0.2 < result.kruskal_p
+    verdicts = {(pair.first, pair.second): pair.is_significant for pair in result.pairs}
+    assert verdicts[("a", "c")]
+
+
+def test_who_rated_only_some_methods_is_left_out_of_the_tests() -> None:
+    whole = [Rating(f"p{i}", m, "x", v) for i in range(4) for m, v in (("a", i % 3), ("b", 2))]
+    more = [*whole, Rating("late", "a", "x", 5)]
+    one, other = (judge_question("prompt", given) for given in (whole, more))
+    assert one.pairs == other.pairs
 
 
 def test_alpha_is_that_of_krippendorffs_own_example() -> None:

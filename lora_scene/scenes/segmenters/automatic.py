@@ -36,11 +36,13 @@ def propose_on_grid(
     """
     steps = (np.arange(GRID) + 0.5) / GRID
     points = [(float(x * shape[1]), float(y * shape[0])) for y in steps for x in steps]
-    found: list[Region] = []
+    found: tuple[Region, ...] = ()
     for start in range(0, len(points), BATCH):
         said = answer(points[start : start + BATCH])
+        more = []
         for mask, score in zip(said.masks, said.scores, strict=True):
             coverage = float((mask >= INSIDE).mean())
             if score >= MIN_SCORE and MIN_COVERAGE <= coverage <= MAX_COVERAGE:
-                found.append(Region("region", float(score), mask))
-    return drop_doubles(found)
+                more.append(Region("region", float(score), mask))
+        found = drop_doubles([*found, *more])  # now: masks of a large photo fill the memory
+    return found
