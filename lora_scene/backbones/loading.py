@@ -80,14 +80,20 @@ def resolve_model(model: str | Path) -> str:
     path = Path(text).expanduser()
     if path.exists():
         return str(path)
-    looks_like_id = text.count("/") == 1 and not text.startswith((".", "~", "/"))
-    if looks_like_id and path.suffix != ".safetensors":
+    if is_hub_id(text):
         return text
     raise BackboneError(
         "no such base",
         where=text,
         expected="a hub id (user/name), a diffusers folder, a .safetensors file, or mini",
     )
+
+
+def is_hub_id(model: str) -> bool:
+    """Tell a hub id, `user/name`, from the path of something on this machine."""
+    path = Path(model).expanduser()
+    looks_like_id = model.count("/") == 1 and not model.startswith((".", "~", "/"))
+    return looks_like_id and path.suffix != ".safetensors" and not path.exists()
 
 
 def resolve_dtype(dtype: Dtype, device: str) -> torch.dtype:
@@ -217,5 +223,5 @@ def _plain_errors(source: str) -> Iterator[None]:
             where=source,
             got=f"{type(error).__name__}: {said}",
             hint="check the name and the connection, or give a folder or a .safetensors file; "
-            "`--base mini` needs neither",
+            "the embedded base, --recipe mini, needs neither",
         ) from error

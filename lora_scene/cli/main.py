@@ -108,9 +108,20 @@ def main() -> None:
     except LoraSceneError as error:
         if debug:
             raise
-        click.secho("error: ", fg="red", bold=True, nl=False, err=True)
-        click.echo(str(error), err=True)
-        sys.exit(1)
+        _complain(str(error))
+    except RuntimeError as error:
+        if debug or type(error).__name__ != "OutOfMemoryError":  # torch's, without importing it
+            raise
+        _complain(
+            "the device ran out of memory\n"
+            "  hint:     --batch 1, a smaller --size or --quantization nf4, where the verb has them"
+        )
+
+
+def _complain(text: str) -> None:
+    click.secho("error: ", fg="red", bold=True, nl=False, err=True)
+    click.echo(text, err=True)
+    sys.exit(1)
 
 
 def _quieten() -> None:

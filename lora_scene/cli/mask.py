@@ -38,7 +38,9 @@ def _prompts(command: Any) -> Any:
 @click.command()
 @click.argument("photo", type=click.Path(path_type=Path))
 @_prompts
-@click.option("--background", metavar="NAME[=NOUN]", help="A concept for all that no other one is.")
+@click.option(
+    "--background", metavar="NAME[=NOUN]", help="A concept for everything the others leave."
+)
 @click.option("--out", type=click.Path(path_type=Path), help="The scene folder; with --list a PNG.")
 @click.option("--segmenter", default="grabcut", show_default=True, help=", ".join(CATALOG) + ".")
 @click.option("--model", help="Hub id or folder of its weights.")

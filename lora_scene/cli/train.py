@@ -10,7 +10,9 @@ import click
 
 @click.command(short_help="Learn a scene's handles and adapters.")
 @click.argument("scene", type=click.Path(path_type=Path))
-@click.option("--recipe", default="sd15", show_default=True, help="A recipe's name or TOML file.")
+@click.option(
+    "--recipe", help="A recipe's name or TOML file.  [default: sd15; mini for --base mini]"
+)
 @click.option("--base", help="Hub id, folder, .safetensors file or mini; else the recipe's.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Result folder.")
 @click.option("--set", "overrides", multiple=True, metavar="SECTION.KEY=VALUE",
@@ -21,7 +23,7 @@ import click
 @click.option("--json", "as_json", is_flag=True, help="One JSON line an event, on stdout.")
 def command(
     scene: Path,
-    recipe: str,
+    recipe: str | None,
     base: str | None,
     out: Path,
     overrides: tuple[str, ...],
@@ -41,6 +43,7 @@ def command(
 
     named = [f"base.model={json.dumps(base)}"] if base else []
     named += [f"run.seed={seed}"] if seed is not None else []
+    recipe = recipe or ("mini" if base == "mini" else "sd15")
     settings = load_recipe(recipe, [*overrides, *named])
     learnt_from = load_scene(scene)
     view = TrainingView()

@@ -55,14 +55,15 @@ def memory_switches(recipe: Recipe) -> list[str]:
     base, run = recipe.base, recipe.run
     passes = run.batch_size * run.accumulation
     is_full = any(phase.trains == "full" and phase.steps for phase in recipe.phases)
+    low_bit = "nf4" if base.resolution > 512 else "fp8"  # SD's small UNets are mostly convolutions
     candidates = [
         (run.batch_size > 1, f"run.batch_size=1 run.accumulation={passes}"),
         (not base.gradient_checkpointing, "base.gradient_checkpointing=true"),
         (base.dtype == "fp32", "base.dtype=bf16"),
-        (recipe.prior.weight > 0, "prior.weight=0"),
-        (base.quantization == "none" and not is_full, "base.quantization=nf4"),
         (is_full and recipe.full.unet == "all", "full.unet=cross_kv"),
+        (recipe.prior.weight > 0, "prior.weight=0"),
         (base.resolution == 0 or base.resolution > 512, "base.resolution=512"),
+        (base.quantization == "none" and not is_full, f"base.quantization={low_bit}"),
         (recipe.lora.rank > 8 and not is_full, "lora.rank=8"),
         (recipe.lora.text_encoder_rank > 0, "lora.text_encoder_rank=0"),
         (recipe.optimizer.name == "adamw", "optimizer.name=adamw8bit"),

@@ -19,7 +19,12 @@ from lora_scene.adapters.adapter import Adapter
 from lora_scene.adapters.folder import save_adapter
 from lora_scene.backbones.backbone import Backbone
 from lora_scene.backbones.families import map_side
-from lora_scene.backbones.loading import load_pipeline, resolve_device, resolve_dtype
+from lora_scene.backbones.loading import (
+    is_hub_id,
+    load_pipeline,
+    resolve_device,
+    resolve_dtype,
+)
 from lora_scene.backbones.storage import store
 from lora_scene.errors import NonFiniteLossError
 from lora_scene.learning.attention import AttentionRecorder
@@ -51,6 +56,7 @@ from lora_scene.scenes.framing import plan_frame
 from lora_scene.scenes.scene import Scene
 
 RECIPE = "recipe.toml"
+STRANGE_SIZE = 1.5  # a base's own size against the one it is trained at, or the other way
 
 
 @dataclass(frozen=True)
@@ -107,8 +113,9 @@ def train(
     tell = listener or _ignore
     chosen = resolve_device(device)
     with memory_advice(recipe), fast_float32(torch.device(chosen)), _forked_rng(chosen):
-        backbone = _load(recipe, chosen)
+        backbone = _load(recipe, chosen, tell)
         _refuse_early(backbone, recipe)
+        _tell_size(backbone, tell)
         if restart:
             clear(out)
         base_hash = backbone.content_hash()
@@ -127,9 +134,11 @@ def train(
     return result
 
 
-def _load(recipe: Recipe, device: str) -> Backbone:
+def _load(recipe: Recipe, device: str, tell: Listener) -> Backbone:
     """Load the base into the host's memory, in the dtype that the device will compute in."""
     base = recipe.base
+    if is_hub_id(base.model):
+        tell(Notice(f"loading {base.model}; the first time it is downloaded, several gigabytes"))
     kind = resolve_dtype(base.dtype, device)
     names = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
     pipeline = load_pipeline(
@@ -204,6 +213,7 @@ def _materials(backbone: Backbone, job: _Job) -> Materials:
     backbone.place(device)
     prior = None
     if recipe.prior.weight:
+        job.tell(Notice(f"the prior: {recipe.prior.n_images} pictures of the untouched base"))
         prior = draw_prior(
             backbone,
             [concept.noun for concept in scene.concepts if not concept.is_background],
@@ -213,6 +223,18 @@ def _materials(backbone: Backbone, job: _Job) -> Materials:
             trains_text=_trains_text(recipe),
         )
     return Materials(variants, prior, job.mark)
+
+
+def _tell_size(backbone: Backbone, tell: Listener) -> None:
+    """Say when a recipe trains a base far from the size that it was made for."""
+    own = int(backbone.unet.config.sample_size) * backbone.vae_factor
+    if max(own, backbone.resolution) >= STRANGE_SIZE * min(own, backbone.resolution):
+        tell(
+            Notice(
+                f"{backbone.name} was made for {own} px, and this recipe trains it at "
+                f"{backbone.resolution}: take a recipe of its family, or base.resolution={own}"
+            )
+        )
 
 
 def _tell_framing(scene: Scene, size: int, tell: Listener) -> None:

@@ -300,7 +300,7 @@ def test_running_out_of_memory_says_what_would_help_in_order(bases, scene, tmp_p
     order = [
         "--set run.batch_size=1 --set run.accumulation=8",
         "--set base.gradient_checkpointing=true",
-        "--set base.quantization=nf4",
+        "--set base.quantization=fp8",
         "--set optimizer.name=adamw8bit",
     ]
     places = [said.index(switch) for switch in order]
@@ -617,6 +617,15 @@ def test_restart_discards_pictures_too_but_nothing_before_the_base_is_loaded(
     assert (tmp_path / "training.json").is_file()
     made.run(scene, settings, tmp_path, restart=True)
     assert not (tmp_path / "samples").exists()
+
+
+@pytest.mark.parametrize(("side", "n_told"), [(tiny.RESOLUTION, 0), (2 * tiny.RESOLUTION, 1)])
+def test_a_size_that_the_base_was_not_made_for_is_told(side, n_told, bases, scene, tmp_path):
+    told = []
+    settings = made.recipe(bases["sd1"], f"base.resolution={side}", steps=(1, 0))
+    made.run(scene, settings, tmp_path, listener=told.append)
+    notices = [event.text for event in told if isinstance(event, Notice)]
+    assert sum(f"was made for {tiny.RESOLUTION} px" in text for text in notices) == n_told
 
 
 def test_another_scene_in_the_folder_is_refused(bases, scene, tmp_path):
