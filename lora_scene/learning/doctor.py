@@ -62,9 +62,7 @@ def _device(device: str) -> Finding:
         return Finding("device", f"{device}: {torch.cuda.get_device_name(device)}")
     problem = None
     if device == "cpu":
-        problem = (
-            "no GPU was found: --recipe mini trains in minutes, others take hours or days"
-        )
+        problem = "no GPU was found: --recipe mini trains in minutes, others take hours or days"
     return Finding("device", device, problem)
 
 
