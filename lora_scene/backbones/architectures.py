@@ -18,7 +18,7 @@ import torch
 
 from lora_scene.backbones.backbone import Backbone
 from lora_scene.backbones.families import identify
-from lora_scene.backbones.loading import quiet_libraries
+from lora_scene.backbones.loading import EMBEDDED, quiet_libraries, resolve_model
 from lora_scene.errors import BackboneError, did_you_mean
 
 
@@ -120,7 +120,7 @@ def find_architecture(base: str | Path) -> Architecture:
     """Return a named architecture, or the one that a diffusers folder describes.
 
     Args:
-        base: A name of `ARCHITECTURES`, the usual hub id of one, or a folder.
+        base: A name of `ARCHITECTURES`, the usual hub id of one, `mini`, or a folder.
 
     Raises:
         BackboneError: Neither of them, or a folder without the parts' configurations.
@@ -128,12 +128,12 @@ def find_architecture(base: str | Path) -> Architecture:
     name = KNOWN_IDS.get(str(base), str(base))
     if name in ARCHITECTURES:
         return ARCHITECTURES[name]
-    folder = Path(base).expanduser()
+    folder = Path(resolve_model(base)) if name == EMBEDDED else Path(base).expanduser()
     if not folder.is_dir():
         raise BackboneError(
             "no architecture is known for that base",
             where=base,
-            expected=f"{', '.join(ARCHITECTURES)}, or a diffusers folder on this machine",
+            expected=f"{', '.join(ARCHITECTURES)}, {EMBEDDED}, or a diffusers folder here",
             hint=did_you_mean(name, ARCHITECTURES),
         )
     unet = _config(folder / "unet")

@@ -16,6 +16,8 @@ from lora_scene.backbones.families import Family, identify
 from lora_scene.backbones.storage import Quantization, store
 from lora_scene.errors import BackboneError
 
+EMBEDDED = "mini"  # the base within this package
+
 Dtype = Literal["auto", "fp32", "fp16", "bf16"]
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -70,8 +72,8 @@ def resolve_model(model: str | Path) -> str:
         BackboneError: A path that does not exist.
     """
     text = str(model)
-    if text == "mini":
-        folder = Path(str(resources.files("lora_scene.backbones"))) / "mini"
+    if text == EMBEDDED:
+        folder = Path(str(resources.files("lora_scene.backbones"))) / EMBEDDED
         if not (folder / "model_index.json").is_file():
             raise BackboneError(
                 "this installation has no embedded base", where=text, hint="reinstall lora-scene"

@@ -16,6 +16,12 @@ def test_doctor_tells_scripts_and_people(tmp_path):
     assert "bitsandbytes" in shown.stdout
 
 
+def test_estimate_knows_the_embedded_base():
+    result = json.loads(CliRunner().invoke(root, ["estimate", "--recipe", "mini", "--json"]).stdout)
+    assert result["resolution"] == 64
+    assert 0 < result["peak_bytes"] < 1e9
+
+
 def test_estimate_adds_up_and_says_that_it_measured_nothing(bases):
     command = ["estimate", "--base", bases["sd1"], "--recipe", "paper", "--resolution", "64"]
     command += ["--set", "prior.weight=0"]
