@@ -82,7 +82,7 @@ def test_hub_id_without_a_connection_is_one_sentence_with_what_to_do():
         load_pipeline("nobody/no-such-base")
     said = str(caught.value)
     assert said.startswith("nobody/no-such-base: the base cannot be loaded")
-    assert "`--base mini` needs neither" in said
+    assert "--recipe mini, needs neither" in said
     assert len(said.splitlines()) == 3
 
 
