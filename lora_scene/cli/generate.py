@@ -29,7 +29,13 @@ if TYPE_CHECKING:
     "--again", type=click.Path(path_type=Path), help="Make this PNG anew, from what it says itself."
 )
 @click.option(
-    "--seed", "seeds", multiple=True, type=int, help="One picture a seed; repeatable.  [default: 0]"
+    "--seed", "seeds", multiple=True, type=int, help="One picture each; repeatable.  [default: 0]"
+)
+@click.option(
+    "--count",
+    type=click.IntRange(min=1),
+    default=1,
+    help="Pictures from each --seed on, counting up.  [default: 1]",
 )
 @click.option("--weight", "weights", multiple=True, type=float, help="Of the LoRA; repeatable.")
 @click.option("--grid", is_flag=True, help="A labelled sheet too, at weights 0, 0.7 and 1.")
@@ -74,8 +80,13 @@ def _planned(lines: list[PromptLine], studio: Studio, shared: dict[str, Any]) ->
 
     return plan(
         lines,
-        seeds=shared["seeds"] or (0,),
+        seeds=_seeds(shared["seeds"] or (0,), shared["count"]),
         weights=shared["weights"] or (GRID_WEIGHTS if shared["grid"] else (1.0,)),
         default=request_from(shared, studio),
         with_base=shared["with_base"],
     )
+
+
+def _seeds(first: tuple[int, ...], count: int) -> list[int]:
+    """Count up from each seed; none comes twice."""
+    return list(dict.fromkeys(seed + k for seed in first for k in range(count)))

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from lora_scene.adapters.vocabulary import handle_tokens
 from lora_scene.creating.studio import Studio
 from lora_scene.errors import CreationError
-from lora_scene.learning.attention import handle_map
+from lora_scene.learning.attention import Columns, handle_map
 
 Grid = tuple[int, int]  # rows and columns of an attention map, cells
 BiasOf = Callable[[Grid], Tensor]  # a grid to a bias (b, n_cells, n_tokens) on logits
@@ -113,10 +113,7 @@ class MapReader:
     ) -> None:
         self._layers = telling_layers(unet)
         self._latents = latents
-        self._selection = torch.zeros(len(columns), n_tokens, max(len(c) for c in columns))
-        for i, sample in enumerate(columns):
-            for j, positions in enumerate(sample):
-                self._selection[i, list(positions), j] = 1
+        self._selection = Columns.of(columns, n_tokens).selection
         self._queries: dict[nn.Module, Tensor] = {}
         self._maps: list[Tensor] = []
 

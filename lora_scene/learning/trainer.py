@@ -138,11 +138,11 @@ class Trainer:
 
     def go_back(self, checkpoint: Checkpoint) -> None:
         """Take a checkpoint's numbers; adapters that it does not know yet are taken away."""
-        if len(checkpoint.state["parameters"]) == len(self.table.tables):
+        is_phase_before = len(checkpoint.state["parameters"]) < len(self.parameters())
+        if is_phase_before:
             remove_lora(self.backbone)
-            self.weights = []
-        self._optimizers = []
-        self._restore(checkpoint, with_optimizers=False)
+            self.weights, self._optimizers = [], []
+        self._restore(checkpoint, with_optimizers=not is_phase_before)
 
     @torch.no_grad()
     def _restore(self, checkpoint: Checkpoint, *, with_optimizers: bool) -> None:

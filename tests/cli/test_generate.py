@@ -51,6 +51,12 @@ def test_prompts_come_from_a_file_too(run, folders, tmp_path):
     assert [(r["seed"], r["weight"]) for r in json.loads(done.stdout)] == [(4, 1.0), (0, 0.0)]
 
 
+def test_seeds_are_counted_up_and_none_comes_twice(run, folders):
+    seeds = ["--seed", "3", "--seed", "4", "--count", "2"]
+    done = run(folders[1], "--prompt", "a <bear>", *seeds, "--json")
+    assert [record["seed"] for record in json.loads(done.stdout)] == [3, 4, 5]
+
+
 def test_a_picture_is_made_again(run, folders, tmp_path):
     (record,) = json.loads(run(folders[1], "--prompt", "a <bear>", "--json").stdout)
     first = Path(record["path"]).read_bytes()

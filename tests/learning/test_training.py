@@ -257,6 +257,22 @@ def test_last_good_adapter_is_that_of_the_steps_before_the_bad_one(
         torch.testing.assert_close(kept.modules[key].up, module.folded().up, rtol=0, atol=0)
 
 
+def explode(monkeypatch, at_call):
+    """Let the gradients of one optimizer step be infinite."""
+    whole = trainer.step_all
+    steps = []
+
+    def step_all(optimizers, **options):
+        steps.append(optimizers)
+        if len(steps) == at_call:
+            for optimizer in optimizers:
+                for group in optimizer.param_groups:
+                    group["params"][0].grad.fill_(float("inf"))
+        whole(optimizers, **options)
+
+    monkeypatch.setattr(trainer, "step_all", step_all)
+
+
 @pytest.mark.parametrize(
     ("bad_phase", "checkpoint_every", "kept_steps", "n_modules"),
     [(1, 1, (1, 0), 0), (2, 50, (2, 0), 0), (2, 1, (2, 1), 80)],
@@ -265,18 +281,7 @@ def test_weights_that_explode_without_a_bad_loss_are_never_kept(
     bad_phase, checkpoint_every, kept_steps, n_modules, bases, scene, tmp_path, monkeypatch
 ):
     """A gradient may be infinite under a finite loss: the step then spoils the parameters."""
-    whole = trainer.step_all
-    steps = []
-
-    def step_all(optimizers, **options):
-        steps.append(optimizers)
-        if len(steps) == 2 * bad_phase:
-            for optimizer in optimizers:
-                for group in optimizer.param_groups:
-                    group["params"][0].grad.fill_(float("inf"))
-        whole(optimizers, **options)
-
-    monkeypatch.setattr(trainer, "step_all", step_all)
+    explode(monkeypatch, at_call=2 * bad_phase)
     settings = made.recipe(bases["sd1"], f"run.checkpoint_every={checkpoint_every}")
     with pytest.raises(NonFiniteLossError, match=f"phase {bad_phase}, step 2: a trained number"):
         made.run(scene, settings, tmp_path)
@@ -285,6 +290,19 @@ def test_weights_that_explode_without_a_bad_loss_are_never_kept(
     assert len(kept.modules) == n_modules
     assert all(torch.isfinite(rows).all() for c in kept.concepts for rows in c.rows)
     assert all(torch.isfinite(module.up).all() for module in kept.modules.values())
+
+
+def test_last_good_adapter_of_a_schedule_free_run_is_averaged(bases, scene, tmp_path, monkeypatch):
+    pytest.importorskip("schedulefree")
+    settings = ["optimizer.name=schedulefree", "phase2.schedule=constant", "run.checkpoint_every=1"]
+    settings += ["phase2.weights_lr=1e-2"]
+    shorter = made.run(scene, made.recipe(bases["sd1"], *settings, steps=(1, 2)), tmp_path / "two")
+    explode(monkeypatch, at_call=4)
+    with pytest.raises(NonFiniteLossError):
+        made.run(scene, made.recipe(bases["sd1"], *settings, steps=(1, 3)), tmp_path / "three")
+    kept = read_adapter(tmp_path / "three" / "last_good")
+    for key, module in shorter.adapter.modules.items():
+        torch.testing.assert_close(kept.modules[key].up, module.folded().up, rtol=0, atol=0)
 
 
 def test_running_out_of_memory_says_what_would_help_in_order(bases, scene, tmp_path, monkeypatch):
