@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from lora_scene.cli.options import base_config_option
+
 
 @click.command(short_help="Learn a scene's handles and adapters.")
 @click.argument("scene", type=click.Path(path_type=Path))
@@ -14,6 +16,7 @@ import click
     "--recipe", help="A recipe's name or TOML file.  [default: sd15; mini for --base mini]"
 )
 @click.option("--base", help="Hub id, folder, .safetensors file or mini; else the recipe's.")
+@base_config_option
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Result folder.")
 @click.option("--set", "overrides", multiple=True, metavar="SECTION.KEY=VALUE",
               help="Override a setting of the recipe; repeatable.")  # fmt: skip
@@ -25,6 +28,7 @@ def command(
     scene: Path,
     recipe: str | None,
     base: str | None,
+    base_config: str | None,
     out: Path,
     overrides: tuple[str, ...],
     seed: int | None,
@@ -42,6 +46,7 @@ def command(
     from lora_scene.scenes.scene import load_scene
 
     named = [f"base.model={json.dumps(base)}"] if base else []
+    named += [f"base.config={json.dumps(base_config)}"] if base_config else []
     named += [f"run.seed={seed}"] if seed is not None else []
     recipe = recipe or ("mini" if base == "mini" else "sd15")
     settings = load_recipe(recipe, [*overrides, *named])

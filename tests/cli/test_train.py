@@ -11,6 +11,8 @@ from lora_scene.adapters.folder import read_adapter
 from lora_scene.cli.main import root
 from lora_scene.errors import TrainingError
 from lora_scene.recipe import parse_recipe
+from tests import tiny
+from tests.backbones import ldm
 
 SHORT = ["phase1.steps=2", "phase2.steps=2", "prior.weight=0", "optimizer.name=adamw"]
 
@@ -47,6 +49,13 @@ def test_train_writes_an_adapter_and_says_what_to_do_next(train, folder):
     resolved = parse_recipe((folder / "out" / "recipe.toml").read_text())
     assert resolved.phase1.steps == 2
     assert resolved == parse_recipe(adapter.info.recipe_toml)
+
+
+def test_a_single_file_is_trained_on_with_another_folders_configurations(train, folder, bases):
+    path = ldm.write(tiny.pipeline("sd1", seed=7), folder / "checkpoint.safetensors")
+    result = train("--base", str(path), "--base-config", bases["sd1"])
+    assert result.exit_code == 0
+    assert read_adapter(folder / "out").info.base_model == str(path)
 
 
 def test_train_tells_scripts_every_event_as_a_json_line(train):
