@@ -15,7 +15,7 @@ from lora_scene.creating.studio import Studio, open_studio
 from lora_scene.judging.protocol import Method, Protocol, Run
 from lora_scene.learning.events import Event, Listener, PhaseStarted
 from lora_scene.learning.training import train
-from lora_scene.recipe import Recipe, load_recipe
+from lora_scene.recipe import Phase, Recipe, load_recipe
 from lora_scene.scenes.scene import Scene
 
 
@@ -96,27 +96,31 @@ def open_method(protocol: Protocol, trained: Trained, *, device: str) -> Studio:
     return open_studio([*trained.folders], base=base, device=device)
 
 
-def step_cost(recipe: Recipe) -> int:
-    """Return the pictures that the UNet sees in an optimizer step, the prior's included."""
-    needs_base = (
+def forwards_of(recipe: Recipe) -> int:
+    """Return the pictures that the UNet sees in a whole training, those of the base included."""
+    return sum(_phase_forwards(recipe, phase) for phase in recipe.phases)
+
+
+def _phase_forwards(recipe: Recipe, phase: Phase) -> int:
+    asks_base = (
         recipe.masked_loss.enabled
         and recipe.masked_loss.outside_weight > 0
         and recipe.masked_loss.outside_target == "base"
     )
-    shown = 1 + (recipe.prior.weight > 0) + needs_base
-    return recipe.run.batch_size * recipe.run.accumulation * shown
-
-
-def forwards_of(recipe: Recipe) -> int:
-    """Return the pictures that the UNet sees in a whole training."""
-    return sum(phase.steps for phase in recipe.phases) * step_cost(recipe)
+    batch = recipe.run.batch_size * recipe.run.accumulation
+    asked = min(phase.steps, phase.draws or phase.steps) if asks_base else 0
+    return batch * (phase.steps * (1 + (recipe.prior.weight > 0)) + asked)
 
 
 def equalised(recipe: Recipe, image_forwards: int) -> Recipe:
-    """Scale the phases' steps so that the UNet sees so many pictures; their ratio stays."""
+    """Scale the phases' steps, and draws, so that the UNet sees so many pictures."""
     factor = image_forwards / forwards_of(recipe)
+
+    def scaled(n: int) -> int:
+        return max(1, round(n * factor)) if n else 0
+
     first, second = (
-        replace(phase, steps=max(1, round(phase.steps * factor)) if phase.steps else 0)
+        replace(phase, steps=scaled(phase.steps), draws=scaled(phase.draws))
         for phase in recipe.phases
     )
     return replace(recipe, phase1=first, phase2=second)

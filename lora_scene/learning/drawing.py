@@ -25,6 +25,11 @@ def step_generators(
     return rng, torch.Generator().manual_seed(int(rng.integers(2**62)))
 
 
+def dropout_seed(seed: int, phase: int, step: int, part: int) -> int:
+    """Return the seed of LoRA's dropout, new in every step, also where draws come again."""
+    return int(np.random.default_rng([seed, phase, step, part, 1]).integers(2**62))
+
+
 def draw_sample(
     variants: Sequence[EncodedVariant],
     concepts: Sequence[Concept],

@@ -26,6 +26,9 @@ from lora_scene.learning.losses import (
 )
 from lora_scene.recipe import AttentionLoss, Phase, Recipe
 
+Draw = tuple[int, int]
+"""A step's number among those that are drawn, and its part where gradients accumulate."""
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -121,9 +124,21 @@ class Objective:
         self._recipe = recipe
         self._phase = phase
         self._encodings = EncodingCache(backbone)
+        self._answers: dict[Draw, Tensor] = {}  # of the untouched base
 
-    def __call__(self, samples: Sequence[Sample], prior: PriorBatch | None = None) -> LossTerms:
-        """Return the loss of a batch; subsets may differ in size from sample to sample."""
+    def __call__(
+        self,
+        samples: Sequence[Sample],
+        prior: PriorBatch | None = None,
+        draw: Draw | None = None,
+    ) -> LossTerms:
+        """Return the loss of a batch; subsets may differ in size from sample to sample.
+
+        Args:
+            samples: The batch.
+            prior: Pictures of the base beside it.
+            draw: Names a batch that will come again; None for one that will not.
+        """
         backbone, b = self._backbone, len(samples)
         prompts = [self._table.expand(sample.prompt) for sample in samples]
         ids = backbone.tokenize(prompts)
@@ -134,7 +149,7 @@ class Objective:
         t = torch.tensor([sample.t for sample in samples], device=backbone.device)
         z_t = backbone.add_noise(z, eps, t)
         target = backbone.target(z, eps, t)
-        held = self._held_to_base(samples, z_t, t) if self._needs_base() else None
+        held = self._held_to_base(samples, z_t, t, draw) if self._needs_base() else None
         if prior is not None:
             z_prior = backbone.add_noise(prior.z, prior.eps, prior.t)
             z_t, t = torch.cat([z_t, z_prior]), torch.cat([t, prior.t])
@@ -210,11 +225,18 @@ class Objective:
         )
 
     @torch.no_grad()
-    def _held_to_base(self, samples: Sequence[Sample], z_t: Tensor, t: Tensor) -> Tensor:
+    def _held_to_base(
+        self, samples: Sequence[Sample], z_t: Tensor, t: Tensor, draw: Draw | None
+    ) -> Tensor:
         """Return what the untouched base predicts for the prompts with class nouns."""
+        if draw is not None and draw in self._answers:
+            return self._answers[draw].float()
         with without_lora(self._backbone):
             text = self._encodings.encode([sample.plain_prompt for sample in samples])
-            return self._backbone.denoise(z_t, t, text).float()
+            answer = self._backbone.denoise(z_t, t, text)
+        if draw is not None:
+            self._answers[draw] = answer
+        return answer.float()
 
 
 def attention_term(

@@ -15,7 +15,7 @@ from lora_scene.backbones.backbone import Backbone
 from lora_scene.learning.attention import AttentionRecorder
 from lora_scene.learning.checkpoints import Checkpoint, save_checkpoint
 from lora_scene.learning.devices import device_bytes, mixed_precision, peak_bytes, reset_peak
-from lora_scene.learning.drawing import draw_sample, step_generators
+from lora_scene.learning.drawing import draw_sample, dropout_seed, step_generators
 from lora_scene.learning.events import Listener, Notice, PhaseEnded, PhaseStarted, Saved, StepDone
 from lora_scene.learning.finite import refuse_losses, refuse_parameters
 from lora_scene.learning.handles import HandleTable
@@ -249,7 +249,8 @@ class Trainer:
 
     def _forward(self, number: int, step: int, part: int, objective: Objective) -> LossTerms:
         run, phase = self.recipe.run, self.recipe.phases[number - 1]
-        generators = step_generators(run.seed, number, step, part)
+        draw = step % phase.draws if phase.draws else step
+        generators = step_generators(run.seed, number, draw, part)
         samples = [
             draw_sample(
                 self._materials.variants,
@@ -261,11 +262,11 @@ class Trainer:
             )
             for _ in range(run.batch_size)
         ]
-        torch.manual_seed(int(generators[0].integers(2**62)))  # of LoRA's dropout
+        torch.manual_seed(dropout_seed(run.seed, number, step, part))
         with self._precision():
             prior = self._materials.prior
             batch = prior.batch(self.backbone, run.batch_size, *generators) if prior else None
-            return objective(samples, batch)
+            return objective(samples, batch, (draw, part) if phase.draws else None)
 
     def _keep(self, number: int, step: int) -> None:
         """Write checkpoint and samples when they are due."""

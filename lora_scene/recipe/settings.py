@@ -202,6 +202,9 @@ class Phase:
         attention_weight: Weight of the attention loss against the masks; the paper's is 0.01.
         pairwise_weight: Weight of the mean cosine similarity between different handles' maps.
         timesteps: `uniform`, or a linear preference for `noisy` or `clean` ones.
+        draws: Steps after which the same pictures, prompts, timesteps and noise come again, from
+            the first on; the untouched base (`outside_target`) answered then, and is not asked
+            again. 0: every step draws anew.
     """
 
     steps: int = _between(400, 0, 1_000_000)
@@ -214,6 +217,7 @@ class Phase:
     attention_weight: float = _between(0.01, 0.0)
     pairwise_weight: float = _between(0.0, 0.0)
     timesteps: Literal["uniform", "noisy", "clean"] = "uniform"
+    draws: int = _between(0, 0, 1_000_000)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from lora_scene.errors import JudgingError
-from lora_scene.judging.methods import equalised, forwards_of, recipes_of, step_cost
+from lora_scene.judging.methods import equalised, forwards_of, recipes_of
 from lora_scene.judging.protocol_file import read_protocol
 from lora_scene.recipe import load_recipe
 from tests.judging import fakes
@@ -69,10 +69,23 @@ def test_every_training_sees_the_same_number_of_pictures(tmp_path) -> None:
 
 
 def test_the_prior_and_the_base_as_target_cost_pictures() -> None:
-    recipe = load_recipe("sd15", ["run.batch_size=2", "run.accumulation=3"])
-    assert step_cost(recipe) == 6
-    assert step_cost(load_recipe("sd15", ["prior.weight=1"])) == 2
-    assert step_cost(load_recipe("sd15", ['masked_loss.outside_target="base"'])) == 2
+    steps = ["phase1.steps=4", "phase2.steps=6"]
+    base = 'masked_loss.outside_target="base"'
+    for more, cost in (
+        (["run.batch_size=2", "run.accumulation=3"], 10 * 6),
+        (["prior.weight=1"], 10 * 2),
+        ([base], 10 * 2),
+        ([base, "phase2.draws=2"], 10 + 4 + 2),
+        ([base, "phase2.draws=9"], 10 + 4 + 6),
+        (["phase2.draws=2"], 10),
+    ):
+        assert forwards_of(load_recipe("sd15", [*steps, *more])) == cost
+
+
+def test_draws_that_come_again_are_scaled_with_the_steps() -> None:
+    settings = ['masked_loss.outside_target="base"', "phase1.steps=0", "phase2.steps=80"]
+    recipe = equalised(load_recipe("sd15", [*settings, "phase2.draws=20"]), 50)
+    assert (recipe.phase2.steps, recipe.phase2.draws) == (40, 10)
 
 
 def test_a_phase_that_is_left_out_stays_out() -> None:

@@ -98,6 +98,26 @@ def test_cells_outside_are_held_to_the_untouched_base(scene):
     assert not torch.allclose(adapted, held, atol=1e-3), "the adapters do nothing"
 
 
+def test_base_is_asked_once_about_a_batch_that_comes_again(scene, monkeypatch):
+    bench = ready(scene, "masked_loss.outside_weight=0.5", "masked_loss.outside_target=base")
+    first, second = [bench.sample((0,), seed=1)], [bench.sample((1,), seed=2)]
+    asked = []
+    denoise = type(bench.backbone).denoise
+
+    def watched(self, *args):
+        asked.append(not torch.is_grad_enabled())
+        return denoise(self, *args)
+
+    monkeypatch.setattr(type(bench.backbone), "denoise", watched)
+    with bench.objective() as objective:
+        fresh = [objective(batch).total.item() for batch in (first, second, first)]
+        assert sum(asked) == 3
+        drawn = [(first, (0, 0)), (second, (1, 0)), (first, (0, 0)), (second, (1, 0))]
+        again = [objective(batch, None, draw).total.item() for batch, draw in drawn]
+    assert sum(asked) == 5
+    assert again == [*fresh[:2], *fresh[:2]]
+
+
 def test_without_lora_is_the_base_bit_for_bit_and_restores_the_adapters(scene):
     bench = ready(scene)
     plain = tiny.pipeline("sd1").unet

@@ -45,6 +45,7 @@ RECIPES = {
         "prior.n_steps=1",
         "phase2.schedule=cosine",
         "phase2.timesteps=clean",
+        "phase2.draws=1",
     ],
     "schedulefree": ["optimizer.name=schedulefree"],
     "prodigy": ["optimizer.name=prodigy"],

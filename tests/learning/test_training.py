@@ -438,6 +438,26 @@ def test_sample_pictures_are_drawn_before_and_after_with_a_rank_mask(
     assert names == [f"{step:05}-{n}.png" for step in (0, 2, 4) for n in range(4)]
 
 
+def test_draws_come_again_after_so_many_steps_and_dropout_does_not(
+    bases, scene, tmp_path, monkeypatch
+):
+    whole = objective.Objective.__call__
+    seen = []
+
+    def call(self, samples, *args):
+        seen.append((samples[0].prompt, samples[0].t, samples[0].eps, torch.initial_seed()))
+        return whole(self, samples, *args)
+
+    monkeypatch.setattr(objective.Objective, "__call__", call)
+    made.run(scene, made.recipe(bases["sd1"], "phase2.draws=2", steps=(1, 5)), tmp_path)
+    phase2 = seen[1:]
+    assert len({seed for *_, seed in phase2}) == 5
+    for step, (prompt, t, eps, _) in enumerate(phase2):
+        assert (prompt, t) == phase2[step % 2][:2]
+        assert torch.equal(eps, phase2[step % 2][2])
+    assert not torch.equal(phase2[0][2], phase2[1][2])
+
+
 def test_fingerprint_knows_scene_recipe_and_base(scene):
     recipe = load_recipe("paper")
     marks = {fingerprint(scene, recipe, "hash")}
