@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from lora_scene.backbones.architectures import Architecture, meta_backbone
 from lora_scene.backbones.backbone import Backbone
+from lora_scene.backbones.compiling import compile_blocks
 from lora_scene.backbones.storage import store
 from lora_scene.learning.attention import AttentionRecorder, Columns
 from lora_scene.learning.handles import SplicedEmbedding
@@ -66,6 +67,8 @@ def random_backbone(architecture: Architecture, recipe: Recipe, device: str) -> 
                 buffer.copy_(torch.arange(buffer.shape[-1], device=device))
     if recipe.base.gradient_checkpointing:
         backbone.unet.enable_gradient_checkpointing()
+    if recipe.base.compile:
+        compile_blocks(backbone.unet, device=device)
     return backbone
 
 

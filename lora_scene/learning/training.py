@@ -18,6 +18,7 @@ import torch
 from lora_scene.adapters.adapter import Adapter
 from lora_scene.adapters.folder import save_adapter
 from lora_scene.backbones.backbone import Backbone
+from lora_scene.backbones.compiling import compile_blocks
 from lora_scene.backbones.families import map_side
 from lora_scene.backbones.loading import (
     is_hub_id,
@@ -151,6 +152,8 @@ def _load(recipe: Recipe, device: str, tell: Listener) -> Backbone:
         backbone.unet.to(memory_format=torch.channels_last)
     if base.gradient_checkpointing:
         backbone.unet.enable_gradient_checkpointing()
+    if base.compile:
+        compile_blocks(backbone.unet, device=device)
     return backbone
 
 

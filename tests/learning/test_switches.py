@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+
 import pytest
 import torch
 
 from lora_scene.adapters.loading import load_adapter
 from lora_scene.backbones.backbone import Backbone
+from lora_scene.backbones.compiling import compile_blocks
 from lora_scene.backbones.storage import store
 from lora_scene.learning.lora import lora_parameters
 from tests import tiny
@@ -27,6 +30,8 @@ def measured(
     store(pipeline.unet, settings.base.quantization, device="cpu")
     if settings.base.channels_last:
         pipeline.unet.to(memory_format=torch.channels_last)
+    if settings.base.compile:
+        compile_blocks(pipeline.unet, device="cpu")
     bench = made.bench(pipeline, scene, settings)
     samples = [bench.sample(subset, seed=i) for i, subset in enumerate(SUBSETS)]
     with bench.objective() as objective:
@@ -52,6 +57,18 @@ def test_exact_switches_change_neither_loss_nor_gradients(scene, family, switch)
     loss, gradient = measured(scene, family=family)
     switched, other = measured(scene, f"base.{switch}=true", family=family)
     assert switched == pytest.approx(loss, rel=1e-5)
+    assert relative(other, gradient) < 1e-4
+
+
+@pytest.mark.filterwarnings("ignore")  # of torch's compiler about itself
+def test_graphs_of_compiled_blocks_change_neither_loss_nor_gradients(scene, monkeypatch):
+    """Under adapters and checkpoints, as torch.compile sees them; fusing kernels takes minutes."""
+    captured = functools.partialmethod(torch.nn.Module.compile, backend="aot_eager")
+    monkeypatch.setattr(torch.nn.Module, "compile", captured)
+    overrides = ("lora.conv_rank=2", "base.gradient_checkpointing=true")
+    loss, gradient = measured(scene, *overrides, family="sd1")
+    compiled, other = measured(scene, *overrides, "base.compile=true", family="sd1")
+    assert compiled == pytest.approx(loss, rel=1e-5)
     assert relative(other, gradient) < 1e-4
 
 
