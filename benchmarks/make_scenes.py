@@ -20,7 +20,7 @@ from benchmarks.mini_world.nouns import noun_set
 from lora_scene.scenes.manifest import MANIFEST_NAME, ManifestConcept, manifest_text
 
 DEVELOPMENT_NOUNS = ("dog", "penguin", "owl", "burger", "mushroom", "rocket")
-"""Of the scenes on which settings may be tuned, and of the demo; the other ten are for tests."""
+"""Of the scenes on which settings may be tuned; the other ten are for tests, three in the demo."""
 
 DEVELOPMENT = (2, 2, 3, 4)
 TEST = (2, 2, 2, 2, 3, 3, 3, 3, 4, 4, 4, 4)
