@@ -49,10 +49,16 @@ def small(architecture: Architecture) -> Architecture:
     return Architecture(f"small {architecture.name}", unet, vae, texts)
 
 
+def base_dtype(recipe: Recipe) -> torch.dtype:
+    """Return what a recipe's base is stored in; `auto` is bf16, as on a GPU."""
+    return DTYPES["bf16" if recipe.base.dtype == "auto" else recipe.base.dtype]
+
+
 def random_backbone(architecture: Architecture, recipe: Recipe, device: str) -> Backbone:
     """Fill an architecture with random numbers; layers keep the size of what they are given."""
-    dtype = DTYPES["bf16" if recipe.base.dtype == "auto" else recipe.base.dtype]
-    backbone = meta_backbone(architecture, dtype=dtype, resolution=recipe.base.resolution)
+    backbone = meta_backbone(
+        architecture, dtype=base_dtype(recipe), resolution=recipe.base.resolution
+    )
     generator = torch.Generator(device).manual_seed(0)
     for part in (backbone.unet, *backbone.text_encoders):
         part.to_empty(device=device)

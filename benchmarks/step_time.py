@@ -6,6 +6,9 @@ On a GPU, under ten minutes:
 Contenders that do not fit into memory together are measured one after the other with --apart.
 On a CPU only ratios make sense, of small architectures or of small pictures:
     OMP_NUM_THREADS=1 python -m benchmarks.step_time --device cpu --small --bases sd15
+
+Each line holds a step's arithmetic, as torch counts it (low-bit products are unknown to it), and
+the share of what the device reaches in one large matrix product of the same dtype.
 """
 
 from __future__ import annotations
@@ -20,14 +23,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.contenders import CONTENDERS, small
+from benchmarks.contenders import CONTENDERS, base_dtype, small
 from benchmarks.records import circumstances, write
 from lora_scene.backbones.architectures import ARCHITECTURES, Architecture
 from lora_scene.recipe import Recipe, load_recipe
 
 RECIPES = {"sd15": "sd15", "sd21": "sd21", "sdxl": "sdxl-12gb"}
 WARM_UP = 2
+PRODUCT_SIDE = {"cuda": 8192, "cpu": 2048}
 
 Variant = tuple[str, int]
 """Contender and number of concepts."""
@@ -44,10 +49,27 @@ def seconds(step: Callable[[], None], device: str) -> float:
     return time.perf_counter() - begun
 
 
+def arithmetic(step: Callable[[], None]) -> int:
+    """Return the floating-point operations of one step, forward and backward.
+
+    Counting comes after timing: a module that was counted first is never compiled.
+    """
+    with FlopCounterMode(display=False) as counter:
+        step()
+    return int(counter.get_total_flops())
+
+
+def peak_rate(device: str, dtype: torch.dtype) -> float:
+    """Return the operations per second of the fastest of five large matrix products."""
+    side = PRODUCT_SIDE[torch.device(device).type]
+    factor = torch.randn(side, side, device=device).to(dtype)
+    return 2 * side**3 / min(seconds(lambda: factor @ factor, device) for _ in range(5))
+
+
 def measure(
     makers: Mapping[Variant, Callable[[], Callable[[], None]]], *, repeats: int, device: str
-) -> dict[Variant, list[float]]:
-    """Return each variant's seconds a step, repeats interleaved, after steps to warm up."""
+) -> dict[Variant, tuple[int, list[float]]]:
+    """Return each variant's operations and seconds per step, interleaved, after a warm-up."""
     steps = {key: make() for key, make in makers.items()}
     times: dict[Variant, list[float]] = {key: [] for key in steps}
     for repeat in range(WARM_UP + repeats):
@@ -55,33 +77,38 @@ def measure(
             taken = seconds(step, device)
             if repeat >= WARM_UP:
                 times[key].append(taken)
-    return times
+    return {key: (arithmetic(step), times[key]) for key, step in steps.items()}
 
 
 def measure_phase(
     architecture: Architecture, recipe: Recipe, phase: int, given: argparse.Namespace
 ) -> Iterator[dict[str, Any]]:
-    """Measure all that was asked for in one phase; give one line a variant."""
+    """Measure all that was asked for in one phase; give one line per variant."""
     same = {"architecture": architecture, "recipe": recipe, "phase": phase}
     makers = {
         (name, k): partial(CONTENDERS[name], **same, n_concepts=k, device=given.device)
         for name in given.contenders
         for k in (given.concepts if name == "ours" else given.concepts[:1])
     }
+    dtype = base_dtype(recipe)
+    peak = peak_rate(given.device, dtype)
     for group in [{key: one} for key, one in makers.items()] if given.apart else [makers]:
-        times = measure(group, repeats=given.repeats, device=given.device)
+        measured = measure(group, repeats=given.repeats, device=given.device)
         gc.collect()
-        for (name, k), measured in times.items():
+        for (name, k), (operations, times) in measured.items():
+            median = statistics.median(times)
             yield {
                 "base": architecture.name, "phase": phase, "contender": name, "concepts": k,
-                "resolution": recipe.base.resolution, "median_s": statistics.median(measured),
-                "quartiles_s": statistics.quantiles(measured, n=4), "repeats": given.repeats,
+                "resolution": recipe.base.resolution, "median_s": median,
+                "quartiles_s": statistics.quantiles(times, n=4), "repeats": given.repeats,
+                "teraflop": operations / 1e12, "share_of_peak": operations / median / peak,
+                "peak_teraflop_per_s": peak / 1e12, "dtype": str(dtype).removeprefix("torch."),
                 "overrides": given.overrides, "apart": given.apart,
             }  # fmt: skip
 
 
 def main() -> None:
-    """Measure and write one line a variant."""
+    """Measure and write one line per variant."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--bases", nargs="+", default=["sd15"], choices=RECIPES)

@@ -50,7 +50,7 @@ class Demo:
     Attributes:
         folder: Where everything lies: adapter/, exported/, grid.png, demo.json.
         figures: `base` and `adapter`, each metric to its mean over the same prompts and seeds.
-        checks: One an exported file.
+        checks: One per exported file.
         seconds: Wall time of the training.
         handle: The first of the handles.
     """
@@ -142,7 +142,7 @@ def _figures(
 
 
 def _draw_grid(pictures: Mapping[str, Sequence[Pixels]], scene: Scene, path: Path) -> None:
-    """Draw the sheet: a row a subset, base and adapter side by side in every place."""
+    """Draw the sheet: a row per subset, base and adapter side by side in every place."""
     rows, labels = [], []
     per_subset = len(PLACES) * len(SEEDS)
     for n, subset in enumerate(subsets_of(scene.things, "powerset")):

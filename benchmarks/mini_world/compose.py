@@ -47,7 +47,7 @@ class Composition:
 
     Attributes:
         picture: (SIDE, SIDE, 3) uint8, RGB.
-        masks: (K, SIDE, SIDE) bool, one a drawing, disjoint.
+        masks: (K, SIDE, SIDE) bool, one per drawing, disjoint.
         placements: K placements, in reading order.
         background: its name.
     """

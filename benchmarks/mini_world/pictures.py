@@ -19,7 +19,7 @@ def labelled_grid(
 
     Args:
         pictures: (S, S, 3) uint8 each.
-        labels: one a picture; two lines are shown.
+        labels: one per picture; two lines are shown.
         n_columns: pictures a row.
     """
     n_rows = -(-len(pictures) // n_columns)

@@ -1,8 +1,8 @@
-"""An adapter's folder: the diffusers file and one embedding file a concept, both in float32.
+"""An adapter's folder: the diffusers file and one embedding file per concept, both in float32.
 
     scene/
     ├── pytorch_lora_weights.safetensors   absent when only rows were learnt
-    └── embeddings/<stem>.safetensors      one a concept
+    └── embeddings/<stem>.safetensors      one per concept
 
 Every file carries the same metadata; whatever else is in the folder is left alone.
 """

@@ -56,8 +56,8 @@ def store(unet: nn.Module, quantization: Quantization, *, device: str | torch.de
 def packed_bytes(layer: nn.Linear, quantization: Literal["nf4", "int8"]) -> int:
     """Return the bytes that bitsandbytes stores a weight in.
 
-    nf4 has 4 bits a weight, and for 64 of them a scale of 8 bits, for 256 scales one of 32 bits;
-    int8 has 8 bits a weight and a scale of 32 bits a row.
+    nf4 has 4 bits per weight, and for 64 of them a scale of 8 bits, for 256 scales one of 32 bits;
+    int8 has 8 bits per weight and a scale of 32 bits per row.
     """
     n = layer.in_features * layer.out_features
     if quantization == "nf4":

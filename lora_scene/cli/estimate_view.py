@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def show_estimate(estimate: MemoryEstimate) -> None:
-    """Print a column a phase, a row a part, and the card that holds it."""
+    """Print a column per phase, a row per part, and the card that holds it."""
     names = list(dict.fromkeys(name for phase in estimate.phases for name in phase.parts))
     table = Table("GB", *(phase.name for phase in estimate.phases), box=None, header_style="bold")
     for name in names:

@@ -30,7 +30,7 @@ class Part:
     Attributes:
         label: For people, such as `<bear> teddy bear`.
         handles: What its pictures show.
-        requests: One a seed.
+        requests: One per seed.
     """
 
     label: str

@@ -100,7 +100,7 @@ class Start:
 
     Attributes:
         eps: (b, c, h, w) standard normal noise.
-        generators: One a picture, on the CPU; solvers that draw noise at each step use them.
+        generators: One per picture, on the CPU; solvers that draw noise at each step use them.
         z: (b, c, h, w) clean latents that are noised first, or None to start at pure noise.
     """
 
@@ -114,7 +114,7 @@ def start_noise(studio: Studio, seeds: Sequence[int], size: tuple[int, int]) -> 
 
     Args:
         studio: Says how many channels and how large the latents are.
-        seeds: One a picture.
+        seeds: One per picture.
         size: (width, height), pixels.
     """
     width, height = check_size(studio, size)

@@ -21,7 +21,7 @@ from lora_scene.scenes.scene import INSIDE, Scene
 
 @dataclass(frozen=True, eq=False)
 class References:
-    """The concepts' looks in the photos: a row a concept that is a thing and a photo of it.
+    """The concepts' looks in the photos: a row per concept that is a thing and a photo of it.
 
     Attributes:
         vectors: (n, d) unit rows.

@@ -91,7 +91,7 @@ class AttentionWatch:
 
     Args:
         studio: The base and its adapters.
-        prompts: One a picture.
+        prompts: One per picture.
         sampling: Tells whether the negative prompts run beside the prompts.
         words: The words of each prompt that are watched; None watches its handles.
     """

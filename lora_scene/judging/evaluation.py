@@ -40,7 +40,7 @@ class Evaluation:
     Attributes:
         summary: Metric to its mean; None where it cannot be had.
         concepts: Handle to its identity, layout copy, missing and mixing rates, attention IoU.
-        marks: One a picture.
+        marks: One per picture.
         pictures: (H, W, 3) uint8 each, in the same order.
         judge: The judge's name.
     """

@@ -140,7 +140,7 @@ def _summary_line(rows: Sequence[Row]) -> str:
 
 
 def _sheets(rows: Sequence[Row], out: Path) -> list[str]:
-    """Draw a sheet a scene: its photo, then each method's pictures of the same prompts."""
+    """Draw a sheet per scene: its photo, then each method's pictures of the same prompts."""
     sheets = []
     scenes = list(dict.fromkeys((row["group"], row["scene"]) for row in rows))
     for group, scene in scenes[:N_SHEETS]:

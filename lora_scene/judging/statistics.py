@@ -38,7 +38,7 @@ class Interval:
 
 
 def interval(values: Sequence[float], *, seed: int = 0) -> Interval | None:
-    """Return the mean of one value a scene, and its bootstrap interval; None for no value."""
+    """Return the mean of one value per scene, and its bootstrap interval; None for no value."""
     if not len(values):
         return None
     sample = np.asarray(values, np.float64)

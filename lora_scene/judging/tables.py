@@ -80,7 +80,7 @@ class Table:
 
 
 def quality_table(rows: Sequence[Row], group: str) -> Table:
-    """Return every metric's mean and 95 % interval, one row a method."""
+    """Return every metric's mean and 95 % interval, one row per method."""
     own = [row for row in rows if row["group"] == group]
     scenes = len({row["scene"] for row in own})
     body = []

@@ -63,13 +63,13 @@ class HandleTable(nn.Module):
 
     Attributes:
         concepts: The scene's concepts, in order.
-        n_vectors: Rows a handle.
+        n_vectors: Rows per handle.
         tables: One (K * n_vectors, d_i) parameter a text encoder i, in float32.
 
     Args:
         backbone: The base, whose tokenizers learn the new tokens in `spliced`.
         concepts: The things to learn.
-        n_vectors: Rows a handle.
+        n_vectors: Rows per handle.
         init: `noun` starts at the class noun's pieces, `random` at a draw from the
             vocabulary's distribution.
         generator: Source of what is drawn, on the CPU.
@@ -165,7 +165,7 @@ class HandleTable(nn.Module):
                     "the prompt is too long for the text encoder",
                     where=self.concepts[concept].handle,
                     expected=f"at most {len(ids) - 2} tokens",
-                    hint="use a shorter template or fewer vectors a handle",
+                    hint="use a shorter template or fewer vectors per handle",
                 )
         return found
 

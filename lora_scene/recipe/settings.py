@@ -46,7 +46,7 @@ class Handles:
     Attributes:
         init: `noun` starts from the class noun's pieces, `random` from the vocabulary's
             mean and deviation.
-        n_vectors: Rows a handle.
+        n_vectors: Rows per handle.
         norm: `vocabulary` keeps each row at the norm it started with (arXiv:2512.13672); `free`
             lets it grow.
         with_nouns: Whether the class noun follows the handle: `a photo of <bear> teddy bear`.

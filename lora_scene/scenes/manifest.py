@@ -4,7 +4,7 @@ images = ["img.jpg"]            # one or several
 [[concepts]]
 handle = "<bear>"
 noun = "teddy bear"             # optional
-masks = ["mask0.png"]           # one an image; "" where the concept is absent
+masks = ["mask0.png"]           # one per image; "" where the concept is absent
 [[concepts]]
 handle = "<room>"
 background = true               # its mask is the complement of all others
@@ -37,7 +37,7 @@ class ManifestConcept:
     Attributes:
         handle: Its token in prompts.
         noun: Its class noun.
-        masks: One file name an image, "" where it is absent; empty for the background.
+        masks: One file name per image, "" where it is absent; empty for the background.
         is_background: Whether its mask is the complement of all others.
     """
 
@@ -231,7 +231,7 @@ def _concept(
     if masks and n_images and len(masks) != n_images:
         problems.append(
             SceneError(
-                "not one mask an image",
+                "not one mask per image",
                 where=f"{where}: masks",
                 expected=f'{n_images}, with "" for an image that the concept is absent from',
                 got=len(masks),

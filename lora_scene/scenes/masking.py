@@ -58,7 +58,7 @@ def make_masks(
 
     Args:
         pixels: (H, W, 3) uint8, upright, as `pictures.read_photo` gives it.
-        prompts: One a concept.
+        prompts: One per concept.
         segmenter: As `catalog.open_segmenter` gives it; default the built-in GrabCut.
         background: A concept for the complement of all others, or None.
         source: What messages call the photo.

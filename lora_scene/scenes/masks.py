@@ -62,7 +62,7 @@ class ScenesReport:
     """What `lora-scene check` tells of a scene.
 
     Attributes:
-        coverages: One a concept and photo, photo by photo.
+        coverages: One per concept and photo, photo by photo.
         overlaps: The pairs that share anything.
         warnings: Sentences on what will cost quality.
     """

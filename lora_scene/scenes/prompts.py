@@ -110,7 +110,7 @@ def check_prompts(
     """Refuse prompts that cannot be followed.
 
     Args:
-        prompts: One a concept.
+        prompts: One per concept.
         shape: (height, width) of the upright photo.
         accepted: The kinds that the segmenter follows.
         segmenter: Its name, for messages.

@@ -42,7 +42,7 @@ class Photo:
 
     Attributes:
         pixels: (H, W, 3) uint8.
-        masks: (K, H, W) float32 in 0..1, one a concept of the scene; all 0 where it is absent.
+        masks: (K, H, W) float32 in 0..1, one per concept of the scene; all 0 where it is absent.
         source: The file, for messages.
     """
 

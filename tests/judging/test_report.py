@@ -18,7 +18,7 @@ def test_the_report_needs_no_other_file(tmp_path) -> None:
     assert "{{" not in page
     assert "a &lt;note&gt;" in page
     assert not re.search(r'(?:src|href)="(?!data:)', page)
-    assert page.count("data:image/png;base64") == 3 + 1  # a sheet a scene, one of failures
+    assert page.count("data:image/png;base64") == 3 + 1  # a sheet per scene, one of failures
     assert "Runs: 9. Methods: 3. Scenes: 3. Judge: fake." in page
 
 

@@ -83,7 +83,7 @@ def test_what_is_written_is_read_back(tmp_path):
         ("noun", "nuon", r"concept 1: unknown key 'nuon'(.|\n)*did you mean noun"),
         ('["img.png"]', '"img.png"', r"images: file names are needed"),
         ('"<bear>"', "3", r"concept 1: handle: a text is needed"),
-        ('["mask0.png"]', '["mask0.png", "b.png"]', r"not one mask an image"),
+        ('["mask0.png"]', '["mask0.png", "b.png"]', r"not one mask per image"),
         ('["mask0.png"]', '[""]', r"in no image"),
         ('masks = ["mask0.png"]', "", r"concept 1: masks: file names are needed"),
         ('noun = "teddy bear"', 'background = "yes"', r"not a truth value"),

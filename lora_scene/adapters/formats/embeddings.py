@@ -1,4 +1,4 @@
-"""One embedding file a concept: `embeddings/<stem>.safetensors`.
+"""One embedding file per concept: `embeddings/<stem>.safetensors`.
 
 SD 1.x and 2.x: `emb_params` (n, d). SDXL: `clip_l` (n, 768) and `clip_g` (n, 1280). The stem is
 plain, because interfaces name an embedding by its file.

@@ -174,7 +174,7 @@ def concept_from(note: ConceptNote, rows: tuple[torch.Tensor, ...]) -> LearnedCo
 def _parse(fields: Mapping[str, str]) -> Note:
     steps = [int(count) for count in json.loads(fields["steps"])]
     if len(steps) != 2:
-        raise ValueError("steps must be one number a phase")
+        raise ValueError("steps must be one number per phase")
     recipe = fields["recipe"]
     if not recipe.replace("\n", "").replace("\t", "").isprintable():
         raise ValueError("recipe holds control characters")

@@ -45,7 +45,7 @@ class Sam:
         return int(self._network.config.vision_config.image_size)
 
     def segment(self, pixels: Pixels, prompts: Sequence[Prompt]) -> Mask:
-        """Ask for one mask a prompt, the photo being encoded once."""
+        """Ask for one mask per prompt, the photo being encoded once."""
         shape = pixels.shape[:2]
         masks = np.zeros((len(prompts), *shape), dtype=np.float32)
         picked = [k for k, prompt in enumerate(prompts) if prompt.pick is not None]

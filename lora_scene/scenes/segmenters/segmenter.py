@@ -26,7 +26,7 @@ class Segmenter(Protocol):
 
         Args:
             pixels: (H, W, 3) uint8, upright.
-            prompts: One a concept, checked by `check_prompts`.
+            prompts: One per concept, checked by `check_prompts`.
         """
 
 
