@@ -50,6 +50,8 @@ extends = "sd15"
 resolution = 64
 [lora]
 rank = 2
+[masked_loss]
+outside_target = "data"
 [augment]
 flip_prob = 0
 [optimizer]

@@ -69,17 +69,17 @@ def test_every_training_sees_the_same_number_of_pictures(tmp_path) -> None:
 
 
 def test_the_prior_and_the_base_as_target_cost_pictures() -> None:
-    steps = ["phase1.steps=4", "phase2.steps=6"]
-    base = 'masked_loss.outside_target="base"'
+    plain = ["phase1.steps=4", "phase1.draws=0", "phase2.steps=6", "phase2.draws=0"]
+    photo, base = ("masked_loss.outside_target=" + kind for kind in ("data", "base"))
     for more, cost in (
-        (["run.batch_size=2", "run.accumulation=3"], 10 * 6),
-        (["prior.weight=1"], 10 * 2),
+        ([photo, "run.batch_size=2", "run.accumulation=3"], 10 * 6),
+        ([photo, "prior.weight=1"], 10 * 2),
         ([base], 10 * 2),
         ([base, "phase2.draws=2"], 10 + 4 + 2),
         ([base, "phase2.draws=9"], 10 + 4 + 6),
-        (["phase2.draws=2"], 10),
+        ([photo, "phase2.draws=2"], 10),
     ):
-        assert forwards_of(load_recipe("sd15", [*steps, *more])) == cost
+        assert forwards_of(load_recipe("sd15", [*plain, *more])) == cost
 
 
 def test_draws_that_come_again_are_scaled_with_the_steps() -> None:
@@ -89,7 +89,8 @@ def test_draws_that_come_again_are_scaled_with_the_steps() -> None:
 
 
 def test_a_phase_that_is_left_out_stays_out() -> None:
-    recipe = equalised(load_recipe("sd15", ["phase1.steps=0", "phase2.steps=7"]), 100)
+    settings = ["masked_loss.outside_target=data", "phase1.steps=0", "phase2.steps=7"]
+    recipe = equalised(load_recipe("sd15", settings), 100)
     assert (recipe.phase1.steps, recipe.phase2.steps) == (0, 100)
 
 
