@@ -102,13 +102,8 @@ def forwards_of(recipe: Recipe) -> int:
 
 
 def _phase_forwards(recipe: Recipe, phase: Phase) -> int:
-    asks_base = (
-        recipe.masked_loss.enabled
-        and recipe.masked_loss.outside_weight > 0
-        and recipe.masked_loss.outside_target == "base"
-    )
     batch = recipe.run.batch_size * recipe.run.accumulation
-    asked = min(phase.steps, phase.draws or phase.steps) if asks_base else 0
+    asked = min(phase.steps, phase.draws or phase.steps) if recipe.masked_loss.asks_base else 0
     return batch * (phase.steps * (1 + (recipe.prior.weight > 0)) + asked)
 
 

@@ -149,7 +149,8 @@ class Objective:
         t = torch.tensor([sample.t for sample in samples], device=backbone.device)
         z_t = backbone.add_noise(z, eps, t)
         target = backbone.target(z, eps, t)
-        held = self._held_to_base(samples, z_t, t, draw) if self._needs_base() else None
+        asks_base = self._recipe.masked_loss.asks_base
+        held = self._held_to_base(samples, z_t, t, draw) if asks_base else None
         if prior is not None:
             z_prior = backbone.add_noise(prior.z, prior.eps, prior.t)
             z_t, t = torch.cat([z_t, z_prior]), torch.cat([t, prior.t])
@@ -217,12 +218,6 @@ class Objective:
         is_adapted = phase.trains == "lora" and recipe.lora.text_encoder_rank > 0
         is_full = phase.trains == "full" and recipe.full.text_encoder
         return not (phase.rows_lr or is_adapted or is_full)
-
-    def _needs_base(self) -> bool:
-        settings = self._recipe.masked_loss
-        return bool(
-            settings.enabled and settings.outside_weight and settings.outside_target == "base"
-        )
 
     @torch.no_grad()
     def _held_to_base(

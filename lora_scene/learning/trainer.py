@@ -249,7 +249,8 @@ class Trainer:
 
     def _forward(self, number: int, step: int, part: int, objective: Objective) -> LossTerms:
         run, phase = self.recipe.run, self.recipe.phases[number - 1]
-        draw = step % phase.draws if phase.draws else step
+        again = phase.draws if self.recipe.masked_loss.asks_base else 0
+        draw = step % again if again else step
         generators = step_generators(run.seed, number, draw, part)
         samples = [
             draw_sample(
@@ -266,7 +267,7 @@ class Trainer:
         with self._precision():
             prior = self._materials.prior
             batch = prior.batch(self.backbone, run.batch_size, *generators) if prior else None
-            return objective(samples, batch, (draw, part) if phase.draws else None)
+            return objective(samples, batch, (draw, part) if again else None)
 
     def _keep(self, number: int, step: int) -> None:
         """Write checkpoint and samples when they are due."""

@@ -122,6 +122,11 @@ class MaskedLoss:
     outside_weight: float = _between(0.0, 0.0, 1.0)
     outside_target: Literal["data", "base"] = "data"
 
+    @property
+    def asks_base(self) -> bool:
+        """Tell whether a step needs the untouched base's prediction."""
+        return self.enabled and self.outside_weight > 0 and self.outside_target == "base"
+
 
 @dataclass(frozen=True)
 class AttentionLoss:
@@ -207,7 +212,7 @@ class Phase:
         timesteps: `uniform`, or a linear preference for `noisy` or `clean` ones.
         draws: Steps after which the same pictures, prompts, timesteps and noise come again, from
             the first on; the untouched base (`outside_target`) answered then, and is not asked
-            again. 0: every step draws anew.
+            again. 0, or where the base is not asked at all: every step draws anew.
     """
 
     steps: int = _between(400, 0, 1_000_000)

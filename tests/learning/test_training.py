@@ -438,9 +438,8 @@ def test_sample_pictures_are_drawn_before_and_after_with_a_rank_mask(
     assert names == [f"{step:05}-{n}.png" for step in (0, 2, 4) for n in range(4)]
 
 
-def test_draws_come_again_after_so_many_steps_and_dropout_does_not(
-    bases, scene, tmp_path, monkeypatch
-):
+def watched_draws(monkeypatch, *run) -> list[tuple]:
+    """Train; return each step's prompt, timestep, noise and seed of dropout."""
     whole = objective.Objective.__call__
     seen = []
 
@@ -449,13 +448,28 @@ def test_draws_come_again_after_so_many_steps_and_dropout_does_not(
         return whole(self, samples, *args)
 
     monkeypatch.setattr(objective.Objective, "__call__", call)
-    made.run(scene, made.recipe(bases["sd1"], "phase2.draws=2", steps=(1, 5)), tmp_path)
-    phase2 = seen[1:]
+    made.run(*run)
+    return seen
+
+
+def test_draws_come_again_after_so_many_steps_and_dropout_does_not(
+    bases, scene, tmp_path, monkeypatch
+):
+    asked = ("masked_loss.outside_weight=0.5", "masked_loss.outside_target=base")
+    settings = made.recipe(bases["sd1"], *asked, "phase2.draws=2", steps=(1, 5))
+    phase2 = watched_draws(monkeypatch, scene, settings, tmp_path)[1:]
     assert len({seed for *_, seed in phase2}) == 5
     for step, (prompt, t, eps, _) in enumerate(phase2):
         assert (prompt, t) == phase2[step % 2][:2]
         assert torch.equal(eps, phase2[step % 2][2])
     assert not torch.equal(phase2[0][2], phase2[1][2])
+
+
+def test_draws_are_always_new_where_the_base_is_not_asked(bases, scene, tmp_path, monkeypatch):
+    settings = made.recipe(bases["sd1"], "phase2.draws=1", steps=(0, 3))
+    noises = [eps for _, _, eps, _ in watched_draws(monkeypatch, scene, settings, tmp_path)]
+    assert not torch.equal(noises[0], noises[1])
+    assert not torch.equal(noises[0], noises[2])
 
 
 def test_fingerprint_knows_scene_recipe_and_base(scene):
