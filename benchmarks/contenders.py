@@ -19,8 +19,8 @@ from torch import Tensor, nn
 
 from lora_scene.backbones.architectures import Architecture, meta_backbone
 from lora_scene.backbones.backbone import Backbone
-from lora_scene.backbones.compiling import compile_blocks
 from lora_scene.backbones.storage import store
+from lora_scene.backbones.switches import switch_on
 from lora_scene.learning.attention import AttentionRecorder, Columns
 from lora_scene.learning.handles import SplicedEmbedding
 from lora_scene.learning.lora import add_lora
@@ -71,10 +71,7 @@ def random_backbone(architecture: Architecture, recipe: Recipe, device: str) -> 
         for name, buffer in part.named_buffers():
             if name.endswith("position_ids"):
                 buffer.copy_(torch.arange(buffer.shape[-1], device=device))
-    if recipe.base.gradient_checkpointing:
-        backbone.unet.enable_gradient_checkpointing()
-    if recipe.base.compile:
-        compile_blocks(backbone.unet, device=device)
+    switch_on(backbone.unet, recipe.base, device=device)
     return backbone
 
 

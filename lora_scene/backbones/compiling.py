@@ -25,7 +25,8 @@ def compile_blocks(unet: nn.Module, *, device: str | torch.device) -> int:
     """Let torch.compile fuse each residual block and feed-forward layer, in place.
 
     Compilation itself happens at the first pass, forward and backward, and again when adapters
-    have been added. Names of weights stay as they were.
+    have been added. Names of weights stay as they were. The process's limit on recompiling is
+    raised, so that every shape of block gets its graph.
 
     Args:
         unet: Of diffusers, in any storage.

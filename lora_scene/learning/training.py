@@ -18,7 +18,6 @@ import torch
 from lora_scene.adapters.adapter import Adapter
 from lora_scene.adapters.folder import save_adapter
 from lora_scene.backbones.backbone import Backbone
-from lora_scene.backbones.compiling import compile_blocks
 from lora_scene.backbones.families import map_side
 from lora_scene.backbones.loading import (
     is_hub_id,
@@ -27,6 +26,7 @@ from lora_scene.backbones.loading import (
     resolve_dtype,
 )
 from lora_scene.backbones.storage import store
+from lora_scene.backbones.switches import switch_on
 from lora_scene.errors import NonFiniteLossError
 from lora_scene.learning.attention import AttentionRecorder
 from lora_scene.learning.checkpoints import Checkpoint, load_checkpoint
@@ -148,12 +148,7 @@ def _load(recipe: Recipe, device: str, tell: Listener) -> Backbone:
         config=base.config or None,
     )
     backbone = Backbone(pipeline, name=base.model, resolution=base.resolution)
-    if base.channels_last:
-        backbone.unet.to(memory_format=torch.channels_last)
-    if base.gradient_checkpointing:
-        backbone.unet.enable_gradient_checkpointing()
-    if base.compile:
-        compile_blocks(backbone.unet, device=device)
+    switch_on(backbone.unet, base, device=device)
     return backbone
 
 

@@ -13,6 +13,7 @@ import torch
 
 from lora_scene.backbones.backbone import Backbone
 from lora_scene.backbones.families import map_side
+from lora_scene.backbones.switches import switch_on
 from lora_scene.learning.attention import AttentionRecorder
 from lora_scene.learning.handles import HandleTable
 from lora_scene.learning.latents import EncodedVariant, encode_variants
@@ -132,8 +133,7 @@ def bench(pipe: Any, scene: Scene, settings: Recipe, *, with_lora: bool = True) 
         init=settings.handles.init,
         generator=torch.Generator().manual_seed(0),
     )
-    if settings.base.gradient_checkpointing:
-        backbone.unet.enable_gradient_checkpointing()
+    switch_on(backbone.unet, settings.base, device="cpu")
     if with_lora:
         noise = torch.Generator().manual_seed(1)
         for parameter in add_lora(backbone, settings.lora):

@@ -9,7 +9,6 @@ import torch
 
 from lora_scene.adapters.loading import load_adapter
 from lora_scene.backbones.backbone import Backbone
-from lora_scene.backbones.compiling import compile_blocks
 from lora_scene.backbones.storage import store
 from lora_scene.learning.lora import lora_parameters
 from tests import tiny
@@ -28,10 +27,6 @@ def measured(
     for part in (pipeline.unet, pipeline.vae, *_encoders(pipeline)):
         part.to(DTYPES[dtype])
     store(pipeline.unet, settings.base.quantization, device="cpu")
-    if settings.base.channels_last:
-        pipeline.unet.to(memory_format=torch.channels_last)
-    if settings.base.compile:
-        compile_blocks(pipeline.unet, device="cpu")
     bench = made.bench(pipeline, scene, settings)
     samples = [bench.sample(subset, seed=i) for i, subset in enumerate(SUBSETS)]
     with bench.objective() as objective:
