@@ -155,7 +155,11 @@ def _module_problems(pipeline: Any, adapter: Adapter) -> Iterator[AdapterError]:
 
 
 def _layer_shape(pipeline: Any, key: str) -> tuple[int, ...] | None:
+    from peft.tuners.tuners_utils import BaseTunerLayer  # slow to import
+
     layer: Any = submodule(pipeline, key)
+    if isinstance(layer, BaseTunerLayer):  # another adapter is there already
+        layer = layer.get_base_layer()
     if hasattr(layer, "kernel_size"):
         return layer.out_channels, layer.in_channels, *layer.kernel_size
     if hasattr(layer, "in_features"):

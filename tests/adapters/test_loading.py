@@ -84,7 +84,7 @@ def test_a_loaded_adapter_draws_what_the_formula_says(family, kind, text, n_vect
     expected = reference_output(tiny.pipeline(family), adapter)
     found = made.draw(pipe)
     worst = (found - expected).abs().max().item()
-    assert worst < 2e-4, f"largest difference {worst}"
+    assert worst < 5e-4, f"largest difference {worst}"
 
 
 @pytest.mark.parametrize("family", tiny.FAMILIES)
@@ -103,14 +103,15 @@ def test_unloading_leaves_the_base_bit_equal(family):
         pipe.text_encoder.config.vocab_size
         == pipe.text_encoder.get_input_embeddings().num_embeddings
     )
-    assert torch.equal(made.draw(pipe, PLAIN), picture)
+    made.assert_same_picture(made.draw(pipe, PLAIN), picture)
     assert loaded_adapters(pipe) == {}
 
 
-def test_two_adapters_act_together_with_their_own_weights():
+@pytest.mark.parametrize("kind", ["lora", "conv"])
+def test_two_adapters_act_together_with_their_own_weights(kind):
     pipe = tiny.pipeline()
-    one = made.adapter(pipe, "sd1", handles=("<bear>",), text=True)
-    two = made.adapter(pipe, "sd1", handles=("<bowl>",), n_vectors=2, seed=2)
+    one = made.adapter(pipe, "sd1", handles=("<bear>",), text=True, kind=kind)
+    two = made.adapter(pipe, "sd1", handles=("<bowl>",), n_vectors=2, seed=2, kind=kind)
     expected = tiny.pipeline()
     load_adapter(pipe, one, name="one", weight=0.8)
     load_adapter(pipe, two, name="two", weight=0.5)
@@ -118,13 +119,13 @@ def test_two_adapters_act_together_with_their_own_weights():
     both = made.draw(pipe)
     reference_output(expected, one, 0.8)
     worst = (both - reference_output(expected, two, 0.5)).abs().max().item()
-    assert worst < 2e-4, f"largest difference {worst}"
+    assert worst < 5e-4, f"largest difference {worst}"
 
     unload_adapter(pipe, "one")
     alone = tiny.pipeline()
     load_adapter(alone, two, name="two", weight=0.5)
     prompt = "a photo of <bowl>"
-    assert torch.equal(made.draw(pipe, prompt), made.draw(alone, prompt))
+    made.assert_same_picture(made.draw(pipe, prompt), made.draw(alone, prompt))
 
 
 def test_adapters_of_others_stay_active_at_their_weight():
@@ -138,9 +139,9 @@ def test_adapters_of_others_stay_active_at_their_weight():
     pipe.set_adapters(["foreign"], [0.25])
     before = made.draw(pipe, PLAIN)
     load_adapter(pipe, made.adapter(pipe, "sd1"), name="ours", weight=0.0)
-    assert torch.equal(made.draw(pipe, PLAIN), before)
+    made.assert_same_picture(made.draw(pipe, PLAIN), before)
     unload_adapter(pipe, "ours")
-    assert torch.equal(made.draw(pipe, PLAIN), before)
+    made.assert_same_picture(made.draw(pipe, PLAIN), before)
     assert pipe.get_active_adapters() == ["foreign"]
 
 
@@ -150,7 +151,7 @@ def test_rows_alone_are_loaded_without_any_lora(tmp_path):
     loaded = load_adapter(pipe, save_adapter(adapter, tmp_path / "rows"))
     assert loaded.n_modules == 0
     expected = reference_output(tiny.pipeline(), adapter)
-    assert torch.equal(made.draw(pipe), expected)
+    made.assert_same_picture(made.draw(pipe), expected)
     unload_adapter(pipe, "rows")
 
 
@@ -219,7 +220,7 @@ def test_a_controlnet_pipeline_takes_the_adapter(family, kind):
     load_adapter(pipe, made.adapter(base, family), name="scene")
     assert not torch.equal(made.draw(pipe, "a <bear>", image=image), before)
     unload_adapter(pipe, "scene")
-    assert torch.equal(made.draw(pipe, PLAIN, image=image), before)
+    made.assert_same_picture(made.draw(pipe, PLAIN, image=image), before)
 
 
 def test_pipelines_that_share_components_share_the_adapter():
@@ -347,7 +348,7 @@ def test_a_failure_halfway_leaves_other_adapters_as_they_were(monkeypatch):
     monkeypatch.setattr(pipe, "load_lora_into_text_encoder", fail)
     with pytest.raises(RuntimeError, match="out of memory"):
         load_adapter(pipe, late, name="late")
-    assert torch.equal(made.draw(pipe), before)
+    made.assert_same_picture(made.draw(pipe), before)
     assert list(loaded_adapters(pipe)) == ["first"]
 
 
