@@ -18,7 +18,7 @@ from lora_scene.adapters.verify import Check, refuse_failures, verify_path
 from lora_scene.backbones.loading import load_pipeline
 from lora_scene.creating.pictures import save_image
 from lora_scene.creating.sampling import Pixels, Sampling
-from lora_scene.creating.sheets import contact_sheet
+from lora_scene.creating.sheets import contact_sheet, stacked
 from lora_scene.creating.studio import Studio, open_studio
 from lora_scene.judging.drawing import Asked, Drawn, draw_watched
 from lora_scene.judging.evaluation import attention_fit
@@ -142,7 +142,7 @@ def _figures(
 
 
 def _draw_grid(pictures: Mapping[str, Sequence[Pixels]], scene: Scene, path: Path) -> None:
-    """Draw the sheet: a row per subset, base and adapter side by side in every place."""
+    """Draw the scene, and a row per subset: base and adapter side by side in every place."""
     rows, labels = [], []
     per_subset = len(PLACES) * len(SEEDS)
     for n, subset in enumerate(subsets_of(scene.things, "powerset")):
@@ -154,8 +154,8 @@ def _draw_grid(pictures: Mapping[str, Sequence[Pixels]], scene: Scene, path: Pat
         rows.append(row)
     places = [template.replace("a photo of {} ", "") for template in PLACES]
     columns = [f"{side} {place}" for place in places for side in pictures]
-    first: list[Pixels | None] = [scene.photos[0].pixels]
-    save_image(path, contact_sheet([first, *rows], columns=columns, rows=["the scene", *labels]))
+    photo = contact_sheet([[scene.photos[0].pixels]], rows=["the scene"])
+    save_image(path, stacked([photo, contact_sheet(rows, columns=columns, rows=labels)]))
 
 
 def _as_json(demo: Demo) -> dict[str, Any]:

@@ -63,6 +63,16 @@ def strip(pictures: Sequence[Pixels], *, labels: Sequence[str] = ()) -> Image.Im
     return contact_sheet([list(pictures)], columns=labels)
 
 
+def stacked(sheets: Sequence[Image.Image]) -> Image.Image:
+    """Lay sheets under each other, left sides flush."""
+    whole = Image.new("RGB", (max(s.width for s in sheets), sum(s.height for s in sheets)), PAPER)
+    top = 0
+    for sheet in sheets:
+        whole.paste(sheet, (0, top))
+        top += sheet.height
+    return whole
+
+
 def enlargement(pictures: Sequence[Pixels]) -> int:
     """Return the whole factor that makes the widest picture at least `MIN_CELL` wide."""
     widest = max(int(picture.shape[1]) for picture in pictures)
