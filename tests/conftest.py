@@ -7,7 +7,7 @@ import os
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-
+os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")  # as the command line sets it
 
 import numpy as np
 import pytest

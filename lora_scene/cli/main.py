@@ -100,6 +100,8 @@ def root(ctx: click.Context, debug: bool) -> None:
 
 def main() -> None:
     """Run the command line; the package's errors become messages and exit code 1."""
+    # torch's matrix products then round alike at any address: a resumed run ends as an unbroken one
+    os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
     debug = "--debug" in sys.argv
     if not debug:
         _quieten()

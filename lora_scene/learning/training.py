@@ -94,7 +94,8 @@ def train(
 ) -> TrainingResult:
     """Learn a scene's handles and adapters; go on where an interrupted run of the same stopped.
 
-    On the CPU the result is bit for bit the same, however often the run was interrupted.
+    On the CPU the result is bit for bit the same, however often the run was interrupted; some CPUs
+    need `MKL_CBWR=AUTO,STRICT` in the environment for it, which the command line sets.
 
     Args:
         scene: What is learnt from.
