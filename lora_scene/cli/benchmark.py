@@ -33,6 +33,8 @@ def read_part(ctx: click.Context, param: click.Parameter, value: str) -> tuple[i
 @click.option("--part", callback=read_part, default="1/1", show_default=True, metavar="I/N",
               help="Do every n-th run from the i-th on; n processes share RESULTS.")  # fmt: skip
 @click.option("--max-runs", type=click.IntRange(min=0), help="Stop after so many new runs.")
+@click.option("--known", type=click.Path(path_type=Path, exists=True, dir_okay=False),
+              help="The results.jsonl of runs that need not be done again.")  # fmt: skip
 @click.option("--list", "is_list", is_flag=True, help="Only say what would be run.")
 @click.option("--json", "as_json", is_flag=True, help="Print every row as a JSON line.")
 @device_option
@@ -42,6 +44,7 @@ def command(
     methods: tuple[str, ...],
     part: tuple[int, int],
     max_runs: int | None,
+    known: Path | None,
     is_list: bool,
     as_json: bool,
     device: str,
@@ -54,6 +57,7 @@ def command(
     from lora_scene.judging.benchmark import open_bench, run_benchmark
     from lora_scene.judging.protocol_file import read_protocol
     from lora_scene.judging.report import write_report
+    from lora_scene.judging.results import known_rows
 
     read = read_protocol(protocol)
     wanted = _only(read, methods)
@@ -64,7 +68,8 @@ def command(
         open_bench(wanted, out, device=device),
         tell=lambda sentence: click.echo(sentence, err=True),
     )
-    rows = run_benchmark(bench, part=part, max_runs=max_runs)
+    carried = known_rows(known) if known else None
+    rows = run_benchmark(bench, part=part, max_runs=max_runs, known=carried)
     if as_json:
         for row in rows:
             click.echo(json.dumps(row))

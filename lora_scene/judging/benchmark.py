@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import platform
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -32,18 +31,18 @@ from lora_scene.judging.methods import (
 from lora_scene.judging.plans import cells_of
 from lora_scene.judging.protocol import Protocol, Run
 from lora_scene.judging.results import (
-    ROW,
     Row,
     finished_row,
     folder_of,
     keep_results,
+    keep_row,
     keep_scene,
     scene_folder,
     write_rows,
 )
 from lora_scene.learning.events import Listener
 from lora_scene.learning.outcome import installed_versions
-from lora_scene.learning.runs import FULL_MODEL, fingerprint, write_text
+from lora_scene.learning.runs import FULL_MODEL, fingerprint, scene_bytes
 from lora_scene.scenes.framing import frame_scene
 from lora_scene.scenes.scene import Scene, load_scene
 
@@ -70,7 +69,11 @@ class Bench:
 
 
 def run_benchmark(
-    bench: Bench, *, part: tuple[int, int] = (1, 1), max_runs: int | None = None
+    bench: Bench,
+    *,
+    part: tuple[int, int] = (1, 1),
+    max_runs: int | None = None,
+    known: Mapping[tuple[str, str], Row] | None = None,
 ) -> list[Row]:
     """Do the runs that are not done; return the rows of all that are.
 
@@ -78,6 +81,7 @@ def run_benchmark(
         bench: What is run, where, with what.
         part: (i, n): every n-th run from the i-th on, 1-based, so that n processes share the work.
         max_runs: Stop after so many new runs.
+        known: Rows of the same runs, done elsewhere (`results.known_rows`).
 
     Raises:
         JudgingError: RESULTS holds runs of another protocol.
@@ -88,11 +92,13 @@ def run_benchmark(
     runs = list(bench.protocol.runs())[number - 1 :: n_parts]
     n_new = 0
     for position, run in enumerate(runs, start=1):
-        if n_new == max_runs:
-            break
         scene = load_scene(run.scene)
         mark = mark_of(bench.protocol, run, scene=scene)
-        if finished_row(bench.out, run, mark=mark) is None:
+        if finished_row(bench.out, run, mark=mark) is not None:
+            continue
+        if known and (run.key, mark) in known:
+            keep_row(known[run.key, mark], folder_of(bench.out, run))
+        elif n_new != max_runs:
             bench.tell(f"{position}/{len(runs)}  {run.key}")
             do_run(bench, run, scene=scene, mark=mark)
             write_rows(bench.out)
@@ -122,7 +128,7 @@ def do_run(bench: Bench, run: Run, *, scene: Scene, mark: str) -> Row:
     if not bench.protocol.keep_models:
         for result in trained.folders:
             shutil.rmtree(result / FULL_MODEL, ignore_errors=True)
-    write_text(folder / ROW, json.dumps(row, indent=1) + "\n")
+    keep_row(row, folder)
     return row
 
 
@@ -171,9 +177,10 @@ def open_bench(
 
 def mark_of(protocol: Protocol, run: Run, *, scene: Scene) -> str:
     """Return the sha256 of all that decides a run's row."""
-    recipes = [
-        fingerprint(part, recipe, "") for recipe, part in recipes_of(protocol, run, scene=scene)
-    ]
+    learnt = recipes_of(protocol, run, scene=scene)
+    marks = [fingerprint(part, recipe, "") for recipe, part in learnt]
+    if not learnt:
+        marks = [hashlib.sha256(b"".join(scene_bytes(scene))).hexdigest()]
     judged = (
         protocol.judge,
         protocol.clip,
@@ -182,7 +189,7 @@ def mark_of(protocol: Protocol, run: Run, *, scene: Scene) -> str:
         protocol.drawing,
         protocol.curve,
     )
-    parts = (protocol.base, run.method.kind, run.method.guide_scale, recipes, judged)
+    parts = (protocol.base, run.method.kind, run.method.guide_scale, marks, judged)
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 

@@ -67,8 +67,10 @@ def write_report(
         sections.append(f"<h2>{escape(group)}</h2>{plot}")
         sections += [t.as_html() for t in tables if t.title.startswith(f"{group}: ")]
     sections += [t.as_html() for t in tables if t.title.startswith("What it costs")]
-    sections += ["<h2>Pictures</h2>", *_sheets(rows, out)]
-    sections += ["<h2>Failures</h2>", _failures(rows, out)]
+    drawn = [row for row in rows if row["pictures"]]
+    if drawn:
+        sections += ["<h2>Pictures</h2>", *_sheets(drawn, out)]
+        sections += ["<h2>Failures</h2>", _failures(drawn, out)]
     page = (resources.files("lora_scene.judging") / "report.html").read_text("utf-8")
     page = page.replace("{{title}}", escape(title)).replace("{{body}}", "\n".join(sections))
     write_text(out / HTML, page)
@@ -140,24 +142,33 @@ def _summary_line(rows: Sequence[Row]) -> str:
 
 
 def _sheets(rows: Sequence[Row], out: Path) -> list[str]:
-    """Draw a sheet per scene: its photo, then each method's pictures of the same prompts."""
     sheets = []
     scenes = list(dict.fromkeys((row["group"], row["scene"]) for row in rows))
     for group, scene in scenes[:N_SHEETS]:
         own = [row for row in rows if (row["group"], row["scene"]) == (group, scene)]
-        first = {row["method"]: row for row in reversed(own)}
-        picked = _telling_pictures(own[0])
-        columns = ["photo", *(mark["plain"] for mark in picked)]
-        photo = _thumbnail(scene_folder(out, own[0]) / "photo0.png")
-        cells = []
-        for method in methods_of(own):
-            named = {(m["plain"], m["seed"]): m["file"] for m in first[method]["pictures"]}
-            files = [named.get((mark["plain"], mark["seed"])) for mark in picked]
-            folder = out / "runs" / first[method]["key"]
-            cells.append([photo, *(_thumbnail(folder / f) if f else None for f in files)])
-        sheet = contact_sheet(cells, columns=columns, rows=methods_of(own))
-        sheets.append(f"<h3>{escape(scene)}</h3>{_embedded(sheet, f'{scene}, all methods')}")
+        sheet = _embedded(scene_sheet(own, out), f"{scene}, all methods")
+        sheets.append(f"<h3>{escape(scene)}</h3>{sheet}")
     return sheets
+
+
+def scene_sheet(rows: Sequence[Row], out: Path) -> Image.Image:
+    """Draw a scene's photo, then each method's pictures of the same prompts.
+
+    Args:
+        rows: Of one scene, with pictures; of a method's several rows the first is shown.
+        out: RESULTS.
+    """
+    first = {row["method"]: row for row in reversed(rows)}
+    picked = _telling_pictures(rows[0])
+    columns = ["photo", *(mark["plain"] for mark in picked)]
+    photo = _thumbnail(scene_folder(out, rows[0]) / "photo0.png")
+    cells = []
+    for method in methods_of(rows):
+        named = {(m["plain"], m["seed"]): m["file"] for m in first[method]["pictures"]}
+        files = [named.get((mark["plain"], mark["seed"])) for mark in picked]
+        folder = out / "runs" / first[method]["key"]
+        cells.append([photo, *(_thumbnail(folder / f) if f else None for f in files)])
+    return contact_sheet(cells, columns=columns, rows=methods_of(rows))
 
 
 def _telling_pictures(row: Row) -> list[Mapping[str, Any]]:

@@ -1,13 +1,16 @@
 """A benchmark's folder: what lies where, and which runs are finished.
 
 RESULTS/
-├── results.jsonl                       one line a finished run
+├── results.jsonl                       one line a finished run, without each picture's marks
 ├── scenes/<scene>/                     photo0.png..., concept0.png...: what was learnt from
 └── runs/<method>/<scene>-s<seed>/
     ├── adapter0/                       what was learnt
     ├── pictures/                       at weight 1
     ├── pictures-w0.5/                  at other weights
     └── row.json                        written last: the run is finished
+
+Lines of `results.jsonl` can be carried to another folder, where they stand for finished runs
+without pictures.
 """
 
 from __future__ import annotations
@@ -50,6 +53,35 @@ def finished_row(out: Path, run: Run, *, mark: str) -> Row | None:
     return row
 
 
+def known_rows(path: Path) -> dict[tuple[str, str], Row]:
+    """Return rows of runs that were done elsewhere, by key and mark.
+
+    Args:
+        path: The `results.jsonl` of another folder.
+
+    Raises:
+        JudgingError: It is no such file.
+    """
+    known: dict[tuple[str, str], Row] = {}
+    for number, line in enumerate(path.read_text("utf-8").splitlines(), start=1):
+        try:
+            row = json.loads(line)
+            known[row["key"], row["mark"]] = row
+        except (json.JSONDecodeError, TypeError, KeyError) as error:
+            raise JudgingError(
+                "not a benchmark's row",
+                where=f"{path}, line {number}",
+                expected=f"lines of a {ROWS}",
+                got=line[:60],
+            ) from error
+    return known
+
+
+def keep_row(row: Row, folder: Path) -> None:
+    """Write a run's row, which makes the run finished; a carried one has no pictures."""
+    write_text(folder / ROW, json.dumps({"pictures": [], **row}, indent=1) + "\n")
+
+
 def folder_of(out: Path, run: Run) -> Path:
     """Return a run's folder."""
     return out / "runs" / run.key
@@ -69,7 +101,8 @@ def read_rows(out: Path) -> list[Row]:
 def write_rows(out: Path) -> list[Row]:
     """Gather all rows into `results.jsonl`, and return them."""
     rows = read_rows(out)
-    write_text(out / ROWS, "".join(json.dumps(row) + "\n" for row in rows))
+    lines = [{key: row[key] for key in row if key != "pictures"} for row in rows]
+    write_text(out / ROWS, "".join(json.dumps(line) + "\n" for line in lines))
     return rows
 
 

@@ -15,6 +15,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -55,12 +56,18 @@ def fingerprint(scene: Scene, recipe: Recipe, base_hash: str) -> str:
     run = replace(recipe.run, checkpoint_every=0, sample_every=0, sample_prompts=())
     digest = hashlib.sha256(dump_recipe(replace(recipe, run=run)).encode())
     digest.update(base_hash.encode())
-    for concept in scene.concepts:
-        digest.update(repr(concept).encode())
-    for photo in scene.photos:
-        digest.update(photo.pixels.tobytes())
-        digest.update(photo.masks.tobytes())
+    for part in scene_bytes(scene):
+        digest.update(part)
     return digest.hexdigest()
+
+
+def scene_bytes(scene: Scene) -> Iterator[bytes]:
+    """Yield all of a scene that decides what is learnt from it."""
+    for concept in scene.concepts:
+        yield repr(concept).encode()
+    for photo in scene.photos:
+        yield photo.pixels.tobytes()
+        yield photo.masks.tobytes()
 
 
 def finished(out: Path, mark: str) -> TrainingResult | None:

@@ -8,12 +8,13 @@ import pytest
 
 from lora_scene.errors import JudgingError
 from lora_scene.judging import benchmark
-from lora_scene.judging.benchmark import open_bench, planned_work, run_benchmark
+from lora_scene.judging.benchmark import mark_of, open_bench, planned_work, run_benchmark
 from lora_scene.judging.judge import Judge
 from lora_scene.judging.mini import MiniJudge
 from lora_scene.judging.protocol_file import read_protocol
-from lora_scene.judging.results import folder_of, read_rows
+from lora_scene.judging.results import folder_of, known_rows, read_rows
 from lora_scene.learning.events import Saved
+from lora_scene.scenes.scene import load_scene
 from tests.cli.test_evaluate import write_scene
 from tests.creating import studios
 from tests.judging import fakes
@@ -96,7 +97,7 @@ def test_a_run_leaves_its_row_its_pictures_and_its_adapter(make_bench) -> None:
     assert all((folder / one["file"]).is_file() for one in row["pictures"])
     assert len(list((folder / "pictures-w0.5").glob("*.png"))) == 3
     lines = (bench.out / "results.jsonl").read_text().splitlines()
-    assert json.loads(lines[0]) == row
+    assert json.loads(lines[0]) == {key: row[key] for key in row if key != "pictures"}
 
 
 def test_planned_work_counts_what_a_run_does(make_bench) -> None:
@@ -130,7 +131,15 @@ def test_guided_sampling_is_judged_like_the_others(make_bench, clip_folder) -> N
     [row] = run_benchmark(bench)
     assert (row["image_forwards"], row["n_parameters"], row["n_bytes"]) == (0, 0, 0)
     assert len(row["pictures"]) == 3
+    assert row["mark"] != _mark_of_another_scene(bench)
     assert np.isfinite(row["summary"]["prompt_similarity"])
+
+
+def _mark_of_another_scene(bench) -> str:
+    [run] = bench.protocol.runs()
+    scene = load_scene(run.scene)
+    other = replace(scene, concepts=scene.concepts[::-1])
+    return mark_of(bench.protocol, run, scene=other)
 
 
 def test_guided_sampling_needs_a_clip(make_bench) -> None:
@@ -145,6 +154,34 @@ def test_a_finished_run_is_not_done_again(make_bench) -> None:
     [again] = run_benchmark(replace(bench, tell=told.append))
     assert again == row
     assert told == []
+
+
+def test_a_row_from_elsewhere_stands_for_its_run(make_bench) -> None:
+    bench = make_bench(OURS)
+    [row] = run_benchmark(bench)
+    known = known_rows(bench.out / "results.jsonl")
+    told = []
+    elsewhere = replace(bench, out=bench.out.with_name("elsewhere"), tell=told.append)
+    [carried] = run_benchmark(elsewhere, known=known)
+    assert carried == {**row, "pictures": []}
+    assert told == []
+
+
+def test_a_row_of_another_drawing_does_not_stand_for_a_run(make_bench) -> None:
+    bench = make_bench(OURS)
+    run_benchmark(bench)
+    known = known_rows(bench.out / "results.jsonl")
+    drawing = replace(bench.protocol.drawing, seeds=(1,))
+    other = replace(bench.protocol, drawing=drawing)
+    bench = replace(bench, protocol=other, out=bench.out.with_name("elsewhere"))
+    assert run_benchmark(bench, known=known, max_runs=0) == []
+
+
+def test_a_file_without_rows_is_refused_with_its_line(tmp_path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"key": "ours/all-a-s0", "mark": "0"}\n{"method": "ours"}\n')
+    with pytest.raises(JudgingError, match=r"rows\.jsonl, line 2"):
+        known_rows(path)
 
 
 def test_a_killed_run_goes_on_where_it_stood(make_bench) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from lora_scene.errors import JudgingError
 from lora_scene.judging.report import group_plot, report_tables, write_report
+from lora_scene.judging.results import keep_row
 from lora_scene.judging.statistics import Interval
 from lora_scene.judging.tables import told
 from tests.judging import rows as made
@@ -78,3 +79,12 @@ def test_one_scene_has_no_interval() -> None:
 def test_nothing_is_reported_of_nothing(tmp_path) -> None:
     with pytest.raises(JudgingError, match="no run is finished"):
         write_report(tmp_path, title="tiny")
+
+
+def test_rows_without_pictures_are_reported_without_pictures(tmp_path) -> None:
+    for row in made.write(tmp_path):
+        if row["scene"] != "s0":
+            keep_row({**row, "pictures": []}, tmp_path / "runs" / row["key"])
+    page = write_report(tmp_path, title="tiny").read_text()
+    assert "Scenes: 3" in page
+    assert page.count("data:image/png;base64") == 1 + 1  # a sheet and its failures
