@@ -7,13 +7,13 @@ guided    train nothing                               -> bare studio, led by CLI
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lora_scene.creating.studio import Studio, open_studio
 from lora_scene.judging.protocol import Method, Protocol, Run
-from lora_scene.learning.events import Event, Listener, PhaseStarted
+from lora_scene.learning.events import Listener
 from lora_scene.learning.training import train
 from lora_scene.recipe import Phase, Recipe, load_recipe
 from lora_scene.scenes.scene import Scene
@@ -77,15 +77,14 @@ def train_method(
         listener: Told what happens.
     """
     results = []
-    counter = _ParameterCounter(listener)
     for number, (recipe, scene) in enumerate(recipes):
         out = folder / f"adapter{number}"
-        results.append(train(scene, recipe, out=out, device=device, listener=counter))
+        results.append(train(scene, recipe, out=out, device=device, listener=listener))
     return Trained(
         folders=tuple(result.folder for result in results),
         seconds=sum(result.seconds for result in results),
         peak_bytes=max((result.peak_bytes for result in results), default=0),
-        n_parameters=counter.greatest,
+        n_parameters=max((result.n_trained for result in results), default=0),
         image_forwards=sum(forwards_of(recipe) for recipe, _ in recipes),
     )
 
@@ -134,17 +133,3 @@ def _alone(scene: Scene, k: int) -> Scene:
         replace(photo, masks=photo.masks[k : k + 1]) for photo in scene.photos if k in photo.present
     )
     return replace(scene, concepts=(scene.concepts[k],), photos=photos)
-
-
-class _ParameterCounter:
-    """Passes events on, and remembers the greatest number of trained parameters."""
-
-    def __init__(self, listener: Callable[[Event], None] | None) -> None:
-        self.greatest = 0
-        self._listener = listener
-
-    def __call__(self, event: Event) -> None:
-        if isinstance(event, PhaseStarted):
-            self.greatest = max(self.greatest, event.n_parameters)
-        if self._listener is not None:
-            self._listener(event)

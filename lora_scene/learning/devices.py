@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,13 +14,17 @@ from lora_scene.backbones.backbone import Backbone
 from lora_scene.errors import OutOfMemoryError, RecipeError
 from lora_scene.recipe import Recipe
 
+CLEAR_REFS = Path("/proc/self/clear_refs")  # 5 resets the peak of the resident set (Linux, proc(5))
 NEARLY_FULL = 0.95  # of a device's memory: above, drivers begin to swap and slow down
 
 
 def reset_peak(device: torch.device) -> None:
-    """Begin to measure the peak anew, where the device can."""
+    """Begin to measure the peak anew, on CUDA and on Linux; elsewhere it is the process's."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
+    elif CLEAR_REFS.exists():
+        with contextlib.suppress(OSError):  # a container may forbid it
+            CLEAR_REFS.write_text("5")
 
 
 def free_cached(device: torch.device) -> None:
@@ -29,7 +34,7 @@ def free_cached(device: torch.device) -> None:
 
 
 def peak_bytes(device: torch.device) -> int:
-    """Return the peak memory: reserved on CUDA, the process's resident set elsewhere."""
+    """Return the peak since `reset_peak`: reserved on CUDA, else the process's resident set."""
     if device.type == "cuda":
         return torch.cuda.max_memory_reserved(device)
     import psutil

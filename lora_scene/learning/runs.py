@@ -43,12 +43,14 @@ class TrainingResult:
         folder: Where it lies.
         seconds: Wall time, loading included; of an earlier run if nothing was left to do.
         peak_bytes: Peak memory, of the device on CUDA, of the process elsewhere.
+        n_trained: Numbers that were trained: rows, and adapters or the base's own weights.
     """
 
     adapter: Adapter
     folder: Path
     seconds: float
     peak_bytes: int
+    n_trained: int
 
 
 def fingerprint(scene: Scene, recipe: Recipe, base_hash: str) -> str:
@@ -82,7 +84,8 @@ def finished(out: Path, mark: str) -> TrainingResult | None:
     summary = json.loads(path.read_text("utf-8"))
     if summary["fingerprint"] != mark:
         raise _other_run(TrainingError, out)
-    return TrainingResult(read_adapter(out), out, summary["seconds"], summary["peak_bytes"])
+    costs = (summary[name] for name in ("seconds", "peak_bytes", "n_trained"))
+    return TrainingResult(read_adapter(out), out, *costs)
 
 
 def resumable(out: Path, mark: str) -> Checkpoint | None:
@@ -114,7 +117,7 @@ def write_summary(result: TrainingResult, mark: str) -> None:
         "fingerprint": mark,
         "seconds": result.seconds,
         "peak_bytes": result.peak_bytes,
-        "n_parameters": result.adapter.n_parameters,
+        "n_trained": result.n_trained,
         "handles": result.adapter.handles,
     }
     write_text(result.folder / SUMMARY, json.dumps(summary, indent=2) + "\n")

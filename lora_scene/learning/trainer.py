@@ -14,7 +14,7 @@ from torch import nn
 from lora_scene.backbones.backbone import Backbone
 from lora_scene.learning.attention import AttentionRecorder
 from lora_scene.learning.checkpoints import Checkpoint, save_checkpoint
-from lora_scene.learning.devices import device_bytes, mixed_precision, peak_bytes, reset_peak
+from lora_scene.learning.devices import device_bytes, mixed_precision, peak_bytes
 from lora_scene.learning.drawing import draw_sample, dropout_seed, step_generators
 from lora_scene.learning.events import Listener, Notice, PhaseEnded, PhaseStarted, Saved, StepDone
 from lora_scene.learning.finite import refuse_losses, refuse_parameters
@@ -108,7 +108,6 @@ class Trainer:
             first = resumed.step
             self._restore(resumed, with_optimizers=True)
         self._announce(number, phase, first)
-        reset_peak(self.backbone.device)
         begun = time.perf_counter()
         with self._objective(phase) as objective:
             for step in range(first, phase.steps):

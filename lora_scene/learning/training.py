@@ -30,7 +30,13 @@ from lora_scene.backbones.switches import switch_on
 from lora_scene.errors import NonFiniteLossError
 from lora_scene.learning.attention import AttentionRecorder
 from lora_scene.learning.checkpoints import Checkpoint, load_checkpoint
-from lora_scene.learning.devices import fast_float32, free_cached, memory_advice, peak_bytes
+from lora_scene.learning.devices import (
+    fast_float32,
+    free_cached,
+    memory_advice,
+    peak_bytes,
+    reset_peak,
+)
 from lora_scene.learning.events import Event, Listener, Notice, Saved
 from lora_scene.learning.finite import all_finite
 from lora_scene.learning.handles import HandleTable
@@ -126,10 +132,12 @@ def train(
         if earlier is not None:
             tell(Notice(f"{out} is finished already; --restart trains anew"))
             return earlier
-        adapter = _learn(backbone, _Job(scene, recipe, out, chosen, base_hash, mark, tell))
-        result = TrainingResult(
-            adapter, out, time.perf_counter() - begun, peak_bytes(backbone.device)
+        reset_peak(torch.device(chosen))
+        adapter, n_trained = _learn(
+            backbone, _Job(scene, recipe, out, chosen, base_hash, mark, tell)
         )
+        seconds, peak = time.perf_counter() - begun, peak_bytes(torch.device(chosen))
+        result = TrainingResult(adapter, out, seconds, peak, n_trained)
     write_summary(result, mark)
     shutil.rmtree(out / CHECKPOINT.parent, ignore_errors=True)
     tell(Saved("adapter", out))
@@ -169,8 +177,12 @@ def _refuse_early(backbone: Backbone, recipe: Recipe) -> None:
         AttentionRecorder(backbone.unet, latent_side=backbone.latent_side, side=side)
 
 
-def _learn(backbone: Backbone, job: _Job) -> Adapter:
-    """Run both phases from the beginning or a checkpoint, and save what was learnt."""
+def _learn(backbone: Backbone, job: _Job) -> tuple[Adapter, int]:
+    """Run both phases from the beginning or a checkpoint, and save what was learnt.
+
+    Returns:
+        The adapter, and how many numbers were trained.
+    """
     resumed = resumable(job.out, job.mark)
     _tell_framing(job.scene, backbone.resolution, job.tell)
     materials = _materials(backbone, job)
@@ -190,7 +202,7 @@ def _learn(backbone: Backbone, job: _Job) -> Adapter:
     if any(phase.trains == "full" and phase.steps for phase in job.recipe.phases):
         with trainer.as_delivered():
             backbone.pipeline.save_pretrained(job.out / FULL_MODEL)
-    return adapter
+    return adapter, sum(parameter.numel() for parameter in trainer.parameters())
 
 
 def _materials(backbone: Backbone, job: _Job) -> Materials:

@@ -156,6 +156,15 @@ def test_a_finished_run_is_not_done_again(make_bench) -> None:
     assert told == []
 
 
+def test_a_run_killed_while_it_was_judged_keeps_the_costs_of_its_training(make_bench) -> None:
+    bench = make_bench(OURS)
+    [row] = run_benchmark(bench)
+    (bench.out / "runs" / row["key"] / "row.json").unlink()
+    [again] = run_benchmark(bench)
+    costs = ("n_parameters", "seconds", "peak_bytes", "n_bytes")
+    assert [again[name] for name in costs] == [row[name] for name in costs]
+
+
 def test_a_row_from_elsewhere_stands_for_its_run(make_bench) -> None:
     bench = make_bench(OURS)
     [row] = run_benchmark(bench)

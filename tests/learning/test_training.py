@@ -393,7 +393,7 @@ def test_run_tells_its_listener_what_happens(bases, scene, tmp_path):
         (2, 0, 2, 6),
     ]
     assert started[0].n_parameters == 3 * 32
-    assert started[1].n_parameters == result.adapter.n_parameters
+    assert started[1].n_parameters == result.adapter.n_parameters == result.n_trained
     done = [event for event in events if isinstance(event, StepDone)]
     assert [(event.phase, event.step) for event in done] == [(1, 1), (1, 2), (2, 1), (2, 2)]
     for event in done:
