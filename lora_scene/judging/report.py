@@ -26,6 +26,11 @@ CELL = 160  # pixels of a picture on a sheet
 N_SHEETS = 6  # scenes that are shown
 N_COLUMNS = 7  # pictures of each method on a scene's sheet
 N_FAILURES = 6  # of each method
+CAPTION = (
+    "<p>Dots: means with their 95 % intervals. Dashed lines with plain numbers: the same adapters"
+    " at those weights, drawn from the protocol's prompts for curves alone: compare them with each"
+    " other. Dashed lines with <i>f</i>: trainings of so many image-forwards.</p>"
+)
 HTML, MARKDOWN = "report.html", "report.md"
 
 Row = Mapping[str, Any]
@@ -64,7 +69,7 @@ def write_report(
         sections.append(f"<p>{escape(note)}</p>")
     for group in groups:
         plot = group_plot([row for row in rows if row["group"] == group])
-        sections.append(f"<h2>{escape(group)}</h2>{plot}")
+        sections.append(f"<h2>{escape(group)}</h2>{plot}{CAPTION}")
         sections += [t.as_html() for t in tables if t.title.startswith(f"{group}: ")]
     sections += [t.as_html() for t in tables if t.title.startswith("What it costs")]
     drawn = [row for row in rows if row["pictures"]]

@@ -135,14 +135,19 @@ def cost_table(rows: Sequence[Row]) -> Table:
     return Table("What it costs, means over runs", header, tuple(body))
 
 
-def told(one: Interval | None, *, signed: bool = False) -> str:
+def told(one: Interval | None, *, signed: bool = False, digits: int = 3) -> str:
     """Write a mean and its interval, or a dash."""
     if one is None:
         return "–"
-    form = "+.3f" if signed else ".3f"
-    if one.n == 1:
-        return f"{one.mean:{form}} (1 scene)"
-    return f"{one.mean:{form}} [{one.low:{form}}, {one.high:{form}}]"
+    mean, low, high = (
+        _number(value, signed=signed, digits=digits) for value in (one.mean, one.low, one.high)
+    )
+    return f"{mean} (1 scene)" if one.n == 1 else f"{mean} [{low}, {high}]"
+
+
+def _number(value: float, *, signed: bool, digits: int) -> str:
+    text = f"{value:+.{digits}f}" if signed else f"{value:.{digits}f}"
+    return text.replace("-", "−") if float(text) else text.lstrip("+-")  # no zero has a sign
 
 
 def _line(cells: Sequence[str]) -> str:

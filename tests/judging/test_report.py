@@ -74,6 +74,7 @@ def test_shorter_trainings_are_joined_to_their_method_by_a_line(tmp_path) -> Non
 
 def test_one_scene_has_no_interval() -> None:
     assert told(Interval(0.5, 0.5, 0.5, 1)) == "0.500 (1 scene)"
+    assert told(Interval(-0.0004, -0.02, 0.0, 2), signed=True) == "0.000 [−0.020, 0.000]"
 
 
 def test_nothing_is_reported_of_nothing(tmp_path) -> None:
