@@ -23,11 +23,11 @@ METRICS: Mapping[str, str] = {
     "identity_each": "identity, each copy ↑",
     "unlike_rate": "unlike copies ↓",
     "off_diagonal": "off-diagonal ↓",
-    "layout_copy": "layout copied ↓",
+    "layout_copy": "places copied ↓",
     "background": "background kept ↓",
     "diversity": "diversity ↑",
     "drift": "drift ↓",
-    "attention_iou": "attention ↑",
+    "attention_iou": "attention IoU ↑",
 }
 COMPARED = (
     "identity",

@@ -1,0 +1,160 @@
+"""Write the tables and the picture of docs/quality.md, and the README's row, from a benchmark.
+
+python -m benchmarks.quality_page tables benchmarks/results/mini.jsonl docs/quality.md README.md
+python -m benchmarks.quality_page picture RESULTS docs/images/quality.png
+
+A table stands between `<!-- table: NAME -->` and `<!-- end -->`; the text around is left alone. The
+rows are a benchmark's `results.jsonl`; the picture takes the whole folder of one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from lora_scene.creating.sheets import stacked
+from lora_scene.judging.report import scene_sheet
+from lora_scene.judging.results import read_rows as results_of
+from lora_scene.judging.statistics import (
+    Interval,
+    by_scene,
+    method_interval,
+    paired_difference,
+)
+from lora_scene.judging.tables import COMPARED, METRICS, told
+
+Row = Mapping[str, Any]
+
+SHORT = ("identity", "prompt_similarity", "missing_rate", "mixing_rate", "repeat_rate")
+HEADLINE = (*SHORT, "identity_each", "layout_copy")
+PART = (*SHORT, "layout_copy", "drift", "attention_iou")
+METHODS = ("ours", "full", "full-ours", "ti-m", "db-m", "cd-m", "naive", "guided")
+PARTS = {
+    "no-phase1": "phase 1",
+    "no-mask": "the mask in the loss",
+    "no-attention": "the attention loss",
+    "no-union": "union sampling",
+    "photo-outside": "the base's prediction outside (the photo in its place)",
+    "pairwise": "nothing, but the pairwise term added",
+}
+SHOWN = ("t05-3", "t10-4")
+_PLACE = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def tables(rows: Sequence[Row]) -> dict[str, str]:
+    """Return every table in Markdown, by name."""
+    tested = [row for row in rows if row["group"] == "test"]
+    first = [row for row in tested if row["seed"] == 0]
+    return {
+        "methods": _table(
+            "method",
+            COMPARED,
+            {m: [_told(method_interval(tested, m, metric=k)) for k in COMPARED] for m in METHODS},
+        ),
+        "differences": _table(
+            "difference to full",
+            COMPARED,
+            {m: _against(tested, m, "full", COMPARED) for m in METHODS if m != "full"},
+        ),
+        "headline": _table(
+            "difference to full fine-tuning",
+            HEADLINE,
+            {"ours, with 95 % intervals": _against(tested, "ours", "full", HEADLINE)},
+        ),
+        "parts": _table(
+            "without",
+            PART,
+            {label: _against(first, m, "ours", PART) for m, label in PARTS.items()},
+        ),
+        "course": _table(
+            "image-forwards",
+            SHORT,
+            {
+                f"{m}, {n}": [_told(method_interval(first, name, metric=k)) for k in SHORT]
+                for m in ("ours", "full")
+                for n, name in ((400, f"{m} at 400"), (1600, m))
+            },
+        ),
+        "weights": _table(
+            "weight of ours",
+            SHORT,
+            {w: [_told(method_interval(first, "ours", metric=k, weight=w)) for k in SHORT]
+             for w in ("0", "0.4", "0.7", "1", "1.2")},
+        ),
+        "many": _table("things", SHORT, _many(rows)),
+    }  # fmt: skip
+
+
+def _many(rows: Sequence[Row]) -> dict[str, list[str]]:
+    """Return the means over two scenes each of six, eight and ten things."""
+    body = {}
+    for n in (6, 8, 10):
+        for method in ("ours", "full"):
+            own = [row for row in rows if row["group"] == "many" and row["n_concepts"] == n]
+            values = [by_scene(own, f"{method}, many", metric=k).values() for k in SHORT]
+            body[f"{n}, {method}"] = [" and ".join(f"{v:.2f}" for v in one) for one in values]
+    return body
+
+
+def _against(rows: Sequence[Row], method: str, reference: str, metrics: Sequence[str]) -> list[str]:
+    pairs = (paired_difference(rows, method, reference=reference, metric=k) for k in metrics)
+    return [_told(one, signed=True) for one in pairs]
+
+
+def _told(one: Interval | None, *, signed: bool = False) -> str:
+    return told(one, signed=signed, digits=2)
+
+
+def _table(corner: str, metrics: Sequence[str], body: Mapping[str, Sequence[str]]) -> str:
+    lines = [[corner, *(METRICS[k] for k in metrics)]]
+    lines += [[name, *cells] for name, cells in body.items() if set(cells) - {"–", ""}]
+    text = ["| " + " | ".join(line) + " |\n" for line in lines]
+    text.insert(1, "|---|" + "---:|" * len(metrics) + "\n")
+    return "".join(text)
+
+
+def read_rows(path: Path) -> list[Row]:
+    """Return the rows of a `results.jsonl`."""
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+
+
+def filled(page: str, rows: Sequence[Row]) -> str:
+    """Return a page with its tables written anew."""
+    made = tables(rows)
+    return _PLACE.sub(lambda found: found[1] + "\n" + made[found[2]] + "\n" + found[3], page)
+
+
+def picture(results: Path) -> Image.Image:
+    """Draw what the methods made of two of the scenes."""
+    rows = [row for row in results_of(results) if row["group"] == "test" and row["pictures"]]
+    sheets = []
+    for scene in SHOWN:
+        of = {row["method"]: row for row in rows if row["scene"] == scene and row["seed"] == 0}
+        sheets.append(scene_sheet([of[method] for method in METHODS if method in of], results))
+    return stacked(sheets)
+
+
+def main() -> None:
+    """Write what is asked for."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", choices=("tables", "picture"))
+    parser.add_argument("source", type=Path)
+    parser.add_argument("targets", type=Path, nargs="+")
+    asked = parser.parse_args()
+    if asked.what == "picture":
+        [target] = asked.targets
+        picture(asked.source).save(target, optimize=True)
+        return
+    rows = read_rows(asked.source)
+    for target in asked.targets:
+        target.write_text(filled(target.read_text("utf-8"), rows), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+"""The tables of docs/quality.md, and the rows that they come from."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from benchmarks.quality_page import filled, read_rows, tables
+from lora_scene.judging.benchmark import mark_of
+from lora_scene.judging.protocol_file import read_protocol
+from lora_scene.scenes.scene import load_scene
+
+ROOT = Path(__file__).parents[2]
+ROWS = ROOT / "benchmarks" / "results" / "mini.jsonl"
+
+
+def row(method: str, scene: str, identity: float, *, seed: int = 0) -> dict:
+    summary = {"identity": identity, "missing_rate": 0.5}
+    return {
+        "method": method, "group": "test", "scene": scene, "seed": seed, "n_concepts": 2,
+        "summary": summary, "curve": {},
+    }  # fmt: skip
+
+
+def test_a_table_holds_means_differences_and_no_empty_lines() -> None:
+    rows = [row("ours", "a", 0.7), row("ours", "b", 0.9), row("full", "a", 0.75)]
+    made = tables([*rows, row("full", "b", 0.95)])
+    assert "| ours | 0.80 [0.70, 0.90] | – | 0.50 [0.50, 0.50] |" in made["methods"]
+    assert "| ours | −0.05 [−0.05, −0.05] | – | 0.00 [0.00, 0.00] |" in made["differences"]
+    assert made["parts"].count("\n") == 2
+
+
+def test_parts_are_taken_against_the_first_training_seed_alone() -> None:
+    rows = [row("ours", "a", 0.7), row("ours", "a", 0.1, seed=1), row("no-mask", "a", 0.6)]
+    assert "| the mask in the loss | −0.10 (1 scene) |" in tables(rows)["parts"]
+
+
+def test_only_the_tables_of_a_page_are_written() -> None:
+    page = "Before\n\n<!-- table: methods -->\nold\n<!-- end -->\n\nafter\n"
+    made = filled(page, [row("ours", "a", 0.7)])
+    assert made.startswith("Before\n\n<!-- table: methods -->\n\n| method |")
+    assert made.endswith("|\n\n<!-- end -->\n\nafter\n")
+    assert "old" not in made
+
+
+@pytest.mark.parametrize(
+    ("page", "table"), [("docs/quality.md", "methods"), ("README.md", "headline")]
+)
+def test_the_page_shows_the_rows_that_are_kept(page: str, table: str) -> None:
+    text = (ROOT / page).read_text("utf-8")
+    assert f"<!-- table: {table} -->" in text
+    assert filled(text, read_rows(ROWS)) == text
+
+
+def test_the_rows_are_those_of_the_recipes_and_scenes_as_they_are() -> None:
+    protocol = read_protocol(ROOT / "benchmarks" / "protocols" / "mini.toml")
+    load = cache(load_scene)
+    marks = {run.key: mark_of(protocol, run, scene=load(run.scene)) for run in protocol.runs()}
+    stale = [one["key"] for one in read_rows(ROWS) if marks.get(one["key"]) != one["mark"]]
+    assert not stale, "run these again: lora-scene benchmark benchmarks/protocols/mini.toml"
