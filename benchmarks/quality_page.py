@@ -10,7 +10,6 @@ rows are a benchmark's `results.jsonl`; the picture takes the whole folder of on
 from __future__ import annotations
 
 import argparse
-import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,7 +19,7 @@ from PIL import Image
 
 from lora_scene.creating.sheets import stacked
 from lora_scene.judging.report import scene_sheet
-from lora_scene.judging.results import read_rows as results_of
+from lora_scene.judging.results import known_rows, read_rows
 from lora_scene.judging.statistics import (
     Interval,
     by_scene,
@@ -119,11 +118,6 @@ def _table(corner: str, metrics: Sequence[str], body: Mapping[str, Sequence[str]
     return "".join(text)
 
 
-def read_rows(path: Path) -> list[Row]:
-    """Return the rows of a `results.jsonl`."""
-    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
-
-
 def filled(page: str, rows: Sequence[Row]) -> str:
     """Return a page with its tables written anew."""
     made = tables(rows)
@@ -132,7 +126,7 @@ def filled(page: str, rows: Sequence[Row]) -> str:
 
 def picture(results: Path) -> Image.Image:
     """Draw what the methods made of two of the scenes."""
-    rows = [row for row in results_of(results) if row["group"] == "test" and row["pictures"]]
+    rows = [row for row in read_rows(results) if row["group"] == "test" and row["pictures"]]
     sheets = []
     for scene in SHOWN:
         of = {row["method"]: row for row in rows if row["scene"] == scene and row["seed"] == 0}
@@ -151,7 +145,7 @@ def main() -> None:
         [target] = asked.targets
         picture(asked.source).save(target, optimize=True)
         return
-    rows = read_rows(asked.source)
+    rows = list(known_rows(asked.source).values())
     for target in asked.targets:
         target.write_text(filled(target.read_text("utf-8"), rows), encoding="utf-8")
 

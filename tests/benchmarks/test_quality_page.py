@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.quality_page import filled, read_rows, tables
+from benchmarks.quality_page import filled, tables
 from lora_scene.judging.benchmark import mark_of
 from lora_scene.judging.protocol_file import read_protocol
+from lora_scene.judging.results import known_rows
 from lora_scene.scenes.scene import load_scene
 
 ROOT = Path(__file__).parents[2]
@@ -51,12 +52,12 @@ def test_only_the_tables_of_a_page_are_written() -> None:
 def test_the_page_shows_the_rows_that_are_kept(page: str, table: str) -> None:
     text = (ROOT / page).read_text("utf-8")
     assert f"<!-- table: {table} -->" in text
-    assert filled(text, read_rows(ROWS)) == text
+    assert filled(text, list(known_rows(ROWS).values())) == text
 
 
 def test_the_rows_are_those_of_the_recipes_and_scenes_as_they_are() -> None:
     protocol = read_protocol(ROOT / "benchmarks" / "protocols" / "mini.toml")
     load = cache(load_scene)
     marks = {run.key: mark_of(protocol, run, scene=load(run.scene)) for run in protocol.runs()}
-    stale = [one["key"] for one in read_rows(ROWS) if marks.get(one["key"]) != one["mark"]]
+    stale = [key for key, mark in known_rows(ROWS) if marks.get(key) != mark]
     assert not stale, "run these again: lora-scene benchmark benchmarks/protocols/mini.toml"
