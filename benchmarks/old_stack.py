@@ -53,10 +53,10 @@ def main() -> None:
 def write(root: Path) -> None:
     """Save bases, exported adapters, and what they draw."""
     from lora_scene import load_adapter
-    from lora_scene.adapters.export import export_adapter
+    from lora_scene.adapters.exports import export_adapter
     from lora_scene.adapters.formats.diffusers import infix_of
     from lora_scene.adapters.formats.modelspec import Title
-    from lora_scene.adapters.merged import add_older_layout, export_pipeline
+    from lora_scene.adapters.whole_pipeline import add_older_layout, export_pipeline
     from lora_scene.adapters.writing import write_tensors
     from tests import tiny
     from tests.adapters import made

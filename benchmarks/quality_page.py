@@ -18,15 +18,15 @@ from typing import Any
 from PIL import Image
 
 from lora_scene.creating.sheets import stacked
-from lora_scene.judging.report import scene_sheet
-from lora_scene.judging.results import known_rows, read_rows
-from lora_scene.judging.statistics import (
+from lora_scene.workshop.report import scene_sheet
+from lora_scene.workshop.results import known_rows, read_rows
+from lora_scene.workshop.statistics import (
     Interval,
     by_scene,
     method_interval,
     paired_difference,
 )
-from lora_scene.judging.tables import COMPARED, METRICS, told
+from lora_scene.workshop.tables import COMPARED, METRICS, told
 
 Row = Mapping[str, Any]
 

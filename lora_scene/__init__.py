@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lora_scene.adapters.adapter import Adapter as Adapter
-    from lora_scene.adapters.loading import load_adapter as load_adapter
-    from lora_scene.adapters.loading import unload_adapter as unload_adapter
+    from lora_scene.adapters.attachment import load_adapter as load_adapter
+    from lora_scene.adapters.attachment import unload_adapter as unload_adapter
     from lora_scene.errors import LoraSceneError as LoraSceneError
     from lora_scene.learning.training import train as train
     from lora_scene.recipe import Recipe as Recipe
@@ -24,9 +24,9 @@ _HOMES = {
     "LoraSceneError": "lora_scene.errors",
     "Recipe": "lora_scene.recipe",
     "Scene": "lora_scene.scenes.scene",
-    "load_adapter": "lora_scene.adapters.loading",
+    "load_adapter": "lora_scene.adapters.attachment",
     "train": "lora_scene.learning.training",
-    "unload_adapter": "lora_scene.adapters.loading",
+    "unload_adapter": "lora_scene.adapters.attachment",
 }
 
 __all__ = ["__version__", *sorted(_HOMES)]

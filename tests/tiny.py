@@ -5,12 +5,12 @@ from __future__ import annotations
 import functools
 
 from lora_scene.backbones.families import FAMILIES as _FAMILIES
-from lora_scene.backbones.random_base import RESOLUTION
-from lora_scene.backbones.random_base import build_pipeline as pipeline
-from lora_scene.backbones.random_base import build_scheduler as scheduler
-from lora_scene.backbones.random_base import build_text_config as text_config
-from lora_scene.backbones.random_base import build_tokenizer as tokenizer
-from lora_scene.backbones.random_base import build_unet as unet
+from tests.random_base import RESOLUTION
+from tests.random_base import build_pipeline as pipeline
+from tests.random_base import build_scheduler as scheduler
+from tests.random_base import build_text_config as text_config
+from tests.random_base import build_tokenizer as tokenizer
+from tests.random_base import build_unet as unet
 
 FAMILIES = tuple(_FAMILIES)
 

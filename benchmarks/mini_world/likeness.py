@@ -19,9 +19,9 @@ from benchmarks.mini_world.backgrounds import BACKGROUNDS
 from benchmarks.mini_world.compose import Composition, Sprites, compose
 from benchmarks.mini_world.drawings import HELD_OUT_STYLE, load_drawings
 from benchmarks.mini_world.nouns import noun_set, noun_sets
+from lora_scene.judging.finding import cut_out
 from lora_scene.judging.judge import MINI_FLOOR
 from lora_scene.judging.mini import MiniJudge
-from lora_scene.judging.regions import cut_out
 from lora_scene.scenes.scene import Concept
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
-from lora_scene.scenes.handles import handle_stem
+from lora_scene.scenes.handle_names import handle_stem
 
 
 @dataclass(frozen=True)

@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from lora_scene.adapters.card import CardFacts, check_card, write_card
-from lora_scene.adapters.export import export_adapter
-from lora_scene.adapters.folder import read_adapter, remove_others
+from lora_scene.adapters.adapter_folder import read_adapter, remove_others
+from lora_scene.adapters.exports import export_adapter
 from lora_scene.adapters.formats.diffusers import FILE
 from lora_scene.adapters.formats.embeddings import FOLDER
 from lora_scene.adapters.formats.modelspec import Title
 from lora_scene.adapters.gallery import FOLDER as SAMPLES
 from lora_scene.adapters.gallery import last_samples
+from lora_scene.adapters.model_card import CardFacts, check_card, write_card
 from lora_scene.adapters.untrusted import MAX_FILE_BYTES, read_header
 from lora_scene.adapters.writing import written_aside
 from lora_scene.errors import HubError

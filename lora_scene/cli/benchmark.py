@@ -14,7 +14,7 @@ import click
 from lora_scene.cli.options import device_option
 
 if TYPE_CHECKING:
-    from lora_scene.judging.protocol import Protocol
+    from lora_scene.workshop.protocol import Protocol
 
 
 def read_part(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int, int]:
@@ -54,10 +54,10 @@ def command(
     The same command again goes on where a killed one stopped; with nothing left to do it only
     writes the report anew.
     """
-    from lora_scene.judging.benchmark import open_bench, run_benchmark
-    from lora_scene.judging.protocol_file import read_protocol
-    from lora_scene.judging.report import write_report
-    from lora_scene.judging.results import known_rows
+    from lora_scene.workshop.protocol_file import read_protocol
+    from lora_scene.workshop.report import write_report
+    from lora_scene.workshop.results import known_rows
+    from lora_scene.workshop.trials import open_bench, run_benchmark
 
     read = read_protocol(protocol)
     wanted = _only(read, methods)
@@ -99,7 +99,7 @@ def _only(protocol: Protocol, names: Sequence[str]) -> Protocol:
 
 def _show_plan(protocol: Protocol) -> None:
     """Print what would be run, and how much work that is."""
-    from lora_scene.judging.benchmark import planned_work
+    from lora_scene.workshop.trials import planned_work
 
     for run in protocol.runs():
         click.echo(run.key)

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import click
 
-from lora_scene.adapters.card import CardFacts, check_card, write_card
-from lora_scene.adapters.folder import read_adapter
+from lora_scene.adapters.adapter_folder import read_adapter
+from lora_scene.adapters.attachment import plain_name
 from lora_scene.adapters.gallery import last_samples
-from lora_scene.adapters.loading import plain_name
+from lora_scene.adapters.model_card import CardFacts, check_card, write_card
 
 
 @click.command()

@@ -13,7 +13,7 @@ from rich.table import Table
 from lora_scene.scenes.manifest import MANIFEST_NAME, manifest_text, read_manifest
 from lora_scene.scenes.masks import ScenesReport, report_on
 from lora_scene.scenes.overlay import draw_overlay
-from lora_scene.scenes.pictures import write_own_png
+from lora_scene.scenes.photos import write_own_png
 from lora_scene.scenes.scene import Scene, load_scene
 
 

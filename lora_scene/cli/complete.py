@@ -45,7 +45,7 @@ def command(adapters: tuple[str, ...], out: Path, as_json: bool, **shared: Any) 
     """
     from lora_scene.cli.progress import drawing_bar
     from lora_scene.creating.blending import Brush
-    from lora_scene.creating.complete import (
+    from lora_scene.creating.completion import (
         Growth,
         complete,
         complete_record,
@@ -54,8 +54,8 @@ def command(adapters: tuple[str, ...], out: Path, as_json: bool, **shared: Any) 
         grown,
         spread,
     )
-    from lora_scene.creating.pictures import save_picture
-    from lora_scene.scenes.pictures import read_mask, read_photo
+    from lora_scene.creating.picture_files import save_picture
+    from lora_scene.scenes.photos import read_mask, read_photo
 
     if bool(shared["mask"]) == bool(shared["grow"]):
         raise click.UsageError("give either --mask or --grow")

@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from lora_scene.cli.drawing import picture_options, print_pictures, request_from
 from lora_scene.cli.options import adapters_argument, open_from
+from lora_scene.cli.picture_options import picture_options, print_pictures, request_from
 
 
 @click.command(short_help="Draw each concept of a scene alone.")
@@ -29,9 +29,9 @@ def command(adapters: tuple[str, ...], out: Path, as_json: bool, **shared: Any) 
     Entangled things, a dog and its shirt, come apart. Writes each picture and parts.png.
     """
     from lora_scene.cli.progress import drawing_bar
-    from lora_scene.creating.decompose import SHEET, decompose, plan_parts
-    from lora_scene.creating.generate import batches
-    from lora_scene.scenes.pictures import read_photo
+    from lora_scene.creating.decomposition import SHEET, decompose, plan_parts
+    from lora_scene.creating.generation import batches
+    from lora_scene.scenes.photos import read_photo
 
     photo = read_photo(shared["photo"]).pixels if shared["photo"] else None
     studio = open_from(adapters, shared)

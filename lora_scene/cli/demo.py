@@ -27,7 +27,7 @@ SHOWN = {
 def command(out: Path, short: bool, device: str, as_json: bool) -> None:
     """Learn the embedded scene, export, verify and draw: offline, in minutes, on a CPU."""
     from lora_scene.cli.training_view import TrainingView
-    from lora_scene.demo import SHORT, WEIGHT, run_demo
+    from lora_scene.journey import SHORT, WEIGHT, run_demo
 
     view = TrainingView()
     with contextlib.nullcontext() if as_json else view.shown():

@@ -19,7 +19,7 @@ def command(device: str, folder: Path, as_json: bool) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from lora_scene.learning.doctor import examine
+    from lora_scene.learning.machine import examine
 
     findings = examine(folder, device)
     if as_json:

@@ -61,9 +61,9 @@ def command(adapters: tuple[str, ...], out: Path, as_json: bool, **shared: Any) 
     """
     from lora_scene.cli.progress import drawing_bar
     from lora_scene.creating.blending import Brush
-    from lora_scene.creating.edit import Region, edit, edit_record
-    from lora_scene.creating.pictures import save_picture
-    from lora_scene.scenes.pictures import read_mask, read_photo
+    from lora_scene.creating.editing import Region, edit, edit_record
+    from lora_scene.creating.picture_files import save_picture
+    from lora_scene.scenes.photos import read_mask, read_photo
 
     masks, prompts = shared["masks"], shared["prompts"]
     if len(masks) != len(prompts):

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import click
 
-from lora_scene.adapters.export import DTYPES, LAYOUTS, export_adapter
-from lora_scene.adapters.folder import read_adapter
+from lora_scene.adapters.adapter_folder import read_adapter
+from lora_scene.adapters.attachment import plain_name
+from lora_scene.adapters.exports import DTYPES, LAYOUTS, export_adapter
 from lora_scene.adapters.formats.modelspec import Title
 from lora_scene.adapters.gallery import last_samples
-from lora_scene.adapters.loading import plain_name
-from lora_scene.adapters.merged import export_pipeline, refuse_checkpoint
+from lora_scene.adapters.whole_pipeline import export_pipeline, refuse_checkpoint
 
 FORMATS = (*LAYOUTS, "all", "pipeline", "checkpoint")
 

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lora_scene.cli.drawing import picture_options, print_pictures, request_from
 from lora_scene.cli.options import adapters_argument, open_from
+from lora_scene.cli.picture_options import picture_options, print_pictures, request_from
 
 if TYPE_CHECKING:
-    from lora_scene.creating.prompts import PromptLine
+    from lora_scene.creating.prompt_lines import PromptLine
     from lora_scene.creating.requests import Request
     from lora_scene.creating.studio import Studio
 
@@ -47,8 +47,8 @@ def command(adapters: tuple[str, ...], out: Path, as_json: bool, **shared: Any) 
     Several DIRs work together. Every picture says in its file how it was made.
     """
     from lora_scene.cli.progress import drawing_bar, show_notices
-    from lora_scene.creating.generate import GRID, batches, generate
-    from lora_scene.creating.pictures import read_record
+    from lora_scene.creating.generation import GRID, batches, generate
+    from lora_scene.creating.picture_files import read_record
     from lora_scene.creating.requests import request_again
 
     lines, again = _lines(shared), shared["again"]
@@ -69,14 +69,14 @@ def command(adapters: tuple[str, ...], out: Path, as_json: bool, **shared: Any) 
 
 
 def _lines(shared: dict[str, Any]) -> list[PromptLine]:
-    from lora_scene.creating.prompts import PromptLine, read_prompts
+    from lora_scene.creating.prompt_lines import PromptLine, read_prompts
 
     lines = [PromptLine(prompt) for prompt in shared["prompts"]]
     return lines + (read_prompts(shared["file"]) if shared["file"] else [])
 
 
 def _planned(lines: list[PromptLine], studio: Studio, shared: dict[str, Any]) -> list[Request]:
-    from lora_scene.creating.generate import GRID_WEIGHTS, plan
+    from lora_scene.creating.generation import GRID_WEIGHTS, plan
 
     return plan(
         lines,

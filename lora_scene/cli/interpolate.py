@@ -49,8 +49,8 @@ def command(adapters: tuple[str, ...], out: Path, as_json: bool, **shared: Any) 
     The noise is the same in all frames. Writes each frame, strip.png and interpolation.gif.
     """
     from lora_scene.cli.progress import drawing_bar
-    from lora_scene.creating.interpolate import interpolate, make_ends, save_frames
-    from lora_scene.creating.prompts import parse_size
+    from lora_scene.creating.interpolation import interpolate, make_ends, save_frames
+    from lora_scene.creating.prompt_lines import parse_size
 
     studio = open_from(adapters, shared)
     ends = make_ends(

@@ -10,11 +10,11 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from lora_scene.scenes.folder import write_scene
+from lora_scene.scenes.mask_prompt_text import PromptText, parse_background, parse_prompts
 from lora_scene.scenes.masking import ListedPhoto, MaskedPhoto, list_regions, make_masks
 from lora_scene.scenes.masks import covered
-from lora_scene.scenes.pictures import read_photo, write_own_png
-from lora_scene.scenes.prompt_text import PromptText, parse_background, parse_prompts
+from lora_scene.scenes.photos import read_photo, write_own_png
+from lora_scene.scenes.scene_folder import write_scene
 from lora_scene.scenes.segmenters.catalog import CATALOG, open_lister, open_segmenter
 
 

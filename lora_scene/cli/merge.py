@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from lora_scene.adapters.folder import read_adapter, save_adapter
-from lora_scene.adapters.merge import merge_adapters
+from lora_scene.adapters.adapter_folder import read_adapter, save_adapter
+from lora_scene.adapters.merging import merge_adapters
 
 
 @click.command()

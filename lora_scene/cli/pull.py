@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
+from lora_scene.adapters.attachment import locate, plain_name
 from lora_scene.adapters.hub import copy_adapter
-from lora_scene.adapters.loading import locate, plain_name
 
 
 @click.command()

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import click
 
-from lora_scene.adapters.export import DTYPES
+from lora_scene.adapters.attachment import plain_name
+from lora_scene.adapters.exports import DTYPES
 from lora_scene.adapters.formats.modelspec import Title
 from lora_scene.adapters.hub import publish, stage_adapter, staged_files
-from lora_scene.adapters.loading import plain_name
 
 
 @click.command()

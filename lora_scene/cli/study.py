@@ -30,7 +30,7 @@ def make(
 
     The page is one file that works anywhere; participants download their answers as JSON.
     """
-    from lora_scene.judging.study import make_study
+    from lora_scene.workshop.study_page import make_study
 
     study = make_study(
         results, out, methods=methods, n_items=items, per_person=per_person, seed=seed
@@ -48,7 +48,7 @@ def make(
 def analyse(answers: tuple[Path, ...], key: Path | None, as_json: bool) -> None:
     """Print what the ANSWERS say: means, tests, agreement; no conclusion from too few."""
     from lora_scene.cli.study_view import show_study
-    from lora_scene.judging.study_analysis import analyse_study
+    from lora_scene.workshop.study_analysis import analyse_study
 
     here = answers[0].parent
     beside = next((p / "key.json" for p in (here, here.parent) if (p / "key.json").is_file()), None)

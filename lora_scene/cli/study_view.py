@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from lora_scene.judging.study_analysis import QuestionResult, StudyResult
+    from lora_scene.workshop.study_analysis import QuestionResult, StudyResult
 
 
 def show_study(result: StudyResult) -> None:

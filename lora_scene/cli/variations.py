@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from lora_scene.cli.drawing import picture_options, print_pictures, request_from
 from lora_scene.cli.options import adapters_argument, open_from, seed_option
+from lora_scene.cli.picture_options import picture_options, print_pictures, request_from
 
 
 @click.command(short_help="Arrange a scene's concepts anew.")
@@ -26,9 +26,9 @@ def command(adapters: tuple[str, ...], out: Path, as_json: bool, **shared: Any) 
     Picture i has seed --seed + i. Writes each picture and variations.png.
     """
     from lora_scene.cli.progress import drawing_bar
-    from lora_scene.creating.generate import batches
-    from lora_scene.creating.variations import SHEET, plan_variations, vary
-    from lora_scene.scenes.pictures import read_photo
+    from lora_scene.creating.arrangements import SHEET, plan_variations, vary
+    from lora_scene.creating.generation import batches
+    from lora_scene.scenes.photos import read_photo
 
     photo = read_photo(shared["photo"]).pixels if shared["photo"] else None
     studio = open_from(adapters, shared)

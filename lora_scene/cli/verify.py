@@ -7,9 +7,9 @@ from pathlib import Path
 
 import click
 
-from lora_scene.adapters.folder import read_adapter
+from lora_scene.adapters.adapter_folder import read_adapter
 from lora_scene.adapters.inspection import inspect_path
-from lora_scene.adapters.verify import Check, own_reference, refuse_failures, verify_path
+from lora_scene.adapters.verification import Check, own_reference, refuse_failures, verify_path
 
 
 @click.command()

@@ -34,7 +34,7 @@ from lora_scene.creating.sampling import (
 from lora_scene.creating.strength import strengthened
 from lora_scene.creating.studio import Studio
 from lora_scene.errors import CreationError
-from lora_scene.scenes.pictures import Mask
+from lora_scene.scenes.photos import Mask
 
 THIN = 3  # latent cells: masks that are nowhere wider are widened in the early steps
 WIDENING = 2  # latent cells

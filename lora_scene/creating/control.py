@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lora_scene.creating.attention import Grid, MapReader, biased, token_columns
 from lora_scene.creating.encoding import Text
 from lora_scene.creating.placing import GATE, N_MOVES, Place, PlaceGuide, box_cells
 from lora_scene.creating.studio import Studio
+from lora_scene.creating.token_attention import Grid, MapReader, biased, token_columns
 from lora_scene.errors import CreationError
 
 

@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from lora_scene.creating.attention import Grid, MapReader
 from lora_scene.creating.encoding import Text
 from lora_scene.creating.sampling import Step, run_unet
 from lora_scene.creating.studio import Studio
+from lora_scene.creating.token_attention import Grid, MapReader
 from lora_scene.errors import CreationError
 
 GATE = 1e4  # logits; e^-10000 is 0 in every dtype, and float16 holds the number

@@ -10,16 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from lora_scene.adapters.adapter import Adapter, TrainingInfo
-from lora_scene.adapters.folder import read_adapter
+from lora_scene.adapters.adapter_folder import read_adapter
+from lora_scene.adapters.attachment import LoadedAdapter, load_adapter, locate, plain_name
 from lora_scene.adapters.formats.metadata import fingerprint
 from lora_scene.adapters.layers import lora_layers
-from lora_scene.adapters.loading import LoadedAdapter, load_adapter, locate, plain_name
 from lora_scene.backbones.backbone import Backbone
 from lora_scene.backbones.loading import Dtype, load_pipeline, resolve_device
 from lora_scene.backbones.storage import Quantization
 from lora_scene.errors import CreationError, did_you_mean
 from lora_scene.learning.runs import FULL_MODEL
-from lora_scene.scenes.handles import HANDLE_FORM
+from lora_scene.scenes.handle_names import HANDLE_FORM
 
 PARTS = ("unet", "text_encoder", "text_encoder_2")
 

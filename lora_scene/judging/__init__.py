@@ -1,1 +1,1 @@
-"""How good it is: metrics, comparisons over many runs, reports, and a study with people."""
+"""How good one adapter is: metrics, encoders, comparisons of pictures with a scene."""

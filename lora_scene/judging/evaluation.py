@@ -13,18 +13,18 @@ from typing import Any
 
 import numpy as np
 
-from lora_scene.creating.pictures import save_picture
+from lora_scene.creating.picture_files import save_picture
 from lora_scene.creating.studio import Studio, open_studio
 from lora_scene.errors import JudgingError
-from lora_scene.judging.drawing import Drawn, draw_watched, training_maps
 from lora_scene.judging.judge import Judge
 from lora_scene.judging.marks import Marks, by_concept, find_things, measure, summarise
 from lora_scene.judging.metrics import diversity, drift, map_iou, mean
 from lora_scene.judging.plans import Cell, Plan, cells_of, drift_prompts
+from lora_scene.judging.watched_drawing import Drawn, draw_watched, training_maps
 from lora_scene.learning.latents import resize_masks
 from lora_scene.learning.runs import FULL_MODEL, write_text
 from lora_scene.scenes.framing import frame_scene
-from lora_scene.scenes.pictures import Pixels
+from lora_scene.scenes.photos import Pixels
 from lora_scene.scenes.scene import Scene
 from lora_scene.scenes.union import prompt_for
 

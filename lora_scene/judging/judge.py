@@ -14,8 +14,8 @@ from lora_scene.judging.encoders import (
     DinoEncoder,
     PictureEncoder,
 )
+from lora_scene.judging.finding import Finder, SegmenterFinder
 from lora_scene.judging.mini import MiniJudge
-from lora_scene.judging.regions import Finder, SegmenterFinder
 
 JUDGES = ("mini", "clip+dino")
 ATTENTION = "attention"

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from lora_scene.judging.comparison import Comparison, compare, rates, reference_looks
-from lora_scene.judging.drawing import Drawn
 from lora_scene.judging.encoders import Vectors
+from lora_scene.judging.finding import Found, regions_of_maps, resize_region, without
 from lora_scene.judging.judge import Judge
 from lora_scene.judging.metrics import layout_copy, mean, paired_cosines
 from lora_scene.judging.plans import Cell
-from lora_scene.judging.regions import Found, regions_of_maps, resize_region, without
+from lora_scene.judging.watched_drawing import Drawn
 from lora_scene.scenes.scene import INSIDE, Scene
 
 

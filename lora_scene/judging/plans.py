@@ -9,7 +9,7 @@ from typing import Literal
 
 from lora_scene.creating.sampling import Sampling
 from lora_scene.errors import JudgingError
-from lora_scene.judging.drawing import Asked
+from lora_scene.judging.watched_drawing import Asked
 from lora_scene.scenes.scene import Scene
 from lora_scene.scenes.union import prompt_for
 

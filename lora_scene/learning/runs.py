@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from lora_scene.adapters.adapter import Adapter
-from lora_scene.adapters.folder import read_adapter
+from lora_scene.adapters.adapter_folder import read_adapter
 from lora_scene.adapters.gallery import FOLDER as SAMPLES
 from lora_scene.errors import CheckpointError, TrainingError
 from lora_scene.learning.checkpoints import Checkpoint, load_checkpoint

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from lora_scene.adapters.adapter import Adapter
-from lora_scene.adapters.folder import save_adapter
+from lora_scene.adapters.adapter_folder import save_adapter
 from lora_scene.backbones.backbone import Backbone
 from lora_scene.backbones.families import map_side
 from lora_scene.backbones.loading import (
@@ -44,6 +44,7 @@ from lora_scene.learning.latents import encode_variants
 from lora_scene.learning.lora import unet_targets
 from lora_scene.learning.optimizers import optimizer_library
 from lora_scene.learning.outcome import assemble_adapter
+from lora_scene.learning.phases import Materials, Trainer
 from lora_scene.learning.prior import draw_prior
 from lora_scene.learning.runs import (
     CHECKPOINT,
@@ -57,7 +58,6 @@ from lora_scene.learning.runs import (
     write_summary,
     write_text,
 )
-from lora_scene.learning.trainer import Materials, Trainer
 from lora_scene.recipe import Recipe, dump_recipe
 from lora_scene.scenes.framing import plan_frame
 from lora_scene.scenes.scene import Scene

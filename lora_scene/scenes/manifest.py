@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from lora_scene.errors import SceneError, did_you_mean
-from lora_scene.scenes.handles import check_handles, default_noun
+from lora_scene.scenes.handle_names import check_handles, default_noun
 
 MANIFEST_NAME = "scene.toml"
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")

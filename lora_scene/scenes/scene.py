@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from lora_scene.errors import SceneError
-from lora_scene.scenes.handles import handle_stem
+from lora_scene.scenes.handle_names import handle_stem
 from lora_scene.scenes.manifest import Manifest, read_manifest
-from lora_scene.scenes.pictures import Mask, Pixels, UprightPhoto, read_mask, read_photo
+from lora_scene.scenes.photos import Mask, Pixels, UprightPhoto, read_mask, read_photo
 
 MIN_COVERAGE = 0.001  # of the photo: 262 pixels at 512 px, about four latent cells
 SAME_REGION_IOU = 0.95

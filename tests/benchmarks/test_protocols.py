@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from lora_scene.judging.methods import forwards_of, recipes_of
-from lora_scene.judging.protocol import Protocol
-from lora_scene.judging.protocol_file import read_protocol
 from lora_scene.recipe import load_recipe
 from lora_scene.scenes.scene import load_scene
+from lora_scene.workshop.methods import forwards_of, recipes_of
+from lora_scene.workshop.protocol import Protocol
+from lora_scene.workshop.protocol_file import read_protocol
 
 ROOT = Path(__file__).parents[2] / "benchmarks"
 ABLATIONS = {"no-phase1", "no-mask", "no-attention", "no-union"}

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from benchmarks.quality_page import filled, tables
-from lora_scene.judging.benchmark import mark_of
-from lora_scene.judging.protocol_file import read_protocol
-from lora_scene.judging.results import known_rows
 from lora_scene.scenes.scene import load_scene
+from lora_scene.workshop.protocol_file import read_protocol
+from lora_scene.workshop.results import known_rows
+from lora_scene.workshop.trials import mark_of
 
 ROOT = Path(__file__).parents[2]
 ROWS = ROOT / "benchmarks" / "results" / "mini.jsonl"

@@ -8,7 +8,7 @@ from click.testing import CliRunner
 from lora_scene.cli.main import root
 from tests.cli.test_evaluate import write_scene
 from tests.judging import fakes
-from tests.judging import rows as made
+from tests.workshop import rows as made
 
 TOML = """
 name = "tiny"
@@ -27,7 +27,7 @@ def benchmark(tmp_path, monkeypatch):
     (tmp_path / "scenes").mkdir()
     write_scene(tmp_path / "scenes" / "a")
     (tmp_path / "protocol.toml").write_text(TOML)
-    monkeypatch.setattr("lora_scene.judging.benchmark.load_judge", lambda *a, **k: fakes.judge())
+    monkeypatch.setattr("lora_scene.workshop.trials.load_judge", lambda *a, **k: fakes.judge())
 
     def run(*extra: str):
         command = ["benchmark", str(tmp_path / "protocol.toml"), "--out", str(tmp_path / "out")]

@@ -5,8 +5,8 @@ import json
 from click.testing import CliRunner
 
 from lora_scene.cli.main import root
-from tests.judging import rows as made
-from tests.judging.test_study_analysis import write_answers, write_key
+from tests.workshop import rows as made
+from tests.workshop.test_study_analysis import write_answers, write_key
 
 
 def call(*command: str):

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lora_scene.creating.arrangements import plan_variations, random_places, vary
 from lora_scene.creating.control import Control
-from lora_scene.creating.decompose import decompose, plan_parts
+from lora_scene.creating.decomposition import decompose, plan_parts
 from lora_scene.creating.placing import Place
 from lora_scene.creating.requests import Request
 from lora_scene.creating.sampling import Sampling
 from lora_scene.creating.studio import assemble_studio
-from lora_scene.creating.variations import plan_variations, random_places, vary
 from lora_scene.errors import CreationError
 from tests import tiny
 from tests.creating.studios import studio

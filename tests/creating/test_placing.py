@@ -6,7 +6,7 @@ import torch
 
 from lora_scene.creating.control import Control, Steering, steered
 from lora_scene.creating.encoding import encode_prompts
-from lora_scene.creating.generate import draw
+from lora_scene.creating.generation import draw
 from lora_scene.creating.placing import MOVE, Place, box_cells, inside_share, moved
 from lora_scene.creating.requests import Request
 from lora_scene.creating.sampling import Sampling, denoise, start_noise

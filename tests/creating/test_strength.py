@@ -6,7 +6,7 @@ import torch
 
 from lora_scene.adapters.adapter import LearnedConcept
 from lora_scene.creating.control import Control
-from lora_scene.creating.generate import draw
+from lora_scene.creating.generation import draw
 from lora_scene.creating.requests import Request
 from lora_scene.creating.sampling import Sampling
 from lora_scene.creating.strength import noun_rows, parse_amount, strengthened

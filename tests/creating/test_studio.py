@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from lora_scene.adapters.folder import save_adapter
+from lora_scene.adapters.adapter_folder import save_adapter
 from lora_scene.adapters.layers import lora_layers
 from lora_scene.creating.control import Control
-from lora_scene.creating.generate import draw
+from lora_scene.creating.generation import draw
 from lora_scene.creating.placing import Place
 from lora_scene.creating.requests import Request, provenance, request_again
 from lora_scene.creating.sampling import Sampling

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from lora_scene.judging.finding import GREY, Found
 from lora_scene.judging.judge import Judge
-from lora_scene.judging.regions import GREY, Found
 from lora_scene.scenes.scene import Concept, Photo, Scene
 
 SIDE = 64

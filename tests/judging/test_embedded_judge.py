@@ -11,11 +11,11 @@ import pytest
 
 from lora_scene.errors import JudgingError
 from lora_scene.judging.comparison import compare, reference_looks
-from lora_scene.judging.drawing import Asked, Drawn
+from lora_scene.judging.finding import GREY, Found
 from lora_scene.judging.judge import Judge, load_judge
 from lora_scene.judging.marks import Marks, find_things, measure
 from lora_scene.judging.plans import Cell
-from lora_scene.judging.regions import GREY, Found
+from lora_scene.judging.watched_drawing import Asked, Drawn
 from lora_scene.scenes.scene import Scene, load_scene
 
 ROOT = Path(__file__).parents[2] / "benchmarks" / "scenes"

@@ -10,9 +10,9 @@ from lora_scene.adapters.layers import lora_layers
 from lora_scene.creating.sampling import Sampling
 from lora_scene.errors import JudgingError
 from lora_scene.judging import evaluation
-from lora_scene.judging.drawing import Asked, draw_watched, training_maps
 from lora_scene.judging.evaluation import evaluate, save_evaluation, untouched_base
 from lora_scene.judging.plans import Plan
+from lora_scene.judging.watched_drawing import Asked, draw_watched, training_maps
 from tests.creating import studios
 from tests.judging import fakes
 
@@ -79,7 +79,7 @@ def test_attention_is_measured_at_the_plan_s_weight_and_where_things_are_shown(m
 
 
 def test_watching_changes_no_picture() -> None:
-    from lora_scene.creating.generate import draw
+    from lora_scene.creating.generation import draw
     from lora_scene.creating.requests import Request
 
     studio, sampling = studios.studio(), Sampling(n_steps=2)

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from lora_scene.judging.comparison import Comparison
-from lora_scene.judging.drawing import Asked, Drawn
+from lora_scene.judging.finding import Found
 from lora_scene.judging.marks import Marks, by_concept, find_things, measure, summarise
 from lora_scene.judging.plans import Cell
-from lora_scene.judging.regions import Found
+from lora_scene.judging.watched_drawing import Asked, Drawn
 from tests.judging import fakes
 
 BOTH = (0, 1)

@@ -7,7 +7,7 @@ import functools
 import pytest
 import torch
 
-from lora_scene.adapters.loading import load_adapter
+from lora_scene.adapters.attachment import load_adapter
 from lora_scene.backbones.backbone import Backbone
 from lora_scene.backbones.storage import store
 from lora_scene.learning.lora import lora_parameters

@@ -5,8 +5,8 @@ import pytest
 
 from lora_scene.errors import SegmenterError
 from lora_scene.scenes import masking
+from lora_scene.scenes.mask_prompts import Box, Prompt
 from lora_scene.scenes.masking import list_regions, make_masks
-from lora_scene.scenes.prompts import Box, Prompt
 from lora_scene.scenes.scene import Concept
 from lora_scene.scenes.segmenters.regions import Region
 

@@ -14,7 +14,7 @@ from lora_scene.adapters.adapter import Adapter, LearnedConcept, TrainingInfo
 from lora_scene.adapters.untrusted import check_handle
 from lora_scene.backbones.families import FAMILIES
 from lora_scene.errors import AdapterError, did_you_mean
-from lora_scene.scenes.handles import handle_stem
+from lora_scene.scenes.handle_names import handle_stem
 
 PREFIX = "lora_scene."
 FINGERPRINT = f"{PREFIX}fingerprint"

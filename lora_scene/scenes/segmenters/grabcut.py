@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from lora_scene.scenes.pictures import Mask, Pixels
-from lora_scene.scenes.prompts import Box, Kind, Mark, Point, Prompt
+from lora_scene.scenes.mask_prompts import Box, Kind, Mark, Point, Prompt
+from lora_scene.scenes.photos import Mask, Pixels
 from lora_scene.scenes.refine import GROWTH, Flags, finish, keep_main_parts
 
 MARGIN = 0.2  # of the box, seen around it

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
-from lora_scene.scenes.pictures import Mask, Pixels
-from lora_scene.scenes.prompts import Kind, Prompt
+from lora_scene.scenes.mask_prompts import Kind, Prompt
+from lora_scene.scenes.photos import Mask, Pixels
 from lora_scene.scenes.segmenters.regions import Region
 
 

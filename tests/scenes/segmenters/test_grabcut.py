@@ -7,8 +7,8 @@ from scipy.sparse.csgraph import dijkstra
 
 from benchmarks.drawn_scenes import draw_scene
 from benchmarks.masks import derive_prompts, iou
+from lora_scene.scenes.mask_prompts import Box, Point, Prompt, Stroke
 from lora_scene.scenes.masking import make_masks
-from lora_scene.scenes.prompts import Box, Point, Prompt, Stroke
 from lora_scene.scenes.refine import settle_overlaps
 from lora_scene.scenes.segmenters.grabcut import STEP_COST, GrabCut, geodesic_distance
 

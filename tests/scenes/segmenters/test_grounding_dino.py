@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from lora_scene.scenes.prompts import Box, Prompt
+from lora_scene.scenes.mask_prompts import Box, Prompt
 from lora_scene.scenes.segmenters import grounding_dino
 from lora_scene.scenes.segmenters.grounding_dino import GroundingDino
 from tests.scenes.segmenters.tiny_networks import answer_instead, save_grounding_dino

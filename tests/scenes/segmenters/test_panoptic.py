@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from lora_scene.errors import SegmenterError
-from lora_scene.scenes.prompts import Prompt
+from lora_scene.scenes.mask_prompts import Prompt
 from lora_scene.scenes.segmenters import panoptic
 from lora_scene.scenes.segmenters.catalog import open_lister
 from tests.scenes.segmenters.tiny_networks import (

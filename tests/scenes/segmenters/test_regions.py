@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from lora_scene.errors import SegmenterError
-from lora_scene.scenes.prompts import Prompt
+from lora_scene.scenes.mask_prompts import Prompt
 from lora_scene.scenes.segmenters.regions import Region, drop_doubles, pick_regions
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from lora_scene.scenes.prompts import Prompt
+from lora_scene.scenes.mask_prompts import Prompt
 from lora_scene.scenes.segmenters.catalog import open_segmenter
 from tests.scenes.segmenters.tiny_networks import answer_instead, save_sam3
 

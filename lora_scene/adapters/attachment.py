@@ -1,0 +1,238 @@
+"""Adapters into any Stable Diffusion pipeline, and out again without a trace.
+
+Everything that can be wrong is looked at before the pipeline is touched; if something fails
+nevertheless, the pipeline is put back.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import warnings
+import weakref
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lora_scene.adapters.adapter import Adapter
+from lora_scene.adapters.adapter_folder import read_adapter
+from lora_scene.adapters.fit import check_fit
+from lora_scene.adapters.layers import add_modules, remove_modules
+from lora_scene.adapters.vocabulary import (
+    Vocabulary,
+    add_tokens,
+    handle_tokens,
+    remember,
+    restore,
+)
+from lora_scene.backbones.families import FAMILIES
+from lora_scene.errors import AdapterError, did_you_mean
+
+
+@dataclass(frozen=True)
+class LoadedAdapter:
+    """An adapter in a pipeline.
+
+    Attributes:
+        name: What to call it in `unload_adapter` and in diffusers' `set_adapters`.
+        weight: The factor of its LoRA update when it was loaded.
+        nouns: Handle to class noun.
+        n_modules: How many LoRA modules took their place.
+        adapter: The adapter without its modules, which are in the pipeline.
+    """
+
+    name: str
+    weight: float
+    nouns: dict[str, str]
+    n_modules: int
+    adapter: Adapter = field(repr=False)
+
+    @property
+    def handles(self) -> tuple[str, ...]:
+        """Return the handles that prompts may now use."""
+        return tuple(self.nouns)
+
+
+@dataclass
+class _State:
+    """What one UNet has loaded, and its text encoders' vocabularies before."""
+
+    vocabularies: tuple[Vocabulary, ...]
+    loaded: dict[str, LoadedAdapter] = field(default_factory=dict)
+
+
+_STATES: weakref.WeakKeyDictionary[torch.nn.Module, _State] = weakref.WeakKeyDictionary()
+
+
+def load_adapter(
+    pipeline: Any,
+    source: Adapter | Path | str,
+    *,
+    name: str | None = None,
+    weight: float = 1.0,
+) -> LoadedAdapter:
+    """Load an adapter's handles and LoRA modules; adapters loaded before stay active beside it.
+
+    Args:
+        pipeline: Any SD 1.x, 2.x or SDXL pipeline of diffusers: text-to-image, image-to-image,
+            inpainting, ControlNet. Pipelines that share its components share the adapter.
+        source: An adapter's folder, a hub id such as `user/name`, or an adapter in memory.
+        name: Its name in the pipeline; by default that of the folder.
+        weight: Factor of the LoRA update; the handles' rows are not scaled. Change it later with
+            `pipeline.set_adapters`.
+
+    Raises:
+        AdapterError: The adapter is missing or damaged, of another family, does not fit the
+            pipeline's modules, or its name or a handle is taken. The pipeline is as it was.
+    """
+    adapter = source if isinstance(source, Adapter) else read_adapter(locate(source))
+    name = name or plain_name(source)
+    if not math.isfinite(weight):
+        raise AdapterError("a weight must be a finite number", where=name, got=weight)
+    check_fit(pipeline, adapter, name=name)
+    _warn_of_other_prediction(pipeline, adapter, name)
+    state = _STATES.get(pipeline.unet) or _State(_remember_all(pipeline, adapter))
+    loaded = LoadedAdapter(
+        name,
+        weight,
+        {concept.handle: concept.noun for concept in adapter.concepts},
+        len(adapter.modules),
+        replace(adapter, modules={}),
+    )
+    try:
+        _add_handles(pipeline, adapter)
+        add_modules(pipeline, adapter.modules, name=name, weight=weight)
+    except BaseException:
+        remove_modules(pipeline, name)
+        _rebuild_handles(pipeline, state)
+        raise
+    state.loaded[name] = loaded
+    _STATES[pipeline.unet] = state
+    return loaded
+
+
+def unload_adapter(pipeline: Any, name: str) -> None:
+    """Take an adapter out; after the last one, the base is bit for bit what it was.
+
+    Args:
+        pipeline: The pipeline, or one that shares its components.
+        name: The name that `load_adapter` gave back.
+
+    Raises:
+        AdapterError: No adapter of that name was loaded with `load_adapter`, or other tokens were
+            added after it, whose ids would shift.
+    """
+    state = _STATES.get(pipeline.unet)
+    if state is None or name not in state.loaded:
+        names = list(loaded_adapters(pipeline))
+        raise AdapterError(
+            "no such adapter in this pipeline",
+            where=name,
+            expected=", ".join(names) or "none is loaded",
+            hint=did_you_mean(name, names),
+        )
+    _refuse_foreign_tokens(pipeline, state)
+    remove_modules(pipeline, name)
+    del state.loaded[name]
+    _rebuild_handles(pipeline, state)
+    if not state.loaded:
+        del _STATES[pipeline.unet]
+
+
+def loaded_adapters(pipeline: Any) -> dict[str, LoadedAdapter]:
+    """Return what `load_adapter` put into a pipeline, by name, in the order of loading."""
+    unet = getattr(pipeline, "unet", None)
+    state = _STATES.get(unet) if unet is not None else None
+    return dict(state.loaded) if state is not None else {}
+
+
+def locate(source: Path | str) -> Path:
+    """Return the folder of an adapter: the one given, or a copy of the one on a hub.
+
+    Raises:
+        AdapterError: There is neither.
+    """
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return path
+    if path.is_file():
+        raise AdapterError(
+            "an adapter is a folder; a single file has no place for its handles",
+            where=path,
+            hint="give the folder it lies in",
+        )
+    if re.fullmatch(r"[\w.-]+/[\w.-]+", str(source)):
+        from lora_scene.adapters.hub import fetch_adapter
+
+        return fetch_adapter(str(source))
+    raise AdapterError(
+        "no such folder", where=path, expected="an adapter's folder, or a hub id such as user/name"
+    )
+
+
+def plain_name(source: Adapter | Path | str) -> str:
+    """Return a name for an adapter made of letters, digits, _ and -: that of its folder."""
+    if isinstance(source, Adapter):
+        return "_".join(concept.stem for concept in source.concepts)
+    name = Path(source).expanduser().absolute().name
+    return re.sub(r"[^A-Za-z0-9_-]+", "_", name).strip("_-") or "adapter"
+
+
+def _warn_of_other_prediction(pipeline: Any, adapter: Adapter, name: str) -> None:
+    here = pipeline.scheduler.config.get("prediction_type", "epsilon")
+    if here != adapter.info.prediction_type:
+        warnings.warn(
+            f"{name} was trained on a base that predicts {adapter.info.prediction_type}, and this"
+            f" one predicts {here}: its things may come out washed out or not at all",
+            stacklevel=3,
+        )
+
+
+def _text_parts(pipeline: Any, adapter: Adapter) -> list[tuple[Any, Any]]:
+    family = FAMILIES[adapter.family]
+    names = zip(family.tokenizers, family.text_encoders, strict=True)
+    return [(getattr(pipeline, t), getattr(pipeline, e)) for t, e in names]
+
+
+def _remember_all(pipeline: Any, adapter: Adapter) -> tuple[Vocabulary, ...]:
+    return tuple(remember(*pair) for pair in _text_parts(pipeline, adapter))
+
+
+def _add_handles(pipeline: Any, adapter: Adapter) -> None:
+    for index, (tokenizer, text_encoder) in enumerate(_text_parts(pipeline, adapter)):
+        rows = {
+            token: concept.rows[index][vector]
+            for concept in adapter.concepts
+            for vector, token in enumerate(handle_tokens(concept.handle, concept.n_vectors))
+        }
+        add_tokens(tokenizer, text_encoder, rows)
+
+
+def _rebuild_handles(pipeline: Any, state: _State) -> None:
+    """Restore the vocabularies, then add the handles of what is still loaded."""
+    adapters = [loaded.adapter for loaded in state.loaded.values()]
+    family = FAMILIES["sdxl" if len(state.vocabularies) > 1 else "sd1"]
+    for vocabulary, tokenizer, text_encoder in zip(
+        state.vocabularies, family.tokenizers, family.text_encoders, strict=True
+    ):
+        restore(vocabulary, getattr(pipeline, tokenizer), getattr(pipeline, text_encoder))
+    for adapter in adapters:
+        _add_handles(pipeline, adapter)
+
+
+def _refuse_foreign_tokens(pipeline: Any, state: _State) -> None:
+    ours = {
+        token
+        for loaded in state.loaded.values()
+        for concept in loaded.adapter.concepts
+        for token in handle_tokens(concept.handle, concept.n_vectors)
+    }
+    foreign = set(pipeline.tokenizer.get_vocab()) - state.vocabularies[0].tokens - ours
+    if foreign:
+        raise AdapterError(
+            "other tokens were added to this pipeline after the adapter",
+            got=", ".join(sorted(foreign)[:5]),
+            hint="take them out first with pipeline.unload_textual_inversion",
+        )

@@ -1,0 +1,198 @@
+"""Adapters in the layouts that other programs read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+import torch
+
+from lora_scene.adapters.adapter import Adapter
+from lora_scene.adapters.adapter_folder import refuse_original, remove_others
+from lora_scene.adapters.formats import diffusers, embeddings, kohya
+from lora_scene.adapters.formats.factors import padded_ranks
+from lora_scene.adapters.formats.metadata import write_note
+from lora_scene.adapters.formats.modelspec import Title, kohya_metadata, modelspec, sidecar
+from lora_scene.adapters.gallery import Sample
+from lora_scene.adapters.writing import tensors_sha256, write_tensors, written_aside
+from lora_scene.backbones.families import FAMILIES
+from lora_scene.errors import AdapterError
+
+Layout = Literal["diffusers", "kohya", "bundle", "embeddings"]
+LAYOUTS: tuple[Layout, ...] = get_args(Layout)
+DTYPES: Mapping[str, torch.dtype] = {
+    "fp32": torch.float32,
+    "fp16": torch.float16,
+    "bf16": torch.bfloat16,
+}
+PREVIEW_SIDE = 512  # pixels
+
+_FOLDER_LAYOUTS = {"diffusers", "embeddings"}  # whose files an adapter's own folder is made of
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")  # a dot would end it in some interfaces
+
+
+@dataclass(frozen=True)
+class Export:
+    """What was written.
+
+    Attributes:
+        files: Paths, relative to the folder.
+        notes: What one should know: layouts left out and why, limits of readers.
+    """
+
+    files: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def export_adapter(
+    adapter: Adapter,
+    out: Path,
+    *,
+    title: Title,
+    layouts: Sequence[Layout] = LAYOUTS,
+    dtype: str = "fp16",
+    samples: Sequence[Sample] = (),
+) -> Export:
+    """Write an adapter in several layouts into one folder, all of the same numbers.
+
+    Asked for one layout alone, it fails where the layout cannot hold the adapter; asked for
+    several, it leaves that one out and says so.
+
+    Args:
+        adapter: The adapter.
+        out: The folder; what else is in it stays, but for files of an earlier export.
+        title: Name of the files, author, licence.
+        layouts: Which.
+        dtype: `fp32`, `fp16` or `bf16`.
+        samples: Pictures of it; the last becomes the preview beside the kohya file.
+
+    Raises:
+        AdapterError: No layout can hold the adapter, a number overflows in `dtype`, the title's
+            name is no file name, or the folder holds an adapter at full precision.
+    """
+    if _NAME.fullmatch(title.name) is None or f"{title.name}.safetensors" == diffusers.FILE:
+        raise AdapterError(
+            "not a usable name for files",
+            expected="letters, digits, _ and -, such as my-scene",
+            got=ascii(title.name[:80]),
+        )
+    kind = DTYPES[dtype]
+    rounded = adapter.cast(kind)
+    _refuse_overflow(rounded, dtype)
+    note = write_note(rounded)
+    replaces = not _FOLDER_LAYOUTS.isdisjoint(layouts)
+    if replaces:
+        refuse_original(out, note)
+    notes: list[str] = []
+    with written_aside(out) as aside:
+        for layout in layouts:
+            try:
+                notes += _WRITERS[layout](rounded, aside, title, kind)
+            except AdapterError as error:
+                if len(layouts) == 1:
+                    raise
+                notes.append(f"{layout} left out: {error.what}")
+        files = tuple(sorted(p.relative_to(aside).as_posix() for p in aside.rglob("*.safetensors")))
+        if not files:
+            raise AdapterError("no layout can hold this adapter", got="; ".join(notes))
+        if f"{title.name}.safetensors" in files:
+            files = (*files, *_write_companions(rounded, aside, title, samples))
+    if replaces:
+        remove_others(out, note)
+    return Export(files, tuple(notes))
+
+
+def _write_diffusers(adapter: Adapter, folder: Path, title: Title, dtype: torch.dtype) -> list[str]:
+    note = write_note(adapter, padded_ranks(adapter.modules))
+    if adapter.modules:
+        tensors = diffusers.to_diffusers(adapter.modules)
+        spec = modelspec(adapter, title, kind="lora", sha256=tensors_sha256(tensors, dtype))
+        write_tensors(folder / diffusers.FILE, tensors, {**note, **spec}, dtype)
+    return _write_embeddings(adapter, folder, title, dtype)
+
+
+def _write_embeddings(
+    adapter: Adapter, folder: Path, title: Title, dtype: torch.dtype
+) -> list[str]:
+    note = write_note(adapter, padded_ranks(adapter.modules))
+    for concept in adapter.concepts:
+        tensors = embeddings.to_embedding(concept, FAMILIES[adapter.family])
+        digest = tensors_sha256(tensors, dtype)
+        spec = modelspec(adapter, title, kind="textual-inversion", sha256=digest)
+        spec |= {"modelspec.title": concept.stem, "modelspec.trigger_phrase": concept.stem}
+        path = folder / embeddings.embedding_path(concept.stem)
+        write_tensors(path, tensors, {**note, **spec}, dtype)
+    return []
+
+
+def _write_kohya(adapter: Adapter, folder: Path, title: Title, dtype: torch.dtype) -> list[str]:
+    if not adapter.modules:
+        raise AdapterError("only rows were learnt, so there is no LoRA to write")
+    tensors = kohya.to_kohya(adapter.modules, FAMILIES[adapter.family])
+    _write_for_interfaces(adapter, folder / f"{title.name}.safetensors", tensors, title, dtype)
+    return []
+
+
+def _write_bundle(adapter: Adapter, folder: Path, title: Title, dtype: torch.dtype) -> list[str]:
+    if not adapter.modules:
+        raise AdapterError("only rows were learnt, so there is no LoRA to bundle them with")
+    tensors = kohya.to_bundle(adapter)
+    path = folder / f"{title.name}_bundle.safetensors"
+    _write_for_interfaces(adapter, path, tensors, title, dtype)
+    n_keys = kohya.n_bundle_keys(adapter)
+    limit = kohya.FORGE_MAX_UNMATCHED_KEYS
+    forge = "ignores its embeddings" if n_keys <= limit else "refuses it"
+    return [
+        f"the bundle is for A1111 (1.7 and later) and SD.Next; it has {n_keys} embedding keys, and"
+        f" Forge, whose limit is {limit}, {forge}; diffusers refuses it"
+    ]
+
+
+def _write_for_interfaces(
+    adapter: Adapter,
+    path: Path,
+    tensors: dict[str, torch.Tensor],
+    title: Title,
+    dtype: torch.dtype,
+) -> None:
+    digest = tensors_sha256(tensors, dtype)
+    metadata = {
+        **write_note(adapter, padded_ranks(adapter.modules)),
+        **modelspec(adapter, title, kind="lora", sha256=digest),
+        **kohya_metadata(adapter, title, digest),
+    }
+    write_tensors(path, tensors, metadata, dtype)
+
+
+_WRITERS = {
+    "diffusers": _write_diffusers,
+    "kohya": _write_kohya,
+    "bundle": _write_bundle,
+    "embeddings": _write_embeddings,
+}
+
+
+def _write_companions(
+    adapter: Adapter, folder: Path, title: Title, samples: Sequence[Sample]
+) -> tuple[str, ...]:
+    (folder / f"{title.name}.json").write_text(sidecar(adapter, title), encoding="utf-8")
+    if not samples:
+        return (f"{title.name}.json",)
+    from PIL import Image
+
+    with Image.open(samples[-1].path) as picture:
+        preview = picture.convert("RGB")
+        preview.thumbnail((PREVIEW_SIDE, PREVIEW_SIDE))
+        preview.save(folder / f"{title.name}.preview.png")
+    return f"{title.name}.json", f"{title.name}.preview.png"
+
+
+def _refuse_overflow(adapter: Adapter, dtype: str) -> None:
+    tensors = [rows for concept in adapter.concepts for rows in concept.rows]
+    for module in adapter.modules.values():
+        tensors += [module.down, module.up]
+    if not all(torch.isfinite(tensor).all() for tensor in tensors):
+        raise AdapterError(f"a number is too large for {dtype}", hint="use bf16 or fp32")

@@ -1,0 +1,258 @@
+"""Whether exported files do what they should: each is loaded as a stranger would load it.
+
+Only diffusers' own loaders touch a file here, in a pipeline that nothing else has touched. What
+comes out is held against the adapter merged into the base's weights by the formula, which no
+loader has a part in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lora_scene.adapters.adapter import Adapter, product
+from lora_scene.adapters.adapter_folder import read_adapter
+from lora_scene.adapters.embedding_checks import load_embeddings, wrong_embeddings
+from lora_scene.adapters.fit import submodule
+from lora_scene.adapters.formats.diffusers import FILE
+from lora_scene.adapters.formats.embeddings import embedding_path
+from lora_scene.adapters.formats.factors import PARTS
+from lora_scene.adapters.inspection import Inspection, inspect_path
+from lora_scene.adapters.probe import distance, draw_probe, probe_prompt
+from lora_scene.adapters.untrusted import read_tensors
+from lora_scene.adapters.vocabulary import add_tokens, handle_tokens
+from lora_scene.backbones.families import FAMILIES
+from lora_scene.backbones.loading import quiet_libraries
+from lora_scene.errors import VerificationError
+
+NAME = "verified"
+LEAST_EFFECT = 1e-6  # relative; float32 noise of two runs of the same pipeline is zero
+UPDATE_TOLERANCE: Mapping[str, float] = {"F32": 1e-5, "F16": 3e-3, "BF16": 3e-2}
+OUTPUT_TOLERANCE: Mapping[str, float] = {"F32": 1e-3, "F16": 2e-2, "BF16": 2e-1}
+
+
+@dataclass(frozen=True)
+class Check:
+    """What became of one file.
+
+    Attributes:
+        path: The file.
+        layout: See `Inspection.layout`.
+        n_expected: LoRA modules, or embedding rows, that the file holds.
+        n_matched: Those that found their place.
+        effect: ||with - without|| / ||without|| of the output; None where it could not load.
+        update_error: Largest relative error of an update `scale * up @ down` against the
+            training-time one; None for embeddings, and without a reference.
+        output_error: ||output - training-time output|| / ||training-time output||, or None.
+        problems: What is wrong; empty when all is well.
+    """
+
+    path: Path
+    layout: str
+    n_expected: int
+    n_matched: int
+    effect: float | None
+    update_error: float | None
+    output_error: float | None
+    problems: tuple[str, ...]
+
+
+def verify_path(
+    path: Path, open_base: Callable[[], Any], *, reference: Adapter | None
+) -> tuple[Check, ...]:
+    """Load every file in a folder, or one file, as its readers would.
+
+    Args:
+        path: The file or folder.
+        open_base: Gives a fresh pipeline of the base, in float32.
+        reference: The adapter as it was trained; without it, what a file should do is not known,
+            only that it does something.
+
+    Raises:
+        AdapterError: A file is damaged.
+    """
+    expected = None
+    if reference is not None:
+        pipeline = open_base()
+        merge_by_formula(pipeline, reference)
+        expected = draw_probe(pipeline, probe_prompt(reference))
+    checks = []
+    for found in inspect_path(path):
+        if found.layout == "unknown":
+            problem = "holds neither LoRA modules nor embeddings"
+            checks.append(Check(found.path, "unknown", 0, 0, None, None, None, (problem,)))
+        elif found.layout == "embedding":
+            checks.append(_check_embedding(found, open_base(), reference))
+        else:
+            checks.append(_check_lora(found, open_base(), reference, expected))
+    return tuple(checks)
+
+
+def own_reference(path: Path) -> Adapter | None:
+    """Return the adapter in an export's diffusers files, or None where they are not all there."""
+    if not path.is_dir():
+        return None
+    notes = [one.note for one in inspect_path(path) if one.note is not None]
+    wanted = {embedding_path(concept.stem) for note in notes for concept in note.concepts}
+    if any(note.n_modules for note in notes):
+        wanted.add(FILE)
+    is_whole = bool(wanted) and all((path / name).is_file() for name in wanted)
+    return read_adapter(path) if is_whole else None
+
+
+def refuse_failures(checks: tuple[Check, ...]) -> None:
+    """Raise what is wrong with any file.
+
+    Raises:
+        VerificationError: At least one file has a problem.
+    """
+    failures = [
+        VerificationError(problem, where=check.path)
+        for check in checks
+        for problem in check.problems
+    ]
+    if failures:
+        raise VerificationError.collect(failures, "verification failed")
+
+
+def merge_by_formula(pipeline: Any, adapter: Adapter) -> None:
+    """Write W + scale * up @ down, DoRA's magnitudes applied, into a pipeline's own weights.
+
+    Args:
+        pipeline: A pipeline in float32, which is changed.
+        adapter: The adapter; its handles are added too.
+    """
+    for key, module in adapter.modules.items():
+        layer = submodule(pipeline, key)
+        if layer is None:
+            raise VerificationError("the base lacks a module of the adapter", where=key)
+        with torch.no_grad():
+            merged = layer.weight + module.update.to(layer.weight)
+            if module.magnitude is not None:
+                norms = merged.norm(dim=1, keepdim=True)
+                merged = module.magnitude.to(merged)[:, None] * merged / norms
+            layer.weight.copy_(merged)
+    family = FAMILIES[adapter.family]
+    for index, (tokenizer, encoder) in enumerate(
+        zip(family.tokenizers, family.text_encoders, strict=True)
+    ):
+        rows = {
+            token: concept.rows[index][vector]
+            for concept in adapter.concepts
+            for vector, token in enumerate(handle_tokens(concept.handle, concept.n_vectors))
+        }
+        add_tokens(getattr(pipeline, tokenizer), getattr(pipeline, encoder), rows)
+
+
+def _check_lora(
+    found: Inspection, pipeline: Any, reference: Adapter | None, expected: torch.Tensor | None
+) -> Check:
+    n_expected = sum(found.n_modules.values())
+    problems: list[str] = []
+    if reference is not None:
+        load_embeddings(pipeline, reference)
+    prompt = probe_prompt(reference)
+    without = draw_probe(pipeline, prompt)
+    try:
+        with quiet_libraries():
+            pipeline.load_lora_weights(_as_readers_see_it(found), adapter_name=NAME)
+    except Exception as error:  # whatever a foreign loader raises is the finding
+        problems.append(f"diffusers refuses it: {type(error).__name__}: {error}"[:400])
+        return Check(found.path, found.layout, n_expected, 0, None, None, None, tuple(problems))
+    layers = loaded_layers(pipeline, NAME)
+    effect = distance(draw_probe(pipeline, prompt), without)
+    if len(layers) != n_expected:
+        problems.append(f"{len(layers)} of {n_expected} modules matched; the rest are ignored")
+    if effect < LEAST_EFFECT:
+        problems.append("it loads and does nothing: the output is that of the base")
+    update_error = output_error = None
+    if reference is not None and expected is not None:
+        update_error = _update_error(layers, reference)
+        output_error = distance(draw_probe(pipeline, prompt), expected)
+        problems += _error_problems(found, update_error, output_error)
+    if found.layout == "bundle" and reference is not None:
+        problems += wrong_embeddings(found.path, reference)
+    return Check(
+        found.path,
+        found.layout,
+        n_expected,
+        len(layers),
+        effect,
+        update_error,
+        output_error,
+        tuple(problems),
+    )
+
+
+def _check_embedding(found: Inspection, pipeline: Any, reference: Adapter | None) -> Check:
+    n_expected = sum(found.n_vectors.values())
+    problems: list[str] = []
+    concepts = {c.stem: c for c in reference.concepts} if reference is not None else {}
+    concept = concepts.get(found.path.stem)
+    token = concept.handle if concept is not None else f"<{found.path.stem}>"
+    without = draw_probe(pipeline, "a photo of")
+    try:
+        n_matched = load_embeddings(pipeline, {token: found.path})
+    except Exception as error:  # whatever a foreign loader raises is the finding
+        problems.append(f"diffusers refuses it: {type(error).__name__}: {error}"[:400])
+        return Check(found.path, found.layout, n_expected, 0, None, None, None, tuple(problems))
+    effect = distance(draw_probe(pipeline, f"a photo of {token}"), without)
+    if n_matched != n_expected:
+        problems.append(f"{n_matched} of {n_expected} rows are in the vocabulary")
+    if effect < LEAST_EFFECT:
+        problems.append("it loads and does nothing: the output is that of the base")
+    if reference is not None:
+        problems += wrong_embeddings(found.path, reference)
+    return Check(
+        found.path, found.layout, n_expected, n_matched, effect, None, None, tuple(problems)
+    )
+
+
+def _as_readers_see_it(found: Inspection) -> Any:
+    """Return what to hand to diffusers: a bundle without its embeddings, else the file's path."""
+    if found.layout != "bundle":
+        return str(found.path)
+    tensors, _ = read_tensors(found.path)
+    return {key: value for key, value in tensors.items() if not key.startswith("bundle_emb.")}
+
+
+def loaded_layers(pipeline: Any, name: str) -> dict[str, Any]:
+    """Return the LoRA layers of one adapter, keyed as in `Adapter.modules`."""
+    from peft.tuners.lora import LoraLayer
+
+    found = {}
+    for part in PARTS:
+        component = getattr(pipeline, part, None)
+        for path, layer in component.named_modules() if component is not None else ():
+            if isinstance(layer, LoraLayer) and name in layer.lora_A:
+                is_bare = part != "unet" and not path.startswith("text_model.")
+                found[f"{part}.{'text_model.' if is_bare else ''}{path}"] = layer
+    return found
+
+
+def _update_error(layers: Mapping[str, Any], reference: Adapter) -> float:
+    worst = 0.0
+    for key, module in reference.modules.items():
+        wanted = module.update.flatten(1)
+        if key not in layers:
+            return float("inf")
+        layer = layers[key]
+        up, down = layer.lora_B[NAME].weight, layer.lora_A[NAME].weight
+        found = layer.scaling[NAME] * product(up, down)
+        error = (found.detach() - wanted).norm() / wanted.norm().clamp_min(1e-12)
+        worst = max(worst, float(error))
+    return worst
+
+
+def _error_problems(found: Inspection, update_error: float, output_error: float) -> list[str]:
+    coarsest = max(found.dtypes, key=lambda name: OUTPUT_TOLERANCE.get(name, 0.0))
+    problems = []
+    if update_error > UPDATE_TOLERANCE.get(coarsest, 0.0):
+        problems.append(f"its updates are off by up to {update_error:.1e}: a wrong scale?")
+    if not output_error <= OUTPUT_TOLERANCE.get(coarsest, 0.0):
+        problems.append(f"its output is off the training-time output by {output_error:.1e}")
+    return problems

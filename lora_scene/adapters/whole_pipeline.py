@@ -1,0 +1,89 @@
+"""A whole pipeline with an adapter merged into its weights."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+from lora_scene.adapters.adapter import Adapter
+from lora_scene.adapters.attachment import load_adapter
+from lora_scene.adapters.exports import DTYPES
+from lora_scene.adapters.writing import write_tensors
+from lora_scene.errors import AdapterError
+
+
+def export_pipeline(adapter: Adapter, pipeline: Any, out: Path, *, dtype: str = "fp16") -> Path:
+    """Write a whole pipeline with the adapter merged into its weights and its handles known.
+
+    Args:
+        adapter: The adapter.
+        pipeline: Its base in float32; the adapter stays in it.
+        out: The folder, which must be new or empty.
+        dtype: `fp32`, `fp16` or `bf16`.
+
+    Raises:
+        AdapterError: The folder is not empty, or the adapter does not fit the pipeline.
+    """
+    if out.exists() and any(out.iterdir()):
+        raise AdapterError("the folder is not empty", where=out, hint="name a new one")
+    load_adapter(pipeline, adapter, name="merged")
+    if adapter.modules:
+        pipeline.fuse_lora()
+        pipeline.unload_lora_weights()
+    aside = out.with_name(f".{out.name}.writing")
+    shutil.rmtree(aside, ignore_errors=True)
+    try:
+        pipeline.to(DTYPES[dtype]).save_pretrained(aside)
+        add_older_layout(aside)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        aside.replace(out)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return out
+
+
+def add_older_layout(folder: Path) -> None:
+    """Make a pipeline that transformers 5 saved readable by transformers 4 as well.
+
+    transformers 5.6 and later leave `text_model.` out of a text encoder's keys, and save one
+    tokenizer file; version 4 then starts the text encoder at random, and finds no tokenizer.
+
+    Args:
+        folder: A pipeline that `save_pretrained` wrote.
+    """
+    for path in folder.glob("text_encoder*/model.safetensors"):
+        tensors = load_file(path)
+        if any(key.startswith("text_model.") for key in tensors):
+            continue
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+        dtype = next(iter(tensors.values())).dtype
+        named = {f"text_model.{key}": tensor for key, tensor in tensors.items()}
+        aside = path.with_suffix(".writing")  # the tensors are mapped from the file itself
+        write_tensors(aside, named, metadata, dtype)
+        aside.replace(path)
+    for path in folder.glob("tokenizer*/tokenizer.json"):
+        model = json.loads(path.read_text("utf-8"))["model"]
+        merges = [pair if isinstance(pair, str) else " ".join(pair) for pair in model["merges"]]
+        vocabulary = json.dumps(model["vocab"], ensure_ascii=False)
+        (path.parent / "vocab.json").write_text(vocabulary, encoding="utf-8")
+        text = "\n".join(["#version: 0.2", *merges, ""])
+        (path.parent / "merges.txt").write_text(text, encoding="utf-8")
+
+
+def refuse_checkpoint() -> None:
+    """Say why there is no merged single-file checkpoint.
+
+    Raises:
+        AdapterError: Always.
+    """
+    raise AdapterError(
+        "a merged single-file checkpoint cannot be written: the installed diffusers reads that"
+        " layout but has no writer for it",
+        hint="export a pipeline, or give interfaces the kohya file and the embeddings",
+    )

@@ -1,0 +1,144 @@
+"""Scene completion: holes are filled, and the canvas grows, with the scene's own concepts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import cv2
+import numpy as np
+
+from lora_scene.creating.blending import Brush, check_photo_and_mask
+from lora_scene.creating.editing import Region, paint
+from lora_scene.creating.requests import picture_hash, provenance
+from lora_scene.creating.sampling import Pixels, Tick
+from lora_scene.creating.studio import Studio
+from lora_scene.creating.windows import Window, next_window, prefilled
+from lora_scene.errors import CreationError
+from lora_scene.scenes.photos import Mask
+
+SIDES = ("left", "top", "right", "bottom")
+
+
+@dataclass(frozen=True)
+class Growth:
+    """How far the canvas grows on each side, pixels."""
+
+    left: int = 0
+    top: int = 0
+    right: int = 0
+    bottom: int = 0
+
+    @classmethod
+    def parse(cls, text: str) -> Growth:
+        """Read `left=64,right=64`, or `64` for all sides.
+
+        Raises:
+            CreationError: It has another form.
+        """
+        if re.fullmatch(r"\d+", text.strip()):
+            return cls(*[int(text)] * 4)
+        parts = [re.fullmatch(r"\s*(\w+)=(\d+)\s*", part) for part in text.split(",")]
+        amounts = {match.group(1): int(match.group(2)) for match in parts if match is not None}
+        if len(amounts) != len(parts) or not set(amounts) <= set(SIDES):
+            raise CreationError(
+                "not a growth", where=text, expected="pixels, or such as left=64,bottom=32"
+            )
+        return cls(**amounts)
+
+
+def default_prompt(studio: Studio) -> str:
+    """Return a prompt for what is around a scene: its own background, if it was learnt.
+
+    Raises:
+        CreationError: No adapter has a background handle.
+    """
+    if studio.background is None:
+        raise CreationError(
+            "no background was learnt, so the hole needs a prompt",
+            expected="--prompt, or an adapter of a scene with background = true",
+        )
+    return f"a photo of {studio.background}"
+
+
+def grown(photo: Pixels, growth: Growth) -> tuple[Pixels, Mask]:
+    """Return a larger canvas with a photo on it, and the hole (H, W) around it."""
+    margins = ((growth.top, growth.bottom), (growth.left, growth.right))
+    canvas = np.pad(photo, (*margins, (0, 0)), mode="edge")
+    hole = np.pad(np.zeros(photo.shape[:2], np.float32), margins, constant_values=1)
+    return canvas, hole
+
+
+def windows_for(hole: Mask, side: int) -> Iterator[tuple[Window, Mask]]:
+    """Yield windows of a side that fill a hole (H, W), each with its part of it (H, W).
+
+    Each takes the place with most to fill beside most that is known, so that the picture grows
+    from what is there outwards. Seen from a later window, what an earlier one drew is known.
+    """
+    left = hole.copy()
+    while (left > 0).any():
+        window = next_window(left, side)
+        part = np.zeros_like(left)
+        rows = slice(max(window.top, 0), window.top + side)
+        columns = slice(max(window.left, 0), window.left + side)
+        part[rows, columns] = left[rows, columns]
+        left[rows, columns] = 0
+        yield window, part
+
+
+def spread(hole: Mask, pixels: int) -> Mask:
+    """Return a hole (H, W) of 0 and 1: every pixel that it touches, and `pixels` more around.
+
+    The rim of a thing often lies just outside its mask, and would stay as a ghost.
+    """
+    touched = (hole > 0).astype(np.uint8)
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * pixels + 1, 2 * pixels + 1))
+    wider: Mask = cv2.dilate(touched, kernel).astype(np.float32)
+    return wider
+
+
+def complete(
+    studio: Studio, photo: Pixels, hole: Mask, brush: Brush, *, tick: Tick | None = None
+) -> Pixels:
+    """Fill a hole of any size and form, window by window.
+
+    Args:
+        studio: The base and its adapters.
+        photo: (H, W, 3) uint8.
+        hole: (H, W) float32, 1 where is to be filled; elsewhere nothing changes.
+        brush: What to draw; window n is drawn with seed + n.
+        tick: Called after every step; the solver runs once a window, see `count_windows`.
+
+    Returns:
+        (H, W, 3) uint8, equal to the photo wherever the hole is 0.
+
+    Raises:
+        CreationError: The hole is empty or of another size; the prompt names an unknown handle.
+    """
+    check_photo_and_mask(photo, hole, "hole")
+    studio.handles_in(brush.prompt)
+    hole = spread(hole, 0)
+    side = studio.backbone.resolution
+    photo = prefilled(photo, hole)
+    for number, (window, part) in enumerate(windows_for(hole, side)):
+        seeded = replace(brush, seed=brush.seed + number)
+        photo = paint(studio, photo, Region(part, seeded), window, feather=0, tick=tick)
+    return photo
+
+
+def count_windows(studio: Studio, hole: Mask) -> int:
+    """Return how many times the solver runs to fill a hole."""
+    return sum(1 for _ in windows_for(hole, studio.backbone.resolution))
+
+
+def complete_record(studio: Studio, photo: Pixels, hole: Mask, brush: Brush) -> dict[str, Any]:
+    """Return everything that fills a hole again, but for the photo and the hole themselves."""
+    return {
+        **provenance(studio),
+        "verb": "complete",
+        "photo": picture_hash(photo),
+        "hole": picture_hash(hole),
+        "regions": [brush.record()],
+    }

@@ -1,0 +1,227 @@
+"""Draw pictures for a judge, and note on the way where each handle's attention lies."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lora_scene.adapters.vocabulary import handle_tokens
+from lora_scene.creating.encoding import encode_prompts
+from lora_scene.creating.sampling import (
+    Sampling,
+    Step,
+    Tick,
+    check_size,
+    decode,
+    denoise,
+    start_noise,
+)
+from lora_scene.creating.studio import Studio
+from lora_scene.learning.attention import AttentionRecorder, Columns
+from lora_scene.scenes.photos import Mask, Pixels
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A picture that is wanted.
+
+    Attributes:
+        prompt: With handles, or without.
+        seed: Of its noise.
+        weight: Factor of the adapters' weights.
+    """
+
+    prompt: str
+    seed: int = 0
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """A picture and where its handles' attention lay.
+
+    Attributes:
+        asked: What was asked for.
+        pixels: (H, W, 3) uint8.
+        handles: The handles that the prompt names, in its order.
+        maps: (k, r, r) float32, each handle's attention, averaged over layers, heads and steps.
+    """
+
+    asked: Asked
+    pixels: Pixels
+    handles: tuple[str, ...]
+    maps: Mask
+
+
+def draw_watched(
+    studio: Studio,
+    wanted: Sequence[Asked],
+    *,
+    sampling: Sampling,
+    batch_size: int = 8,
+    tick: Tick | None = None,
+) -> Iterator[Drawn]:
+    """Draw pictures at the base's own size, in the order asked for.
+
+    Args:
+        studio: The base and its adapters.
+        wanted: The pictures.
+        sampling: Solver, steps, guidance.
+        batch_size: How many are drawn at once; pictures of different weights never are.
+        tick: Called after every step of a batch.
+    """
+    size = check_size(studio, None)
+    for batch in _batches(wanted, batch_size):
+        with studio.weighted(batch[0].weight):
+            text = encode_prompts(studio, [one.prompt for one in batch], [""] * len(batch))
+            watch = AttentionWatch(studio, [one.prompt for one in batch], sampling)
+            start = start_noise(studio, [one.seed for one in batch], size)
+            z = denoise(studio, text, start, sampling=sampling, guides=[watch], tick=tick)
+        for one, pixels, maps in zip(batch, decode(studio, z), watch.mean_maps(), strict=True):
+            named = studio.handles_in(one.prompt)
+            yield Drawn(one, pixels, named, maps.cpu().numpy())
+
+
+class AttentionWatch:
+    """A guide that changes nothing and averages the handles' maps over the steps.
+
+    Args:
+        studio: The base and its adapters.
+        prompts: One per picture.
+        sampling: Tells whether the negative prompts run beside the prompts.
+        words: The words of each prompt that are watched; None watches its handles.
+    """
+
+    def __init__(
+        self,
+        studio: Studio,
+        prompts: Sequence[str],
+        sampling: Sampling,
+        *,
+        words: Sequence[Sequence[str]] | None = None,
+    ) -> None:
+        backbone = studio.backbone
+        self.recorder = AttentionRecorder(backbone.unet, latent_side=backbone.latent_side)
+        if words is None:
+            positions, n_tokens = handle_positions(studio, prompts)
+        else:
+            positions, n_tokens = word_positions(studio, prompts, words)
+        silent: list[list[list[int]]] = [[] for _ in prompts] if sampling.is_guided else []
+        self._n_silent = len(silent)
+        self._columns = Columns.of([*silent, *positions], n_tokens, backbone.device)
+        self._listening = contextlib.ExitStack()
+        self._totals: list[Tensor] = []
+        self._n_steps = 0
+
+    def before(self, z_t: Tensor, step: Step) -> Tensor:
+        """Listen during this step alone: other guides may run the UNet between steps."""
+        self._listening.enter_context(self.recorder.attached())
+        self._listening.enter_context(self.recorder.recording(self._columns))
+        return z_t
+
+    def after(self, z_t: Tensor, step: Step) -> Tensor:
+        """Add the step's maps."""
+        maps = self.recorder.maps()[self._n_silent :]
+        self._listening.close()
+        self._totals = (
+            [total + own for total, own in zip(self._totals, maps, strict=True)]
+            if self._totals
+            else maps
+        )
+        self._n_steps += 1
+        return z_t
+
+    def mean_maps(self) -> list[Tensor]:
+        """Return each picture's maps (k, r, r), the mean over the steps."""
+        return [total / self._n_steps for total in self._totals]
+
+
+def handle_positions(studio: Studio, prompts: Sequence[str]) -> tuple[list[list[list[int]]], int]:
+    """Return where the tokens of each handle of each prompt stand, and the number of tokens."""
+    tokenizer = studio.backbone.tokenizers[0]
+    n_vectors = {
+        concept.handle: concept.n_vectors
+        for loaded in studio.adapters
+        for concept in loaded.adapter.concepts
+    }
+    expanded = [studio.pipeline.maybe_convert_prompt(prompt, tokenizer) for prompt in prompts]
+    ids = studio.backbone.tokenize(expanded)[0]
+    positions = []
+    for prompt, row in zip(prompts, ids.tolist(), strict=True):
+        tokens = [
+            {tokenizer.convert_tokens_to_ids(t) for t in handle_tokens(h, n_vectors[h])}
+            for h in studio.handles_in(prompt)
+        ]
+        positions.append([[i for i, one in enumerate(row) if one in own] for own in tokens])
+    return positions, ids.shape[1]
+
+
+def word_positions(
+    studio: Studio, prompts: Sequence[str], words: Sequence[Sequence[str]]
+) -> tuple[list[list[list[int]]], int]:
+    """Return where words of each prompt first stand, as lists of tokens, and how many there are."""
+    tokenizer = studio.backbone.tokenizers[0]
+    ids = studio.backbone.tokenize(list(prompts))[0]
+    positions = []
+    for row, watched in zip(ids.tolist(), words, strict=True):
+        own = [tokenizer(word, add_special_tokens=False).input_ids for word in watched]
+        positions.append([_first_run(row, tokens) for tokens in own])
+    return positions, ids.shape[1]
+
+
+@torch.no_grad()
+def training_maps(
+    studio: Studio, pixels: Pixels, prompt: str, *, shares: Sequence[float], seed: int = 0
+) -> Mask:
+    """Return the handles' maps while the adapter looks at a noised photo.
+
+    Args:
+        studio: The base and its adapters.
+        pixels: (S, S, 3) uint8, framed to the base's size.
+        prompt: Names the handles, as in training.
+        shares: The timesteps, as shares of all, 0..1.
+        seed: Of the noise.
+
+    Returns:
+        (k, r, r) float32, averaged over layers, heads and timesteps.
+    """
+    backbone = studio.backbone
+    z = backbone.encode_picture(pixels).mean[None].to(backbone.device)
+    text = encode_prompts(studio, [prompt], [""]).positive
+    positions, n_tokens = handle_positions(studio, [prompt])
+    columns = Columns.of(positions, n_tokens, backbone.device)
+    recorder = AttentionRecorder(backbone.unet, latent_side=backbone.latent_side)
+    total: Tensor | None = None
+    with recorder.attached():
+        for n, share in enumerate(shares):
+            eps = torch.randn(z.shape, generator=torch.Generator().manual_seed(seed + n)).to(z)
+            t = torch.tensor([round(share * (backbone.n_timesteps - 1))], device=z.device)
+            with recorder.recording(columns):
+                backbone.denoise(backbone.add_noise(z, eps, t), t, text)
+            maps = recorder.maps()[0]
+            total = maps if total is None else total + maps
+    assert total is not None
+    averaged: Mask = (total / len(shares)).cpu().numpy()
+    return averaged
+
+
+def _first_run(row: Sequence[int], tokens: Sequence[int]) -> list[int]:
+    n = len(tokens)
+    starts = [i for i in range(len(row) - n + 1) if list(row[i : i + n]) == list(tokens)]
+    return list(range(starts[0], starts[0] + n)) if starts else []
+
+
+def _batches(wanted: Sequence[Asked], size: int) -> Iterator[list[Asked]]:
+    """Yield neighbours of one weight, `size` at most."""
+    batch: list[Asked] = []
+    for one in wanted:
+        if batch and (len(batch) == size or one.weight != batch[0].weight):
+            yield batch
+            batch = []
+        batch.append(one)
+    if batch:
+        yield batch

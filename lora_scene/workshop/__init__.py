@@ -1,0 +1,1 @@
+"""Methods compared: protocols, runs, tables and studies; nothing else imports it."""

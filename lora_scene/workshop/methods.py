@@ -1,0 +1,135 @@
+"""Methods: from a protocol's entry to something that draws a scene's concepts.
+
+recipe    train once                                  -> studio with one adapter
+separate  train each concept alone, load all together -> studio with K adapters
+guided    train nothing                               -> bare studio, led by CLIP
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from lora_scene.creating.studio import Studio, open_studio
+from lora_scene.learning.events import Listener
+from lora_scene.learning.training import train
+from lora_scene.recipe import Phase, Recipe, load_recipe
+from lora_scene.scenes.scene import Scene
+from lora_scene.workshop.protocol import Method, Protocol, Run
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a method learnt.
+
+    Attributes:
+        folders: Of the results; none for `guided`.
+        seconds: Of all trainings.
+        peak_bytes: Greatest peak memory.
+        n_parameters: Numbers that were trained, at most at once.
+        image_forwards: Pictures that the UNet saw in training.
+    """
+
+    folders: tuple[Path, ...] = ()
+    seconds: float = 0.0
+    peak_bytes: int = 0
+    n_parameters: int = 0
+    image_forwards: int = 0
+
+    @property
+    def n_bytes(self) -> int:
+        """Return the size of the weight files that were learnt."""
+        files = [f for folder in self.folders for f in folder.rglob("*.safetensors")]
+        return sum(file.stat().st_size for file in files)
+
+
+def recipes_of(protocol: Protocol, run: Run, *, scene: Scene) -> list[tuple[Recipe, Scene]]:
+    """Return what is trained for a run: recipes, seeds and image-forwards in place.
+
+    Raises:
+        RecipeError: A recipe is wrong.
+    """
+    method = run.method
+    if method.kind == "guided":
+        return []
+    recipe = _recipe(protocol, method, run.seed)
+    forwards = method.image_forwards or protocol.image_forwards
+    if method.kind == "recipe":
+        return [(equalised(recipe, forwards), scene)]
+    alone = [_alone(scene, k) for k in scene.things]
+    return [(equalised(recipe, forwards // len(alone)), part) for part in alone]
+
+
+def train_method(
+    recipes: Sequence[tuple[Recipe, Scene]],
+    folder: Path,
+    *,
+    device: str,
+    listener: Listener | None = None,
+) -> Trained:
+    """Train what a run needs; finished parts are taken up, an interrupted one goes on.
+
+    Args:
+        recipes: As `recipes_of` gives them.
+        folder: Of the run.
+        device: Where it computes.
+        listener: Told what happens.
+    """
+    results = []
+    for number, (recipe, scene) in enumerate(recipes):
+        out = folder / f"adapter{number}"
+        results.append(train(scene, recipe, out=out, device=device, listener=listener))
+    return Trained(
+        folders=tuple(result.folder for result in results),
+        seconds=sum(result.seconds for result in results),
+        peak_bytes=max((result.peak_bytes for result in results), default=0),
+        n_parameters=max((result.n_trained for result in results), default=0),
+        image_forwards=sum(forwards_of(recipe) for recipe, _ in recipes),
+    )
+
+
+def open_method(protocol: Protocol, trained: Trained, *, device: str) -> Studio:
+    """Load a method's result, or the bare base where nothing was trained."""
+    base = protocol.base if not trained.folders or len(trained.folders) > 1 else None
+    return open_studio([*trained.folders], base=base, device=device)
+
+
+def forwards_of(recipe: Recipe) -> int:
+    """Return the pictures that the UNet sees in a whole training, those of the base included."""
+    return sum(_phase_forwards(recipe, phase) for phase in recipe.phases)
+
+
+def _phase_forwards(recipe: Recipe, phase: Phase) -> int:
+    batch = recipe.run.batch_size * recipe.run.accumulation
+    asked = min(phase.steps, phase.draws or phase.steps) if recipe.masked_loss.asks_base else 0
+    return batch * (phase.steps * (1 + (recipe.prior.weight > 0)) + asked)
+
+
+def equalised(recipe: Recipe, image_forwards: int) -> Recipe:
+    """Scale the phases' steps, and draws, so that the UNet sees so many pictures."""
+    factor = image_forwards / forwards_of(recipe)
+
+    def scaled(n: int) -> int:
+        return max(1, round(n * factor)) if n else 0
+
+    first, second = (
+        replace(phase, steps=scaled(phase.steps), draws=scaled(phase.draws))
+        for phase in recipe.phases
+    )
+    return replace(recipe, phase1=first, phase2=second)
+
+
+def _recipe(protocol: Protocol, method: Method, seed: int) -> Recipe:
+    beside = protocol.folder / method.recipe
+    name = beside if beside.is_file() else method.recipe
+    own = (f'base.model="{protocol.base}"', f"run.seed={seed}", "run.sample_every=0")
+    recipe = load_recipe(name, [*method.overrides, *own])
+    return replace(recipe, name=method.name)
+
+
+def _alone(scene: Scene, k: int) -> Scene:
+    photos = tuple(
+        replace(photo, masks=photo.masks[k : k + 1]) for photo in scene.photos if k in photo.present
+    )
+    return replace(scene, concepts=(scene.concepts[k],), photos=photos)

@@ -1,0 +1,226 @@
+"""The report of a benchmark: one HTML file that needs nothing else, and its tables as Markdown."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from html import escape
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from lora_scene.creating.sheets import contact_sheet
+from lora_scene.errors import JudgingError
+from lora_scene.learning.runs import write_text
+from lora_scene.scenes.photos import Pixels
+from lora_scene.workshop.plots import Point, pareto_plot
+from lora_scene.workshop.results import read_rows, scene_folder
+from lora_scene.workshop.statistics import method_interval, methods_of
+from lora_scene.workshop.tables import Table, cost_table, difference_table, quality_table
+
+CELL = 160  # pixels of a picture on a sheet
+N_SHEETS = 6  # scenes that are shown
+N_COLUMNS = 7  # pictures of each method on a scene's sheet
+N_FAILURES = 6  # of each method
+CAPTION = (
+    "<p>Dots: means with their 95 % intervals. Dashed lines with plain numbers: the same adapters"
+    " at those weights, drawn from the protocol's prompts for curves alone: compare them with each"
+    " other. Dashed lines with <i>f</i>: trainings of so many image-forwards.</p>"
+)
+HTML, MARKDOWN = "report.html", "report.md"
+
+Row = Mapping[str, Any]
+
+
+def write_report(
+    out: Path, *, title: str, methods: Sequence[str] = (), reference: str = "", note: str = ""
+) -> Path:
+    """Write `report.html` and `report.md` into RESULTS from the rows that are there.
+
+    Args:
+        out: RESULTS.
+        title: The protocol's name.
+        methods: Their order in tables; those that are not named come last.
+        reference: The method that differences are taken against.
+        note: Words of the protocol's author.
+
+    Returns:
+        The HTML file.
+
+    Raises:
+        JudgingError: No run is finished.
+    """
+    rows = read_rows(out)
+    if not rows:
+        raise JudgingError("no run is finished, so there is nothing to report", where=out)
+    order = {method: position for position, method in enumerate(methods)}
+    rows.sort(key=lambda row: order.get(row["method"], len(order)))
+    tables = report_tables(rows, reference)
+    head = _summary_line(rows)
+    markdown = "\n".join([f"## {title}", "", head, "", *(t.as_markdown() for t in tables)])
+    write_text(out / MARKDOWN, markdown)
+    groups = list(dict.fromkeys(row["group"] for row in rows))
+    sections = [f"<h1>{escape(title)}</h1><p>{escape(head)}</p>"]
+    if note:
+        sections.append(f"<p>{escape(note)}</p>")
+    for group in groups:
+        plot = group_plot([row for row in rows if row["group"] == group])
+        sections.append(f"<h2>{escape(group)}</h2>{plot}{CAPTION}")
+        sections += [t.as_html() for t in tables if t.title.startswith(f"{group}: ")]
+    sections += [t.as_html() for t in tables if t.title.startswith("What it costs")]
+    drawn = [row for row in rows if row["pictures"]]
+    if drawn:
+        sections += ["<h2>Pictures</h2>", *_sheets(drawn, out)]
+        sections += ["<h2>Failures</h2>", _failures(drawn, out)]
+    page = (resources.files("lora_scene.workshop") / "report.html").read_text("utf-8")
+    page = page.replace("{{title}}", escape(title)).replace("{{body}}", "\n".join(sections))
+    write_text(out / HTML, page)
+    return out / HTML
+
+
+def report_tables(rows: Sequence[Row], reference: str) -> list[Table]:
+    """Return the tables: quality and differences of each group of scenes, then costs."""
+    tables: list[Table] = []
+    for group in dict.fromkeys(row["group"] for row in rows):
+        tables.append(quality_table(rows, group))
+        differences = difference_table(rows, group, reference=reference)
+        if differences is not None:
+            tables.append(differences)
+    return [*tables, cost_table(rows)]
+
+
+def group_plot(rows: Sequence[Row]) -> str:
+    """Draw identity against prompt, and each method's course over the weight and over steps."""
+    points, curves = {}, []
+    shorter = {row["method"]: row["course_of"] for row in rows if row["course_of"]}
+    for method in methods_of(rows):
+        place = _place(rows, method, label=method)
+        if method in shorter or place is None:
+            continue
+        points[method] = place
+        courses = (_course(rows, method), _course_over_steps(rows, method))
+        curves += [(method, course) for course in courses if len(course) > 1]
+    return pareto_plot(points, curves, x_title="prompt similarity", y_title="identity similarity")
+
+
+def _course(rows: Sequence[Row], method: str) -> list[Point]:
+    """Return a method's places at rising weights."""
+    weights = {weight for row in rows if row["method"] == method for weight in row["curve"]}
+    places = [_place(rows, method, label=w, weight=w) for w in sorted(weights, key=float)]
+    return [place for place in places if place is not None]
+
+
+def _course_over_steps(rows: Sequence[Row], method: str) -> list[Point]:
+    """Return a method's places after more and more image-forwards, its own place last."""
+    forwards = {
+        row["method"]: row["image_forwards"]
+        for row in rows
+        if method in (row["method"], row["course_of"])
+    }
+    ordered = sorted(forwards, key=lambda name: float(forwards[name]))
+    places = [_place(rows, name, label=f"{forwards[name]} f") for name in ordered]
+    return [place for place in places if place is not None]
+
+
+def _place(
+    rows: Sequence[Row], method: str, *, label: str, weight: str | None = None
+) -> Point | None:
+    x, y = (
+        method_interval(rows, method, metric=metric, weight=weight)
+        for metric in ("prompt_similarity", "identity")
+    )
+    return None if x is None or y is None else Point(x, y, label)
+
+
+def _summary_line(rows: Sequence[Row]) -> str:
+    hours = sum(row["seconds"] + row["judging_seconds"] for row in rows) / 3600
+    scenes = {(row["group"], row["scene"]) for row in rows}
+    judges = ", ".join(sorted({row["judge"] for row in rows}))
+    return (
+        f"Runs: {len(rows)}. Methods: {len(methods_of(rows))}. Scenes: {len(scenes)}. "
+        f"Judge: {judges}. Hours of one process: {hours:.2f}."
+    )
+
+
+def _sheets(rows: Sequence[Row], out: Path) -> list[str]:
+    sheets = []
+    scenes = list(dict.fromkeys((row["group"], row["scene"]) for row in rows))
+    for group, scene in scenes[:N_SHEETS]:
+        own = [row for row in rows if (row["group"], row["scene"]) == (group, scene)]
+        sheet = _embedded(scene_sheet(own, out), f"{scene}, all methods")
+        sheets.append(f"<h3>{escape(scene)}</h3>{sheet}")
+    return sheets
+
+
+def scene_sheet(rows: Sequence[Row], out: Path) -> Image.Image:
+    """Draw a scene's photo, then each method's pictures of the same prompts.
+
+    Args:
+        rows: Of one scene, with pictures; of a method's several rows the first is shown.
+        out: RESULTS.
+    """
+    first = {row["method"]: row for row in reversed(rows)}
+    picked = _telling_pictures(rows[0])
+    columns = ["photo", *(mark["plain"] for mark in picked)]
+    photo = _thumbnail(scene_folder(out, rows[0]) / "photo0.png")
+    cells = []
+    for method in methods_of(rows):
+        named = {(m["plain"], m["seed"]): m["file"] for m in first[method]["pictures"]}
+        files = [named.get((mark["plain"], mark["seed"])) for mark in picked]
+        folder = out / "runs" / first[method]["key"]
+        cells.append([photo, *(_thumbnail(folder / f) if f else None for f in files)])
+    return contact_sheet(cells, columns=columns, rows=methods_of(rows))
+
+
+def _telling_pictures(row: Row) -> list[Mapping[str, Any]]:
+    """Return pictures of one seed, each of another subset: all concepts, each alone, then others.
+
+    The prompts take turns.
+    """
+    seed = row["pictures"][0]["seed"]
+    of: dict[tuple[int, ...], list[Mapping[str, Any]]] = {}
+    for mark in row["pictures"]:
+        if mark["seed"] == seed:
+            of.setdefault(tuple(mark["subset"]), []).append(mark)
+    largest = max(map(len, of))
+    subsets = sorted(of, key=lambda subset: (len(subset) < largest, len(subset), subset))
+    return [of[subset][i % len(of[subset])] for i, subset in enumerate(subsets[:N_COLUMNS])]
+
+
+def _failures(rows: Sequence[Row], out: Path) -> str:
+    """Draw the pictures with the most missing and mixed concepts, methods down."""
+    methods, cells = [], []
+    for method in methods_of(rows):
+        wrong = [
+            (len(mark["missing"]) + len(mark["mixed"]), out / "runs" / row["key"] / mark["file"])
+            for row in rows
+            if row["method"] == method
+            for mark in row["pictures"]
+            if mark["missing"] or mark["mixed"]
+        ]
+        wrong.sort(key=lambda pair: (-pair[0], str(pair[1])))
+        if wrong:
+            methods.append(method)
+            cells.append([_thumbnail(path) for _, path in wrong[:N_FAILURES]])
+    if not cells:
+        return "<p>No picture misses or mixes a concept.</p>"
+    return _embedded(contact_sheet(cells, rows=methods), "missing and mixed concepts")
+
+
+def _thumbnail(path: Path) -> Pixels:
+    with Image.open(path) as image:
+        small = image.convert("RGB")
+        if max(small.size) > CELL:
+            small.thumbnail((CELL, CELL), Image.Resampling.LANCZOS)
+        return np.asarray(small)
+
+
+def _embedded(image: Image.Image, alternative: str) -> str:
+    file = io.BytesIO()
+    image.save(file, format="PNG", optimize=True)
+    data = base64.b64encode(file.getvalue()).decode()
+    return f'<img alt="{escape(alternative)}" src="data:image/png;base64,{data}">'

@@ -1,0 +1,154 @@
+"""The report's tables: rows of a benchmark to cells, and cells to Markdown or HTML."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+from lora_scene.workshop.statistics import (
+    Interval,
+    method_interval,
+    methods_of,
+    paired_difference,
+)
+
+METRICS: Mapping[str, str] = {
+    "identity": "identity ↑",
+    "prompt_similarity": "prompt ↑",
+    "missing_rate": "missing ↓",
+    "mixing_rate": "mixing ↓",
+    "repeat_rate": "repeats ↓",
+    "identity_each": "identity, each copy ↑",
+    "unlike_rate": "unlike copies ↓",
+    "off_diagonal": "off-diagonal ↓",
+    "layout_copy": "places copied ↓",
+    "background": "background kept ↓",
+    "diversity": "diversity ↑",
+    "drift": "drift ↓",
+    "attention_iou": "attention IoU ↑",
+}
+COMPARED = (
+    "identity",
+    "prompt_similarity",
+    "missing_rate",
+    "mixing_rate",
+    "repeat_rate",
+    "identity_each",
+    "unlike_rate",
+    "layout_copy",
+    "diversity",
+    "drift",
+)
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of texts.
+
+    Attributes:
+        title: Above it.
+        header: One a column.
+        rows: The texts.
+    """
+
+    title: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+    def as_markdown(self) -> str:
+        """Return it as Markdown."""
+        lines = [f"### {self.title}", "", _line(self.header)]
+        lines.append("|" + "---|" + "---:|" * (len(self.header) - 1))
+        lines += [_line(row) for row in self.rows]
+        return "\n".join(lines) + "\n"
+
+    def as_html(self) -> str:
+        """Return it as HTML."""
+        head = "".join(f"<th>{escape(text)}</th>" for text in self.header)
+        body = "".join(
+            "<tr>" + "".join(f"<td>{escape(text)}</td>" for text in row) + "</tr>"
+            for row in self.rows
+        )
+        return (
+            f'<h3>{escape(self.title)}</h3><div class="wide"><table><thead><tr>{head}</tr></thead>'
+            f"<tbody>{body}</tbody></table></div>"
+        )
+
+
+def quality_table(rows: Sequence[Row], group: str) -> Table:
+    """Return every metric's mean and 95 % interval, one row per method."""
+    own = [row for row in rows if row["group"] == group]
+    scenes = len({row["scene"] for row in own})
+    body = []
+    for method in methods_of(own):
+        cells = [told(method_interval(own, method, metric=metric)) for metric in METRICS]
+        body.append((method, *cells))
+    over = f"{scenes} scenes, with 95 % intervals" if scenes > 1 else "1 scene"
+    title = f"{group}: means over {over}"
+    return Table(title, ("method", *METRICS.values()), tuple(body))
+
+
+def difference_table(rows: Sequence[Row], group: str, *, reference: str) -> Table | None:
+    """Return the paired differences to a method, or None where it is not in the group."""
+    own = [row for row in rows if row["group"] == group]
+    others = [method for method in methods_of(own) if method != reference]
+    if reference not in methods_of(own) or not others:
+        return None
+    body = []
+    for method in others:
+        differences = [
+            paired_difference(own, method, reference=reference, metric=metric)
+            for metric in COMPARED
+        ]
+        body.append((method, *(told(one, signed=True) for one in differences)))
+    header = ("method", *(METRICS[metric] for metric in COMPARED))
+    return Table(f"{group}: difference to {reference}, scene by scene", header, tuple(body))
+
+
+def cost_table(rows: Sequence[Row]) -> Table:
+    """Return what each method costs, in means over its runs."""
+    body = []
+    for method in methods_of(rows):
+        own = [row for row in rows if row["method"] == method]
+
+        def mean(key: str, own: Sequence[Row] = own) -> float:
+            return sum(float(row[key]) for row in own) / len(own)
+
+        body.append(
+            (
+                method,
+                f"{len(own)}",
+                f"{mean('n_parameters'):,.0f}",
+                f"{mean('n_bytes') / 1e6:.2f}",
+                f"{mean('image_forwards'):,.0f}",
+                f"{mean('seconds'):.0f}",
+                f"{mean('peak_bytes') / 1e9:.2f}",
+            )
+        )
+    header = (
+        "method", "runs", "trained numbers", "file MB", "image-forwards", "training s", "peak GB"
+    )  # fmt: skip
+    return Table("What it costs, means over runs", header, tuple(body))
+
+
+def told(one: Interval | None, *, signed: bool = False, digits: int = 3) -> str:
+    """Write a mean and its interval, or a dash."""
+    if one is None:
+        return "–"
+    mean, low, high = (
+        _number(value, signed=signed, digits=digits) for value in (one.mean, one.low, one.high)
+    )
+    return f"{mean} (1 scene)" if one.n == 1 else f"{mean} [{low}, {high}]"
+
+
+def _number(value: float, *, signed: bool, digits: int) -> str:
+    text = f"{value:+.{digits}f}" if signed else f"{value:.{digits}f}"
+    return text.replace("-", "−") if float(text) else text.lstrip("+-")  # no zero has a sign
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"

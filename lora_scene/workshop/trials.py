@@ -1,0 +1,263 @@
+"""Run a protocol: every method on every scene, resumable, splittable over processes."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lora_scene.backbones.loading import resolve_device
+from lora_scene.creating.studio import Studio, open_studio
+from lora_scene.errors import JudgingError
+from lora_scene.judging.encoders import ClipEncoder
+from lora_scene.judging.evaluation import Evaluation, evaluate, weigh
+from lora_scene.judging.judge import Judge, load_judge, open_finder
+from lora_scene.judging.plans import cells_of
+from lora_scene.judging.watched_drawing import draw_watched
+from lora_scene.learning.events import Listener
+from lora_scene.learning.outcome import installed_versions
+from lora_scene.learning.runs import FULL_MODEL, fingerprint, scene_bytes
+from lora_scene.scenes.framing import frame_scene
+from lora_scene.scenes.scene import Scene, load_scene
+from lora_scene.workshop.guidance import draw_guided
+from lora_scene.workshop.methods import (
+    Trained,
+    forwards_of,
+    open_method,
+    recipes_of,
+    train_method,
+)
+from lora_scene.workshop.protocol import Protocol, Run
+from lora_scene.workshop.results import (
+    Row,
+    finished_row,
+    folder_of,
+    keep_results,
+    keep_row,
+    keep_scene,
+    scene_folder,
+    write_rows,
+)
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What all runs of a process share.
+
+    Attributes:
+        protocol: What is run.
+        out: RESULTS.
+        judge: What pictures are weighed with.
+        device: Where it computes.
+        listener: Told what training does.
+        tell: Told which run begins, one sentence each.
+    """
+
+    protocol: Protocol
+    out: Path
+    judge: Judge
+    device: str
+    listener: Listener | None = None
+    tell: Callable[[str], None] = field(default=lambda sentence: None)
+
+
+def run_benchmark(
+    bench: Bench,
+    *,
+    part: tuple[int, int] = (1, 1),
+    max_runs: int | None = None,
+    known: Mapping[tuple[str, str], Row] | None = None,
+) -> list[Row]:
+    """Do the runs that are not done; return the rows of all that are.
+
+    Args:
+        bench: What is run, where, with what.
+        part: (i, n): every n-th run from the i-th on, 1-based, so that n processes share the work.
+        max_runs: Stop after so many new runs.
+        known: Rows of the same runs, done elsewhere (`results.known_rows`).
+
+    Raises:
+        JudgingError: RESULTS holds runs of another protocol.
+    """
+    number, n_parts = part
+    if not 1 <= number <= n_parts:
+        raise JudgingError("no such part", where="part", expected="i/n, i from 1 to n", got=part)
+    runs = list(bench.protocol.runs())[number - 1 :: n_parts]
+    n_new = 0
+    for position, run in enumerate(runs, start=1):
+        scene = load_scene(run.scene)
+        mark = mark_of(bench.protocol, run, scene=scene)
+        if finished_row(bench.out, run, mark=mark) is not None:
+            continue
+        if known and (run.key, mark) in known:
+            keep_row(known[run.key, mark], folder_of(bench.out, run))
+        elif n_new != max_runs:
+            bench.tell(f"{position}/{len(runs)}  {run.key}")
+            do_run(bench, run, scene=scene, mark=mark)
+            write_rows(bench.out)
+            n_new += 1
+    return write_rows(bench.out)
+
+
+def do_run(bench: Bench, run: Run, *, scene: Scene, mark: str) -> Row:
+    """Train, draw, measure, and leave the row; training goes on where it was cut off."""
+    folder = folder_of(bench.out, run)
+    recipes = recipes_of(bench.protocol, run, scene=scene)
+    trained = train_method(recipes, folder, device=bench.device, listener=bench.listener)
+    begun = time.perf_counter()
+    studio = open_method(bench.protocol, trained, device=bench.device)
+    main = _evaluate(bench, run, scene, studio)
+    curve = {
+        weight: _at_weight(bench, weight, scene, studio)
+        for weight in _curve_weights(bench.protocol, run, studio)
+    }
+    row = {
+        **_identity_of(bench, run, scene, mark),
+        **_costs_of(trained),
+        "judging_seconds": time.perf_counter() - begun,
+        **keep_results(main, curve, folder=folder),
+    }
+    keep_scene(scene, scene_folder(bench.out, row), size=studio.backbone.resolution)
+    if not bench.protocol.keep_models:
+        for result in trained.folders:
+            shutil.rmtree(result / FULL_MODEL, ignore_errors=True)
+    keep_row(row, folder)
+    return row
+
+
+def planned_work(protocol: Protocol) -> dict[str, int]:
+    """Return how much a protocol asks for: runs, image-forwards of training, pictures drawn.
+
+    Drift's pictures count twice: with the adapter and without.
+    """
+    runs = list(protocol.runs())
+    scenes = {run.scene: load_scene(run.scene) for run in runs}
+    forwards, n_pictures = 0, 0
+    for run in runs:
+        scene = scenes[run.scene]
+        recipes = recipes_of(protocol, run, scene=scene)
+        forwards += sum(forwards_of(recipe) for recipe, _ in recipes)
+        n_pictures += len(cells_of(protocol.plan, scene))
+        if recipes:
+            n_pictures += 2 * protocol.drawing.n_drift
+        if any(phase.trains == "lora" and phase.steps for r, _ in recipes for phase in r.phases):
+            n_weights = len(protocol.curve.weights) * (run.seed in protocol.curve.train_seeds)
+            n_pictures += n_weights * len(cells_of(protocol.curve_plan(1.0), scene))
+    return {"runs": len(runs), "image_forwards": forwards, "pictures": n_pictures}
+
+
+def open_bench(
+    protocol: Protocol, out: Path, *, device: str = "auto", judge: Judge | None = None
+) -> Bench:
+    """Load the judge.
+
+    Args:
+        protocol: What is run.
+        out: RESULTS.
+        device: `auto`, `cuda`, `mps` or `cpu`.
+        judge: None takes the protocol's.
+    """
+    chosen = resolve_device(device)
+    judge = judge or load_judge(
+        protocol.judge,
+        device=chosen,
+        clip=protocol.clip or None,
+        dino=protocol.dino or None,
+        finder=open_finder(protocol.finder, device=chosen),
+    )
+    return Bench(protocol, out, judge, chosen)
+
+
+def mark_of(protocol: Protocol, run: Run, *, scene: Scene) -> str:
+    """Return the sha256 of all that decides a run's row."""
+    learnt = recipes_of(protocol, run, scene=scene)
+    marks = [fingerprint(part, recipe, "") for recipe, part in learnt]
+    if not learnt:
+        marks = [hashlib.sha256(b"".join(scene_bytes(scene))).hexdigest()]
+    judged = (
+        protocol.judge,
+        protocol.clip,
+        protocol.dino,
+        protocol.finder,
+        protocol.drawing,
+        protocol.curve,
+    )
+    parts = (protocol.base, run.method.kind, run.method.guide_scale, marks, judged)
+    return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+
+def _evaluate(bench: Bench, run: Run, scene: Scene, studio: Studio) -> Evaluation:
+    protocol, plan = bench.protocol, bench.protocol.plan
+    if run.method.kind != "guided":
+        is_full = studio.backbone.name.endswith(FULL_MODEL)
+        base = open_studio([], base=protocol.base, device=bench.device) if is_full else None
+        return evaluate(studio, scene, judge=bench.judge, plan=plan, base=base)
+    framed = frame_scene(scene, studio.backbone.resolution)
+    cells = cells_of(plan, scene)
+    captions = bench.judge.captions
+    if not isinstance(captions, ClipEncoder):
+        raise JudgingError("guided sampling needs a CLIP", where=run.key, got=captions.name)
+    drawn = draw_guided(
+        studio,
+        cells,
+        framed,
+        encoder=captions,
+        sampling=plan.sampling,
+        scale=run.method.guide_scale,
+        batch_size=plan.batch_size,
+    )
+    return weigh(cells, drawn, scene=framed, judge=bench.judge)
+
+
+def _at_weight(bench: Bench, weight: float, scene: Scene, studio: Studio) -> Evaluation:
+    plan = bench.protocol.curve_plan(weight)
+    cells = cells_of(plan, scene)
+    drawn = draw_watched(
+        studio,
+        [cell.asked for cell in cells],
+        sampling=plan.sampling,
+        batch_size=plan.batch_size,
+    )
+    framed = frame_scene(scene, studio.backbone.resolution)
+    return weigh(cells, drawn, scene=framed, judge=bench.judge)
+
+
+def _curve_weights(protocol: Protocol, run: Run, studio: Studio) -> tuple[float, ...]:
+    """Return the other weights that are drawn; only LoRA has any."""
+    has_lora = any(loaded.n_modules for loaded in studio.adapters)
+    is_drawn = has_lora and run.seed in protocol.curve.train_seeds
+    return protocol.curve.weights if is_drawn else ()
+
+
+def _identity_of(bench: Bench, run: Run, scene: Scene, mark: str) -> dict[str, Any]:
+    on_gpu = bench.device.startswith("cuda")
+    return {
+        "key": run.key,
+        "protocol": bench.protocol.name,
+        "method": run.method.name,
+        "kind": run.method.kind,
+        "course_of": run.method.course_of,
+        "group": run.group,
+        "scene": run.scene.name,
+        "n_concepts": len(scene.things),
+        "handles": list(scene.handles),
+        "nouns": list(scene.nouns),
+        "seed": run.seed,
+        "mark": mark,
+        "judge": bench.judge.name,
+        "device": torch.cuda.get_device_name() if on_gpu else platform.processor() or bench.device,
+        "versions": installed_versions(),
+    }
+
+
+def _costs_of(trained: Trained) -> dict[str, Any]:
+    costs = asdict(replace(trained, folders=()))
+    costs.pop("folders")
+    return {**costs, "n_bytes": trained.n_bytes}

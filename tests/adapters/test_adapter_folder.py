@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+import dataclasses
+import shutil
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save, save_file
+
+from lora_scene.adapters.adapter_folder import read_adapter, save_adapter
+from lora_scene.errors import AdapterError
+from tests import tiny
+from tests.adapters import made
+
+LORA = "pytorch_lora_weights.safetensors"
+
+
+def assert_same_adapter(one, other):
+    assert one.family == other.family
+    assert one.info == other.info
+    assert [dataclasses.replace(c, rows=()) for c in one.concepts] == [
+        dataclasses.replace(c, rows=()) for c in other.concepts
+    ]
+    for a, b in zip(one.concepts, other.concepts, strict=True):
+        for x, y in zip(a.rows, b.rows, strict=True):
+            assert torch.equal(x, y)
+    assert set(one.modules) == set(other.modules)
+    for key, module in one.modules.items():
+        found = other.modules[key]
+        assert torch.equal(module.down, found.down)
+        assert torch.equal(module.up, found.up)
+        assert module.alpha == found.alpha
+        assert (module.magnitude is None) == (found.magnitude is None)
+        if module.magnitude is not None:
+            assert torch.equal(module.magnitude, found.magnitude)
+
+
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+@pytest.mark.parametrize("kind", ["lora", "rslora", "dora", "ranks", "conv"])
+def test_reading_gives_back_the_folded_adapter_bit_for_bit(family, kind, tmp_path):
+    pipe = tiny.pipeline(family)
+    adapter = made.adapter(pipe, family, kind=kind, text=kind != "dora", n_vectors=2)
+    read = read_adapter(save_adapter(adapter, tmp_path))
+    assert_same_adapter(read, adapter.folded())
+    for key, module in adapter.modules.items():
+        found, trained = made.update(read.modules[key]), made.update(module)
+        assert torch.allclose(found, trained, rtol=1e-6, atol=1e-6)
+        assert read.modules[key].scale == 1.0
+    again = read_adapter(save_adapter(read, tmp_path / "again"))
+    assert_same_adapter(again, read)
+
+
+def test_rows_alone_round_trip_without_a_lora_file(tmp_path):
+    adapter = made.adapter(tiny.pipeline(), "sd1", unet=False)
+    read = read_adapter(save_adapter(adapter, tmp_path))
+    assert_same_adapter(read, adapter)
+    assert not (tmp_path / LORA).exists()
+
+
+def test_the_file_has_the_keys_that_every_diffusers_reads(tmp_path):
+    adapter = made.adapter(tiny.pipeline(), "sd1", text=True, kind="ranks")
+    save_adapter(adapter, tmp_path)
+    with safe_open(tmp_path / LORA, "pt") as file:
+        metadata = file.metadata()
+    assert "lora_adapter_metadata" not in metadata
+    assert set(metadata) - {key for key in metadata if key.startswith("lora_scene.")} == {"format"}
+    tensors = load_file(tmp_path / LORA)
+    layers = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_out.0"
+    assert f"unet.{layers}.lora.down.weight" in tensors
+    text = "text_encoder.text_model.encoder.layers.1.self_attn.q_proj"
+    assert f"{text}.lora_linear_layer.up.weight" in tensors
+    downs = [value.shape[0] for key, value in tensors.items() if key.endswith(".down.weight")]
+    assert set(downs) == {4}, "differing ranks must be padded to one, or old readers scale wrongly"
+    assert {tensor.dtype for tensor in tensors.values()} == {torch.float32}
+
+
+def foreign_embedding():
+    return save({"emb_params": torch.ones(1, 32)})
+
+
+def test_saving_keeps_samples_and_replaces_an_earlier_adapter(tmp_path):
+    pipe = tiny.pipeline()
+    save_adapter(made.adapter(pipe, "sd1", handles=("<bear>", "<old>")), tmp_path)
+    (tmp_path / "samples").mkdir()
+    (tmp_path / "samples" / "0.png").write_bytes(b"picture")
+    (tmp_path / "embeddings" / "foreign.safetensors").write_bytes(foreign_embedding())
+    later = made.adapter(pipe, "sd1", unet=False, seed=3)
+    assert_same_adapter(read_adapter(save_adapter(later, tmp_path)), later)
+    names = sorted(p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*") if p.is_file())
+    assert names == [
+        "embeddings/bear.safetensors",
+        "embeddings/bowl.safetensors",
+        "embeddings/foreign.safetensors",
+        "samples/0.png",
+    ]
+
+
+def test_the_same_adapter_gives_the_same_bytes(tmp_path):
+    adapter = made.adapter(tiny.pipeline(), "sd1", text=True)
+    for name in ("one", "two"):
+        save_adapter(adapter, tmp_path / name)
+    for path in (tmp_path / "one").rglob("*.safetensors"):
+        twin = tmp_path / "two" / path.relative_to(tmp_path / "one")
+        assert path.read_bytes() == twin.read_bytes()
+
+
+def test_a_failed_save_leaves_the_earlier_adapter(tmp_path, monkeypatch):
+    pipe = tiny.pipeline()
+    first = made.adapter(pipe, "sd1")
+    save_adapter(first, tmp_path)
+
+    def fail(*_args, **_kwargs):
+        raise OSError("disk full")
+
+    monkeypatch.setattr("lora_scene.adapters.adapter_folder.write_tensors", fail)
+    with pytest.raises(OSError, match="disk full"):
+        save_adapter(made.adapter(pipe, "sd1", seed=9), tmp_path)
+    assert_same_adapter(read_adapter(tmp_path), first.folded())
+    assert not list(tmp_path.glob(".writing-*"))
+
+
+def test_a_folder_that_cannot_be_written_is_said_plainly(tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(AdapterError, match="cannot be written"):
+        save_adapter(made.adapter(tiny.pipeline(), "sd1"), tmp_path / "file" / "scene")
+
+
+def test_files_of_two_saves_are_not_mixed(tmp_path):
+    pipe = tiny.pipeline()
+    save_adapter(made.adapter(pipe, "sd1"), tmp_path / "one")
+    save_adapter(made.adapter(pipe, "sd1", seed=2), tmp_path / "two")
+    shutil.copy(tmp_path / "one" / "embeddings" / "bear.safetensors", tmp_path / "two/embeddings")
+    with pytest.raises(AdapterError, match="do not belong together"):
+        read_adapter(tmp_path / "two")
+
+
+def test_dora_on_a_text_encoder_is_refused(tmp_path):
+    adapter = made.adapter(tiny.pipeline(), "sd1", text=True)
+    key = next(key for key in adapter.modules if key.startswith("text_encoder."))
+    module = dataclasses.replace(adapter.modules[key], magnitude=torch.ones(32))
+    with pytest.raises(AdapterError, match="DoRA on 1 text-encoder modules"):
+        save_adapter(dataclasses.replace(adapter, modules={key: module}), tmp_path)
+
+
+@pytest.mark.parametrize(
+    "handle", ["<a/b>", "<..>", "../x", "[bear]", "< >", "<" + "a" * 150 + ">"]
+)
+def test_a_handle_that_is_no_file_name_is_refused(handle, tmp_path):
+    adapter = made.adapter(tiny.pipeline(), "sd1", handles=(handle,))
+    with pytest.raises(AdapterError, match="not a usable handle"):
+        save_adapter(adapter, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_foreign_lora_is_not_taken_for_ours(tmp_path):
+    save_file({"unet.a.lora.down.weight": torch.ones(1, 1)}, tmp_path / LORA)
+    with pytest.raises(AdapterError, match="no adapter of lora_scene"):
+        read_adapter(tmp_path)

@@ -1,0 +1,360 @@
+from __future__ import annotations
+
+import dataclasses
+import logging
+
+import pytest
+import torch
+from diffusers import (
+    ControlNetModel,
+    StableDiffusionControlNetPipeline,
+    StableDiffusionImg2ImgPipeline,
+    StableDiffusionInpaintPipeline,
+    StableDiffusionXLControlNetPipeline,
+    StableDiffusionXLImg2ImgPipeline,
+    StableDiffusionXLInpaintPipeline,
+)
+from PIL import Image
+
+from lora_scene import load_adapter, unload_adapter
+from lora_scene.adapters.adapter_folder import save_adapter
+from lora_scene.adapters.attachment import loaded_adapters
+from lora_scene.errors import AdapterError
+from tests import tiny
+from tests.adapters import made
+
+PLAIN = "a photo of a bear"
+
+
+def all_state(pipe):
+    state = {}
+    for part in ("unet", "text_encoder", "text_encoder_2"):
+        if getattr(pipe, part, None) is not None:
+            for key, tensor in getattr(pipe, part).state_dict().items():
+                state[f"{part}.{key}"] = tensor.clone()
+    return state
+
+
+def assert_same_state(before, after):
+    assert list(before) == list(after)
+    for key, tensor in before.items():
+        assert tensor.dtype == after[key].dtype
+        assert torch.equal(tensor, after[key]), key
+
+
+def reference_output(pipe, adapter, weight=1.0):
+    """Merge the update into the base's own weights by the formula, then draw."""
+    for key, module in adapter.modules.items():
+        base = made.layer(pipe, key)
+        merged = base.weight.data + weight * made.update(module).float()
+        if module.magnitude is not None:
+            merged = module.magnitude[:, None] * merged / merged.norm(dim=1, keepdim=True)
+        base.weight.data = merged
+    for index, part in enumerate(("", "_2")):
+        tokens, encoder = (getattr(pipe, n + part, None) for n in ("tokenizer", "text_encoder"))
+        for concept in adapter.concepts if encoder is not None else ():
+            names = [
+                concept.handle,
+                *(f"{concept.handle}_{i}" for i in range(1, concept.n_vectors)),
+            ]
+            tokens.add_tokens(names)
+            encoder.resize_token_embeddings(len(tokens), mean_resizing=False)
+            for name, row in zip(names, concept.rows[index], strict=True):
+                encoder.get_input_embeddings().weight.data[tokens.convert_tokens_to_ids(name)] = row
+    return made.draw(pipe)
+
+
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+@pytest.mark.parametrize(
+    ("kind", "text", "n_vectors"),
+    [
+        ("lora", False, 1),
+        ("rslora", True, 2),
+        ("dora", False, 1),
+        ("ranks", True, 3),
+        ("conv", True, 1),
+    ],
+)
+def test_a_loaded_adapter_draws_what_the_formula_says(family, kind, text, n_vectors, tmp_path):
+    pipe = tiny.pipeline(family)
+    adapter = made.adapter(pipe, family, kind=kind, text=text, n_vectors=n_vectors)
+    loaded = load_adapter(pipe, save_adapter(adapter, tmp_path / "scene"))
+    assert loaded.handles == ("<bear>", "<bowl>")
+    assert loaded.n_modules == len(adapter.modules) > 0
+    expected = reference_output(tiny.pipeline(family), adapter)
+    found = made.draw(pipe)
+    worst = (found - expected).abs().max().item()
+    assert worst < 2e-4, f"largest difference {worst}"
+
+
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+def test_unloading_leaves_the_base_bit_equal(family):
+    pipe = tiny.pipeline(family)
+    before, picture = all_state(pipe), made.draw(pipe, PLAIN)
+    n_tokens, words = len(pipe.tokenizer), pipe.tokenizer.get_vocab()
+    adapter = made.adapter(pipe, family, text=True, n_vectors=2)
+    load_adapter(pipe, adapter, name="scene")
+    assert not torch.equal(made.draw(pipe, PLAIN), picture)
+    unload_adapter(pipe, "scene")
+    assert_same_state(before, all_state(pipe))
+    assert len(pipe.tokenizer) == n_tokens
+    assert pipe.tokenizer.get_vocab() == words
+    assert (
+        pipe.text_encoder.config.vocab_size
+        == pipe.text_encoder.get_input_embeddings().num_embeddings
+    )
+    assert torch.equal(made.draw(pipe, PLAIN), picture)
+    assert loaded_adapters(pipe) == {}
+
+
+@pytest.mark.parametrize("kind", ["lora", "conv"])
+def test_two_adapters_act_together_with_their_own_weights(kind):
+    pipe = tiny.pipeline()
+    one = made.adapter(pipe, "sd1", handles=("<bear>",), text=True, kind=kind)
+    two = made.adapter(pipe, "sd1", handles=("<bowl>",), n_vectors=2, seed=2, kind=kind)
+    expected = tiny.pipeline()
+    load_adapter(pipe, one, name="one", weight=0.8)
+    load_adapter(pipe, two, name="two", weight=0.5)
+    assert pipe.get_active_adapters() == ["one", "two"]
+    both = made.draw(pipe)
+    reference_output(expected, one, 0.8)
+    worst = (both - reference_output(expected, two, 0.5)).abs().max().item()
+    assert worst < 2e-4, f"largest difference {worst}"
+
+    unload_adapter(pipe, "one")
+    alone = tiny.pipeline()
+    load_adapter(alone, two, name="two", weight=0.5)
+    prompt = "a photo of <bowl>"
+    assert torch.equal(made.draw(pipe, prompt), made.draw(alone, prompt))
+
+
+def test_adapters_of_others_stay_active_at_their_weight():
+    pipe = tiny.pipeline()
+    foreign = {
+        f"unet.{key.removeprefix('unet.')}.lora.{side}.weight": tensor
+        for key, module in made.adapter(pipe, "sd1", seed=5).modules.items()
+        for side, tensor in (("down", module.down), ("up", module.up))
+    }
+    pipe.load_lora_weights(foreign, adapter_name="foreign")
+    pipe.set_adapters(["foreign"], [0.25])
+    before = made.draw(pipe, PLAIN)
+    load_adapter(pipe, made.adapter(pipe, "sd1"), name="ours", weight=0.0)
+    assert torch.equal(made.draw(pipe, PLAIN), before)
+    unload_adapter(pipe, "ours")
+    assert torch.equal(made.draw(pipe, PLAIN), before)
+    assert pipe.get_active_adapters() == ["foreign"]
+
+
+def test_rows_alone_are_loaded_without_any_lora(tmp_path):
+    pipe = tiny.pipeline()
+    adapter = made.adapter(pipe, "sd1", unet=False)
+    loaded = load_adapter(pipe, save_adapter(adapter, tmp_path / "rows"))
+    assert loaded.n_modules == 0
+    expected = reference_output(tiny.pipeline(), adapter)
+    assert torch.equal(made.draw(pipe), expected)
+    unload_adapter(pipe, "rows")
+
+
+def test_several_vectors_are_expanded_by_the_pipeline():
+    pipe = tiny.pipeline()
+    adapter = made.adapter(pipe, "sd1", n_vectors=3, unet=False)
+    load_adapter(pipe, adapter, name="scene")
+    expanded = pipe.maybe_convert_prompt("a <bear>", pipe.tokenizer)
+    assert expanded == "a <bear> <bear>_1 <bear>_2"
+
+
+@pytest.mark.parametrize("family", ["sd1", "sdxl"])
+def test_image_to_image_and_inpainting_take_the_adapter(family):
+    base = tiny.pipeline(family)
+    adapter = made.adapter(base, family, text=True)
+    image = Image.new("RGB", (64, 64), "teal")
+    mask = Image.new("L", (64, 64), 255)
+    kinds = (
+        (StableDiffusionXLImg2ImgPipeline, StableDiffusionXLInpaintPipeline)
+        if family == "sdxl"
+        else (StableDiffusionImg2ImgPipeline, StableDiffusionInpaintPipeline)
+    )
+    for kind, extra in zip(kinds, ({}, {"mask_image": mask}), strict=True):
+        parts = {k: v for k, v in tiny.pipeline(family).components.items() if v is not None}
+        if family == "sd1":
+            parts.update(safety_checker=None, feature_extractor=None)
+        pipe = kind(**parts)
+        pipe.set_progress_bar_config(disable=True)
+
+        def run(prompt, pipe=pipe, extra=extra):
+            return pipe(
+                prompt, image=image, strength=1.0, num_inference_steps=2, output_type="latent",
+                generator=torch.Generator().manual_seed(0), **extra,
+            ).images  # fmt: skip
+
+        before = run(PLAIN)
+        load_adapter(pipe, adapter, name="scene")
+        assert not torch.equal(run("a <bear>"), before)
+        unload_adapter(pipe, "scene")
+        assert torch.equal(run(PLAIN), before)
+
+
+def test_an_inpainting_unet_of_nine_channels_takes_the_adapter():
+    pipe = tiny.pipeline()
+    adapter = made.adapter(pipe, "sd1")
+    config = dict(pipe.unet.config) | {"in_channels": 9}
+    pipe.unet = type(pipe.unet).from_config(config)
+    assert load_adapter(pipe, adapter, name="scene").n_modules == len(adapter.modules)
+
+
+@pytest.mark.parametrize(
+    ("family", "kind"),
+    [("sd1", StableDiffusionControlNetPipeline), ("sdxl", StableDiffusionXLControlNetPipeline)],
+)
+def test_a_controlnet_pipeline_takes_the_adapter(family, kind):
+    base = tiny.pipeline(family)
+    controlnet = ControlNetModel.from_unet(base.unet, conditioning_embedding_out_channels=(8, 8, 8))
+    parts = {name: part for name, part in base.components.items() if part is not None}
+    if family == "sd1":
+        parts |= {"safety_checker": None, "feature_extractor": None}
+    extra = {"add_watermarker": False} if family == "sdxl" else {"requires_safety_checker": False}
+    pipe = kind(**parts, controlnet=controlnet, **extra)
+    pipe.set_progress_bar_config(disable=True)
+    image = Image.new("RGB", (64, 64), "teal")
+    before = made.draw(pipe, PLAIN, image=image)
+    load_adapter(pipe, made.adapter(base, family), name="scene")
+    assert not torch.equal(made.draw(pipe, "a <bear>", image=image), before)
+    unload_adapter(pipe, "scene")
+    assert torch.equal(made.draw(pipe, PLAIN, image=image), before)
+
+
+def test_pipelines_that_share_components_share_the_adapter():
+    base = tiny.pipeline()
+    load_adapter(base, made.adapter(base, "sd1"), name="scene")
+    parts = base.components | {"safety_checker": None}
+    other = StableDiffusionImg2ImgPipeline(**parts, requires_safety_checker=False)
+    assert list(loaded_adapters(other)) == ["scene"]
+    unload_adapter(other, "scene")
+    assert loaded_adapters(base) == {}
+
+
+def test_half_precision_bases_take_the_adapter():
+    pipe = tiny.pipeline().to(torch.bfloat16)
+    load_adapter(pipe, made.adapter(pipe, "sd1"), name="scene")
+    assert {p.dtype for p in pipe.unet.parameters()} == {torch.bfloat16}
+    assert torch.isfinite(made.draw(pipe)).all()
+
+
+def test_the_false_missing_report_is_not_shown(caplog):
+    pipe = tiny.pipeline()
+    for name in ("transformers", "diffusers"):
+        logging.getLogger(name).addHandler(caplog.handler)
+    try:
+        load_adapter(pipe, made.adapter(pipe, "sd1", text=True), name="scene")
+        load_adapter(pipe, made.adapter(pipe, "sd1", handles=("<cat>",)), name="other")
+    finally:
+        for name in ("transformers", "diffusers"):
+            logging.getLogger(name).removeHandler(caplog.handler)
+    assert caplog.text == ""
+
+
+def refused(pipe, adapter, match, **kwargs):
+    before, n_tokens = all_state(pipe), len(pipe.tokenizer)
+    with pytest.raises(AdapterError, match=match):
+        load_adapter(pipe, adapter, **({"name": "scene"} | kwargs))
+    assert_same_state(before, all_state(pipe))
+    assert len(pipe.tokenizer) == n_tokens
+
+
+@pytest.mark.parametrize(("here", "there"), [("sd1", "sdxl"), ("sdxl", "sd1"), ("sd1", "sd2")])
+def test_a_wrong_family_is_refused_untouched(here, there):
+    adapter = made.adapter(tiny.pipeline(there), there)
+    refused(tiny.pipeline(here), adapter, "does not fit this pipeline(.|\n)*expected")
+
+
+def test_a_base_of_another_size_is_refused_untouched():
+    wide = tiny.pipeline()
+    adapter = made.adapter(wide, "sd1")
+    key = next(iter(adapter.modules))
+    module = adapter.modules[key]
+    grown = dataclasses.replace(module, down=torch.zeros(4, 99))
+    other = dataclasses.replace(adapter, modules={**adapter.modules, key: grown})
+    refused(tiny.pipeline(), other, "1 of .* modules have another size")
+    absent = dataclasses.replace(adapter, modules={"unet.no.such": module})
+    refused(tiny.pipeline(), absent, "1 of 1 modules are not in this pipeline")
+
+
+def test_clashes_are_refused_untouched():
+    pipe = tiny.pipeline()
+    load_adapter(pipe, made.adapter(pipe, "sd1"), name="scene")
+    fresh = made.adapter(pipe, "sd1", handles=("<cat>",))
+    refused(pipe, fresh, "adapter of that name")
+    refused(pipe, made.adapter(pipe, "sd1"), "<bear> is a token already", name="again")
+    refused(pipe, made.adapter(pipe, "sd1", handles=("<BEAR>",)), "is a token", name="again")
+    pipe.load_textual_inversion({"dog": torch.zeros(2, 32)}, token="dog-toy")
+    dog = made.adapter(pipe, "sd1", handles=("<dog-toy>",))
+    refused(pipe, dog, "cannot be told from the token dog-toy", name="again")
+    refused(pipe, fresh, "hold a dot", name="a.b")
+    refused(pipe, fresh, "finite", name="again", weight=float("nan"))
+
+
+def test_another_prediction_type_is_warned_of():
+    pipe = tiny.pipeline("sd2")
+    adapter = made.adapter(pipe, "sd2")
+    other = dataclasses.replace(adapter, info=made.INFO)
+    with pytest.warns(UserWarning, match="predicts epsilon, and this one predicts v_prediction"):
+        load_adapter(pipe, other, name="scene")
+
+
+def test_a_row_of_another_width_is_refused_untouched():
+    pipe = tiny.pipeline()
+    adapter = made.adapter(pipe, "sd1")
+    thin = dataclasses.replace(adapter.concepts[0], rows=(torch.zeros(1, 5),))
+    refused(pipe, dataclasses.replace(adapter, concepts=(thin,)), "rows of another size")
+
+
+def test_missing_things_are_said_plainly(tmp_path):
+    pipe = tiny.pipeline()
+    refused(pipe, tmp_path / "absent", "no such folder")
+    (tmp_path / "empty").mkdir()
+    refused(pipe, tmp_path / "empty", "no adapter of lora_scene(.|\n)*an empty folder")
+    saved = save_adapter(made.adapter(pipe, "sd1"), tmp_path / "scene")
+    refused(pipe, saved / "pytorch_lora_weights.safetensors", "give the folder")
+    (saved / "embeddings" / "bowl.safetensors").unlink()
+    refused(pipe, saved, "the embedding of <bowl> is missing")
+    with pytest.raises(AdapterError, match=r"no such adapter(.|\n)*none is loaded"):
+        unload_adapter(pipe, "scene")
+
+
+def test_a_failure_halfway_puts_the_pipeline_back(monkeypatch):
+    pipe = tiny.pipeline()
+    adapter = made.adapter(pipe, "sd1", text=True)
+
+    def fail(*_args, **_kwargs):
+        raise RuntimeError("out of memory")
+
+    before, n_tokens = all_state(pipe), len(pipe.tokenizer)
+    monkeypatch.setattr(pipe, "load_lora_into_text_encoder", fail)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        load_adapter(pipe, adapter, name="scene")
+    assert_same_state(before, all_state(pipe))
+    assert len(pipe.tokenizer) == n_tokens
+
+
+def test_a_failure_halfway_leaves_other_adapters_as_they_were(monkeypatch):
+    pipe = tiny.pipeline()
+    load_adapter(pipe, made.adapter(pipe, "sd1", text=True), name="first", weight=0.5)
+    before = made.draw(pipe)
+    late = made.adapter(pipe, "sd1", handles=("<cat>",), text=True, seed=8)
+
+    def fail(*_args, **_kwargs):
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(pipe, "load_lora_into_text_encoder", fail)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        load_adapter(pipe, late, name="late")
+    assert torch.equal(made.draw(pipe), before)
+    assert list(loaded_adapters(pipe)) == ["first"]
+
+
+def test_foreign_tokens_added_later_stop_an_unload():
+    pipe = tiny.pipeline()
+    load_adapter(pipe, made.adapter(pipe, "sd1"), name="scene")
+    pipe.load_textual_inversion({"<late>": torch.zeros(1, 32)}, token="<late>")
+    with pytest.raises(AdapterError, match=r"other tokens(.|\n)*<late>"):
+        unload_adapter(pipe, "scene")

@@ -1,0 +1,328 @@
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import json
+import re
+
+import pytest
+import torch
+from click.testing import CliRunner
+from diffusers import DiffusionPipeline
+from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from lora_scene.adapters.adapter import LoraModule
+from lora_scene.adapters.adapter_folder import read_adapter, save_adapter
+from lora_scene.adapters.exports import LAYOUTS, export_adapter
+from lora_scene.adapters.formats.modelspec import Title
+from lora_scene.adapters.gallery import last_samples
+from lora_scene.adapters.verification import refuse_failures, verify_path
+from lora_scene.adapters.whole_pipeline import export_pipeline
+from lora_scene.cli.main import root
+from lora_scene.errors import AdapterError, VerificationError
+from tests import tiny
+from tests.adapters import made
+
+TITLE = Title("scene", "someone", "openrail++", datetime.date(2026, 11, 22))
+
+
+def exported(adapter, out, **kwargs):
+    return export_adapter(adapter, out, title=TITLE, **kwargs)
+
+
+def metadata_of(path):
+    with safe_open(path, "pt") as file:
+        return file.metadata()
+
+
+@pytest.mark.parametrize(
+    ("family", "kind", "text", "n_vectors", "dtype"),
+    [
+        ("sd1", "lora", True, 1, "fp32"),
+        ("sd1", "ranks", True, 3, "fp16"),
+        ("sd2", "rslora", True, 2, "bf16"),
+        ("sd2", "dora", False, 1, "fp32"),
+        ("sdxl", "ranks", True, 2, "fp32"),
+        ("sdxl", "lora", False, 1, "fp16"),
+        ("sd1", "conv", True, 1, "fp16"),
+        ("sdxl", "conv", False, 1, "fp32"),
+    ],
+)
+def test_every_exported_file_is_verified_against_the_trained_adapter(
+    family, kind, text, n_vectors, dtype, tmp_path
+):
+    pipe = tiny.pipeline(family)
+    adapter = made.adapter(pipe, family, kind=kind, text=text, n_vectors=n_vectors)
+    export = exported(adapter, tmp_path, dtype=dtype)
+    n_lora_files = 1 if kind == "dora" else 3
+    checks = verify_path(tmp_path, lambda: tiny.pipeline(family), reference=adapter)
+    refuse_failures(checks)
+    assert len(checks) == n_lora_files + len(adapter.concepts)
+    for check in checks:
+        assert check.n_matched == check.n_expected > 0
+        assert check.effect > 1e-3
+    if kind == "dora":
+        assert any("kohya left out" in note for note in export.notes)
+    assert read_adapter(tmp_path).modules.keys() == adapter.modules.keys()
+
+
+def test_the_kohya_file_carries_what_interfaces_look_for(tmp_path):
+    pipe = tiny.pipeline("sd2")
+    adapter = made.adapter(pipe, "sd2", kind="ranks", text=True)
+    info = dataclasses.replace(made.INFO, prediction_type="v_prediction")
+    exported(dataclasses.replace(adapter, info=info), tmp_path, layouts=["kohya"])
+    tensors = load_file(tmp_path / "scene.safetensors")
+    downs = [key for key in tensors if key.endswith(".lora_down.weight")]
+    assert len(downs) == len(adapter.modules) == len(tensors) / 3
+    for key in downs:
+        alpha = tensors[key.replace(".lora_down.weight", ".alpha")]
+        assert alpha.item() == tensors[key].shape[0] == 4
+    assert "lora_te_text_model_encoder_layers_0_self_attn_q_proj.alpha" in tensors
+    found = metadata_of(tmp_path / "scene.safetensors")
+    assert found["modelspec.architecture"] == "stable-diffusion-v2-768-v/lora"
+    assert found["modelspec.prediction_type"] == "v"
+    assert found["modelspec.date"] == "2026-11-22"
+    assert found["modelspec.license"] == "openrail++"
+    assert (found["ss_v2"], found["ss_base_model_version"]) == ("True", "sd_v2_v")
+    assert (found["ss_network_dim"], found["ss_network_alpha"]) == ("4", "4.0")
+    assert found["ss_network_args"] == "{}"
+    assert json.loads(found["ss_tag_frequency"]) == {"scene": {"bear": 1, "bowl": 1}}
+    beside = json.loads((tmp_path / "scene.json").read_text())
+    assert beside["activation text"] == "bear, bowl"
+    assert beside["sd version"] == "SD2"
+
+
+def test_the_kohya_file_states_the_rank_of_its_convolutions(tmp_path):
+    adapter = made.adapter(tiny.pipeline(), "sd1", kind="conv")
+    exported(adapter, tmp_path, layouts=["kohya"])
+    found = metadata_of(tmp_path / "scene.safetensors")
+    assert json.loads(found["ss_network_args"]) == {"conv_dim": "4", "conv_alpha": "4.0"}
+    tensors = load_file(tmp_path / "scene.safetensors")
+    name = "lora_unet_down_blocks_0_resnets_0_conv1"
+    assert tensors[f"{name}.lora_down.weight"].shape[0] == tensors[f"{name}.alpha"] == 4
+    assert tensors[f"{name}.lora_up.weight"].shape[1:] == (4, 1, 1)
+
+
+@pytest.mark.parametrize("kind", ["lora", "rslora", "ranks", "conv"])
+def test_an_interface_s_formula_gives_the_trained_update(kind, tmp_path):
+    adapter = made.adapter(tiny.pipeline("sdxl"), "sdxl", kind=kind, text=True)
+    exported(adapter, tmp_path, layouts=["kohya"], dtype="fp32")
+    tensors = load_file(tmp_path / "scene.safetensors")
+    prefixes = {
+        "unet": "lora_unet",
+        "text_encoder": "lora_te1",
+        "text_encoder_2": "lora_te2",
+    }
+    for key, module in adapter.modules.items():
+        part, _, path = key.partition(".")
+        name = f"{prefixes[part]}_{path.replace('.', '_')}"
+        down, up = (tensors[f"{name}.lora_{side}.weight"] for side in ("down", "up"))
+        found = made.update(LoraModule(down, up, float(tensors[f"{name}.alpha"])))
+        worst = (found - made.update(module)).abs().max().item()
+        assert worst < 1e-6, f"{name}: largest difference {worst}"
+
+
+def test_the_stated_hash_is_that_of_the_tensor_bytes(tmp_path):
+    import hashlib
+
+    exported(made.adapter(tiny.pipeline(), "sd1"), tmp_path, layouts=["kohya"])
+    raw = (tmp_path / "scene.safetensors").read_bytes()
+    body = raw[8 + int.from_bytes(raw[:8], "little") :]
+    found = metadata_of(tmp_path / "scene.safetensors")
+    assert found["modelspec.hash_sha256"] == "0x" + hashlib.sha256(body).hexdigest()
+
+
+def test_the_bundle_states_forges_limit(tmp_path):
+    pipe = tiny.pipeline("sdxl")
+    few = made.adapter(pipe, "sdxl", handles=tuple(f"<v{i}>" for i in range(6)))
+    many = made.adapter(pipe, "sdxl", handles=tuple(f"<v{i}>" for i in range(7)))
+    (note,) = exported(few, tmp_path / "few", layouts=["bundle"]).notes
+    assert "12 embedding keys" in note
+    assert "Forge, whose limit is 12, ignores its embeddings" in note
+    (note,) = exported(many, tmp_path / "many", layouts=["bundle"]).notes
+    assert "14 embedding keys" in note
+    assert "refuses it" in note
+    tensors = load_file(tmp_path / "few" / "scene_bundle.safetensors")
+    assert tensors["bundle_emb.v0.clip_g"].shape == (1, 32)
+
+
+def test_rows_alone_export_as_embeddings(tmp_path):
+    adapter = made.adapter(tiny.pipeline(), "sd1", unet=False)
+    export = exported(adapter, tmp_path)
+    assert export.files == ("embeddings/bear.safetensors", "embeddings/bowl.safetensors")
+    assert [note.split(":")[0] for note in export.notes] == ["kohya left out", "bundle left out"]
+    refuse_failures(verify_path(tmp_path, tiny.pipeline, reference=adapter))
+
+
+def test_dora_alone_in_kohya_is_refused(tmp_path):
+    adapter = made.adapter(tiny.pipeline(), "sd1", kind="dora")
+    with pytest.raises(AdapterError, match="readers normalise them differently"):
+        exported(adapter, tmp_path, layouts=["kohya"])
+
+
+def test_numbers_too_large_for_half_precision_are_refused(tmp_path):
+    adapter = made.adapter(tiny.pipeline(), "sd1", strength=1e6)
+    with pytest.raises(AdapterError, match=r"too large for fp16(.|\n)*use bf16"):
+        exported(adapter, tmp_path, dtype="fp16")
+
+
+@pytest.mark.parametrize("layouts", [LAYOUTS, ["diffusers"], ["embeddings"]])
+def test_an_adapter_at_full_precision_is_not_written_over(layouts, tmp_path):
+    pipe = tiny.pipeline()
+    save_adapter(made.adapter(pipe, "sd1"), tmp_path)
+    for adapter in (read_adapter(tmp_path), made.adapter(pipe, "sd1", kind="ranks")):
+        with pytest.raises(AdapterError, match=r"at full precision(.|\n)*another folder"):
+            exported(adapter, tmp_path, layouts=layouts)
+    (rows,) = load_file(tmp_path / "embeddings" / "bear.safetensors").values()
+    assert rows.dtype == torch.float32
+
+
+def test_a_kohya_file_may_lie_beside_the_adapter_itself(tmp_path):
+    save_adapter(made.adapter(tiny.pipeline(), "sd1"), tmp_path)
+    adapter = read_adapter(tmp_path)
+    exported(adapter, tmp_path, layouts=["kohya"])
+    again = read_adapter(tmp_path)
+    assert torch.equal(again.concepts[0].rows[0], adapter.concepts[0].rows[0])
+    assert set(again.modules) == set(adapter.modules)
+
+
+def test_an_earlier_export_is_replaced(tmp_path):
+    pipe = tiny.pipeline()
+    exported(made.adapter(pipe, "sd1"), tmp_path, layouts=["diffusers"])
+    later = made.adapter(pipe, "sd1", unet=False)
+    exported(later, tmp_path, layouts=["embeddings"])
+    assert not (tmp_path / "pytorch_lora_weights.safetensors").exists()
+    refuse_failures(verify_path(tmp_path, tiny.pipeline, reference=later))
+
+
+def test_a_name_that_leaves_the_folder_is_refused(tmp_path):
+    adapter = made.adapter(tiny.pipeline(), "sd1")
+    for name in ("../x", "a/b", "", "pytorch_lora_weights", "a.b"):
+        with pytest.raises(AdapterError, match="not a usable name"):
+            export_adapter(adapter, tmp_path / "out", title=Title(name))
+
+
+@pytest.mark.parametrize("family", ["sd1", "sdxl"])
+def test_a_merged_pipeline_draws_the_same_without_any_adapter(family, tmp_path):
+    adapter = made.adapter(tiny.pipeline(family), family, text=True, n_vectors=2)
+    export_pipeline(adapter, tiny.pipeline(family), tmp_path / "full", dtype="fp32")
+    text = load_file(tmp_path / "full" / "text_encoder" / "model.safetensors")
+    assert all(key.startswith("text_model.") for key in text), "or older stacks start at random"
+    merged = DiffusionPipeline.from_pretrained(tmp_path / "full")
+    merged.set_progress_bar_config(disable=True)
+    from lora_scene import load_adapter
+
+    pipe = tiny.pipeline(family)
+    load_adapter(pipe, adapter, name="scene")
+    worst = (made.draw(merged) - made.draw(pipe)).abs().max().item()
+    assert worst < 2e-4, f"largest difference {worst}"
+    with pytest.raises(AdapterError, match="not empty"):
+        export_pipeline(adapter, tiny.pipeline(family), tmp_path / "full")
+
+
+def test_the_preview_is_the_last_sample(tmp_path):
+    adapter = made.adapter(tiny.pipeline(), "sd1")
+    folder = save_adapter(adapter, tmp_path / "scene")
+    (folder / "samples").mkdir()
+    for name, colour in (("00000-0", "red"), ("00700-0", "green"), ("00700-1", "blue")):
+        Image.new("RGB", (900, 600), colour).save(folder / "samples" / f"{name}.png")
+    samples = last_samples(folder, adapter)
+    assert [sample.path.name for sample in samples] == ["00700-0.png", "00700-1.png"]
+    result = CliRunner().invoke(root, ["export", str(folder), "--out", str(tmp_path / "out")])
+    assert result.exit_code == 0, result.output
+    with Image.open(tmp_path / "out" / "scene.preview.png") as preview:
+        assert preview.size == (512, 341)
+        assert preview.getpixel((5, 5)) == (0, 0, 255)
+
+
+def test_a_checkpoint_is_refused_with_the_reason(tmp_path):
+    args = ["export", str(tmp_path), "--format", "checkpoint", "--out", str(tmp_path / "x")]
+    result = CliRunner().invoke(root, args)
+    assert isinstance(result.exception, AdapterError)
+    assert "has no writer for it" in str(result.exception)
+
+
+# Verification must fail where a file loads and does nothing, or something else.
+
+
+def failing(path, adapter, match):
+    checks = verify_path(path, tiny.pipeline, reference=adapter)
+    with pytest.raises(VerificationError, match=match):
+        refuse_failures(checks)
+
+
+@pytest.fixture
+def scene(tmp_path):
+    adapter = made.adapter(tiny.pipeline(), "sd1", text=True)
+    exported(adapter, tmp_path, dtype="fp32", layouts=[*LAYOUTS])
+    return tmp_path, adapter
+
+
+def test_a_kohya_file_with_a_foreign_lora_key_fails(scene):
+    folder, adapter = scene
+    path = folder / "scene.safetensors"
+    save_file({**load_file(path), "some.lora.key": torch.zeros(1)}, path, metadata_of(path))
+    failing(path, adapter, r"0 of \d+ modules matched|refuses it")
+
+
+def test_an_update_of_zero_fails(scene):
+    folder, adapter = scene
+    path = folder / "pytorch_lora_weights.safetensors"
+    tensors = {key: value * (".up." not in key) for key, value in load_file(path).items()}
+    save_file(tensors, path, metadata_of(path))
+    failing(path, adapter, "loads and does nothing")
+    failing(path, None, "loads and does nothing")
+
+
+def test_a_wrong_scale_fails(scene):
+    folder, adapter = scene
+    path = folder / "scene.safetensors"
+    tensors = load_file(path)
+    tensors = {key: v / 2 if key.endswith(".alpha") else v for key, v in tensors.items()}
+    save_file(tensors, path, metadata_of(path))
+    failing(path, adapter, "off by up to 5.0e-01: a wrong scale")
+
+
+def test_a_missing_module_fails(scene):
+    folder, adapter = scene
+    path = folder / "pytorch_lora_weights.safetensors"
+    tensors = load_file(path)
+    first = sorted(tensors)[0]
+    stem = first.split(".lora")[0]
+    left = {key: value for key, value in tensors.items() if not key.startswith(stem)}
+    save_file(left, path, metadata_of(path))
+    failing(path, adapter, "updates are off by up to inf")
+
+
+def test_a_foreign_base_fails(scene):
+    path = scene[0] / "scene.safetensors"
+    checks = verify_path(path, lambda: tiny.pipeline("sdxl"), reference=None)
+    with pytest.raises(VerificationError, match=r"refuses it|modules matched"):
+        refuse_failures(checks)
+
+
+def test_changed_rows_fail(scene):
+    folder, adapter = scene
+    path = folder / "embeddings" / "bear.safetensors"
+    save_file({"emb_params": load_file(path)["emb_params"] + 1}, path, metadata_of(path))
+    failing(path, adapter, "rows of <bear> are off")
+
+
+def test_the_command_prints_counts_and_fails_with_the_reason(scene, tmp_path):
+    folder, _ = scene
+    path = folder / "scene.safetensors"
+    base = str(tmp_path / "base")
+    tiny.pipeline().save_pretrained(base)
+    args = ["verify", str(path), "--base", base, "--adapter", str(folder)]
+    shown = CliRunner().invoke(root, args)
+    assert shown.exit_code == 0, f"{shown.output} {shown.exception}"
+    assert re.search(r"ok +scene\.safetensors: (\d+) of \1 modules matched; changes", shown.stdout)
+    tensors = {k: v * (".lora_up" not in k) for k, v in load_file(path).items()}
+    save_file(tensors, path, metadata_of(path))
+    failed = CliRunner().invoke(root, [*args, "--json"])
+    assert isinstance(failed.exception, VerificationError)
+    (check,) = json.loads(failed.stdout)
+    assert check["effect"] == 0.0
+    assert "it loads and does nothing" in check["problems"][0]

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+from lora_scene import load_adapter
+from lora_scene.adapters.adapter_folder import read_adapter, save_adapter
+from lora_scene.adapters.merging import merge_adapters
+from lora_scene.cli.main import root
+from lora_scene.errors import AdapterError
+from tests import tiny
+from tests.adapters import made
+
+
+@pytest.fixture(scope="module", params=["ranks", "conv"])
+def pair(request):
+    pipe = tiny.pipeline()
+    one = made.adapter(pipe, "sd1", handles=("<bear>",), kind=request.param, text=True)
+    two = made.adapter(pipe, "sd1", handles=("<bowl>",), kind="rslora", seed=2, n_vectors=2)
+    return one, two
+
+
+def test_concatenation_is_the_weighted_sum(pair):
+    merge = merge_adapters(pair, [0.8, 0.5])
+    assert (merge.error, merge.worst_error, merge.notes) == (0.0, 0.0, ())
+    one, two = pair
+    assert set(merge.adapter.modules) == set(one.modules) | set(two.modules)
+    for key, module in merge.adapter.modules.items():
+        wanted = 0.8 * made.update(one.modules[key])
+        if key in two.modules:
+            wanted = wanted + 0.5 * made.update(two.modules[key])
+        worst = (made.update(module) - wanted).abs().max().item()
+        assert worst < 1e-6, f"{key}: largest difference {worst}"
+
+
+def test_the_merged_file_draws_what_both_draw_together(pair, tmp_path):
+    pipe, other = tiny.pipeline(), tiny.pipeline()
+    load_adapter(pipe, pair[0], name="one", weight=0.8)
+    load_adapter(pipe, pair[1], name="two", weight=0.5)
+    merged = save_adapter(merge_adapters(pair, [0.8, 0.5]).adapter, tmp_path / "both")
+    assert load_adapter(other, merged).handles == ("<bear>", "<bowl>")
+    worst = (made.draw(pipe) - made.draw(other)).abs().max().item()
+    assert worst < 2e-4, f"largest difference {worst}"
+
+
+def test_svd_is_the_nearest_of_its_rank_and_its_error_is_true(pair):
+    exact = merge_adapters(pair, [1.0, 1.0]).adapter
+    merge = merge_adapters(pair, [1.0, 1.0], rank=3)
+    worst = squares = losses = 0.0
+    for key, module in merge.adapter.modules.items():
+        assert module.rank <= 3
+        wanted = made.update(exact.modules[key])
+        values = torch.linalg.svdvals(wanted.flatten(1))
+        loss = (made.update(module) - wanted).norm().item()
+        assert loss == pytest.approx(values[3:].norm().item(), abs=1e-5)
+        worst = max(worst, loss / wanted.norm().item())
+        squares += wanted.norm().item() ** 2
+        losses += loss**2
+    assert merge.worst_error == pytest.approx(worst, rel=1e-4)
+    assert merge.error == pytest.approx((losses / squares) ** 0.5, rel=1e-4)
+    assert 0 < merge.error < merge.worst_error < 1
+
+
+def test_what_cannot_be_merged_is_refused(pair):
+    one, two = pair
+    with pytest.raises(AdapterError, match="the same handle"):
+        merge_adapters([one, one], [1, 1])
+    with pytest.raises(AdapterError, match="differing families"):
+        merge_adapters([one, dataclasses.replace(two, family="sd2")], [1, 1])
+    with pytest.raises(AdapterError, match="2 adapters, 1 weights"):
+        merge_adapters(pair, [1])
+    with pytest.raises(AdapterError, match="finite"):
+        merge_adapters(pair, [1, float("inf")])
+    key, module = next(iter(two.modules.items()))
+    wider = dataclasses.replace(module, down=module.down.repeat(1, 2))
+    with pytest.raises(AdapterError, match=f"{key}: adapters of differently sized bases"):
+        merge_adapters([one, dataclasses.replace(two, modules={**two.modules, key: wider})], [1, 1])
+    dora = made.adapter(tiny.pipeline(), "sd1", handles=("<cat>",), kind="dora")
+    with pytest.raises(AdapterError, match="DoRA"):
+        merge_adapters([one, dora], [1, 1])
+    info = dataclasses.replace(two.info, base_hash="00" * 32)
+    other_base = dataclasses.replace(two, info=info)
+    assert merge_adapters([one, other_base], [1, 1]).notes == (
+        "they were trained on different bases",
+    )
+
+
+def test_the_command_writes_the_folder_and_prints_the_error(pair, tmp_path):
+    folders = [str(save_adapter(a, tmp_path / n)) for a, n in zip(pair, "ab", strict=True)]
+    out = tmp_path / "ab"
+    args = ["merge", *folders, "--weights", "0.8,0.5", "--rank", "2", "--out", str(out)]
+    result = CliRunner().invoke(root, args)
+    assert result.exit_code == 0, f"{result.output} {result.exception}"
+    assert "error of the updates: " in result.stdout
+    assert read_adapter(out).handles == ("<bear>", "<bowl>")
+    wrong = CliRunner().invoke(root, [*args[:3], "--weights", "a,b", "--out", str(out)])
+    assert wrong.exit_code == 2

@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from lora_scene.creating.generation import draw
+from lora_scene.creating.interpolation import End, interpolate, make_ends, save_frames, slerp
+from lora_scene.creating.picture_files import read_record
+from lora_scene.creating.requests import Request
+from lora_scene.creating.sampling import Sampling
+from lora_scene.errors import CreationError
+from tests import tiny
+from tests.creating.studios import studio
+
+QUICK = Sampling(2, 3.0)
+BEAR, BOWL = End("a photo of <bear>", 1), End("a photo of <bowl>", 1)
+
+
+def picture(one, **asked):
+    return next(draw(one, [Request(sampling=QUICK, **asked)]))[1].pixels
+
+
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+def test_both_ends_are_the_pictures_that_generate_draws(family):
+    one = studio(family)
+    frames = list(interpolate(one, BEAR, BOWL, n_frames=3, sampling=QUICK))
+    np.testing.assert_array_equal(frames[0], picture(one, prompt=BEAR.prompt, seed=1))
+    np.testing.assert_array_equal(frames[2], picture(one, prompt=BOWL.prompt, seed=1))
+    assert not np.array_equal(frames[1], frames[0])
+    assert not np.array_equal(frames[1], frames[2])
+
+
+def test_weights_move_from_one_end_to_the_other():
+    one = studio()
+    (name,) = [loaded.name for loaded in one.adapters]
+    ends = [End(BEAR.prompt, 1, weights={name: weight}) for weight in (0.0, 1.0)]
+    frames = list(interpolate(one, *ends, n_frames=3, sampling=QUICK))
+    for frame, weight in zip(frames, (0.0, 0.5, 1.0), strict=True):
+        expected = picture(one, prompt=BEAR.prompt, seed=1, weight=weight)
+        np.testing.assert_array_equal(frame, expected)
+
+
+def test_two_seeds_are_joined_on_the_sphere():
+    one = studio()
+    frames = list(interpolate(one, BEAR, End(BEAR.prompt, 2), n_frames=3, sampling=QUICK))
+    np.testing.assert_array_equal(frames[2], picture(one, prompt=BEAR.prompt, seed=2))
+    assert not np.array_equal(frames[1], frames[0])
+
+
+def test_slerp_keeps_the_norm_and_divides_the_angle():
+    a, b = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])
+    third = slerp(a, b, 1 / 3)
+    torch.testing.assert_close(third, torch.tensor([math.cos(math.pi / 6), math.sin(math.pi / 6)]))
+    assert slerp(a, b, 0.0) is a
+    assert slerp(a, b, 1.0) is b
+    torch.testing.assert_close(slerp(a, a * (1 + 1e-7), 0.5), a)
+
+
+def test_frames_a_strip_and_a_gif_are_written(tmp_path):
+    one = studio()
+    frames = list(interpolate(one, BEAR, BOWL, n_frames=4, sampling=QUICK))
+    paths = save_frames(one, frames, (BEAR, BOWL), out=tmp_path, sampling=QUICK)
+    names = ["000.png", "001.png", "002.png", "003.png", "strip.png", "interpolation.gif"]
+    assert [path.name for path in paths] == names
+    assert read_record(paths[3])["share"] == 1.0
+    assert read_record(paths[0])["ends"][1]["prompt"] == BOWL.prompt
+    with Image.open(paths[-1]) as gif:
+        assert gif.n_frames == 6
+        assert gif.size == (64, 64)
+
+
+def test_ends_are_made_from_a_template():
+    one = studio()
+    (name,) = [loaded.name for loaded in one.adapters]
+    first, last = make_ends(
+        one, "a {} on grass", ("<bear>", "<bowl>"), weights=((0.5,), ()), seeds=(3, None)
+    )
+    assert first == End("a <bear> on grass", 3, weights={name: 0.5})
+    assert last == End("a <bowl> on grass", 3)
+
+
+def test_mistakes_are_told():
+    one = studio()
+    with pytest.raises(CreationError, match="at least 2"):
+        list(interpolate(one, BEAR, BOWL, n_frames=1))
+    with pytest.raises(CreationError, match="no such adapter"):
+        list(interpolate(one, BEAR, End("a", weights={"other": 1.0}), n_frames=2))
+    with pytest.raises(CreationError, match="one weight an adapter"):
+        make_ends(one, "{}", ("a", "b"), weights=((1.0, 0.0), ()))
+    with pytest.raises(CreationError, match="no place for the ends"):
+        make_ends(one, "a", ("a", "b"))

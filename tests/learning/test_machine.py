@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import builtins
+
+import pytest
+
+from lora_scene.errors import BackboneError
+from lora_scene.learning.machine import examine
+
+
+def by_name(folder, device="cpu"):
+    return {finding.name: finding for finding in examine(folder, device)}
+
+
+def test_on_a_cpu_it_finds_the_libraries_and_makes_a_real_low_bit_step(tmp_path):
+    found = by_name(tmp_path)
+    assert found["torch"].value.startswith("2.")
+    assert "no GPU" in found["device"].problem
+    assert found["8-bit optimizer"].value == "yes"
+    assert found["nf4 base"].value == found["int8 base"].value == "yes"
+    assert found["float8_e4m3fn"].problem is None
+
+
+def test_a_library_that_does_not_load_is_named_with_what_takes_its_place(tmp_path, monkeypatch):
+    load = builtins.__import__
+
+    def refuse(name, *args, **kwargs):
+        if name.startswith("bitsandbytes"):
+            raise ImportError("libcudart is missing")
+        return load(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", refuse)
+    found = by_name(tmp_path)
+    assert found["8-bit optimizer"].value == "no"
+    assert "libcudart is missing" in found["8-bit optimizer"].problem
+    assert "32-bit state" in found["8-bit optimizer"].problem
+    assert "fp8" in found["nf4 base"].problem
+
+
+def test_a_folder_that_does_not_exist_yet_is_looked_at_by_its_parent(tmp_path):
+    assert str(tmp_path) in by_name(tmp_path / "not" / "yet")["disk"].value
+
+
+def test_a_device_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(BackboneError, match="no such device"):
+        examine(tmp_path, "cuda:7")

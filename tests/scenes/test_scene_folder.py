@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lora_scene.errors import SceneError
+from lora_scene.scenes.masking import MaskedPhoto
+from lora_scene.scenes.photos import read_photo
+from lora_scene.scenes.scene import Concept, Photo, Scene, load_scene
+from lora_scene.scenes.scene_folder import write_scene
+from tests.scenes.factory import photo
+
+
+@pytest.fixture
+def masked():
+    example = photo()
+    soft = example.masks.copy()
+    soft[0, 4, 6:18] = 0.6
+    masks = np.concatenate([soft, 1.0 - soft.max(axis=0, keepdims=True)])
+    concepts = (
+        Concept("<bear>", "teddy bear"),
+        Concept("<bowl>", "bowl"),
+        Concept("<room>", "room", is_background=True),
+    )
+    scene = Scene(concepts, (Photo(example.pixels, masks, "x"),), "x")
+    return MaskedPhoto(scene, Image.new("RGB", (8, 8)))
+
+
+@pytest.fixture
+def source(tmp_path, masked):
+    Image.fromarray(masked.scene.photos[0].pixels).save(tmp_path / "Holiday.PNG")
+    return tmp_path / "Holiday.PNG"
+
+
+def test_what_is_written_is_read_back(tmp_path, masked, source):
+    files = write_scene(tmp_path / "new" / "scene", masked, photo=source)
+    assert sorted(file.name for file in files) == [
+        "img.png",
+        "mask0.png",
+        "mask1.png",
+        "overlay.png",
+        "scene.toml",
+    ]
+    scene = load_scene(tmp_path / "new" / "scene")
+    assert scene.concepts == masked.scene.concepts
+    np.testing.assert_array_equal(scene.photos[0].pixels, masked.scene.photos[0].pixels)
+    difference = np.abs(scene.photos[0].masks - masked.scene.photos[0].masks).max()
+    assert difference <= 0.5 / 255 + 1e-6, difference
+
+
+def test_the_photos_file_is_copied_byte_for_byte(tmp_path, masked, source):
+    write_scene(tmp_path / "scene", masked, photo=source)
+    assert (tmp_path / "scene" / "img.png").read_bytes() == source.read_bytes()
+
+
+def test_a_rotated_jpeg_stays_rotated_and_its_masks_fit(tmp_path, masked):
+    stored = Image.fromarray(np.rot90(masked.scene.photos[0].pixels).copy())
+    exif = stored.getexif()
+    exif[0x0112] = 6
+    stored.save(tmp_path / "a.jpg", exif=exif)
+    assert read_photo(tmp_path / "a.jpg").pixels.shape == (32, 40, 3)
+    write_scene(tmp_path / "scene", masked, photo=tmp_path / "a.jpg")
+    assert load_scene(tmp_path / "scene").photos[0].present == (0, 1, 2)
+
+
+def test_a_tiff_becomes_a_png(tmp_path, masked):
+    Image.fromarray(masked.scene.photos[0].pixels).save(tmp_path / "a.tif")
+    write_scene(tmp_path / "scene", masked, photo=tmp_path / "a.tif")
+    found = load_scene(tmp_path / "scene").photos[0].pixels
+    np.testing.assert_array_equal(found, masked.scene.photos[0].pixels)
+
+
+def test_an_existing_scene_is_kept_unless_asked(tmp_path, masked, source):
+    folder = tmp_path / "scene"
+    folder.mkdir()
+    (folder / "mask1.png").write_bytes(b"mine")
+    with pytest.raises(SceneError, match=r"stand here already(.|\n)*mask1\.png(.|\n)*--replace"):
+        write_scene(folder, masked, photo=source)
+    assert [p.name for p in folder.iterdir()] == ["mask1.png"]
+    write_scene(folder, masked, photo=source, may_replace=True)
+    assert load_scene(folder).handles == ("<bear>", "<bowl>", "<room>")
+
+
+def test_a_photo_that_is_already_in_the_folder_is_used_in_place(tmp_path, masked, source):
+    folder = tmp_path / "scene"
+    folder.mkdir()
+    photo = source.rename(folder / "img.png")
+    files = write_scene(folder, masked, photo=photo)
+    assert "img.png" not in {file.name for file in files}
+    assert load_scene(folder).handles == ("<bear>", "<bowl>", "<room>")
+
+
+def test_a_file_in_the_folders_place_is_an_error(tmp_path, masked, source):
+    (tmp_path / "scene").write_text("x")
+    with pytest.raises(SceneError, match="place is taken"):
+        write_scene(tmp_path / "scene", masked, photo=source)
+
+
+def test_no_half_written_file_is_left_behind(tmp_path, masked, source, monkeypatch):
+    monkeypatch.setattr("os.replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    with pytest.raises(SceneError, match=r"cannot be written(.|\n)*disk full"):
+        write_scene(tmp_path / "scene", masked, photo=source)
+    assert list((tmp_path / "scene").iterdir()) == []

@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from lora_scene.adapters.adapter_folder import read_adapter
+from lora_scene.cli.main import root
+from lora_scene.journey import demo_scene
+
+
+def test_the_embedded_scene_has_three_things():
+    scene = demo_scene()
+    assert len(scene.things) == 3
+    assert scene.photos[0].pixels.shape == (64, 64, 3)
+
+
+@pytest.mark.slow
+def test_the_short_demo_trains_exports_verifies_draws_and_weighs(tmp_path):
+    out = tmp_path / "demo"
+    arguments = ["demo", "--short", "--device", "cpu", "--out", str(out)]
+    result = CliRunner().invoke(root, arguments, catch_exceptions=False)
+    assert result.exit_code == 0
+    assert read_adapter(out / "adapter").handles == demo_scene().handles
+    with Image.open(out / "grid.png") as grid:
+        assert grid.height > 8 * 64
+    written = json.loads((out / "demo.json").read_text())
+    files = {path.name for path in (out / "exported").rglob("*.safetensors")}
+    assert set(written["verified"]) <= files
+    assert len(written["verified"]) >= 5
+    assert 0 < written["figures"]["base"]["identity"] < 1
+    assert written["figures"]["adapter"]["attention_iou"] is not None
+    for said in ("identity", "grid.png", "lora-scene generate"):
+        assert said in result.stdout

@@ -1,0 +1,66 @@
+"""Rows of a benchmark that nobody ran, with pictures of plain colours."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lora_scene.creating.picture_files import save_picture
+from tests.judging import fakes
+
+METHODS = ("ours", "full", "naive")
+PROMPTS = ("a photo of bear and bowl on grass", "a photo of bear in the snow")
+
+
+def marks(index: int, *, is_wrong: bool) -> dict[str, Any]:
+    plain = PROMPTS[index % 2]
+    return {
+        "prompt": plain.replace("bear", "<bear>").replace("bowl", "<bowl>"),
+        "plain": plain,
+        "seed": 0,
+        "subset": [0, 1] if "bowl" in plain else [0],
+        "missing": ["<bowl>"] if is_wrong else [],
+        "mixed": [],
+        "file": f"pictures/{index:03}.png",
+    }
+
+
+def write(out: Path, *, n_scenes: int = 3, seed: int = 0) -> list[dict[str, Any]]:
+    """Write rows, pictures and scenes as a benchmark leaves them."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for m, method in enumerate(METHODS):
+        for n in range(n_scenes):
+            key = f"{method}/all-s{n}-s0"
+            pictures = [marks(i, is_wrong=m == 2 and i == 0) for i in range(2)]
+            for i, one in enumerate(pictures):
+                colour = tuple(int(v) for v in rng.integers(0, 255, 3))
+                pixels = fakes.picture(fakes.RED, colour)
+                pixels[:4, :, :] = (60 * m, 40 * n, 90 * i)
+                save_picture(out / "runs" / key / one["file"], pixels, {})
+            summary = {
+                "identity": 0.8 - 0.1 * m + 0.02 * n,
+                "prompt_similarity": 0.3 + 0.05 * m + 0.01 * n,
+                "missing_rate": 0.5 * (m == 2),
+                "mixing_rate": 0.0,
+                "drift": None,
+            }
+            row = {
+                "key": key, "method": method, "group": "all", "scene": f"s{n}", "seed": 0,
+                "judge": "fake", "course_of": "", "seconds": 60.0, "judging_seconds": 30.0,
+                "n_parameters": 1000 * (m + 1), "n_bytes": 4000, "peak_bytes": 10**9,
+                "image_forwards": 100, "nouns": ["bear", "bowl"], "summary": summary,
+                "curve": {"0": summary, "1": summary} if m == 0 else {}, "pictures": pictures,
+            }  # fmt: skip
+            (out / "runs" / key / "row.json").write_text(json.dumps(row))
+            rows.append(row)
+    photo = fakes.picture(fakes.RED, fakes.BLUE)
+    for n in range(n_scenes):
+        save_picture(out / "scenes" / f"all-s{n}" / "photo0.png", photo, {})
+        for k in range(2):
+            look = fakes.picture(fakes.RED, None) if k == 0 else fakes.picture(None, fakes.BLUE)
+            save_picture(out / "scenes" / f"all-s{n}" / f"concept{k}.png", look, {})
+    return rows

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from lora_scene.creating.sampling import Sampling
+from lora_scene.creating.studio import assemble_studio
+from lora_scene.errors import JudgingError
+from lora_scene.judging.encoders import ClipEncoder
+from lora_scene.judging.finding import cut_out
+from lora_scene.judging.plans import Plan, cells_of
+from lora_scene.workshop.guidance import draw_guided, windows
+from tests import tiny
+from tests.creating import studios
+from tests.judging import fakes
+
+pytestmark = pytest.mark.filterwarnings(studios.QUIET)
+SAMPLING = Sampling(n_steps=6, guidance=1.0)
+
+
+@pytest.mark.parametrize("family", ["sd1", "sd2"])
+def test_guided_pictures_look_more_like_the_concepts(family, clip_folder) -> None:
+    studio = assemble_studio(tiny.pipeline(family), name="tiny")
+    scene, eyes = fakes.scene(), ClipEncoder(clip_folder)
+    cells = cells_of(Plan(prompts=("a photo of {}",), subsets="singles", seeds=(0,)), scene)
+    looks = eyes.embed_pictures([cut_out(scene.photos[0].pixels, m > 0.5)
+                                 for m in scene.photos[0].masks])  # fmt: skip
+
+    def likeness(scale: float) -> np.ndarray:
+        drawn = draw_guided(studio, cells, scene, encoder=eyes, sampling=SAMPLING, scale=scale)
+        pictures = torch.stack([torch.from_numpy(one.pixels).permute(2, 0, 1) for one in drawn])
+        with torch.no_grad():
+            views = [eyes.embed_tensor(view).numpy() for view in windows(pictures / 255)]
+        return np.max([(view * looks).sum(axis=1) for view in views], axis=0)
+
+    plain, led = likeness(0.0), likeness(0.3)
+    assert (led > plain).all(), (plain, led)
+
+
+def test_windows_are_the_whole_the_middle_and_the_corners() -> None:
+    pictures = torch.arange(100.0).view(1, 1, 10, 10)
+    views = list(windows(pictures))
+    assert len(views) == 6
+    assert views[0] is pictures
+    assert {tuple(view.shape[-2:]) for view in views[1:]} == {(6, 6)}
+    assert [int(view[0, 0, 0, 0]) for view in views[1:]] == [22, 0, 4, 40, 44]
+
+
+def test_a_tensor_is_embedded_as_the_processor_would(clip_folder) -> None:
+    eyes = ClipEncoder(clip_folder)
+    pixels = fakes.picture(fakes.RED, fakes.BLUE)
+    tensor = torch.from_numpy(pixels).permute(2, 0, 1)[None] / 255
+    with torch.no_grad():
+        vectors = eyes.embed_tensor(tensor).numpy()
+    np.testing.assert_allclose(vectors, eyes.embed_pictures([pixels]), atol=1e-3)
+
+
+def test_a_solver_of_another_schedule_is_refused(clip_folder) -> None:
+    from diffusers import EulerDiscreteScheduler
+
+    pipeline = tiny.pipeline("sd1")
+    pipeline.scheduler = EulerDiscreteScheduler.from_config(pipeline.scheduler.config)
+    studio = assemble_studio(pipeline, name="tiny")
+    cells = cells_of(Plan(prompts=("a photo of {}",), seeds=(0,)), fakes.scene())
+    with pytest.raises(JudgingError, match="cannot lead this solver"):
+        next(draw_guided(studio, cells, fakes.scene(), encoder=ClipEncoder(clip_folder),
+                         sampling=SAMPLING, scale=0.1))  # fmt: skip

@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import re
+from xml.etree import ElementTree
+
+import pytest
+
+from lora_scene.errors import JudgingError
+from lora_scene.workshop.report import group_plot, report_tables, write_report
+from lora_scene.workshop.results import keep_row
+from lora_scene.workshop.statistics import Interval
+from lora_scene.workshop.tables import told
+from tests.workshop import rows as made
+
+
+def test_the_report_needs_no_other_file(tmp_path) -> None:
+    made.write(tmp_path)
+    page = write_report(tmp_path, title="tiny", reference="full", note="a <note>").read_text()
+    assert "{{" not in page
+    assert "a &lt;note&gt;" in page
+    assert not re.search(r'(?:src|href)="(?!data:)', page)
+    assert page.count("data:image/png;base64") == 3 + 1  # a sheet per scene, one of failures
+    assert "Runs: 9. Methods: 3. Scenes: 3. Judge: fake." in page
+
+
+def test_the_tables_hold_means_with_intervals_and_paired_differences(tmp_path) -> None:
+    rows = made.write(tmp_path)
+    quality, differences, costs = report_tables(rows, "full")
+    ours = dict(zip(quality.header, quality.rows[0], strict=True))
+    assert ours["method"] == "ours"
+    assert ours["identity ↑"].startswith("0.820 [0.8")
+    assert ours["drift ↓"] == "–"
+    difference = dict(zip(differences.header, differences.rows[0], strict=True))
+    assert difference["identity ↑"] == "+0.100 [+0.100, +0.100]"
+    assert [row[0] for row in differences.rows] == ["ours", "naive"]
+    assert costs.rows[1][2] == "2,000"
+
+
+def test_the_markdown_has_as_many_cells_in_every_line(tmp_path) -> None:
+    for table in report_tables(made.write(tmp_path), "full"):
+        lines = [line for line in table.as_markdown().splitlines() if line.startswith("|")]
+        assert {line.count("|") for line in lines} == {len(table.header) + 1}
+
+
+def test_the_plot_is_well_formed_and_holds_every_method(tmp_path) -> None:
+    rows = made.write(tmp_path)
+    tree = ElementTree.fromstring(group_plot(rows))
+    texts = [element.text for element in tree.iter() if element.text]
+    assert set(made.METHODS) <= set(texts)
+    assert len(list(tree.iter("polyline"))) == 1
+    numbers = [float(c.get("cy")) for c in tree.iter("circle")]
+    assert all(0 <= number <= 480 for number in numbers)
+
+
+def test_methods_stand_in_the_order_of_the_protocol(tmp_path) -> None:
+    made.write(tmp_path)
+    write_report(tmp_path, title="tiny", methods=["naive", "ours"])
+    lines = (tmp_path / "report.md").read_text().splitlines()
+    names = [line.split()[1] for line in lines if line.startswith(("| ours", "| full", "| naive"))]
+    assert names[:3] == ["naive", "ours", "full"]
+
+
+def test_shorter_trainings_are_joined_to_their_method_by_a_line(tmp_path) -> None:
+    rows = made.write(tmp_path)
+    for row in rows:
+        if row["method"] == "naive":
+            row.update(course_of="full", image_forwards=50)
+    tree = ElementTree.fromstring(group_plot(rows))
+    texts = [element.text for element in tree.iter() if element.text]
+    assert len(list(tree.iter("polyline"))) == 2
+    assert "naive" not in texts
+    assert {"50 f", "100 f"} <= set(texts)
+
+
+def test_one_scene_has_no_interval() -> None:
+    assert told(Interval(0.5, 0.5, 0.5, 1)) == "0.500 (1 scene)"
+    assert told(Interval(-0.0004, -0.02, 0.0, 2), signed=True) == "0.000 [−0.020, 0.000]"
+
+
+def test_nothing_is_reported_of_nothing(tmp_path) -> None:
+    with pytest.raises(JudgingError, match="no run is finished"):
+        write_report(tmp_path, title="tiny")
+
+
+def test_rows_without_pictures_are_reported_without_pictures(tmp_path) -> None:
+    for row in made.write(tmp_path):
+        if row["scene"] != "s0":
+            keep_row({**row, "pictures": []}, tmp_path / "runs" / row["key"])
+    page = write_report(tmp_path, title="tiny").read_text()
+    assert "Scenes: 3" in page
+    assert page.count("data:image/png;base64") == 1 + 1  # a sheet and its failures

@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import base64
+import io
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from lora_scene.errors import JudgingError
+from lora_scene.workshop.study_page import make_study
+from tests.workshop import rows as made
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
+
+
+@pytest.fixture
+def study(tmp_path):
+    made.write(tmp_path / "results")
+    return make_study(tmp_path / "results", tmp_path / "study", per_person=2)
+
+
+def data_of(page: Path) -> dict:
+    match = re.search(
+        r'<script type="application/json" id="study">(.*?)</script>', page.read_text()
+    )
+    return json.loads(match[1])
+
+
+def test_the_page_is_one_file_and_tells_no_method(study) -> None:
+    text = study.page.read_text()
+    assert "{{" not in text
+    assert not re.search(r'(?:src|href)="(?!data:)[^"$]', text)
+    data = json.dumps(data_of(study.page))
+    assert not any(re.search(rf"\b{method}\b", data) for method in made.METHODS)
+
+
+def test_pictures_in_the_page_do_not_say_how_they_were_made(study) -> None:
+    for item in data_of(study.page)["items"]:
+        for trial in item["trials"]:
+            raw = base64.b64decode(trial["picture"].partition(",")[2])
+            with Image.open(io.BytesIO(raw)) as image:
+                assert image.info == {}
+
+
+def test_the_key_knows_every_trial(study) -> None:
+    key, data = json.loads(study.key.read_text()), data_of(study.page)
+    trials = [trial["id"] for item in data["items"] for trial in item["trials"]]
+    checks = [check["id"] for check in data["checks"]]
+    assert sorted(key["trials"]) == sorted([*trials, *checks])
+    assert {key["trials"][trial]["method"] for trial in trials} == set(made.METHODS)
+    assert {key["trials"][check]["check"] for check in checks} <= {"own", "other"}
+    assert study.n_trials == 2 * 3 + len(checks)
+
+
+def test_the_order_within_an_item_tells_nothing(study) -> None:
+    key = json.loads(study.key.read_text())["trials"]
+    orders = {
+        tuple(key[trial["id"]]["method"] for trial in item["trials"])
+        for item in data_of(study.page)["items"]
+    }
+    assert len(orders) > 1
+
+
+def test_a_study_is_made_again_alike(study, tmp_path) -> None:
+    again = make_study(tmp_path / "results", tmp_path / "again", per_person=2)
+    assert again.page.read_bytes() == study.page.read_bytes()
+
+
+def test_things_that_are_asked_for_are_shown(study) -> None:
+    for item in data_of(study.page)["items"]:
+        assert all(thing["noun"] in item["prompt"] for thing in item["things"])
+        assert len(item["things"]) == (2 if "bowl" in item["prompt"] else 1)
+
+
+def test_unknown_and_lonely_methods_are_refused(tmp_path) -> None:
+    made.write(tmp_path)
+    with pytest.raises(JudgingError, match=r"no such method[\s\S]*naive"):
+        make_study(tmp_path, tmp_path / "s", methods=["naiv", "ours"])
+    with pytest.raises(JudgingError, match="2 to 8"):
+        make_study(tmp_path, tmp_path / "s", methods=["ours"])
+
+
+# What a participant does, played inside the page; what was seen is left on the body.
+VISIT = """
+const keys = (key) => document.dispatchEvent(new KeyboardEvent("keydown", { key }));
+const notes = [];
+keys("Enter");
+notes.push(byId("trial").hidden ? "hidden" : "open");
+keys("Enter");
+notes.push(state.position);
+keys("4"); keys("2"); keys("Enter");
+notes.push(state.position);
+begin();  // as a visit on another day does: from what the browser kept
+notes.push(byId("start").textContent);
+byId("start").click();
+notes.push(state.position);
+const choose = (name, value) => byId(name).querySelector(`input[value="${value}"]`).click();
+while (state.position < state.order.length) {
+  choose("identity", 3);
+  choose("prompt-fit", 5);
+  byId("next").click();
+}
+notes.push(byId("end").hidden ? "hidden" : "end");
+document.body.dataset.visit = notes.join(";");
+byId("download").click();
+"""
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+def test_a_visit_in_a_real_browser_by_keyboard_and_mouse(study, tmp_path) -> None:
+    page = tmp_path / "visit.html"
+    text = study.page.read_text().replace("</body>", f"<script>{VISIT}</script></body>")
+    page.write_text(text)
+    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+    command += [f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=20000"]
+    result = subprocess.run(
+        [*command, "--dump-dom", page.as_uri()], capture_output=True, text=True, timeout=120
+    )
+    body = re.search(r"<body[^>]*>", result.stdout)[0]
+    visit = re.search(r'data-visit="([^"]*)"', body)[1]
+    assert visit == "open;0;1;Go on;1;end"
+    given = json.loads(re.search(r'data-answers="([^"]*)"', body)[1].replace("&quot;", '"'))
+    key = json.loads(study.key.read_text())
+    assert given["study"] == key["study"]
+    assert len(given["answers"]) == study.n_trials
+    assert {answer["trial"] for answer in given["answers"]} <= set(key["trials"])
+    first, *others = given["answers"]
+    assert (first["identity"], first["prompt"]) == (4, 2)
+    assert {(answer["identity"], answer["prompt"]) for answer in others} == {(3, 5)}
+    assert {answer["side"] for answer in given["answers"]} <= {"left", "right"}
+    assert given["finished"] is not None

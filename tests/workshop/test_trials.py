@@ -1,0 +1,246 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from lora_scene.errors import JudgingError
+from lora_scene.judging.judge import Judge
+from lora_scene.judging.mini import MiniJudge
+from lora_scene.learning.events import Saved
+from lora_scene.scenes.scene import load_scene
+from lora_scene.workshop import trials
+from lora_scene.workshop.protocol_file import read_protocol
+from lora_scene.workshop.results import folder_of, known_rows, read_rows
+from lora_scene.workshop.trials import mark_of, open_bench, planned_work, run_benchmark
+from tests.cli.test_evaluate import write_scene
+from tests.creating import studios
+from tests.judging import fakes
+
+pytestmark = pytest.mark.filterwarnings(studios.QUIET)
+
+TOML = """
+name = "tiny"
+base = "{base}"
+image_forwards = 4
+reference = "full"
+[scenes]
+all = ["scenes/*"]
+[drawing]
+prompts = ["a photo of {{}} on grass"]
+seeds = [0]
+steps = 1
+n_drift = 1
+[curve]
+weights = [0, 0.5]
+n_prompts = 1
+"""
+METHOD = """
+[[methods]]
+name = "{name}"
+kind = "{kind}"
+recipe = "own.toml"
+overrides = [{overrides}]
+scenes = ["all"]
+"""
+OWN = """
+extends = "sd15"
+[base]
+resolution = 64
+[lora]
+rank = 2
+[masked_loss]
+outside_target = "data"
+[augment]
+flip_prob = 0
+[optimizer]
+name = "adamw"
+[run]
+checkpoint_every = 1
+"""
+
+
+@pytest.fixture
+def make_bench(tmp_path, bases):
+    (tmp_path / "scenes").mkdir()
+    write_scene(tmp_path / "scenes" / "a")
+    (tmp_path / "own.toml").write_text(OWN)
+
+    def make(*methods: tuple[str, str, str], judge: Judge | None = None):
+        text = TOML.format(base=bases["sd1"])
+        for name, kind, overrides in methods:
+            text += METHOD.format(name=name, kind=kind, overrides=overrides)
+        path = tmp_path / "protocol.toml"
+        path.write_text(text.replace('reference = "full"\n', ""))
+        protocol = read_protocol(path)
+        return open_bench(protocol, tmp_path / "out", device="cpu", judge=judge or fakes.judge())
+
+    return make
+
+
+OURS = ("ours", "recipe", "")
+FULL = ("full", "recipe", '"phase2.trains=full", "phase2.weights_lr=1e-5"')
+
+
+def test_a_run_leaves_its_row_its_pictures_and_its_adapter(make_bench) -> None:
+    bench = make_bench(OURS)
+    [row] = run_benchmark(bench)
+    folder = bench.out / "runs" / "ours" / "all-a-s0"
+    assert row["image_forwards"] == 4
+    assert row["n_concepts"] == 2
+    assert 0 < row["n_parameters"] < 100_000
+    assert row["n_bytes"] > 0
+    assert set(row["curve"]) == {"0", "0.5"}
+    assert len(row["pictures"]) == 3
+    assert all((folder / one["file"]).is_file() for one in row["pictures"])
+    assert len(list((folder / "pictures-w0.5").glob("*.png"))) == 3
+    lines = (bench.out / "results.jsonl").read_text().splitlines()
+    assert json.loads(lines[0]) == {key: row[key] for key in row if key != "pictures"}
+
+
+def test_planned_work_counts_what_a_run_does(make_bench) -> None:
+    work = planned_work(make_bench(OURS, FULL).protocol)
+    drawn, drift, curve = 3, 2, 2 * 3
+    assert work == {"runs": 2, "image_forwards": 8, "pictures": 2 * (drawn + drift) + curve}
+
+
+def test_full_training_is_measured_against_the_untouched_base_and_not_kept(make_bench) -> None:
+    bench = make_bench(FULL)
+    [row] = run_benchmark(bench)
+    assert row["n_parameters"] > 50_000
+    assert row["n_bytes"] > 4 * row["n_parameters"]
+    assert row["curve"] == {}
+    assert not list(bench.out.rglob("model_index.json"))
+
+
+def test_separate_adapters_are_drawn_together(make_bench) -> None:
+    bench = make_bench(("naive", "separate", ""))
+    [row] = run_benchmark(bench)
+    folder = bench.out / "runs" / "naive" / "all-a-s0"
+    assert sorted(path.name for path in folder.glob("adapter*")) == ["adapter0", "adapter1"]
+    assert set(row["concepts"]) == {"<bear>", "<bowl>"}
+    assert row["image_forwards"] == 4
+
+
+def test_guided_sampling_is_judged_like_the_others(make_bench, clip_folder) -> None:
+    eyes = MiniJudge(clip_folder)
+    judge = replace(fakes.judge(), captions=eyes)
+    bench = make_bench(("guided", "guided", ""), judge=judge)
+    [row] = run_benchmark(bench)
+    assert (row["image_forwards"], row["n_parameters"], row["n_bytes"]) == (0, 0, 0)
+    assert len(row["pictures"]) == 3
+    assert row["mark"] != _mark_of_another_scene(bench)
+    assert np.isfinite(row["summary"]["prompt_similarity"])
+
+
+def _mark_of_another_scene(bench) -> str:
+    [run] = bench.protocol.runs()
+    scene = load_scene(run.scene)
+    other = replace(scene, concepts=scene.concepts[::-1])
+    return mark_of(bench.protocol, run, scene=other)
+
+
+def test_guided_sampling_needs_a_clip(make_bench) -> None:
+    with pytest.raises(JudgingError, match="needs a CLIP"):
+        run_benchmark(make_bench(("guided", "guided", "")))
+
+
+def test_a_finished_run_is_not_done_again(make_bench) -> None:
+    bench = make_bench(OURS)
+    [row] = run_benchmark(bench)
+    told = []
+    [again] = run_benchmark(replace(bench, tell=told.append))
+    assert again == row
+    assert told == []
+
+
+def test_a_run_killed_while_it_was_judged_keeps_the_costs_of_its_training(make_bench) -> None:
+    bench = make_bench(OURS)
+    [row] = run_benchmark(bench)
+    (bench.out / "runs" / row["key"] / "row.json").unlink()
+    [again] = run_benchmark(bench)
+    costs = ("n_parameters", "seconds", "peak_bytes", "n_bytes")
+    assert [again[name] for name in costs] == [row[name] for name in costs]
+
+
+def test_a_row_from_elsewhere_stands_for_its_run(make_bench) -> None:
+    bench = make_bench(OURS)
+    [row] = run_benchmark(bench)
+    known = known_rows(bench.out / "results.jsonl")
+    told = []
+    elsewhere = replace(bench, out=bench.out.with_name("elsewhere"), tell=told.append)
+    [carried] = run_benchmark(elsewhere, known=known)
+    assert carried == {**row, "pictures": []}
+    assert told == []
+
+
+def test_a_row_of_another_drawing_does_not_stand_for_a_run(make_bench) -> None:
+    bench = make_bench(OURS)
+    run_benchmark(bench)
+    known = known_rows(bench.out / "results.jsonl")
+    drawing = replace(bench.protocol.drawing, seeds=(1,))
+    other = replace(bench.protocol, drawing=drawing)
+    bench = replace(bench, protocol=other, out=bench.out.with_name("elsewhere"))
+    assert run_benchmark(bench, known=known, max_runs=0) == []
+
+
+def test_a_file_without_rows_is_refused_with_its_line(tmp_path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"key": "ours/all-a-s0", "mark": "0"}\n{"method": "ours"}\n')
+    with pytest.raises(JudgingError, match=r"rows\.jsonl, line 2"):
+        known_rows(path)
+
+
+def test_a_killed_run_goes_on_where_it_stood(make_bench) -> None:
+    bench = make_bench(OURS)
+
+    def kill(event) -> None:
+        if isinstance(event, Saved) and event.what == "checkpoint":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_benchmark(replace(bench, listener=kill))
+    assert read_rows(bench.out) == []
+    seen = []
+    [row] = run_benchmark(replace(bench, listener=seen.append))
+    starts = [event.first_step for event in seen if hasattr(event, "first_step")]
+    assert starts == [1, 0]
+    whole = run_benchmark(replace(bench, out=bench.out.with_name("whole")))[0]
+    assert row["summary"] == whole["summary"]
+
+
+@pytest.fixture
+def quick_runs(monkeypatch):
+    """Let a run leave a row and do nothing else."""
+
+    def do_run(bench, run, *, scene, mark):
+        folder = folder_of(bench.out, run)
+        folder.mkdir(parents=True)
+        (folder / "row.json").write_text(json.dumps({"key": run.key, "mark": mark}))
+
+    monkeypatch.setattr(trials, "do_run", do_run)
+
+
+def test_parts_share_the_runs_without_overlap(make_bench, quick_runs) -> None:
+    bench = make_bench(OURS, ("other", "recipe", '"lora.rank=1"'))
+    told: list[str] = []
+    bench = replace(bench, tell=told.append)
+    assert len(run_benchmark(bench, part=(1, 2))) == 1
+    assert len(run_benchmark(bench, part=(2, 2))) == 2
+    assert len(told) == 2
+    with pytest.raises(JudgingError, match="no such part"):
+        run_benchmark(bench, part=(3, 2))
+
+
+def test_rows_of_another_recipe_are_refused(make_bench, quick_runs) -> None:
+    run_benchmark(make_bench(OURS))
+    with pytest.raises(JudgingError, match="other recipes"):
+        run_benchmark(make_bench(("ours", "recipe", '"lora.rank=1"')))
+
+
+def test_no_more_runs_are_begun_than_allowed(make_bench, quick_runs) -> None:
+    bench = make_bench(OURS, ("other", "recipe", '"lora.rank=1"'))
+    assert len(run_benchmark(bench, max_runs=1)) == 1
+    assert len(run_benchmark(bench)) == 2
