@@ -1,0 +1,1 @@
+from tests.clip_folder import clip_folder as clip_folder
