@@ -14,7 +14,7 @@ from lora_scene.judging.judge import load_judge, open_finder
 from lora_scene.judging.mini import connected_parts, embedded_folder, read_things, with_article
 from lora_scene.scenes.scene import Concept
 from tests.judging import fakes
-from tests.judging.conftest import save_processor
+from tests.clip_folder import save_processor
 
 SIDE = 64
 
