@@ -13,8 +13,8 @@ from lora_scene.judging.encoders import ClipEncoder, DinoEncoder, load_processor
 from lora_scene.judging.judge import load_judge, open_finder
 from lora_scene.judging.mini import connected_parts, embedded_folder, read_things, with_article
 from lora_scene.scenes.scene import Concept
-from tests.judging import fakes
 from tests.clip_folder import save_processor
+from tests.judging import fakes
 
 SIDE = 64
 
