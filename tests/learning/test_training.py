@@ -25,7 +25,7 @@ from lora_scene.errors import (
     RecipeError,
     TrainingError,
 )
-from lora_scene.learning import objective, samples, trainer
+from lora_scene.learning import objective, phases, samples
 from lora_scene.learning.devices import memory_switches
 from lora_scene.learning.events import Notice, PhaseEnded, PhaseStarted, Saved, StepDone
 from lora_scene.learning.lora import lora_parameters
@@ -270,7 +270,7 @@ def explode(monkeypatch, at_call):
                     group["params"][0].grad.fill_(float("inf"))
         whole(optimizers, **options)
 
-    monkeypatch.setattr(trainer, "step_all", step_all)
+    monkeypatch.setattr(phases, "step_all", step_all)
 
 
 @pytest.mark.parametrize(
@@ -549,8 +549,8 @@ def test_samples_and_adapter_show_a_schedule_free_run_s_average(
         drawn.append([p.clone() for p in lora_parameters(backbone)])
         return []
 
-    monkeypatch.setattr(trainer, "draw_samples", keep)
-    monkeypatch.setattr(trainer, "save_samples", lambda *_: [tmp_path / "samples" / "x.png"])
+    monkeypatch.setattr(phases, "draw_samples", keep)
+    monkeypatch.setattr(phases, "save_samples", lambda *_: [tmp_path / "samples" / "x.png"])
     settings = ["optimizer.name=schedulefree", "phase2.weights_lr=1e-2"]
     watched = made.recipe(bases["sd1"], *settings, "run.sample_every=2", steps=(1, 4))
     result = made.run(scene, watched, tmp_path / "watched")
