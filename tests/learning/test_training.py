@@ -66,7 +66,7 @@ def watched(monkeypatch):
     seen = []
     training = importlib.import_module("lora_scene.learning.training")
 
-    class Watched(trainer.Trainer):
+    class Watched(phases.Trainer):
         def __init__(self, *args, **kwargs):
             super().__init__(*args, **kwargs)
             seen.append(self)
@@ -166,7 +166,7 @@ def test_trained_adapter_draws_in_a_stock_pipeline_what_training_drew(
     monkeypatch.setattr(samples, "N_STEPS", 3)
     drawn = []
     monkeypatch.setattr(
-        trainer, "save_samples", lambda pictures, *_: drawn.append(pictures[0]) or [tmp_path]
+        phases, "save_samples", lambda pictures, *_: drawn.append(pictures[0]) or [tmp_path]
     )
     settings = made.recipe(
         bases[family],
@@ -259,7 +259,7 @@ def test_last_good_adapter_is_that_of_the_steps_before_the_bad_one(
 
 def explode(monkeypatch, at_call):
     """Let the gradients of one optimizer step be infinite."""
-    whole = trainer.step_all
+    whole = phases.step_all
     steps = []
 
     def step_all(optimizers, **options):
