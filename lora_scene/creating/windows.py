@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from lora_scene.creating.sampling import Pixels
 from lora_scene.errors import CreationError
-from lora_scene.scenes.framing import resize_masks, resize_pixels
+from lora_scene.scenes.framing import rescale_masks, resize_pixels
 from lora_scene.scenes.photos import Mask
 
 CONTEXT = 0.5  # of the mask's larger side, left free on each side of it
@@ -111,7 +111,7 @@ def to_size(window: Window, photo: Pixels, mask: Mask, size: int) -> tuple[Pixel
     """Return a window's pixels and mask, resized to `size` x `size`."""
     pixels = window.cut(photo).astype(np.uint8)
     cut = window.cut_mask(mask)
-    return resize_pixels(pixels, (size, size)), resize_masks(cut[None], (size, size))[0]
+    return resize_pixels(pixels, (size, size)), rescale_masks(cut[None], (size, size))[0]
 
 
 def back_to_window(window: Window, pixels: Pixels) -> Pixels:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from lora_scene.scenes.framing import resize_masks
+from lora_scene.scenes.framing import rescale_masks
 from lora_scene.scenes.mask_prompts import Prompt
 from lora_scene.scenes.photos import Mask, Pixels
 from lora_scene.scenes.scene import INSIDE, Concept
@@ -91,7 +91,7 @@ def regions_of_maps(maps: Mask, owners: Sequence[int], *, shape: tuple[int, int]
         shape: (height, width) of the picture.
     """
     peaks = maps.max(axis=(1, 2), keepdims=True).clip(1e-12)
-    shares = resize_masks((maps / peaks).astype(np.float32), shape)
+    shares = rescale_masks((maps / peaks).astype(np.float32), shape)
     strongest = shares.argmax(axis=0)
     regions = [(strongest == i) & (share >= PEAK_SHARE) for i, share in enumerate(shares)]
     return [

@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from lora_scene.scenes.framing import resize_masks, resize_pixels
+from lora_scene.scenes.framing import rescale_masks, resize_pixels
 from lora_scene.scenes.photos import Mask, Pixels
 from lora_scene.scenes.scene import INSIDE, Photo
 
@@ -78,7 +78,7 @@ def random_crop(
         if all(inside[k] >= keep * totals[k] for k in photo.present):
             shape = (photo.height, photo.width)
             pixels = resize_pixels(photo.pixels[rows, columns], shape)
-            return Photo(pixels, resize_masks(photo.masks[:, rows, columns], shape), photo.source)
+            return Photo(pixels, rescale_masks(photo.masks[:, rows, columns], shape), photo.source)
     return photo
 
 
@@ -208,7 +208,7 @@ def _backdrop(shape: tuple[int, int], generator: np.random.Generator, backdrop: 
     canvas = np.broadcast_to(colour, (*shape, 3)).copy()
     if backdrop == "noise":
         cells = generator.uniform(-_GRAIN, _GRAIN, size=(1, _GRAIN_CELLS, _GRAIN_CELLS))
-        shade = resize_masks((0.5 + cells / 255).astype(np.float32), shape)[0]
+        shade = rescale_masks((0.5 + cells / 255).astype(np.float32), shape)[0]
         canvas += (255 * (shade - 0.5))[:, :, None]
     return canvas.clip(0, 255)
 
@@ -230,7 +230,7 @@ def _cut_out(
     factor = generator.uniform(least, most) / longer
     factor = min(factor, photo.height / height, photo.width / width)
     shape = max(int(height * factor), 1), max(int(width * factor), 1)
-    opacity = resize_masks(mask[None][:, box[0], box[1]], shape)[0]
+    opacity = rescale_masks(mask[None][:, box[0], box[1]], shape)[0]
     return resize_pixels(photo.pixels[box], shape), opacity
 
 

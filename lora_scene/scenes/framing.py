@@ -14,6 +14,7 @@ from lora_scene.scenes.photos import Mask, Pixels
 from lora_scene.scenes.scene import Photo, Scene
 
 Crop = Literal["masks", "center", "pad"]
+Resize = Literal["area", "nearest"]
 
 CUT_WARNING = 0.9  # a concept of which less than this stays in the square is worth a word
 
@@ -97,7 +98,7 @@ def frame(
     plan = plan_frame(photo, crop=crop, focus=focus)
     pixels, masks = _cut(photo, plan)
     return Photo(
-        resize_pixels(pixels, (size, size)), resize_masks(masks, (size, size)), photo.source
+        resize_pixels(pixels, (size, size)), rescale_masks(masks, (size, size)), photo.source
     )
 
 
@@ -115,7 +116,7 @@ def resize_pixels(pixels: Pixels, shape: tuple[int, int]) -> Pixels:
     return np.array(image)
 
 
-def resize_masks(masks: Mask, shape: tuple[int, int]) -> Mask:
+def rescale_masks(masks: Mask, shape: tuple[int, int]) -> Mask:
     """Resize (K, H, W) masks to `shape` (height, width), linearly: values stay in 0..1."""
     if masks.shape[1:] == shape:
         return masks.copy()
@@ -124,6 +125,32 @@ def resize_masks(masks: Mask, shape: tuple[int, int]) -> Mask:
         layer = Image.fromarray(np.ascontiguousarray(mask))
         resized[k] = np.asarray(layer.resize((shape[1], shape[0]), Image.Resampling.BILINEAR))
     return resized.clip(0.0, 1.0)
+
+
+def grid_masks(masks: Mask, side: int, *, resize: Resize = "area") -> Mask:
+    """Bring masks to a coarse grid, such as that of the latents or of the attention maps.
+
+    Args:
+        masks: (K, H, W) in 0..1.
+        side: Cells a side.
+        resize: `area`: a cell has the mean of what lies in it, so that thin things keep their
+            share. `nearest`: a cell has the value of one pixel, as the published code takes it.
+
+    Returns:
+        (K, side, side) float32 in 0..1.
+    """
+    if resize == "nearest":
+        rows, columns = (np.arange(side) * n // side for n in masks.shape[1:])
+        return masks[:, rows[:, None], columns]
+    rows, columns = (_cell_weights(n, side) for n in masks.shape[1:])
+    return (rows @ masks.astype(np.float64) @ columns.T).astype(np.float32)
+
+
+def _cell_weights(n: int, side: int) -> npt.NDArray[np.float64]:
+    """Return (side, n): what each of n pixels adds to the mean of each of `side` cells."""
+    edges = np.linspace(0, n, side + 1)
+    starts, pixels = np.maximum(edges[:-1, None], np.arange(n)), np.arange(1, n + 1)
+    return (np.minimum(edges[1:, None], pixels) - starts).clip(0) * side / n
 
 
 def _best_start(profiles: npt.NDArray[np.float32], side: int) -> int:

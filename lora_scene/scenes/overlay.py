@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
-from lora_scene.scenes.framing import resize_masks, resize_pixels
+from lora_scene.scenes.framing import rescale_masks, resize_pixels
 from lora_scene.scenes.masks import covered
 from lora_scene.scenes.photos import Mask
 from lora_scene.scenes.scene import INSIDE, Photo, Scene
@@ -73,7 +73,7 @@ def draw_masks(photo: Photo, names: Sequence[str]) -> Image.Image:
     factor = min(max(longer, LEAST_SIDE), MOST_SIDE) / longer
     shape = max(round(photo.height * factor), 1), max(round(photo.width * factor), 1)
     pixels = resize_pixels(photo.pixels, shape).astype(np.float32)
-    masks = resize_masks(photo.masks, shape)
+    masks = rescale_masks(photo.masks, shape)
     line = max(round(max(shape) / 400), 1)
     labels = []
     for k in sorted(photo.present, key=lambda k: -covered(photo, k)):  # small outlines on top

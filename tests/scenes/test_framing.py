@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lora_scene.scenes.framing import frame, frame_scene, plan_frame
+from lora_scene.scenes.framing import frame, frame_scene, grid_masks, plan_frame
 from lora_scene.scenes.scene import Concept, Photo, Scene
 from tests.scenes.factory import BEAR, BOWL, photo, rectangle
 
@@ -97,3 +97,23 @@ def test_absent_concepts_do_not_disturb():
     masks[1] = 0.0
     plan = plan_frame(Photo(wide.pixels, masks, "x"))
     assert plan.kept == (1.0, 1.0)
+
+
+def test_a_thin_thing_keeps_its_share_on_a_coarse_grid():
+    pole = rectangle((512, 512), (slice(0, 512), slice(261, 281)))
+    for side in (16, 24, 64):
+        np.testing.assert_allclose(grid_masks(pole[None], side).mean(), 20 / 512, rtol=1e-6)
+    cells = grid_masks(pole[None], 16)[0]
+    np.testing.assert_allclose(cells[:, 8], 20 / 32)  # columns 256 to 287 hold all of its 20
+    assert cells[:, :8].max() == cells[:, 9:].max() == 0.0
+
+
+def test_a_cell_between_pixels_takes_its_part_of_them():
+    ramp = np.array([[[0.0, 0.3, 0.9]]], np.float32).repeat(3, axis=1)  # three columns, two cells
+    cells = grid_masks(ramp, 2)
+    np.testing.assert_allclose(cells[0, 0], [(0.0 + 0.3 / 2) / 1.5, (0.3 / 2 + 0.9) / 1.5], 1e-6)
+
+
+def test_the_published_way_takes_one_pixel_a_cell():
+    masks = photo(32, 32).masks
+    np.testing.assert_array_equal(grid_masks(masks, 8, resize="nearest"), masks[:, ::4, ::4])
