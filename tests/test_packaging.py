@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import re
 import subprocess
 import sys
+import tarfile
 import tomllib
 import zipfile
 from pathlib import Path
@@ -119,6 +121,43 @@ def wheel(tmp_path_factory) -> Path:
         [sys.executable, "-c", script, str(out)], cwd=copy, capture_output=True, check=True
     )
     return next(out.glob("*.whl"))
+
+
+@pytest.fixture(scope="module")
+def sdist(tmp_path_factory) -> set[str]:
+    """Build the source distribution of a copy of what git would give; return its names."""
+    copy, out = tmp_path_factory.mktemp("source") / "project", tmp_path_factory.mktemp("sdist")
+    for part in (".ci", "lora_scene", "recipes", "tests", "docs", "benchmarks"):
+        _copy(ROOT / part, copy / part)
+    for file in ROOT.iterdir():
+        if file.is_file():
+            (copy / file.name).write_bytes(file.read_bytes())
+    script = "import sys; from setuptools import build_meta; build_meta.build_sdist(sys.argv[1])"
+    subprocess.run(
+        [sys.executable, "-c", script, str(out)], cwd=copy, capture_output=True, check=True
+    )
+    with tarfile.open(next(out.glob("*.tar.gz"))) as archive:
+        return {name.partition("/")[2] for name in archive.getnames()}
+
+
+def test_a_source_distribution_can_be_tested_and_read(sdist):
+    needed = {"Makefile", "constraints.txt", "setup.cfg", "CHANGELOG.md", "CONTRIBUTING.md"}
+    for folder in ("tests", "docs", "benchmarks", "recipes", "lora_scene", ".ci"):
+        files = (file for file in (ROOT / folder).rglob("*") if file.is_file())
+        needed |= {f.relative_to(ROOT).as_posix() for f in files if "__pycache__" not in f.parts}
+    assert not needed - sdist
+
+
+def test_no_shipped_file_names_a_path_of_the_machine_that_made_it():
+    homes = re.compile(rb"[\"'(](?:/(?:home|root|work|tmp|Users|mnt)/\w|[A-Z]:\\\\\w)")
+    named = [
+        (file.relative_to(ROOT).as_posix(), found.group())
+        for file in PACKAGE.rglob("*")
+        if file.suffix in (".json", ".toml", ".txt", ".md", ".html", ".safetensors", ".png")
+        for found in [homes.search(file.read_bytes())]
+        if found
+    ]
+    assert named == []
 
 
 def _copy(source: Path, target: Path) -> None:

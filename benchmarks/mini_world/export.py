@@ -51,6 +51,7 @@ def export_base(cache: Path, stage: str, widths: tuple[int, ...], out: Path) -> 
     denoiser.unet.half()
     vae.half()
     build_pipeline(denoiser, vae, tokenizer).save_pretrained(out)
+    forget_origin(out / "vae" / "config.json")
     write_hashes(out)
     return step
 
@@ -63,6 +64,13 @@ def export_judge(cache: Path, out: Path) -> int:
     save_judge(judge, tokenizer, out)
     write_hashes(out)
     return step
+
+
+def forget_origin(config: Path) -> None:
+    """Drop the path that a model was loaded from: it is nobody else's business."""
+    kept = {key: value for key, value in json.loads(config.read_text()).items()
+            if key != "_name_or_path"}  # fmt: skip
+    config.write_text(json.dumps(kept, indent=2, sort_keys=True) + "\n")
 
 
 def hash_files(folder: Path) -> dict[str, str]:
