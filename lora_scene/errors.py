@@ -23,6 +23,10 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Sequence
 
+MAX_SHOWN = 20  # problems of a collected error
+MAX_CHARACTERS = 1000  # of one part of a message
+MAX_WORD = 100  # longer ones are no misspelt words
+
 
 class LoraSceneError(Exception):
     """Say what is wrong, and where it helps: where, what was expected, what was found, what to do.
@@ -55,15 +59,18 @@ class LoraSceneError(Exception):
         head = self.what if self.where is None else f"{self.where}: {self.what}"
         details = {"expected": self.expected, "got": self.got, "hint": self.hint}
         rows = [f"  {name + ':':9} {value}" for name, value in details.items() if value is not None]
-        return "\n".join([head, *rows])
+        return "\n".join(map(_fit_to_print, [head, *rows]))
 
     @classmethod
     def collect(cls, problems: Sequence[LoraSceneError], what: str) -> LoraSceneError:
-        """Join several problems into one error; a single problem is returned as it is."""
+        """Join problems into one error that tells the first of them; one is returned as it is."""
         if len(problems) == 1:
             return problems[0]
         joined = cls(f"{what}: {len(problems)} problems")
-        joined.args = ("\n".join([joined.what, *(f"- {problem}" for problem in problems)]),)
+        rows = [f"- {problem}" for problem in problems[:MAX_SHOWN]]
+        if len(problems) > MAX_SHOWN:
+            rows.append(f"- and {len(problems) - MAX_SHOWN} more")
+        joined.args = ("\n".join([joined.what, *rows]),)
         return joined
 
 
@@ -121,5 +128,16 @@ class JudgingError(LoraSceneError):
 
 def did_you_mean(word: str, known: Iterable[str]) -> str | None:
     """Return a sentence that offers the nearest known words, or None when none is near."""
+    if len(word) > MAX_WORD:
+        return None
     near = difflib.get_close_matches(word, list(known), n=3, cutoff=0.5)
     return f"did you mean {' or '.join(near)}?" if near else None
+
+
+def _fit_to_print(text: str) -> str:
+    """Shorten a text, and spell out what would steer a terminal or could not be encoded."""
+    if len(text) > MAX_CHARACTERS:
+        text = f"{text[:MAX_CHARACTERS]}... ({len(text):,} characters)"
+    return "".join(
+        letter if letter.isprintable() or letter == "\n" else ascii(letter)[1:-1] for letter in text
+    )

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lora_scene.documents import read_text
 from lora_scene.errors import CreationError, did_you_mean
 
 
@@ -73,10 +74,7 @@ def read_prompts(path: Path) -> list[PromptLine]:
     Raises:
         CreationError: It cannot be read, holds no prompt, or has wrong options, all collected.
     """
-    try:
-        lines = path.read_text("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise CreationError("the prompts cannot be read", where=path, got=str(error)) from error
+    lines = read_text(path, CreationError).splitlines()
     prompts: list[PromptLine] = []
     problems: list[CreationError] = []
     for number, line in enumerate(lines, start=1):

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
-
-def _between(default: Any, low: float, high: float = float("inf")) -> Any:
-    """Declare a field with a default and an inclusive range."""
-    return field(default=default, metadata={"range": (low, high)})
+from lora_scene.documents import between
 
 
 @dataclass(frozen=True)
@@ -31,7 +28,7 @@ class Base:
 
     model: str = "stable-diffusion-v1-5/stable-diffusion-v1-5"
     config: str = ""
-    resolution: int = _between(0, 0, 2048)
+    resolution: int = between(0, 0, 2048)
     dtype: Literal["auto", "fp32", "fp16", "bf16"] = "auto"
     quantization: Literal["none", "nf4", "int8", "fp8"] = "none"
     gradient_checkpointing: bool = False
@@ -54,7 +51,7 @@ class Handles:
     """
 
     init: Literal["noun", "random"] = "noun"
-    n_vectors: int = _between(1, 1, 16)
+    n_vectors: int = between(1, 1, 16)
     norm: Literal["free", "vocabulary"] = "free"
     with_nouns: bool = False
     templates: tuple[str, ...] = ("a photo of {}",)
@@ -79,16 +76,16 @@ class Lora:
             `rank` at the cleanest (T-LoRA, arXiv:2507.05964); 0 uses the whole rank everywhere.
     """
 
-    rank: int = _between(16, 1, 1024)
-    alpha: float = _between(0.0, 0.0)
-    dropout: float = _between(0.0, 0.0, 0.95)
+    rank: int = between(16, 1, 1024)
+    alpha: float = between(0.0, 0.0)
+    dropout: float = between(0.0, 0.0, 0.95)
     targets: tuple[str, ...] = ("to_q", "to_k", "to_v", "to_out.0")
     attention: Literal["all", "cross"] = "all"
     rslora: bool = False
     dora: bool = False
-    conv_rank: int = _between(0, 0, 1024)
-    text_encoder_rank: int = _between(0, 0, 1024)
-    min_rank: int = _between(0, 0, 1024)
+    conv_rank: int = between(0, 0, 1024)
+    text_encoder_rank: int = between(0, 0, 1024)
+    min_rank: int = between(0, 0, 1024)
 
 
 @dataclass(frozen=True)
@@ -119,7 +116,7 @@ class MaskedLoss:
 
     enabled: bool = True
     normalize: Literal["none", "area"] = "none"
-    outside_weight: float = _between(0.0, 0.0, 1.0)
+    outside_weight: float = between(0.0, 0.0, 1.0)
     outside_target: Literal["data", "base"] = "data"
 
     @property
@@ -142,7 +139,7 @@ class AttentionLoss:
 
     form: Literal["mask", "across"] = "mask"
     reduction: Literal["sum", "mean"] = "sum"
-    map_side: int = _between(0, 0, 512)
+    map_side: int = between(0, 0, 512)
 
 
 @dataclass(frozen=True)
@@ -157,10 +154,10 @@ class Prior:
         prompts: Prompts with `{}` for a class noun; never an evaluation prompt.
     """
 
-    weight: float = _between(0.0, 0.0)
-    n_images: int = _between(32, 1, 10_000)
-    n_steps: int = _between(25, 1, 1000)
-    guidance: float = _between(7.5, 1.0)
+    weight: float = between(0.0, 0.0)
+    n_images: int = between(32, 1, 10_000)
+    n_steps: int = between(25, 1, 1000)
+    guidance: float = between(7.5, 1.0)
     prompts: tuple[str, ...] = (
         "a photo of a {}",
         "a photo of a {} in a room",
@@ -186,13 +183,13 @@ class Augment:
         n_variants: Random variants of each kind that are made, encoded and cached.
     """
 
-    flip_prob: float = _between(0.5, 0.0, 1.0)
-    crop_prob: float = _between(0.0, 0.0, 1.0)
-    crop_min_scale: float = _between(0.7, 0.1, 1.0)
-    recompose_prob: float = _between(0.0, 0.0, 1.0)
-    rearrange_prob: float = _between(0.0, 0.0, 1.0)
-    paste_prob: float = _between(0.0, 0.0, 1.0)
-    n_variants: int = _between(24, 1, 4096)
+    flip_prob: float = between(0.5, 0.0, 1.0)
+    crop_prob: float = between(0.0, 0.0, 1.0)
+    crop_min_scale: float = between(0.7, 0.1, 1.0)
+    recompose_prob: float = between(0.0, 0.0, 1.0)
+    rearrange_prob: float = between(0.0, 0.0, 1.0)
+    paste_prob: float = between(0.0, 0.0, 1.0)
+    n_variants: int = between(24, 1, 4096)
 
 
 @dataclass(frozen=True)
@@ -215,17 +212,17 @@ class Phase:
             again. 0, or where the base is not asked at all: every step draws anew.
     """
 
-    steps: int = _between(400, 0, 1_000_000)
+    steps: int = between(400, 0, 1_000_000)
     trains: Literal["rows", "lora", "full"] = "rows"
-    rows_lr: float = _between(5e-4, 0.0, 1.0)
-    weights_lr: float = _between(0.0, 0.0, 1.0)
+    rows_lr: float = between(5e-4, 0.0, 1.0)
+    weights_lr: float = between(0.0, 0.0, 1.0)
     schedule: Literal["constant", "cosine", "linear"] = "constant"
-    end_fraction: float = _between(0.1, 0.0, 1.0)
+    end_fraction: float = between(0.1, 0.0, 1.0)
     sampling: Literal["union", "single"] = "union"
-    attention_weight: float = _between(0.01, 0.0)
-    pairwise_weight: float = _between(0.0, 0.0)
+    attention_weight: float = between(0.01, 0.0)
+    pairwise_weight: float = between(0.0, 0.0)
     timesteps: Literal["uniform", "noisy", "clean"] = "uniform"
-    draws: int = _between(0, 0, 1_000_000)
+    draws: int = between(0, 0, 1_000_000)
 
 
 @dataclass(frozen=True)
@@ -245,12 +242,12 @@ class Optimizer:
     name: Literal[
         "adamw8bit", "adamw", "pagedadamw8bit", "lion8bit", "adafactor", "prodigy", "schedulefree"
     ] = "adamw8bit"
-    beta1: float = _between(0.9, 0.0, 0.9999)
-    beta2: float = _between(0.999, 0.0, 0.99999)
-    eps: float = _between(1e-8, 0.0, 1.0)
-    weight_decay: float = _between(0.01, 0.0, 1.0)
-    min_8bit_size: int = _between(4096, 0)
-    max_grad_norm: float = _between(1.0, 0.0)
+    beta1: float = between(0.9, 0.0, 0.9999)
+    beta2: float = between(0.999, 0.0, 0.99999)
+    eps: float = between(1e-8, 0.0, 1.0)
+    weight_decay: float = between(0.01, 0.0, 1.0)
+    min_8bit_size: int = between(4096, 0)
+    max_grad_norm: float = between(1.0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -267,11 +264,11 @@ class Run:
             together.
     """
 
-    batch_size: int = _between(1, 1, 256)
-    accumulation: int = _between(1, 1, 256)
-    seed: int = _between(0, 0, 2**63 - 1)
-    checkpoint_every: int = _between(100, 0)
-    sample_every: int = _between(0, 0)
+    batch_size: int = between(1, 1, 256)
+    accumulation: int = between(1, 1, 256)
+    seed: int = between(0, 0, 2**63 - 1)
+    checkpoint_every: int = between(100, 0)
+    sample_every: int = between(0, 0)
     sample_prompts: tuple[str, ...] = ()
 
 

@@ -14,20 +14,34 @@ from __future__ import annotations
 
 import json
 import re
-import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from lora_scene.errors import SceneError, did_you_mean
+from lora_scene.documents import build, filled, parse_toml, read_text
+from lora_scene.errors import LoraSceneError, SceneError
 from lora_scene.scenes.handle_names import check_handles, default_noun
 
 MANIFEST_NAME = "scene.toml"
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 
-_SCENE_KEYS = ("images", "concepts")
-_CONCEPT_KEYS = ("handle", "noun", "masks", "background")
+
+@dataclass(frozen=True)
+class ConceptTable:
+    """A table [[concepts]], as it is written."""
+
+    handle: str = filled("")
+    noun: str | None = None
+    masks: tuple[str, ...] = ()
+    background: bool = False
+
+
+@dataclass(frozen=True)
+class SceneTable:
+    """A scene.toml, as it is written."""
+
+    images: tuple[str, ...] = filled(())
+    concepts: tuple[ConceptTable, ...] = filled(())
 
 
 @dataclass(frozen=True)
@@ -109,7 +123,7 @@ def manifest_text(images: Sequence[str], concepts: Sequence[ManifestConcept]) ->
     return "\n".join(lines) + "\n"
 
 
-def _raise_any(problems: Sequence[SceneError], where: object) -> None:
+def _raise_any(problems: Sequence[LoraSceneError], where: object) -> None:
     if problems:
         raise SceneError.collect(problems, f"{where} cannot be read as a scene")
 
@@ -174,21 +188,14 @@ def _names(
 
 def _from_toml(folder: Path) -> Manifest:
     file = folder / MANIFEST_NAME
-    try:
-        table = tomllib.loads(file.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SceneError("not valid TOML", where=file, got=str(error)) from error
-    problems = _unknown_keys(table, _SCENE_KEYS, file)
-    images = _strings(table.get("images"), f"{file}: images", problems)
-    tables = table.get("concepts")
-    if not isinstance(tables, list) or not tables or not all(isinstance(t, dict) for t in tables):
-        expected = "one [[concepts]] table, or more"
-        problems.append(SceneError("no concepts", where=file, expected=expected, got=repr(tables)))
-        tables = []
-    concepts = [
-        _concept(entry, f"{file}: concept {n + 1}", len(images), problems)
-        for n, entry in enumerate(tables)
-    ]
+    problems: list[LoraSceneError] = []
+    table = parse_toml(read_text(file, SceneError), file, SceneError)
+    scene = build(SceneTable, table, problems, error=SceneError, where=f"{file}: ") or SceneTable()
+    told = {problem.where for problem in problems}
+    for number, entry in enumerate(scene.concepts, 1):
+        found = _mistakes(entry, f"{file}: concepts #{number}", len(scene.images))
+        problems += [problem for problem in found if problem.where not in told]
+    concepts = tuple(_concept(entry) for entry in scene.concepts)
     problems += check_handles([concept.handle for concept in concepts if concept.handle], file)
     backgrounds = sum(concept.is_background for concept in concepts)
     if backgrounds > 1 or (backgrounds and len(concepts) == 1):
@@ -201,75 +208,30 @@ def _from_toml(folder: Path) -> Manifest:
             )
         )
     _raise_any(problems, file)
-    return Manifest(folder, images, tuple(concepts), is_named=True)
+    return Manifest(folder, scene.images, concepts, is_named=True)
 
 
-def _concept(
-    entry: Mapping[str, Any], where: str, n_images: int, problems: list[SceneError]
-) -> ManifestConcept:
-    problems += _unknown_keys(entry, _CONCEPT_KEYS, where)
-    handle = _string(entry.get("handle"), f"{where}: handle", problems)
-    noun = default_noun(handle)
-    if "noun" in entry:
-        noun = _string(entry["noun"], f"{where}: noun", problems)
-    is_background = entry.get("background", False)
-    if not isinstance(is_background, bool):
-        problems.append(
-            SceneError(
-                "not a truth value",
-                where=f"{where}: background",
-                expected="true or false",
-                got=repr(is_background),
-            )
-        )
-    if is_background is True:
-        if "masks" in entry:
+def _concept(entry: ConceptTable) -> ManifestConcept:
+    handle = entry.handle.strip()
+    noun = default_noun(handle) if entry.noun is None else entry.noun.strip()
+    return ManifestConcept(handle, noun, entry.masks, is_background=entry.background)
+
+
+def _mistakes(entry: ConceptTable, where: str, n_images: int) -> Iterator[SceneError]:
+    """Yield what is wrong with a concept whose values are of the right types."""
+    n_masks = len(entry.masks)
+    if entry.noun is not None and not entry.noun.strip():
+        yield SceneError("a text is needed", where=f"{where}.noun")
+    if entry.background:
+        if entry.masks:
             hint = "leave out masks, or leave out background"
-            problems.append(SceneError("a background takes no masks", where=where, hint=hint))
-        return ManifestConcept(handle, noun, (), is_background=True)
-    masks = _strings(entry.get("masks"), f"{where}: masks", problems)
-    if masks and n_images and len(masks) != n_images:
-        problems.append(
-            SceneError(
-                "not one mask per image",
-                where=f"{where}: masks",
-                expected=f'{n_images}, with "" for an image that the concept is absent from',
-                got=len(masks),
-            )
+            yield SceneError("a background takes no masks", where=where, hint=hint)
+    elif n_images and n_masks != n_images:
+        yield SceneError(
+            "not one mask per image",
+            where=f"{where}.masks",
+            expected=f'{n_images}, with "" for an image that the concept is absent from',
+            got=n_masks,
         )
-    elif masks and not any(masks):
-        problems.append(SceneError("the concept is in no image", where=f"{where}: masks"))
-    return ManifestConcept(handle, noun, masks)
-
-
-def _unknown_keys(
-    table: Mapping[str, Any], known: tuple[str, ...], where: object
-) -> list[SceneError]:
-    return [
-        SceneError(
-            f"unknown key {key!r}",
-            where=where,
-            expected=", ".join(known),
-            hint=did_you_mean(key, known),
-        )
-        for key in table
-        if key not in known
-    ]
-
-
-def _string(value: object, where: str, problems: list[SceneError]) -> str:
-    if isinstance(value, str) and value.strip():
-        return value.strip()
-    got = "nothing" if value is None else repr(value)
-    problems.append(SceneError("a text is needed", where=where, expected="a string", got=got))
-    return ""
-
-
-def _strings(value: object, where: str, problems: list[SceneError]) -> tuple[str, ...]:
-    if isinstance(value, list) and value and all(isinstance(item, str) for item in value):
-        return tuple(value)
-    got = "nothing" if value is None else repr(value)
-    problems.append(
-        SceneError("file names are needed", where=where, expected='["name.png", ...]', got=got)
-    )
-    return ()
+    elif n_masks and not any(entry.masks):
+        yield SceneError("the concept is in no image", where=f"{where}.masks")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import typing
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from lora_scene.creating.sampling import Sampling
+from lora_scene.documents import between
 from lora_scene.judging.plans import MINI_PROMPTS, Plan, Subsets
 
 Kind = Literal["recipe", "separate", "guided"]
@@ -31,13 +31,13 @@ class Drawing:
     """
 
     prompts: tuple[str, ...] = MINI_PROMPTS
-    subsets: str = "edges"
+    subsets: Subsets = "edges"
     seeds: tuple[int, ...] = (0, 1)
-    steps: int = 25
-    guidance: float = 7.5
+    steps: int = between(25, 1, 1000)
+    guidance: float = between(7.5, 0.0)
     scheduler: str = "base"
-    n_drift: int = 8
-    batch: int = 8
+    n_drift: int = between(8, 0)
+    batch: int = between(8, 1)
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Method:
     overrides: tuple[str, ...] = ()
     scenes: tuple[str, ...] = ()
     seeds: tuple[int, ...] = (0,)
-    image_forwards: int = 0
+    image_forwards: int = between(0, 0)
     course_of: str = ""
     guide_scale: float = 0.1
     note: str = ""
@@ -97,7 +97,7 @@ class Protocol:
     clip: str = ""
     dino: str = ""
     finder: str = "attention"
-    image_forwards: int = 1600
+    image_forwards: int = between(1600, 1)
     reference: str = ""
     note: str = ""
     keep_models: bool = False
@@ -113,7 +113,7 @@ class Protocol:
         drawing = self.drawing
         return Plan(
             prompts=drawing.prompts,
-            subsets=typing.cast(Subsets, drawing.subsets),
+            subsets=drawing.subsets,
             seeds=drawing.seeds,
             sampling=Sampling(drawing.steps, drawing.guidance, drawing.scheduler),
             n_drift=drawing.n_drift,

@@ -237,3 +237,32 @@ def test_circle_of_recipes_is_refused(n, tmp_path):
         path.write_text(f'extends = "{(i + 1) % n}.toml"\n', "utf-8")
     with pytest.raises(RecipeError, match="in a circle"):
         load_recipe(tmp_path / "0.toml")
+
+
+def test_a_chain_of_recipes_without_end_is_refused(tmp_path):
+    for i in range(40):
+        (tmp_path / f"{i}.toml").write_text(f'extends = "{i + 1}.toml"\n', "utf-8")
+    with pytest.raises(RecipeError, match="without end"):
+        load_recipe(tmp_path / "0.toml")
+
+
+def test_a_circle_is_seen_however_its_paths_are_written(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.toml").write_text('extends = "./mine.toml"\n', "utf-8")
+    with pytest.raises(RecipeError, match="in a circle"):
+        load_recipe("mine.toml")
+
+
+def test_a_byte_order_mark_before_a_recipe_is_no_mistake(tmp_path):
+    (tmp_path / "mine.toml").write_text("\ufeff[lora]\nrank = 3\n", "utf-8")
+    assert load_recipe(tmp_path / "mine.toml").lora.rank == 3
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["lora.rank=" + "9" * 5000, "lora.rank=0x" + "f" * 5000, "run.seed=" + "9" * 400,
+     "handles.templates=" + "[" * 9999, ".".join("a" * 9999) + "=1", "lora.alpha=" + "9" * 400],
+)  # fmt: skip
+def test_hostile_overrides_are_refused_shortly(override):
+    said = problems(override)
+    assert len(said) < 5000

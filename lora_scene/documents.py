@@ -1,0 +1,308 @@
+"""Text files of people and strangers, read within bounds, and the typed records in them.
+
+`read_text` gives a file's text, `parse_toml` and `parse_json` the tables in it, `build` a frozen
+dataclass of a table, whose annotations say what is right. What is wrong is a sentence of the
+caller's own kind of error; `build` collects, so that all mistakes are told at once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import re
+import stat
+import sys
+import tomllib
+import types
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from lora_scene.errors import MAX_SHOWN, LoraSceneError, did_you_mean
+
+MAX_TEXT_BYTES = 8 << 20  # a scene.toml of 10,000 concepts takes one
+MAX_DEPTH = 32
+INTEGERS = (-(2**63), 2**63 - 1)  # what TOML promises; JSON promises nothing
+
+_PART = r"""(?:[\w-]++|"(?:[^"\\\n]|\\.)*+"|'[^'\n]*+')"""
+_LONG_KEY = re.compile(  # a.b.c...: the parser's time grows with the square of the parts
+    rf"(?<![\w-]){_PART}(?:[ \t]*+\.[ \t]*+{_PART}){{{MAX_DEPTH}}}"
+)
+
+Error = type[LoraSceneError]
+Record = TypeVar("Record")
+
+
+def between(default: Any, low: float, high: float = math.inf) -> Any:
+    """Declare a dataclass's field with a default and an inclusive range, for `build`."""
+    return dataclasses.field(default=default, metadata={"range": (low, high)})
+
+
+def filled(default: Any) -> Any:
+    """Declare a field that must be given, and not empty; `default` stands in for what is wrong."""
+    return dataclasses.field(default=default, metadata={"filled": True})
+
+
+def read_text(path: Path, error: Error, *, limit: int = MAX_TEXT_BYTES) -> str:
+    """Return the text of a regular file, a byte order mark taken off.
+
+    Args:
+        path: The file; devices and pipes are refused, they may never end.
+        error: What is raised.
+        limit: The most bytes that are read.
+
+    Raises:
+        LoraSceneError: Of the kind `error`: it cannot be read, is too long or no UTF-8.
+    """
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            got = "a folder" if path.is_dir() else "a device or pipe"
+            raise error("cannot be read", where=path, expected="a file of text", got=got)
+        with path.open("rb") as file:
+            raw = file.read(limit + 1)
+    except (OSError, ValueError) as problem:
+        reason = getattr(problem, "strerror", None) or problem
+        raise error("cannot be read", where=path, got=reason) from problem
+    if len(raw) > limit:
+        raise error("too long", where=path, expected=f"at most {limit:,} bytes of text")
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as problem:
+        raise error(
+            "cannot be read", where=path, expected="a file of UTF-8 text", got=problem
+        ) from problem
+
+
+def parse_toml(text: str, where: object, error: Error) -> dict[str, Any]:
+    """Return the table of a TOML text.
+
+    Raises:
+        LoraSceneError: Of the kind `error`: not valid, too deep, or numbers beyond 64 bits.
+    """
+    if _LONG_KEY.search(text):
+        raise _too_deep(where, error)
+    try:
+        table = tomllib.loads(text.removeprefix("\ufeff"))
+    except (ValueError, RecursionError) as problem:
+        raise error("not valid TOML", where=where, got=problem) from problem
+    _refuse_excess(table, where, error)
+    return table
+
+
+def parse_json(text: str, where: object, error: Error) -> Any:
+    """Return what a JSON text holds; NaN and infinities are none.
+
+    Raises:
+        LoraSceneError: As `parse_toml`.
+    """
+
+    def refuse(constant: str) -> None:
+        raise ValueError(f"{constant} is no JSON")
+
+    try:
+        held = json.loads(text.removeprefix("\ufeff"), parse_constant=refuse)
+    except (ValueError, RecursionError) as problem:
+        raise error("not valid JSON", where=where, got=problem) from problem
+    _refuse_excess(held, where, error)
+    return held
+
+
+def build(
+    kind: type[Record],
+    table: object,
+    problems: list[LoraSceneError],
+    *,
+    error: Error,
+    where: str = "",
+    omit: tuple[str, ...] = (),
+    ignores_unknown: bool = False,
+) -> Record | None:
+    """Build a dataclass of a table by the annotations of its fields.
+
+    A field is a text, number, truth value, `Path`, `Literal`, `None`, another dataclass, or a
+    tuple or mapping of such. Numbers are finite, within `between` if declared so. A section that
+    is given in part takes the rest from the field's default.
+
+    Args:
+        kind: The dataclass.
+        table: What was read.
+        problems: What is wrong is added here, `where` it is in front of its key.
+        error: The kind of what is added.
+        where: Such as `scene.toml: `.
+        omit: Fields that no file may set.
+        ignores_unknown: Whether keys that no field has are left out; else each is a problem.
+
+    Returns:
+        The record, defaults in place of what is wrong; None where there is no default.
+    """
+    return _Builder(problems, error, ignores_unknown).record(kind, table, where, omit=omit)
+
+
+class _WrongError(Exception):
+    """A value that does not fit; says what was expected."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Builder:
+    problems: list[LoraSceneError]
+    error: Error
+    ignores_unknown: bool
+
+    def record(
+        self,
+        kind: type[Record],
+        table: object,
+        where: str,
+        *,
+        omit: tuple[str, ...] = (),
+        default: Record | None = None,
+    ) -> Record | None:
+        """Build one record; `default` has what the table does not say."""
+        if not isinstance(table, Mapping):
+            place = where.rstrip(".: ") or None
+            self._add("expected a section", place, got=brief(table))
+            return None
+        hints = typing.get_type_hints(kind)
+        fields = [field for field in dataclasses.fields(kind) if field.name not in omit]  # type: ignore[arg-type]
+        known = [field.name for field in fields]
+        for key in [key for key in table if key not in known and not self.ignores_unknown]:
+            is_shown = len(self.problems) < MAX_SHOWN
+            hint = did_you_mean(str(key), known) if is_shown else None
+            self._add(
+                "unknown key", f"{where}{key}", expected=f"one of {', '.join(known)}", hint=hint
+            )
+        values = {}
+        for field in fields:
+            preset = getattr(default, field.name, field.default)
+            value = self._field(field, hints[field.name], table, where, preset)
+            if value is not dataclasses.MISSING:
+                values[field.name] = value
+            elif field.default_factory is dataclasses.MISSING:
+                return None
+        return kind(**values)
+
+    def _field(
+        self, field: Any, hint: Any, table: Mapping[str, Any], where: str, preset: Any
+    ) -> Any:
+        """Return a field's value, else its preset, which may be MISSING."""
+        place = f"{where}{field.name}"
+        if field.name not in table:
+            has_default = (preset, field.default_factory) != (dataclasses.MISSING,) * 2
+            if not has_default or field.metadata.get("filled"):
+                self._add("missing", place)
+            return preset
+        value = table[field.name]
+        try:
+            if field.metadata.get("filled") and value in ("", [], ()):
+                raise _WrongError("something")
+            return self._value(value, hint, place, field.metadata.get("range"), preset)
+        except _WrongError as expected:
+            self._add("wrong value", place, expected=str(expected), got=brief(value))
+            return preset
+
+    def _value(
+        self, value: Any, hint: Any, place: str, limits: tuple[float, float] | None, preset: Any
+    ) -> Any:
+        origin, inner = typing.get_origin(hint), typing.get_args(hint)
+        if origin in (typing.Union, types.UnionType):
+            if value is None and type(None) in inner:
+                return None
+            (hint,) = [one for one in inner if one is not type(None)]
+            return self._value(value, hint, place, limits, preset)
+        if dataclasses.is_dataclass(hint):
+            default = None if preset is dataclasses.MISSING else preset
+            made = self.record(typing.cast(type, hint), value, f"{place}.", default=default)
+            return preset if made is None else made
+        if origin is tuple:
+            return self._row(value, inner, place)
+        if origin is not None and origin is not Literal:  # a mapping
+            if not isinstance(value, Mapping):
+                raise _WrongError("a section")
+            return {
+                str(key): self._value(one, inner[1], f"{place}.{key}", None, None)
+                for key, one in value.items()
+            }
+        return _plain(value, hint, limits)
+
+    def _row(self, value: Any, inner: tuple[Any, ...], place: str) -> tuple[Any, ...]:
+        is_open = len(inner) == 2 and inner[1] is Ellipsis
+        n_wanted = len(value) if is_open and isinstance(value, list | tuple) else len(inner)
+        if not isinstance(value, list | tuple) or len(value) != n_wanted:
+            raise _WrongError(
+                f"a list of {PLURALS.get(inner[0], '...') if is_open else len(inner)}"
+            )
+        kinds = [inner[0]] * n_wanted if is_open else list(inner)
+        if is_open and dataclasses.is_dataclass(inner[0]):
+            kind = typing.cast(type, inner[0])
+            made = [self.record(kind, one, f"{place} #{n}.") for n, one in enumerate(value, 1)]
+            return tuple(one for one in made if one is not None)
+        try:
+            pairs = zip(value, kinds, strict=True)
+            return tuple(self._value(one, kind, place, None, None) for one, kind in pairs)
+        except _WrongError as expected:
+            plural = PLURALS.get(inner[0]) if is_open else None
+            raise _WrongError(
+                f"a list of {plural}" if plural else f"a list: {expected}"
+            ) from expected
+
+    def _add(self, what: str, where: str | None, **details: Any) -> None:
+        self.problems.append(self.error(what, where=where, **details))
+
+
+def brief(value: object) -> str:
+    """Show a value of a file in at most a line."""
+    text = repr(value)
+    return text if len(text) <= 120 else f"{text[:100]}... ({len(text):,} characters)"
+
+
+NAMES: Mapping[Any, str] = {
+    int: "a whole number", float: "a number", bool: "true or false", str: "a text", Path: "a path",
+}  # fmt: skip
+PLURALS: Mapping[Any, str] = {
+    int: "whole numbers", float: "numbers", bool: "truth values", str: "texts", Path: "paths",
+}  # fmt: skip
+
+
+def _plain(value: Any, hint: Any, limits: tuple[float, float] | None) -> Any:
+    """Return a value without parts as its field holds it."""
+    if hint in (Any, object):
+        return value
+    if typing.get_origin(hint) is Literal:
+        choices = typing.get_args(hint)
+        if type(value) not in map(type, choices) or value not in choices:
+            raise _WrongError(f"one of {', '.join(map(str, choices))}")
+        return value
+    kinds: Any = {float: int | float, Path: str}.get(hint, hint)
+    if not isinstance(value, kinds) or (isinstance(value, bool) and hint is not bool):
+        raise _WrongError(NAMES[hint])
+    if hint is int or hint is float:
+        low, high = limits or (INTEGERS if hint is int else (-math.inf, math.inf))
+        if not low <= value <= high or (hint is float and not abs(value) <= sys.float_info.max):
+            raise _WrongError(f"{NAMES[hint]} from {low:g} to {high:g}")
+    return hint(value) if hint in (float, Path) else value
+
+
+def _refuse_excess(held: object, where: object, error: Error) -> None:
+    """Refuse what would exhaust whoever walks or prints it."""
+    level = [held]
+    for _ in range(MAX_DEPTH):
+        for one in level:
+            if isinstance(one, int) and not INTEGERS[0] <= one <= INTEGERS[1]:
+                raise error(
+                    "a number is too large", where=where, expected="whole numbers of 64 bits"
+                )
+        level = [
+            part
+            for one in level
+            if isinstance(one, dict | list)
+            for part in (one.values() if isinstance(one, dict) else one)
+        ]
+        if not level:
+            return
+    raise _too_deep(where, error)
+
+
+def _too_deep(where: object, error: Error) -> LoraSceneError:
+    return error("nested too deeply", where=where, expected=f"at most {MAX_DEPTH} levels")
