@@ -1,6 +1,7 @@
 """The exception tree: everything that a caller can cause derives from `LoraSceneError`.
 
     LoraSceneError
+    ├── FileError          a file cannot be read or written, or is not ours to replace
     ├── RecipeError        a recipe, or an override of it, is wrong
     ├── SceneError         a photo, a mask, a handle or a scene.toml is wrong
     │   └── SegmenterError masks could not be made from the given prompts
@@ -72,6 +73,10 @@ class LoraSceneError(Exception):
             rows.append(f"- and {len(problems) - MAX_SHOWN} more")
         joined.args = ("\n".join([joined.what, *rows]),)
         return joined
+
+
+class FileError(LoraSceneError):
+    """A file cannot be read or written, or is not ours to replace."""
 
 
 class RecipeError(LoraSceneError):

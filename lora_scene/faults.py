@@ -1,0 +1,82 @@
+"""The machine's errors as sentences: what failed, where, and what to do."""
+
+from __future__ import annotations
+
+import errno
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from lora_scene.errors import FileError, LoraSceneError
+
+UNFINISHED = ".lora_scene-"  # how the names of unfinished files begin
+_ELSEWHERE = "choose another place"
+_FULL = "free some space there, or choose another place"
+REASONS = {
+    errno.ENOSPC: ("the disk is full", _FULL),
+    errno.EDQUOT: ("the quota of this account is used up", _FULL),
+    errno.EFBIG: ("larger than a file may become here", _FULL),
+    errno.EROFS: ("the disk is read-only", _ELSEWHERE),
+    errno.EACCES: ("permission denied", "change its permissions, or choose another place"),
+    errno.EPERM: ("the system does not permit it", _ELSEWHERE),
+    errno.ENOTDIR: ("a part of this path is a file, not a folder", _ELSEWHERE),
+    errno.EISDIR: ("a folder, where a file was expected", None),
+    errno.ENAMETOOLONG: ("the name is too long", "choose a shorter one"),
+    errno.ENOENT: ("no such file or folder", "check the path"),
+    errno.EEXIST: ("something else stands there", _ELSEWHERE),
+    errno.ENOTEMPTY: ("the folder is not empty", _ELSEWHERE),
+    errno.ELOOP: ("a symbolic link where none is followed", "name what it points to"),
+    errno.EMFILE: ("too many files are open", "raise `ulimit -n`"),
+    errno.EIO: ("the disk failed", "look at the disk, and try again"),
+}
+_RUST_NUMBER = re.compile(r"\(os error (\d+)\)")  # how safetensors words the system's errors
+_CPU_MEMORY = ("DefaultCPUAllocator", "not enough memory")  # how torch words the CPU's end
+
+
+def as_file_error(error: Exception, where: object = None) -> FileError:
+    """Say what an error of the system means; an error of ours stays as it is.
+
+    Args:
+        error: An `OSError`, or one of safetensors' that tells of one.
+        where: The path, where the error names none or an unfinished one.
+    """
+    if isinstance(error, FileError):
+        return error
+    number = error.errno if isinstance(error, OSError) else None
+    if number is None and (found := _RUST_NUMBER.search(str(error))):
+        number = int(found[1])
+    named = getattr(error, "filename", None)
+    path = where if named is None or UNFINISHED in str(named) else named
+    if number in REASONS:
+        what, hint = REASONS[number]
+        return FileError(what, where=path, hint=hint)
+    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return FileError("the system refused it", where=path, got=reason)
+
+
+@contextmanager
+def told_plainly(where: object = None) -> Iterator[None]:
+    """Turn an error of the system into a `FileError` about `where`.
+
+    Raises:
+        FileError: The system refused something.
+    """
+    try:
+        yield
+    except LoraSceneError:
+        raise
+    except OSError as error:
+        raise as_file_error(error, where) from error
+    except Exception as error:
+        if _RUST_NUMBER.search(str(error)) is None:
+            raise
+        raise as_file_error(error, where) from error
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether the memory of the host or of a device ran out, without importing torch."""
+    if isinstance(error, MemoryError):
+        return True
+    is_torchs = isinstance(error, RuntimeError)
+    named = type(error).__name__ == "OutOfMemoryError" and not isinstance(error, LoraSceneError)
+    return is_torchs and (named or any(words in str(error) for words in _CPU_MEMORY))

@@ -1,0 +1,140 @@
+"""Files that change into a folder together: all of them, or none, whenever the process ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path, PurePosixPath
+
+from lora_scene.errors import LoraSceneError
+from lora_scene.faults import told_plainly
+from lora_scene.folder_lock import is_running
+from lora_scene.ownership import is_ours
+from lora_scene.targets import (
+    PART,
+    flush,
+    flush_folder,
+    new_part,
+    refuse_foreign,
+    refuse_no_folder,
+)
+
+_JOURNAL = "journal.json"  # in a group's folder, while its files change places
+_NEW, _OLD = "new", "old"
+
+
+@contextmanager
+def written_together(
+    folder: Path, *, obsolete: Iterable[str] = (), force: bool = False
+) -> Iterator[Path]:
+    """Give an empty folder; the files written there change into `folder` all together, or none.
+
+    Args:
+        folder: Where they go; made if need be. What else is in it stays.
+        obsolete: Files in `folder` that go when the new ones come; only ours do.
+        force: Whether files of others may be replaced.
+
+    Raises:
+        FileError: A file is not ours to replace, or the folder cannot be written.
+    """
+    with told_plainly(folder):
+        refuse_no_folder(folder)
+        is_new = not folder.exists()
+        folder.mkdir(parents=True, exist_ok=True)
+        part = new_part(folder)
+        (part / _NEW).mkdir(parents=True)
+        try:
+            yield part / _NEW
+            _exchange(part, folder, obsolete, force)
+        except BaseException:
+            if not (part / _JOURNAL).exists():
+                shutil.rmtree(part, ignore_errors=True)
+                if is_new:
+                    _remove_if_empty(folder)
+            raise
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def remove_ours(folder: Path, names: Iterable[Path]) -> None:
+    """Delete files of ours, and the folders at and below `folder` that this leaves empty.
+
+    Raises:
+        FileError: The system refused it.
+    """
+    with told_plainly(folder):
+        for path in names:
+            path.unlink(missing_ok=True)
+            for parent in path.parents:
+                if not parent.is_relative_to(folder):
+                    break
+                _remove_if_empty(parent)
+
+
+def clean_up(folder: Path) -> None:
+    """Take back what killed processes left unfinished in a folder and the folders in it."""
+    with suppress(OSError):  # no such folder, or one that may not be read: the writing will tell
+        inner = [Path(e) for e in os.scandir(folder) if e.is_dir(follow_symlinks=False)]
+        for place in [folder, *(path for path in inner if not PART.fullmatch(path.name))]:
+            for path in [Path(entry) for entry in os.scandir(place)]:
+                found = PART.fullmatch(path.name)
+                if found and not is_running(found[1], int(found[2]), int(found[3])):
+                    with suppress(LoraSceneError, OSError, ValueError, KeyError, TypeError):
+                        _take_back(path, place)
+
+
+def _exchange(part: Path, folder: Path, obsolete: Iterable[str], force: bool) -> None:
+    """Let new files and old ones change places; on an error all old ones are put back."""
+    new = [path for path in sorted((part / _NEW).rglob("*")) if path.is_file()]
+    names = [path.relative_to(part / _NEW).as_posix() for path in new]
+    gone = [name for name in obsolete if name not in names and is_ours(folder / name)]
+    for name in [*names, *gone]:
+        refuse_foreign(folder / name, folder, force=force)
+    for path in new:
+        flush(path)
+    draft = part / "draft"
+    draft.write_text(json.dumps({"names": names, "gone": gone}), "utf-8")
+    flush(draft)
+    draft.rename(part / _JOURNAL)
+    try:
+        for name in [*names, *gone]:
+            target = folder / name
+            if target.exists():
+                (part / _OLD / name).parent.mkdir(parents=True, exist_ok=True)
+                os.replace(target, part / _OLD / name)
+            if name in names:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                os.replace(part / _NEW / name, target)
+    except BaseException:
+        _take_back(part, folder)
+        raise
+    (part / _JOURNAL).unlink()
+    for place in {(folder / name).parent for name in names}:
+        flush_folder(place)
+
+
+def _take_back(part: Path, folder: Path) -> None:
+    """Delete an unfinished entry; a group that was changing places gives back the old files."""
+    if part.is_symlink() or not part.is_dir():
+        part.unlink(missing_ok=True)
+        return
+    journal = part / _JOURNAL
+    if journal.is_file():
+        noted = json.loads(journal.read_text("utf-8"))
+        for name in [*noted["names"], *noted["gone"]]:
+            if ".." in PurePosixPath(name).parts or PurePosixPath(name).is_absolute():
+                continue
+            refuse_foreign(folder / name, folder, force=True)
+            if (part / _OLD / name).is_file():
+                os.replace(part / _OLD / name, folder / name)
+            elif name in noted["names"] and not (part / _NEW / name).exists():
+                (folder / name).unlink(missing_ok=True)
+        journal.unlink()
+    shutil.rmtree(part)
+
+
+def _remove_if_empty(folder: Path) -> None:
+    with suppress(OSError):  # something is in it, and stays
+        folder.rmdir()

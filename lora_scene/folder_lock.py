@@ -1,0 +1,161 @@
+"""One writer a folder at a time.
+
+The lock is the system's own on an open file, so that it ends with its holder however that ends.
+The file tells who holds it; where a file system has no locks, that record decides.
+"""
+
+from __future__ import annotations
+
+import datetime
+import errno
+import hashlib
+import json
+import os
+import platform
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from lora_scene.errors import FileError
+from lora_scene.faults import told_plainly
+
+LOCK = ".lora_scene.lock"
+_FAR = 1 << 30  # bytes: Windows hides locked bytes from readers, so none of the record's is
+_BUSY = {errno.EACCES, errno.EAGAIN, errno.EDEADLK}
+_SAME_START = 60.0  # seconds that a clock may have been set by since a process began
+
+_held: dict[Path, int] = {}  # folder to the thread that holds it
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a folder, which is made if need be; within its thread it may be held again.
+
+    Raises:
+        FileError: Another process or thread writes into it, or it cannot be written.
+    """
+    key = Path(os.path.abspath(folder))
+    if _held.get(key) == threading.get_ident():
+        yield
+        return
+    with told_plainly(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = _acquire(folder)
+    _held[key] = threading.get_ident()
+    try:
+        yield
+    finally:
+        del _held[key]
+        _release(folder / LOCK, handle)
+
+
+def process_record() -> tuple[str, int, int]:
+    """Return host (a hash of its name), process id and start, seconds since the epoch."""
+    import psutil
+
+    host = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+    return host, os.getpid(), int(psutil.Process().create_time())
+
+
+def is_running(host: str, pid: int, start: float) -> bool:
+    """Tell whether a process may still run; of another host nobody can say that it does not."""
+    import psutil
+
+    if host != process_record()[0]:
+        return True
+    try:
+        return bool(abs(psutil.Process(pid).create_time() - start) <= _SAME_START)
+    except (psutil.NoSuchProcess, ValueError, OverflowError):
+        return False
+    except psutil.AccessDenied:
+        return True
+
+
+def _acquire(folder: Path) -> int:
+    path = folder / LOCK
+    while True:
+        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+        handle = os.open(path, flags, 0o644)
+        try:
+            is_free = _lock(handle, folder) or not _is_held(_record(handle))
+            if not is_free:
+                raise _held_error(folder, _record(handle))
+            if _is_same(handle, path):  # or its last holder deleted it meanwhile
+                _write_record(handle)
+                return handle
+        except BaseException:
+            os.close(handle)
+            raise
+        os.close(handle)
+
+
+def _lock(handle: int, folder: Path) -> bool:
+    """Take the system's lock; False where there are none, and the record has to decide."""
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            os.lseek(handle, _FAR, os.SEEK_SET)
+            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in _BUSY:
+            raise _held_error(folder, _record(handle)) from error
+        return False
+    return True
+
+
+def _is_same(handle: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(handle), path.lstat())
+    except FileNotFoundError:
+        return False
+
+
+def _record(handle: int) -> dict[str, Any]:
+    os.lseek(handle, 0, os.SEEK_SET)
+    try:
+        record = json.loads(os.read(handle, 4096))
+        return {name: record[name] for name in ("host", "name", "pid", "start", "since")}
+    except (ValueError, KeyError, TypeError, OSError):
+        return {}
+
+
+def _is_held(record: dict[str, Any]) -> bool:
+    return bool(record) and is_running(record["host"], record["pid"], record["start"])
+
+
+def _write_record(handle: int) -> None:
+    host, pid, start = process_record()
+    since = datetime.datetime.now().astimezone().isoformat(" ", "seconds")
+    record = {"host": host, "name": platform.node(), "pid": pid, "start": start, "since": since}
+    os.lseek(handle, 0, os.SEEK_SET)
+    os.ftruncate(handle, 0)
+    os.write(handle, json.dumps(record).encode())
+
+
+def _release(path: Path, handle: int) -> None:
+    is_windows = sys.platform == "win32"  # which deletes no open file
+    with suppress(OSError):  # the folder went meanwhile; the lock ends with the handle all the same
+        if not is_windows and _is_same(handle, path):
+            path.unlink()
+    os.close(handle)
+    if is_windows:
+        with suppress(OSError):
+            path.unlink()
+
+
+def _held_error(folder: Path, record: dict[str, Any]) -> FileError:
+    who = "process {pid} on {name}, since {since}".format(**record) if record else None
+    return FileError(
+        "another process writes into this folder",
+        where=folder,
+        got=who,
+        hint="wait for it, or choose another folder",
+    )
