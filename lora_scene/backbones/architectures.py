@@ -18,7 +18,8 @@ import torch
 
 from lora_scene.backbones.backbone import Backbone
 from lora_scene.backbones.families import identify
-from lora_scene.backbones.loading import EMBEDDED, quiet_libraries, resolve_model
+from lora_scene.backbones.loading import quiet_libraries
+from lora_scene.backbones.sources import EMBEDDED, resolve_model
 from lora_scene.errors import BackboneError, did_you_mean
 
 

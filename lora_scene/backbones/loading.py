@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections.abc import Iterator
-from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,10 +12,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from lora_scene.backbones.families import Family, identify
+from lora_scene.backbones.sources import resolve_model
 from lora_scene.backbones.storage import Quantization, store
 from lora_scene.errors import BackboneError
-
-EMBEDDED = "mini"  # the base within this package
 
 Dtype = Literal["auto", "fp32", "fp16", "bf16"]
 
@@ -63,39 +61,6 @@ def load_pipeline(
     store(pipeline.unet, quantization, device=device)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline.to(device)
-
-
-def resolve_model(model: str | Path) -> str:
-    """Return the hub id, or the full path of what lies on this machine.
-
-    Raises:
-        BackboneError: A path that does not exist.
-    """
-    text = str(model)
-    if text == EMBEDDED:
-        folder = Path(str(resources.files("lora_scene.backbones"))) / EMBEDDED
-        if not (folder / "model_index.json").is_file():
-            raise BackboneError(
-                "this installation has no embedded base", where=text, hint="reinstall lora-scene"
-            )
-        return str(folder)
-    path = Path(text).expanduser()
-    if path.exists():
-        return str(path)
-    if is_hub_id(text):
-        return text
-    raise BackboneError(
-        "no such base",
-        where=text,
-        expected="a hub id (user/name), a diffusers folder, a .safetensors file, or mini",
-    )
-
-
-def is_hub_id(model: str) -> bool:
-    """Tell a hub id, `user/name`, from the path of something on this machine."""
-    path = Path(model).expanduser()
-    looks_like_id = model.count("/") == 1 and not model.startswith((".", "~", "/"))
-    return looks_like_id and path.suffix != ".safetensors" and not path.exists()
 
 
 def resolve_dtype(dtype: Dtype, device: str) -> torch.dtype:

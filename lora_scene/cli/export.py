@@ -45,8 +45,11 @@ def command(
     adapter = read_adapter(folder)
     if layout == "pipeline":
         from lora_scene.backbones.loading import load_pipeline
+        from lora_scene.backbones.sources import find_base
 
-        pipeline = load_pipeline(base or adapter.info.base_model)
+        info = adapter.info
+        source = base or find_base(info.base_model, base_hash=info.base_hash, near=folder)
+        pipeline = load_pipeline(source)
         export_pipeline(adapter, pipeline, out, dtype=dtype)
         click.echo(json.dumps({"pipeline": str(out)}) if as_json else f"wrote {out}")
         return

@@ -29,12 +29,15 @@ def command(path: Path, base: str | None, folder: Path | None, as_json: bool) ->
     loads and does nothing.
     """
     from lora_scene.backbones.loading import load_pipeline
+    from lora_scene.backbones.sources import find_base
 
     found = inspect_path(path)
     notes = [one.note for one in found if one.note is not None]
     if base is None and not notes:
         raise click.UsageError("these files do not name their base; pass --base")
-    source = base or notes[0].info.base_model
+    source = base or find_base(
+        notes[0].info.base_model, base_hash=notes[0].info.base_hash, near=path
+    )
     reference = own_reference(path) if folder is None else read_adapter(folder)
     checks = verify_path(path, lambda: load_pipeline(source), reference=reference)
     if as_json:

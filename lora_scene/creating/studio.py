@@ -16,6 +16,7 @@ from lora_scene.adapters.formats.metadata import fingerprint
 from lora_scene.adapters.layers import lora_layers
 from lora_scene.backbones.backbone import Backbone
 from lora_scene.backbones.loading import Dtype, load_pipeline, resolve_device
+from lora_scene.backbones.sources import find_base
 from lora_scene.backbones.storage import Quantization
 from lora_scene.errors import CreationError, did_you_mean
 from lora_scene.learning.runs import FULL_MODEL
@@ -242,7 +243,9 @@ def _default_base(choices: Sequence[AdapterChoice], read: Sequence[Adapter]) -> 
         full = locate(source) / FULL_MODEL
         if (full / "model_index.json").is_file():
             return str(full)
-    return read[0].info.base_model
+    info = read[0].info
+    near = None if isinstance(source, Adapter) else locate(source)
+    return find_base(info.base_model, base_hash=info.base_hash, near=near)
 
 
 def _is_other(info: TrainingInfo, name: str, base_hash: str) -> bool:

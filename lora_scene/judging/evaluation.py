@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from lora_scene.backbones.sources import find_base
 from lora_scene.creating.picture_files import save_picture
 from lora_scene.creating.studio import Studio, open_studio
 from lora_scene.errors import JudgingError
@@ -213,7 +214,9 @@ def untouched_base(studio: Studio, *, device: str = "auto") -> Studio | None:
     name = studio.backbone.name.replace("\\", "/").rstrip("/")
     if name.rpartition("/")[2] != FULL_MODEL or not studio.adapters:
         return None
-    return open_studio([], base=studio.adapters[0].adapter.info.base_model, device=device)
+    info = studio.adapters[0].adapter.info
+    base = find_base(info.base_model, base_hash=info.base_hash, near=Path(name).parent)
+    return open_studio([], base=base, device=device)
 
 
 def save_evaluation(result: Evaluation, folder: Path) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+from dataclasses import replace
 
 from lora_scene.adapters.adapter import Adapter, LearnedConcept, TrainingInfo
 from lora_scene.backbones.backbone import Backbone
+from lora_scene.backbones.sources import public_name
 from lora_scene.learning.handles import HandleTable
 from lora_scene.learning.lora import learned_modules
 from lora_scene.recipe import Recipe, dump_recipe
@@ -58,7 +60,7 @@ def assemble_adapter(
         prediction_type=backbone.prediction_type,
         resolution=backbone.resolution,
         recipe_name=recipe.name,
-        recipe_toml=dump_recipe(recipe),
+        recipe_toml=dump_recipe(_public(recipe)),
         seed=recipe.run.seed,
         steps=steps,
         versions=installed_versions(),
@@ -67,6 +69,19 @@ def assemble_adapter(
         ),
     )
     return Adapter(backbone.family.key, concepts, learned_modules(backbone), info)
+
+
+def _public(recipe: Recipe) -> Recipe:
+    """Return the recipe without the places of things on this machine."""
+    base = recipe.base
+    return replace(
+        recipe,
+        base=replace(base, model=public_name(base.model), config=_name_or_none(base.config)),
+    )
+
+
+def _name_or_none(config: str) -> str:
+    return public_name(config) if config else ""
 
 
 def installed_versions() -> dict[str, str]:

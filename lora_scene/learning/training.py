@@ -20,11 +20,11 @@ from lora_scene.adapters.adapter_folder import save_adapter
 from lora_scene.backbones.backbone import Backbone
 from lora_scene.backbones.families import map_side
 from lora_scene.backbones.loading import (
-    is_hub_id,
     load_pipeline,
     resolve_device,
     resolve_dtype,
 )
+from lora_scene.backbones.sources import is_hub_id, note_base, public_name
 from lora_scene.backbones.storage import store
 from lora_scene.backbones.switches import switch_on
 from lora_scene.errors import NonFiniteLossError
@@ -127,6 +127,7 @@ def train(
         if restart:
             clear(out)
         base_hash = backbone.content_hash()
+        note_base(recipe.base.model, base_hash)
         mark = fingerprint(scene, recipe, base_hash)
         earlier = finished(out, mark)
         if earlier is not None:
@@ -156,7 +157,7 @@ def _load(recipe: Recipe, device: str, tell: Listener) -> Backbone:
         dtype=names[kind],  # type: ignore[arg-type]
         config=base.config or None,
     )
-    backbone = Backbone(pipeline, name=base.model, resolution=base.resolution)
+    backbone = Backbone(pipeline, name=public_name(base.model), resolution=base.resolution)
     switch_on(backbone.unet, base, device=device)
     return backbone
 

@@ -13,8 +13,8 @@ from lora_scene.backbones.loading import (
     quiet_libraries,
     resolve_device,
     resolve_dtype,
-    resolve_model,
 )
+from lora_scene.backbones.sources import resolve_model
 from lora_scene.errors import BackboneError
 from tests import tiny
 from tests.backbones import ldm

@@ -1,0 +1,122 @@
+"""Where a base lies (a hub id, a path, `mini`), what may be said of it, how it is found again.
+
+Only a base's public name is written into what leaves this machine. So that a base in a folder is
+found again all the same, its place is noted in the user's cache, under its hash.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from importlib import resources
+from pathlib import Path
+
+from lora_scene.errors import BackboneError
+
+EMBEDDED = "mini"  # the base within this package
+WEIGHTS = ".safetensors"
+
+
+def resolve_model(model: str | Path) -> str:
+    """Return the hub id, or the full path of what lies on this machine.
+
+    Raises:
+        BackboneError: A path that does not exist.
+    """
+    text = str(model)
+    if text == EMBEDDED:
+        folder = Path(str(resources.files("lora_scene.backbones"))) / EMBEDDED
+        if not (folder / "model_index.json").is_file():
+            raise BackboneError(
+                "this installation has no embedded base", where=text, hint="reinstall lora-scene"
+            )
+        return str(folder)
+    found = _existing(text)
+    if found is not None:
+        return str(found)
+    if is_hub_id(text):
+        return text
+    raise BackboneError(
+        "no such base",
+        where=text or repr(text),
+        expected="a hub id (user/name), a diffusers folder, a .safetensors file, or mini",
+    )
+
+
+def is_hub_id(model: str) -> bool:
+    """Tell a hub id, `user/name`, from the path of something on this machine."""
+    looks_like_id = model.count("/") == 1 and not model.startswith((".", "~", "/"))
+    is_plain = looks_like_id and not model.endswith("/") and "\\" not in model
+    return is_plain and Path(model).suffix != WEIGHTS and _existing(model) is None
+
+
+def public_name(model: str | Path) -> str:
+    """Return what may be recorded of a base: its hub id, `mini`, or the last part of its path."""
+    text = str(model)
+    if text == EMBEDDED or is_hub_id(text):
+        return text
+    return Path(text.replace("\\", "/")).expanduser().resolve().name or "base"
+
+
+def note_base(model: str | Path, base_hash: str) -> None:
+    """Note in the user's cache where a base with a hash lies, so that `find_base` finds it."""
+    place = _existing(str(model))
+    if str(model) == EMBEDDED or place is None or not base_hash:
+        return
+    with contextlib.suppress(OSError):  # a cache that cannot be written only forgets
+        _notes().mkdir(parents=True, exist_ok=True)
+        (_notes() / base_hash).write_text(str(place.resolve()), "utf-8")
+
+
+def find_base(name: str, *, base_hash: str = "", near: Path | None = None) -> str:
+    """Return what `load_pipeline` opens for the base that an adapter was trained on.
+
+    Looked for as it is recorded, beside the adapter, and where a base of its hash was last seen.
+
+    Args:
+        name: As recorded: a hub id, `mini`, or a folder's or file's name.
+        base_hash: `Backbone.content_hash` as recorded.
+        near: The adapter's folder, if it has one.
+
+    Raises:
+        BackboneError: It is not there.
+    """
+    if name == EMBEDDED:
+        return name
+    last = public_name(name)
+    places = [] if near is None else [near / last, near.parent / last]
+    for place in (_noted(base_hash), _existing(name), *places):
+        if place is not None and place.exists():
+            return str(place)
+    if is_hub_id(name):
+        return name
+    raise BackboneError(
+        "the base that this adapter was trained on is not here",
+        where=name or "base",
+        expected=f"a folder or file of that name here or beside the adapter (sha256 "
+        f"{base_hash[:12]})",
+        hint="say where it lies: --base PATH, or --base USER/NAME on the hub",
+    )
+
+
+def _existing(text: str) -> Path | None:
+    """Return the path of what exists; a name that no system takes exists nowhere."""
+    try:
+        path = Path(text).expanduser()
+        return path if text and path.exists() else None
+    except (OSError, ValueError, RuntimeError):
+        return None
+
+
+def _notes() -> Path:
+    cache = os.environ.get("LORA_SCENE_CACHE") or Path.home() / ".cache" / "lora_scene"
+    return Path(cache) / "bases"
+
+
+def _noted(base_hash: str) -> Path | None:
+    if not (base_hash.isalnum() and base_hash.isascii()):
+        return None
+    try:
+        return _existing((_notes() / base_hash).read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, RuntimeError):
+        return None
