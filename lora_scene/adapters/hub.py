@@ -1,5 +1,9 @@
 """Adapters to a model hub and back, over huggingface_hub.
 
+    <the hub's cache>/lora_scene/<user>--<name>/
+    ├── refs/<revision>     the commit that it was when it was last looked at
+    └── <commit>/           the adapter's own files
+
 The token comes from the usual login (`hf auth login`, or `HF_TOKEN`); it is never printed or kept.
 """
 
@@ -7,11 +11,14 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+from PIL import Image
 
 from lora_scene.adapters.adapter_folder import read_adapter, remove_others
 from lora_scene.adapters.exports import export_adapter
@@ -20,21 +27,25 @@ from lora_scene.adapters.formats.embeddings import FOLDER
 from lora_scene.adapters.formats.modelspec import Title
 from lora_scene.adapters.gallery import FOLDER as SAMPLES
 from lora_scene.adapters.gallery import last_samples
+from lora_scene.adapters.hub_calls import (
+    download,
+    in_time,
+    is_whole,
+    plain_errors,
+    redacted,
+    status_of,
+)
 from lora_scene.adapters.model_card import CardFacts, check_card, write_card
 from lora_scene.adapters.untrusted import MAX_FILE_BYTES, read_header
 from lora_scene.adapters.writing import written_aside
-from lora_scene.errors import HubError
+from lora_scene.errors import AdapterError, HubError
 
 ADAPTER_FILE = re.compile(rf"{re.escape(FILE)}|{FOLDER}/[A-Za-z0-9][A-Za-z0-9_-]*\.safetensors")
+COMMIT = re.compile(r"[0-9a-f]{40}")
 PICKLES = (".bin", ".pt", ".ckpt", ".pth", ".pkl")
-REASONS = {
-    401: ("the hub does not know you", "log in with `hf auth login`, or set HF_TOKEN"),
-    403: ("you may not do that there", "use a token with write access, and a name of your own"),
-    404: ("the hub has no such repository, or hides it from you", "check the name and the login"),
-    409: ("someone else changed the repository meanwhile", "run the same command again"),
-    413: ("a file is too large for the hub", None),
-    429: ("the hub asks to slow down", "wait a while and run the same command again"),
-}
+MAX_FILES = 1000  # of an adapter: one a concept
+OFFLINE_HINT = "HF_HUB_OFFLINE=1 takes what was fetched before"
+SOURCE = re.compile(r"(?:snapshot_download\(|load_adapter\(\w+, |folder = )(['\"])(.*?)\1")
 
 
 @dataclass(frozen=True)
@@ -54,25 +65,33 @@ def stage_adapter(folder: Path, stage: Path, *, title: Title, repo_id: str, dtyp
     """Put together what is to be published: all layouts, pictures, and the card.
 
     Args:
-        folder: The adapter's folder. A README.md in it is taken as it is.
+        folder: The adapter's folder. A README.md in it is taken as it is. Symbolic links are not
+            followed: what they lead to was not meant to be published.
         stage: An empty folder.
         title: Name of the files, author, licence.
         repo_id: Where it will be.
         dtype: Of the files.
 
     Raises:
-        AdapterError: The folder holds no sound adapter, or its card is not fit to publish.
+        AdapterError: The folder holds no sound adapter or a symbolic link, or its card is not fit
+            to publish.
     """
+    parts = (folder / FOLDER, folder / SAMPLES)
+    inner = [path for part in parts for path in part.glob("*")]
+    _refuse_links([folder / "README.md", *folder.glob("*.safetensors"), *parts, *inner])
     adapter = read_adapter(folder)
     samples = last_samples(folder, adapter)
     export_adapter(adapter, stage, title=title, dtype=dtype, samples=samples)
     (stage / SAMPLES).mkdir()
     for sample in samples:
-        shutil.copyfile(sample.path, stage / SAMPLES / sample.path.name)
+        with Image.open(sample.path) as image:  # the pixels alone: nothing that a file may carry
+            pixels = np.asarray(image.convert("RGB"))
+        Image.fromarray(pixels).save(stage / SAMPLES / sample.path.name)
     own_card = folder / "README.md"
     facts = CardFacts(title.name, repo_id, title.license, samples)
     text = own_card.read_text("utf-8") if own_card.is_file() else write_card(adapter, facts)
     check_card(text, stage)
+    _refuse_other_source(text, repo_id)
     (stage / "README.md").write_text(text, encoding="utf-8")
 
 
@@ -102,29 +121,35 @@ def publish(
     Raises:
         HubError: The hub refused, failed, or does not show what was sent.
     """
-    from huggingface_hub import HfApi
+    from huggingface_hub import CommitOperationAdd, HfApi
 
+    _refuse_links(stage.rglob("*"))
     api = HfApi(endpoint=endpoint)
     expected = staged_files(stage)
-    with _plain_errors(repo_id, "nothing was published"):
-        api.create_repo(repo_id, private=private, exist_ok=True)
-        commit = api.upload_folder(
-            repo_id=repo_id,
-            folder_path=stage,
-            commit_message=f"Upload {repo_id.rpartition('/')[2]}",
+    with plain_errors(repo_id, "nothing was published"):
+        in_time(lambda: api.create_repo(repo_id, private=private, exist_ok=True))
+        before = in_time(lambda: api.model_info(repo_id)).sha
+    added = [CommitOperationAdd(name, stage / name) for name in expected]
+    message = f"Upload {repo_id.rpartition('/')[2]}"
+    failure: Exception | None = None
+    try:
+        in_time(
+            lambda: api.create_commit(repo_id, added, commit_message=message),
+            n_sent=sum(expected.values()),
         )
-    with _plain_errors(repo_id, "it was sent, but could not be looked at"):
-        shown = api.model_info(repo_id, revision=commit.oid, files_metadata=True)
-    sizes = {file.rfilename: file.size for file in shown.siblings or []}
-    wrong = [path for path, size in expected.items() if sizes.get(path) != size]
-    if wrong:
-        raise HubError(
-            "the hub does not show what was sent",
-            where=repo_id,
-            got=f"{len(wrong)} of {len(expected)} files missing or of another size: {wrong[0]}",
-            hint="run the same command again",
-        )
-    return Published(str(commit.commit_url), expected)
+    except Exception as error:
+        failure = error
+    if failure and (status_of(failure) or 500) < 500:  # the hub refused
+        with plain_errors(repo_id, "nothing was published"):
+            raise failure
+    told = "whether it was published" if failure else "it was sent, but"
+    with plain_errors(repo_id, f"{told} could not be looked at"):
+        shown = in_time(lambda: api.model_info(repo_id, files_metadata=True))
+    if failure and shown.sha == before:
+        with plain_errors(repo_id, "nothing was published"):
+            raise failure
+    _refuse_incomplete(repo_id, stage, shown.siblings or [])
+    return Published(redacted(f"{api.endpoint}/{repo_id}/commit/{shown.sha}"), expected)
 
 
 def fetch_adapter(
@@ -132,7 +157,9 @@ def fetch_adapter(
 ) -> Path:
     """Download an adapter's weight files into the hub's cache, or find them there.
 
-    Only safetensors files of the adapter layout are fetched, all of one commit.
+    Only safetensors files of the adapter layout are fetched, all of one commit. What the cache
+    holds is compared with the hub's sizes and hashes, and fetched again where it differs. With
+    `HF_HUB_OFFLINE=1` it is what was fetched last.
 
     Args:
         repo_id: Such as `user/name`.
@@ -145,19 +172,27 @@ def fetch_adapter(
     Raises:
         HubError: The hub does not have it, refuses it, or fails.
     """
-    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub import HfApi, constants
     from huggingface_hub.errors import OfflineModeIsEnabled
 
     api = HfApi(endpoint=endpoint)
-    with _plain_errors(repo_id, "nothing was loaded"):
+    cache = Path(constants.HF_HUB_CACHE) / "lora_scene" / repo_id.replace("/", "--")
+    ref = cache / "refs" / quote(revision or "default", safe="")
+    with plain_errors(repo_id, "nothing was loaded", hint=OFFLINE_HINT):
         try:
-            info = api.model_info(repo_id, revision=revision, files_metadata=True)
+            info = in_time(lambda: api.model_info(repo_id, revision=revision, files_metadata=True))
         except OfflineModeIsEnabled:
-            return Path(snapshot_download(repo_id, revision=revision, local_files_only=True))
-        names = _adapter_names(repo_id, info.siblings or [])
-        paths = [api.hf_hub_download(repo_id, filename=name, revision=info.sha) for name in names]
-    depth = len(PurePosixPath(names[0]).parts)
-    return Path(paths[0]).parents[depth - 1]
+            return _fetched_before(repo_id, cache, ref)
+        files = _adapter_files(repo_id, info.siblings or [])
+        if COMMIT.fullmatch(str(info.sha)) is None:
+            raise HubError("the hub names no commit", where=repo_id, got=ascii(info.sha)[:80])
+        folder = cache / str(info.sha)
+        for name, file in files.items():
+            if not is_whole(folder / name, file):
+                download(api, repo_id, file, commit=str(info.sha), path=folder / name)
+        ref.parent.mkdir(parents=True, exist_ok=True)
+        ref.write_text(str(info.sha))
+    return folder
 
 
 def copy_adapter(source: Path, out: Path) -> None:
@@ -176,11 +211,23 @@ def copy_adapter(source: Path, out: Path) -> None:
     remove_others(out, read_header(out / names[0]).metadata)
 
 
-def _adapter_names(repo_id: str, siblings: list[Any]) -> list[str]:
-    names = [file.rfilename for file in siblings if ADAPTER_FILE.fullmatch(file.rfilename)]
-    if not names:
+def _fetched_before(repo_id: str, cache: Path, ref: Path) -> Path:
+    commit = ref.read_text().strip() if ref.is_file() else ""
+    if COMMIT.fullmatch(commit) is None or not (cache / commit).is_dir():
+        raise HubError(
+            "HF_HUB_OFFLINE is set, and this was not fetched before",
+            where=repo_id,
+            hint="unset HF_HUB_OFFLINE once",
+        )
+    return cache / commit
+
+
+def _adapter_files(repo_id: str, siblings: Sequence[Any]) -> dict[str, Any]:
+    """Return what the hub says of each file of an adapter, by name."""
+    files = {file.rfilename: file for file in siblings if ADAPTER_FILE.fullmatch(file.rfilename)}
+    if not files:
         others = [file.rfilename for file in siblings]
-        pickled = [name for name in others if name.endswith(PICKLES)]
+        pickled = any(name.endswith(PICKLES) for name in others)
         raise HubError(
             "no adapter of lora_scene in this repository",
             where=repo_id,
@@ -188,38 +235,48 @@ def _adapter_names(repo_id: str, siblings: list[Any]) -> list[str]:
             got=ascii(", ".join(others[:8])) or "nothing",
             hint="pickled files are never opened" if pickled else None,
         )
-    large = [f for f in siblings if f.rfilename in names and (f.size or 0) > MAX_FILE_BYTES]
-    if large:
-        raise HubError("too large for an adapter", where=f"{repo_id}/{large[0].rfilename}")
-    return sorted(names)
-
-
-@contextmanager
-def _plain_errors(repo_id: str, state: str) -> Iterator[None]:
-    """Turn the library's errors into one sentence that says what state the hub is in."""
-    try:
-        yield
-    except HubError:
-        raise
-    except Exception as error:  # the library's own, and those of whatever carries its requests
-        response = getattr(error, "response", None)
-        code = getattr(response, "status_code", None)
-        what, hint = REASONS.get(code or 0, ("the hub failed, or cannot be reached", None))
-        if code is not None and code >= 500:
-            what, hint = "the hub failed", "run the same command again"
+    if len(files) > MAX_FILES:
         raise HubError(
-            f"{what}; {state}",
+            "too many files for an adapter",
             where=repo_id,
-            got=_redacted(f"{code or type(error).__name__}: {error}"),
-            hint=hint,
-        ) from error
+            expected=f"at most {MAX_FILES}",
+            got=f"{len(files):,}",
+        )
+    for name, file in files.items():
+        if (file.size or 0) > MAX_FILE_BYTES:
+            raise HubError("too large for an adapter", where=f"{repo_id}/{name}")
+    return dict(sorted(files.items()))
 
 
-def _redacted(text: str) -> str:
-    """Return the first line of a message, without the token should it hold one."""
-    from huggingface_hub import get_token
+def _refuse_incomplete(repo_id: str, stage: Path, siblings: Sequence[Any]) -> None:
+    shown: Mapping[str, Any] = {file.rfilename: file for file in siblings}
+    names = list(staged_files(stage))
+    wrong = [n for n in names if n not in shown or not is_whole(stage / n, shown[n])]
+    if wrong:
+        raise HubError(
+            "the hub does not show what was sent",
+            where=repo_id,
+            got=f"{len(wrong)} of {len(names)} files missing or of other content: {wrong[0]}",
+            hint="run the same command again",
+        )
 
-    line = text.strip().splitlines()[0][:300]
-    token = get_token()
-    line = line.replace(token, "***") if token else line
-    return re.sub(r"hf_[A-Za-z0-9]{8,}", "***", line)
+
+def _refuse_links(paths: Iterable[Path]) -> None:
+    for path in paths:
+        if path.is_symlink():
+            raise AdapterError(
+                "a symbolic link is never published", where=path, hint="put a copy in its place"
+            )
+
+
+def _refuse_other_source(card: str, repo_id: str) -> None:
+    """Refuse a card whose snippets load from elsewhere: another repository, or a folder here."""
+    others = sorted({match[2] for match in SOURCE.finditer(card)} - {repo_id})
+    if others:
+        raise AdapterError(
+            "the card's snippets load another adapter",
+            where="README.md",
+            expected=repo_id,
+            got=", ".join(others),
+            hint=f"correct it, or write it anew: lora-scene card DIR --repo {repo_id}",
+        )

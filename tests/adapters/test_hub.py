@@ -73,7 +73,7 @@ def test_what_is_pushed_is_what_is_pulled(hub, stage, folder, tmp_path):
 def test_pushing_again_and_to_an_existing_repository_works(hub, stage):
     publish(stage, REPO, private=True, endpoint=hub.url)
     assert hub.private == {REPO}
-    assert publish(stage, REPO, endpoint=hub.url).url.endswith(loopback.COMMIT)
+    assert publish(stage, REPO, endpoint=hub.url).url.endswith(hub.commit(REPO))
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,6 @@ def test_a_hub_that_is_not_there(stage, monkeypatch):
 def test_a_pull_that_fails_halfway_leaves_nothing(hub, stage, tmp_path):
     publish(stage, REPO, endpoint=hub.url)
     hub.fail[("GET", "bowl.safetensors")] = 500
-    hub.fail[("HEAD", "bowl.safetensors")] = 500
     with pytest.raises(HubError, match="nothing was loaded"):
         copy_adapter(fetch_adapter(REPO, endpoint=hub.url), tmp_path / "out")
     assert not (tmp_path / "out").exists()
@@ -197,3 +196,50 @@ def test_the_card_command_writes_into_the_folder(folder, tmp_path):
     result = CliRunner().invoke(root, ["card", str(own), "--repo", REPO, "--license", "mit"])
     assert result.exit_code == 0, f"{result.output} {result.exception}"
     assert ModelCard.load(own / "README.md").data.license == "mit"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'folder = snapshot_download("someone/other")',
+        "lora_scene.load_adapter(pipeline, 'someone/other')",
+        "folder = '/home/someone/plush'",
+    ],
+)
+def test_a_card_that_loads_another_adapter_is_not_published(hub, folder, tmp_path, line):
+    own = tmp_path / "own"
+    copy_adapter(folder, own)
+    wrote = CliRunner().invoke(root, ["card", str(own), "--repo", REPO])
+    assert wrote.exit_code == 0, wrote.output
+    stage_adapter(own, tmp_path / "fine", title=Title("x"), repo_id=REPO, dtype="fp16")
+    card = own / "README.md"
+    card.write_text(card.read_text() + f"\n```python\n{line}\n```\n")
+    with pytest.raises(AdapterError, match=r"another adapter(.|\n)*card DIR --repo someone/plush"):
+        stage_adapter(own, tmp_path / "stage", title=Title("x"), repo_id=REPO, dtype="fp16")
+
+
+@pytest.mark.parametrize("name", ["README.md", "samples/00900-0.png", "samples"])
+def test_a_link_in_a_folder_is_not_published(folder, tmp_path, name):
+    own = tmp_path / "own"
+    copy_adapter(folder, own)
+    secret = tmp_path / "secret"
+    secret.write_text("mine")
+    (own / name).parent.mkdir(exist_ok=True)
+    (own / name).symlink_to(secret)
+    with pytest.raises(AdapterError, match="symbolic link is never published"):
+        stage_adapter(own, tmp_path / "stage", title=Title("x"), repo_id=REPO, dtype="fp16")
+    assert not (tmp_path / "stage" / "README.md").exists()
+
+
+def test_published_samples_are_pixels_alone(folder, tmp_path):
+    own = tmp_path / "own"
+    copy_adapter(folder, own)
+    (own / "samples").mkdir()
+    exif = Image.Exif()
+    exif[0x010E] = "taken at home"
+    Image.new("RGB", (32, 32), "teal").save(own / "samples" / "00700-0.png", exif=exif)
+    stage_adapter(own, tmp_path / "stage", title=Title("x"), repo_id=REPO, dtype="fp16")
+    written = tmp_path / "stage" / "samples" / "00700-0.png"
+    assert b"taken at home" not in written.read_bytes()
+    with Image.open(written) as image:
+        assert image.getpixel((0, 0)) == (0, 128, 128)
