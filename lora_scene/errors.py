@@ -16,6 +16,7 @@
     ├── CreationError      a picture cannot be made as asked
     └── JudgingError       a measurement cannot be made as asked
 
+`LoraSceneWarning` is what else may be said, by Python's `warnings`.
 Only the command line turns them into messages; the library never prints.
 """
 
@@ -77,6 +78,10 @@ class LoraSceneError(Exception):
 
 class FileError(LoraSceneError):
     """A file cannot be read or written, or is not ours to replace."""
+
+
+class LoraSceneWarning(UserWarning):
+    """Something of the user's is not taken as it may have been meant; says what it costs."""
 
 
 class RecipeError(LoraSceneError):

@@ -63,7 +63,8 @@ def command(adapters: tuple[str, ...], out: Path, as_json: bool, **shared: Any) 
     from lora_scene.creating.blending import Brush
     from lora_scene.creating.editing import Region, edit, edit_record
     from lora_scene.creating.picture_files import save_picture
-    from lora_scene.scenes.photos import read_mask, read_photo
+    from lora_scene.scenes.mask_files import read_mask
+    from lora_scene.scenes.photos import read_photo
 
     masks, prompts = shared["masks"], shared["prompts"]
     if len(masks) != len(prompts):

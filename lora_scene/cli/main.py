@@ -10,11 +10,12 @@ import logging
 import os
 import sys
 import warnings
+from typing import TextIO
 
 import click
 
 import lora_scene
-from lora_scene.errors import LoraSceneError, did_you_mean
+from lora_scene.errors import LoraSceneError, LoraSceneWarning, did_you_mean
 
 VERBS: dict[str, dict[str, str]] = {
     "Begin": {
@@ -103,6 +104,7 @@ def main() -> None:
     # torch's matrix products then round alike at any address: a resumed run ends as an unbroken one
     os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
     debug = "--debug" in sys.argv
+    warnings.showwarning = _remark
     if not debug:
         _quieten()
     try:
@@ -126,6 +128,21 @@ def _complain(text: str) -> None:
     sys.exit(1)
 
 
+def _remark(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Show the package's warnings as sentences, the libraries' as Python does."""
+    if issubclass(category, LoraSceneWarning):
+        click.secho(f"warning: {message}", fg="yellow", err=True)
+    else:
+        click.echo(warnings.formatwarning(message, category, filename, lineno, line), err=True)
+
+
 def _quieten() -> None:
     """Keep the libraries' notes to their developers away from people; --debug shows them."""
     for library in ("DIFFUSERS", "TRANSFORMERS"):
@@ -133,3 +150,4 @@ def _quieten() -> None:
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", category=FutureWarning)
     warnings.filterwarnings("ignore", category=UserWarning)
+    warnings.filterwarnings("always", category=LoraSceneWarning)

@@ -1,13 +1,14 @@
-"""Image files to arrays and back: any mode, upright, within a pixel limit."""
+"""Photo files to arrays: any mode, upright, in sRGB, within a pixel limit."""
 
 from __future__ import annotations
 
+import importlib
 import os
-import struct
 import tempfile
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,25 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, PngImagePlugin
 
-from lora_scene.errors import SceneError
+from lora_scene.errors import LoraSceneWarning, SceneError
 
 MAX_PIXELS = 64_000_000  # more than any phone's camera by default, 256 MB as RGBA
-SIXTEEN_BIT_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N")
+DEEP_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N")
 EXIF_ORIENTATION = 0x0112  # EXIF 2.3, section 4.6.4
 UPRIGHT = 1
 SOFTWARE = "lora_scene"
+HEIF_SUFFIXES = (".heic", ".heif")
+FORMATS = (  # those that are decoded here and now; EPS, for one, would start another program
+    *("JPEG", "MPO", "PNG", "WEBP", "TIFF", "BMP", "GIF", "AVIF", "HEIF"),
+    *("JPEG2000", "PPM", "TGA"),
+)
+SAME_COLOUR = 2  # of 255: a profile that moves colours less than this is sRGB by another name
+PROFILED_MODES = {  # the modes that a profile's colour space can speak for, and the one it is fed
+    "RGB": (("RGB", "RGBA", "RGBX", "P", "PA", "L", "LA", "1", *DEEP_MODES), "RGB"),
+    "GRAY": (("L", "LA", "1", *DEEP_MODES), "L"),
+    "CMYK": (("CMYK",), "CMYK"),
+    "Lab": (("LAB",), "LAB"),
+}
 
 Pixels = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.float32]
@@ -32,7 +45,7 @@ class UprightPhoto:
     """A photo's pixels as people see them, and how the file stores them.
 
     Attributes:
-        pixels: (H, W, 3) uint8, upright.
+        pixels: (H, W, 3) uint8, upright, sRGB.
         stored_shape: (height, width) in the file, before the EXIF orientation.
         orientation: The EXIF orientation, 1 to 8; 1 is upright.
     """
@@ -43,43 +56,99 @@ class UprightPhoto:
 
 
 def read_photo(path: Path) -> UprightPhoto:
-    """Read a photo of any mode as upright 8-bit RGB; transparent parts become white.
+    """Read a photo of any mode as upright 8-bit sRGB; transparent parts become white.
+
+    Colours are converted by the file's ICC profile, where it has one. A `LoraSceneWarning` tells
+    of what cannot be followed: a broken profile, broken EXIF, further frames.
 
     Raises:
         SceneError: The file is missing, not an image, damaged, too large or of floats.
     """
-    image = _open(path)
-    orientation = image.getexif().get(EXIF_ORIENTATION, UPRIGHT)
-    if image.mode in SIXTEEN_BIT_MODES:
-        grey = np.asarray(image).astype(np.float64).clip(0, 65535) / 257.0
-        stored = np.repeat(np.rint(grey).astype(np.uint8)[:, :, None], 3, axis=2)
-    elif image.has_transparency_data:
-        layer = image.convert("RGBA")
-        stored = np.asarray(
-            Image.alpha_composite(Image.new("RGBA", image.size, "white"), layer).convert("RGB")
-        )
-    else:
-        stored = np.asarray(image.convert("RGB"))
-    pixels = np.ascontiguousarray(_upright(stored, orientation))
+    image, orientation = open_image(path)
+    if image.mode in DEEP_MODES:
+        profile = image.info.get("icc_profile")
+        image = Image.fromarray(np.rint(deep_values(image, path) * 255).astype(np.uint8))
+        image.info["icc_profile"] = profile
+    colours = _to_srgb(image, path)
+    if image.has_transparency_data:
+        colours.putalpha(image.convert("RGBA").getchannel("A"))
+        paper = Image.new("RGBA", image.size, "white")
+        colours = Image.alpha_composite(paper, colours).convert("RGB")
+    stored = np.asarray(colours)
+    pixels = np.ascontiguousarray(turn_upright(stored, orientation))
     return UprightPhoto(pixels, stored.shape[:2], orientation)
 
 
-def read_mask(path: Path, photo: UprightPhoto | None = None) -> Mask:
-    """Read a mask of any mode as (H, W) float32 in 0..1, soft edges kept.
-
-    A varying alpha channel is the mask, as in cut-outs; otherwise the brightest colour channel
-    is, so that a red or a palette mask counts like a white one. The mask's own EXIF orientation
-    is obeyed. A mask without one that fits `photo` only as the file stores it is turned with it.
+def open_image(path: Path) -> tuple[Image.Image, int]:
+    """Decode an image file's first frame, and read its EXIF orientation, 1 to 8.
 
     Raises:
-        SceneError: The file is missing, not an image, damaged, too large or of floats.
+        SceneError: As in `read_photo`.
     """
-    image = _open(path)
-    orientation = image.getexif().get(EXIF_ORIENTATION, UPRIGHT)
-    mask = _opacity(image)
-    if photo is not None and orientation == UPRIGHT and mask.shape != photo.pixels.shape[:2]:
-        orientation = photo.orientation if mask.shape == photo.stored_shape else UPRIGHT
-    return np.ascontiguousarray(_upright(mask, orientation))
+    _check_is_file(path)
+    if path.suffix.lower() in HEIF_SUFFIXES:
+        _admit_heif(path)
+    Image.init()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's own; what matters of them is told below
+        try:
+            with Image.open(path, formats=[f for f in FORMATS if f in Image.OPEN]) as image:
+                if image.width * image.height > MAX_PIXELS:
+                    raise Image.DecompressionBombError
+                n_frames = getattr(image, "n_frames", 1) if image.format != "MPO" else 1
+                image.load()
+        except Image.DecompressionBombError as error:
+            raise SceneError(
+                "the image is too large",
+                where=path,
+                expected=f"at most {MAX_PIXELS // 1_000_000} megapixels",
+                hint="scale it down first; training sees at most about 1 megapixel",
+            ) from error
+        except Exception as error:  # decoders raise anything at all on a stranger's bytes
+            raise SceneError(
+                "not a readable image",
+                where=path,
+                expected="a whole JPEG, PNG, WebP, TIFF, BMP, GIF or AVIF file",
+                got=str(error).replace(f" {str(path)!r}", "") or type(error).__name__,
+            ) from error
+        try:
+            orientation = image.getexif().get(EXIF_ORIENTATION, UPRIGHT)
+        except Exception:  # as above
+            orientation = None
+    if orientation not in range(1, 9):
+        _warn(path, "its EXIF data cannot be read; if it lies on its side, turn it and save it")
+        orientation = UPRIGHT
+    if n_frames > 1:
+        _warn(path, f"the first of its {n_frames} frames or pages is read, the others are not")
+    if image.mode == "F":
+        raise _ranges_unknown(path, "floats")
+    return image, int(orientation)
+
+
+def deep_values(image: Image.Image, path: Path) -> Mask:
+    """Return a 16-bit image's (H, W) values in 0..1.
+
+    Raises:
+        SceneError: It holds other integers than 16 bits do.
+    """
+    deep = np.asarray(image)
+    if deep.min() < 0 or deep.max() > 65535:
+        raise _ranges_unknown(path, "32-bit integers")
+    return (deep.astype(np.float64) / 65535.0).astype(np.float32)
+
+
+def turn_upright(array: npt.NDArray[Any], orientation: int) -> npt.NDArray[Any]:
+    """Turn stored rows and columns (H, W, ...) as an EXIF orientation says."""
+    turned: dict[int, Callable[[npt.NDArray[Any]], npt.NDArray[Any]]] = {
+        2: lambda a: a[:, ::-1],
+        3: lambda a: a[::-1, ::-1],
+        4: lambda a: a[::-1],
+        5: lambda a: a.swapaxes(0, 1),
+        6: lambda a: np.rot90(a, -1),
+        7: lambda a: np.rot90(a.swapaxes(0, 1), 2),
+        8: lambda a: np.rot90(a, 1),
+    }
+    return turned[orientation](array) if orientation in turned else array
 
 
 def write_png(path: Path, image: Image.Image, *, software: str = SOFTWARE) -> None:
@@ -132,64 +201,79 @@ def _is_own(path: Path) -> bool:
         return False
 
 
-def _open(path: Path) -> Image.Image:
-    if not path.is_file():
-        near = sorted(p.name for p in path.parent.glob("*") if p.is_file())[:8]
-        raise SceneError(
-            "no such file", where=path, expected="an image", got=f"beside it: {', '.join(near)}"
+def _to_srgb(image: Image.Image, path: Path) -> Image.Image:
+    """Convert an 8-bit image of any mode to RGB, by its profile; alpha is left out."""
+    from PIL import ImageCms
+
+    data = image.info.get("icc_profile")
+    if image.mode == "CMYK" and not data:
+        _warn(path, "CMYK without a colour profile: its colours are guessed; save it as sRGB")
+    if not data and image.mode != "LAB":
+        return image.convert("RGB")
+    try:
+        lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB"))
+        profile = ImageCms.ImageCmsProfile(BytesIO(data)) if data else lab
+        space = profile.profile.xcolor_space.strip()
+        modes, fed = PROFILED_MODES.get(space, ((), ""))
+        if image.mode not in modes:
+            raise ValueError(f"it is for {space}, the pixels are {image.mode}")
+        srgb = ImageCms.createProfile("sRGB")
+        convert = ImageCms.buildTransform(
+            profile,
+            srgb,
+            fed,
+            "RGB",
+            renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
+            flags=ImageCms.Flags.BLACKPOINTCOMPENSATION,
         )
-    too_large = SceneError(
-        "the image is too large",
-        where=path,
-        expected=f"at most {MAX_PIXELS // 1_000_000} megapixels",
-        hint="scale it down first; training sees at most about 1 megapixel",
-    )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        try:
-            with Image.open(path) as image:
-                if image.width * image.height > MAX_PIXELS:
-                    raise too_large
-                image.load()
-        except Image.DecompressionBombError as error:
-            raise too_large from error
-        except (OSError, SyntaxError, ValueError, EOFError, struct.error) as error:
-            raise SceneError(
-                "not a readable image",
-                where=path,
-                expected="a whole JPEG, PNG, WebP, TIFF or BMP file",
-                got=str(error).replace(f" {str(path)!r}", "") or type(error).__name__,
-            ) from error
-    if image.mode == "F":
+        if fed == "RGB":
+            levels = np.arange(0, 256, 15, dtype=np.uint8)
+            cube = np.stack(np.meshgrid(levels, levels, levels), axis=-1).reshape(1, -1, 3)
+            moved = np.asarray(ImageCms.applyTransform(Image.fromarray(cube), convert))
+            if np.abs(moved.astype(int) - cube).max() <= SAME_COLOUR:
+                return image.convert("RGB")
+        converted = ImageCms.applyTransform(image.convert(fed), convert)
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError) as error:
+        if image.mode == "LAB":
+            raise SceneError("Lab colours cannot be read", where=path, got=error) from error
+        _warn(path, f"its colour profile cannot be used ({error}); it is read as sRGB")
+        return image.convert("RGB")
+    assert converted is not None, "only conversion in place returns nothing"
+    return converted
+
+
+def _check_is_file(path: Path) -> None:
+    try:
+        if path.is_file():
+            return
+        what = "not a file" if path.exists() else "no such file"
+        near = sorted(p.name for p in path.parent.glob("*") if p.is_file())
+    except OSError as error:
+        raise SceneError("cannot be read", where=path, got=error.strerror or error) from error
+    got = f"beside it: {', '.join(near[:8])}" + (f" and {len(near) - 8} more" if near[8:] else "")
+    raise SceneError(what, where=path, expected="an image", got=got if near else None)
+
+
+def _admit_heif(path: Path) -> None:
+    """Let Pillow read HEIF by pillow-heif, where that is installed."""
+    try:
+        importlib.import_module("pillow_heif").register_heif_opener()
+    except ImportError as error:
         raise SceneError(
-            "an image of floats, whose range nobody can tell",
+            "a HEIF photo needs pillow-heif",
             where=path,
-            expected="8 or 16 bits a channel",
-            hint="save it as an 8-bit PNG",
-        )
-    return image
+            hint="pip install pillow-heif, or save the photo as a JPEG or PNG",
+        ) from error
 
 
-def _opacity(image: Image.Image) -> Mask:
-    if image.mode in SIXTEEN_BIT_MODES:
-        deep = np.asarray(image).astype(np.float64).clip(0, 65535)
-        return (deep / 65535.0).astype(np.float32)
-    if image.has_transparency_data:
-        alpha = np.asarray(image.convert("RGBA").getchannel("A"))
-        if alpha.min() != alpha.max():
-            return alpha.astype(np.float32) / 255.0
-    brightest: Pixels = np.asarray(image.convert("RGB")).max(axis=2)
-    return brightest.astype(np.float32) / np.float32(255.0)
+def _ranges_unknown(path: Path, of: str) -> SceneError:
+    return SceneError(
+        f"an image of {of}, whose range nobody can tell",
+        where=path,
+        expected="8 or 16 bits a channel",
+        hint="save it as an 8-bit PNG",
+    )
 
 
-def _upright(array: npt.NDArray[Any], orientation: int) -> npt.NDArray[Any]:
-    turned: dict[int, Callable[[npt.NDArray[Any]], npt.NDArray[Any]]] = {
-        2: lambda a: a[:, ::-1],
-        3: lambda a: a[::-1, ::-1],
-        4: lambda a: a[::-1],
-        5: lambda a: a.swapaxes(0, 1),
-        6: lambda a: np.rot90(a, -1),
-        7: lambda a: np.rot90(a.swapaxes(0, 1), 2),
-        8: lambda a: np.rot90(a, 1),
-    }
-    return turned[orientation](array) if orientation in turned else array
+def _warn(path: Path, text: str) -> None:
+    warnings.warn(f"{path}: {text}", LoraSceneWarning, stacklevel=2)

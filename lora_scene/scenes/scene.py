@@ -10,15 +10,20 @@ from pathlib import Path
 import numpy as np
 
 from lora_scene.errors import SceneError
-from lora_scene.scenes.handle_names import handle_stem
 from lora_scene.scenes.manifest import Manifest, read_manifest
-from lora_scene.scenes.photos import Mask, Pixels, UprightPhoto, read_mask, read_photo
+from lora_scene.scenes.mask_files import INSIDE, MIN_COVERAGE, read_mask
+from lora_scene.scenes.photos import Mask, Pixels, UprightPhoto, read_photo
 
-MIN_COVERAGE = 0.001  # of the photo: 262 pixels at 512 px, about four latent cells
 SAME_REGION_IOU = 0.95
-INSIDE = 0.5  # a soft mask's value from which a pixel counts as the concept's
 
-__all__ = ["Concept", "Photo", "Scene", "handle_stem", "load_scene"]
+__all__ = [
+    "INSIDE",
+    "MIN_COVERAGE",
+    "Concept",
+    "Photo",
+    "Scene",
+    "load_scene",
+]
 
 
 @dataclass(frozen=True)
@@ -190,7 +195,7 @@ def _mask_problem(mask: Mask, photo: UprightPhoto | None, where: object) -> Scen
             where=where,
             expected="white where the concept is, black elsewhere",
             got=f"a brightest pixel of {round(255 * float(mask.max()))} of 255",
-            hint="a mask of labels 0 and 1 must be multiplied by 255",
+            hint="paint it white: a mask is read at its full brightness",
         )
     coverage = float((mask >= INSIDE).mean())
     if coverage < MIN_COVERAGE:

@@ -1,12 +1,29 @@
 from __future__ import annotations
 
+import sys
+import warnings
+from contextlib import nullcontext
+from types import ModuleType
+
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.ImageCms import ImageCmsProfile, createProfile
 
-from lora_scene.errors import SceneError
+from lora_scene.errors import LoraSceneWarning, SceneError
 from lora_scene.scenes import photos
-from lora_scene.scenes.photos import read_mask, read_photo, write_own_png, write_png
+from lora_scene.scenes.photos import read_photo, write_own_png, write_png
+from tests.scenes.colour_profiles import (
+    ADOBE_RGB,
+    DISPLAY_P3,
+    GAMMA,
+    SRGB,
+    decode_srgb,
+    encode_srgb,
+    grey_profile,
+    rgb_profile,
+    seen_through,
+)
 
 RNG = np.random.default_rng(1)
 GREY = RNG.integers(0, 256, size=(6, 9), dtype=np.uint8)
@@ -19,7 +36,9 @@ def test_every_mode_of_photo_becomes_rgb(tmp_path, mode):
     path = tmp_path / ("photo.tif" if mode in ("CMYK", "YCbCr") else "photo.png")
     image.save(path)
     expected = np.asarray(image.convert("RGB"))
-    found = read_photo(path).pixels
+    told = pytest.warns(LoraSceneWarning, match="CMYK") if mode == "CMYK" else nullcontext()
+    with told:
+        found = read_photo(path).pixels
     assert found.dtype == np.uint8
     np.testing.assert_array_equal(found, expected)
 
@@ -29,12 +48,6 @@ def test_a_16_bit_photo_is_scaled_not_clipped(tmp_path):
     Image.fromarray(deep).save(tmp_path / "deep.png")
     found = read_photo(tmp_path / "deep.png").pixels
     np.testing.assert_array_equal(found, np.repeat(GREY[:, :, None], 3, axis=2))
-
-
-def test_a_16_bit_mask_keeps_its_precision(tmp_path):
-    deep = np.array([[0, 1, 300], [32768, 65534, 65535]], dtype=np.uint16)
-    Image.fromarray(deep).save(tmp_path / "deep.png")
-    np.testing.assert_allclose(read_mask(tmp_path / "deep.png"), deep / 65535, atol=1e-7)
 
 
 def test_transparent_parts_of_a_photo_become_white(tmp_path):
@@ -57,44 +70,123 @@ def test_an_exif_rotated_photo_is_read_upright(tmp_path, orientation):
     np.testing.assert_array_equal(read_photo(tmp_path / "photo.png").pixels, expected)
 
 
-def test_a_mask_with_an_orientation_of_its_own_obeys_it(tmp_path):
-    image = Image.fromarray(GREY)
-    exif = image.getexif()
-    exif[0x0112] = 6
-    image.save(tmp_path / "mask.png", exif=exif)
-    np.testing.assert_allclose(read_mask(tmp_path / "mask.png"), np.rot90(GREY, -1) / 255)
+@pytest.mark.parametrize(
+    ("primaries", "encode", "decode"),
+    [
+        (DISPLAY_P3, encode_srgb, decode_srgb),
+        (ADOBE_RGB, lambda v: v ** (1 / GAMMA), lambda v: v**GAMMA),
+    ],
+    ids=["Display P3", "Adobe RGB"],
+)
+@pytest.mark.parametrize("form", ["RGB.png", "RGBA.png", "RGB.tif", "P.png", "RGB.webp"])
+def test_a_photo_with_a_profile_is_read_as_srgb(tmp_path, primaries, encode, decode, form):
+    meant = (200, 60, 60)
+    pixels = np.broadcast_to(seen_through(meant, primaries, encode), (6, 9, 3))
+    assert np.abs(pixels[0, 0].astype(int) - meant).max() > 10, "the profile changes the numbers"
+    image = Image.fromarray(pixels).convert(form.partition(".")[0], palette=Image.Palette.ADAPTIVE)
+    image.save(tmp_path / form, icc_profile=rgb_profile(primaries, decode), lossless=True)
+    found = read_photo(tmp_path / form).pixels.astype(int)
+    assert np.abs(found - meant).max() <= 2, found[0, 0]
 
 
-def test_a_mask_drawn_on_the_stored_photo_is_turned_with_it(tmp_path):
+def test_a_grey_photo_with_a_profile_is_read_as_srgb(tmp_path):
+    profile = grey_profile(lambda v: v**1.8)
+    meant = np.rint(255 * encode_srgb(np.array(128 / 255) ** 1.8))
+    for name, pixels in (("8", np.full((6, 9), 128, np.uint8)), ("16", np.full((6, 9), 32896))):
+        path = tmp_path / f"{name}.png"
+        Image.fromarray(pixels.astype(np.uint16 if name == "16" else np.uint8)).save(
+            path, icc_profile=profile
+        )
+        assert np.abs(read_photo(path).pixels - meant).max() <= 1
+
+
+def test_a_profile_of_srgb_changes_no_pixel(tmp_path):
+    for profile in (
+        rgb_profile(SRGB, decode_srgb),
+        ImageCmsProfile(createProfile("sRGB")).tobytes(),
+    ):
+        Image.fromarray(COLOUR).save(tmp_path / "photo.png", icc_profile=profile)
+        np.testing.assert_array_equal(read_photo(tmp_path / "photo.png").pixels, COLOUR)
+
+
+@pytest.mark.parametrize("profile", [b"no profile", grey_profile(lambda v: v), b"\0" * 128])
+def test_a_profile_that_cannot_be_used_is_told(tmp_path, profile):
+    Image.fromarray(COLOUR).save(tmp_path / "photo.png", icc_profile=profile)
+    with pytest.warns(LoraSceneWarning, match=r"photo\.png: its colour profile cannot be used"):
+        pixels = read_photo(tmp_path / "photo.png").pixels
+    np.testing.assert_array_equal(pixels, COLOUR)
+
+
+def test_cmyk_is_read_by_its_profile(tmp_path):
+    image = Image.fromarray(COLOUR).convert("CMYK")
+    image.save(tmp_path / "photo.tif", icc_profile=rgb_profile(SRGB, decode_srgb))
+    with pytest.warns(LoraSceneWarning, match="it is for RGB, the pixels are CMYK"):
+        read_photo(tmp_path / "photo.tif")
+
+
+@pytest.mark.parametrize("junk", [b"Exif\0\0junk", b"Exif\0\0II*\0" + b"\xff" * 40, b"Exif\0\0"])
+def test_broken_exif_is_told_and_the_photo_read_as_it_lies(tmp_path, junk):
+    Image.fromarray(np.full((8, 8, 3), 90, np.uint8)).save(tmp_path / "a.jpg", exif=junk)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        assert abs(int(read_photo(tmp_path / "a.jpg").pixels.mean()) - 90) <= 1
+    assert all(w.category is LoraSceneWarning and "EXIF" in str(w.message) for w in told)
+
+
+def test_an_orientation_that_does_not_exist_is_told(tmp_path):
     image = Image.fromarray(COLOUR)
     exif = image.getexif()
-    exif[0x0112] = 6
-    image.save(tmp_path / "photo.jpg", exif=exif)
-    photo = read_photo(tmp_path / "photo.jpg")
-    assert photo.pixels.shape == (9, 6, 3)
-    Image.fromarray(GREY).save(tmp_path / "stored.png")
-    Image.fromarray(np.rot90(GREY, -1).copy()).save(tmp_path / "upright.png")
-    expected = np.rot90(GREY, -1) / 255
-    np.testing.assert_allclose(read_mask(tmp_path / "stored.png", photo), expected)
-    np.testing.assert_allclose(read_mask(tmp_path / "upright.png", photo), expected)
+    exif[0x0112] = 77
+    image.save(tmp_path / "photo.png", exif=exif)
+    with pytest.warns(LoraSceneWarning, match="EXIF"):
+        np.testing.assert_array_equal(read_photo(tmp_path / "photo.png").pixels, COLOUR)
 
 
-def test_soft_edges_survive_in_grey_colour_and_alpha(tmp_path):
-    red = np.zeros((6, 9, 3), dtype=np.uint8)
-    red[:, :, 0] = GREY
-    cut_out = np.dstack([COLOUR, GREY])
-    opaque = np.dstack([GREY, GREY, GREY, np.full_like(GREY, 255)])
-    for n, array in enumerate([GREY, red, cut_out, opaque]):
-        Image.fromarray(array).save(tmp_path / f"{n}.png")
-        np.testing.assert_allclose(read_mask(tmp_path / f"{n}.png"), GREY / 255, atol=1e-7)
+@pytest.mark.parametrize("name", ["a.gif", "a.tif", "a.webp", "a.png"])
+def test_further_frames_are_told(tmp_path, name):
+    first, second = Image.fromarray(COLOUR), Image.fromarray(255 - COLOUR)
+    first.save(tmp_path / name, save_all=True, append_images=[second], lossless=True)
+    with pytest.warns(LoraSceneWarning, match="the first of its 2 frames"):
+        found = read_photo(tmp_path / name).pixels
+    assert np.abs(found.astype(int) - COLOUR).mean() < 30  # a GIF has few colours
 
 
-def test_a_palette_mask_is_read_by_its_colours(tmp_path):
-    image = Image.fromarray((GREY > 127).astype(np.uint8))
-    image = Image.frombytes("P", image.size, image.tobytes())
-    image.putpalette([0, 0, 0, 255, 0, 0])
-    image.save(tmp_path / "mask.png")
-    np.testing.assert_array_equal(read_mask(tmp_path / "mask.png"), GREY > 127)
+def test_heif_needs_a_library_that_is_named(tmp_path, monkeypatch):
+    (tmp_path / "a.HEIC").write_bytes(b"any")
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    with pytest.raises(SceneError, match="pip install pillow-heif"):
+        read_photo(tmp_path / "a.HEIC")
+    stand_in = ModuleType("pillow_heif")
+    vars(stand_in)["register_heif_opener"] = lambda: None
+    monkeypatch.setitem(sys.modules, "pillow_heif", stand_in)
+    with pytest.raises(SceneError, match="not a readable image"):
+        read_photo(tmp_path / "a.HEIC")
+
+
+@pytest.mark.parametrize("place", ["/dev/zero", "/dev", "a" * 300, "no\0name"])
+def test_what_is_no_file_is_refused_at_once(tmp_path, place):
+    with pytest.raises(SceneError):
+        read_photo(tmp_path / place)
+
+
+def test_a_list_of_neighbours_is_short(tmp_path):
+    for n in range(30):
+        (tmp_path / f"{n:02}.png").touch()
+    with pytest.raises(SceneError, match=r"07\.png and 22 more"):
+        read_photo(tmp_path / "img.png")
+
+
+def test_a_decoder_that_would_start_another_program_is_not_asked(tmp_path):
+    Image.fromarray(COLOUR).save(tmp_path / "a.eps")
+    (tmp_path / "a.eps").rename(tmp_path / "img.png")
+    with pytest.raises(SceneError, match="not a readable image"):
+        read_photo(tmp_path / "img.png")
+
+
+def test_integers_of_32_bits_are_refused_where_they_exceed_16(tmp_path):
+    Image.fromarray(np.full((4, 4), 70_000, np.int32)).save(tmp_path / "img.tif")
+    with pytest.raises(SceneError, match="32-bit integers"):
+        read_photo(tmp_path / "img.tif")
 
 
 def test_a_missing_file_is_named_with_its_neighbours(tmp_path):
@@ -138,7 +230,7 @@ def test_pillows_own_bomb_guard_is_told_the_same_way(tmp_path, monkeypatch, bomb
 def test_an_image_of_floats_is_refused(tmp_path):
     Image.fromarray(GREY.astype(np.float32)).save(tmp_path / "img.tif")
     with pytest.raises(SceneError, match="floats"):
-        read_mask(tmp_path / "img.tif")
+        read_photo(tmp_path / "img.tif")
 
 
 def test_a_picture_is_written_whole_or_not_at_all(tmp_path, monkeypatch):

@@ -89,10 +89,10 @@ def test_a_mask_of_two_pixels_in_1280_is_enough(tmp_path):
     assert load_scene(tmp_path).photos[0].present == (0, 1)
 
 
-def test_a_mask_of_labels_is_refused_with_the_remedy(tmp_path):
+def test_a_mask_that_is_hardly_there_is_refused(tmp_path):
     write_toml_folder(tmp_path)
-    to_image(photo().masks[0] / 255).save(tmp_path / "mask0.png")
-    with pytest.raises(SceneError, match=r"too dark(.|\n)*1 of 255(.|\n)*multiplied by 255"):
+    to_image(np.linspace(0, 0.2, 32 * 40).reshape(32, 40)).save(tmp_path / "mask0.png")
+    with pytest.raises(SceneError, match=r"too dark(.|\n)*51 of 255(.|\n)*full brightness"):
         load_scene(tmp_path)
 
 

@@ -1,0 +1,119 @@
+"""Mask files to arrays: what black, white, labels, palettes and transparency mean in them."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from lora_scene.errors import LoraSceneWarning
+from lora_scene.scenes.photos import (
+    DEEP_MODES,
+    UPRIGHT,
+    Mask,
+    Pixels,
+    UprightPhoto,
+    deep_values,
+    open_image,
+    turn_upright,
+)
+
+INSIDE = 0.5  # a soft mask's value from which a pixel counts as the concept's
+MIN_COVERAGE = 0.001  # of the photo: 262 pixels at 512 px, about four latent cells
+WHITE = 250 / 255  # and above: JPEG's white
+MOST_LABELS = 16  # a soft edge has more values than that
+VOC_VOID = (224, 224, 192)  # Pascal VOC's colour for a border that belongs to nobody
+AGREEING = 0.9  # IoU from which alpha and colours tell one mask
+
+
+def read_mask(path: Path, photo: UprightPhoto | None = None) -> Mask:
+    """Read a mask of any mode as (H, W) float32 in 0..1, soft edges kept.
+
+    - An alpha channel that cuts something out is the mask, as in cut-outs.
+    - Otherwise the brightest colour channel is, so that a red mask counts like a white one.
+    - A palette of colours is a picture of labels: black is outside, every other colour inside,
+      but for Pascal VOC's void border. So is a grey picture of a few values without white, such
+      as 0 and 1, or 0 and 128: 0 is outside, every other label inside.
+    - A soft mask that is grey at its brightest is scaled, so that it counts fully there.
+
+    The mask's own EXIF orientation is obeyed. A mask without one that fits `photo` only as the
+    file stores it is turned with it. A `LoraSceneWarning` tells what else than black and white
+    was found, and what it was taken for.
+
+    Raises:
+        SceneError: The file is missing, not an image, damaged, too large or of floats.
+    """
+    image, orientation = open_image(path)
+    mask = _opacity(image, path)
+    if photo is not None and orientation == UPRIGHT and mask.shape != photo.pixels.shape[:2]:
+        orientation = photo.orientation if mask.shape == photo.stored_shape else UPRIGHT
+    return np.ascontiguousarray(turn_upright(mask, orientation))
+
+
+def _opacity(image: Image.Image, path: Path) -> Mask:
+    if image.mode in DEEP_MODES:
+        return _levels(deep_values(image, path), path)
+    if not image.has_transparency_data:
+        return _colours(image, path)
+    alpha = np.asarray(image.convert("RGBA").getchannel("A"), dtype=np.float32) / 255.0
+    if alpha.min() == alpha.max():
+        return _colours(image, path)
+    rarer = min((alpha >= INSIDE).mean(), (alpha < INSIDE).mean())
+    if rarer < MIN_COVERAGE:
+        _warn(path, "its transparency cuts nothing out; its colours are taken for the mask")
+        return _colours(image, path)
+    grey = np.asarray(image.convert("RGB"), dtype=np.float32).max(axis=2) / 255.0
+    is_drawn = bool(np.isin(grey, (0.0, 1.0)).all()) and grey.min() < grey.max()
+    if is_drawn and _iou(grey, alpha) < AGREEING:
+        _warn(path, "its transparency and its colours tell different masks; the former is taken")
+    return alpha
+
+
+def _colours(image: Image.Image, path: Path) -> Mask:
+    """Return the mask that colours tell: labels where they are a palette's, else brightness."""
+    if image.mode == "P":
+        pixels = np.asarray(image.convert("RGB"))
+        if (pixels != pixels[:, :, :1]).any():
+            return _labels(pixels, path)
+    brightest = np.asarray(image.convert("RGB")).max(axis=2)
+    return _levels(brightest.astype(np.float32) / np.float32(255.0), path)
+
+
+def _labels(pixels: Pixels, path: Path) -> Mask:
+    inside = pixels.any(axis=2) & (pixels != VOC_VOID).any(axis=2)
+    n_labels = len(np.unique(pixels[inside] @ np.array([1, 256, 65536])))
+    if n_labels > 1:
+        _warn(path, f"a picture of {n_labels} labels, read as one mask: all that is not black")
+    return np.asarray(inside, dtype=np.float32)
+
+
+def _levels(mask: Mask, path: Path) -> Mask:
+    """Read brightness (H, W) in 0..1: labels, a soft mask, or one that never becomes white."""
+    peak = float(mask.max())
+    if peak == 0.0:
+        return mask
+    if peak >= WHITE:
+        if (mask < INSIDE).sum() - (mask == 0).sum() > (mask >= INSIDE).sum():
+            _warn(path, "more of it is dark grey than white; only what is bright counts as inside")
+        return mask
+    n_labels = int((np.unique(mask) > 0).sum())
+    if n_labels <= MOST_LABELS:
+        if n_labels > 1:
+            _warn(path, f"a picture of {n_labels} labels, read as one mask: all that is not 0")
+        return (mask > 0).astype(np.float32)
+    if peak >= INSIDE:
+        _warn(path, f"it is grey, {100 * peak:.0f} % of white at most; scaled to count fully")
+        scaled: Mask = mask / np.float32(peak)
+        return scaled
+    return mask
+
+
+def _iou(a: Mask, b: Mask) -> float:
+    shared, either = (a >= INSIDE) & (b >= INSIDE), (a >= INSIDE) | (b >= INSIDE)
+    return float(shared.sum() / max(int(either.sum()), 1))
+
+
+def _warn(path: Path, text: str) -> None:
+    warnings.warn(f"{path}: {text}", LoraSceneWarning, stacklevel=2)

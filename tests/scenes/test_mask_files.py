@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lora_scene.errors import LoraSceneWarning
+from lora_scene.scenes.mask_files import read_mask
+from lora_scene.scenes.photos import read_photo
+from tests.scenes.colour_profiles import grey_profile
+
+RNG = np.random.default_rng(1)
+GREY = RNG.integers(0, 256, size=(6, 9), dtype=np.uint8)
+GREY[0, :4] = 255
+COLOUR = RNG.integers(0, 256, size=(6, 9, 3), dtype=np.uint8)
+
+
+def test_a_16_bit_mask_keeps_its_precision(tmp_path):
+    deep = np.array([[0, 1, 300], [32768, 65534, 65535]], dtype=np.uint16)
+    Image.fromarray(deep).save(tmp_path / "deep.png")
+    np.testing.assert_allclose(read_mask(tmp_path / "deep.png"), deep / 65535, atol=1e-7)
+
+
+def test_a_mask_with_an_orientation_of_its_own_obeys_it(tmp_path):
+    image = Image.fromarray(GREY)
+    exif = image.getexif()
+    exif[0x0112] = 6
+    image.save(tmp_path / "mask.png", exif=exif)
+    np.testing.assert_allclose(read_mask(tmp_path / "mask.png"), np.rot90(GREY, -1) / 255)
+
+
+def test_a_mask_drawn_on_the_stored_photo_is_turned_with_it(tmp_path):
+    image = Image.fromarray(COLOUR)
+    exif = image.getexif()
+    exif[0x0112] = 6
+    image.save(tmp_path / "photo.jpg", exif=exif)
+    photo = read_photo(tmp_path / "photo.jpg")
+    assert photo.pixels.shape == (9, 6, 3)
+    Image.fromarray(GREY).save(tmp_path / "stored.png")
+    Image.fromarray(np.rot90(GREY, -1).copy()).save(tmp_path / "upright.png")
+    expected = np.rot90(GREY, -1) / 255
+    np.testing.assert_allclose(read_mask(tmp_path / "stored.png", photo), expected)
+    np.testing.assert_allclose(read_mask(tmp_path / "upright.png", photo), expected)
+
+
+def test_soft_edges_survive_in_grey_colour_and_alpha(tmp_path):
+    red = np.zeros((6, 9, 3), dtype=np.uint8)
+    red[:, :, 0] = GREY
+    cut_out = np.dstack([COLOUR, GREY])
+    opaque = np.dstack([GREY, GREY, GREY, np.full_like(GREY, 255)])
+    for n, array in enumerate([GREY, red, cut_out, opaque]):
+        Image.fromarray(array).save(tmp_path / f"{n}.png")
+        np.testing.assert_allclose(read_mask(tmp_path / f"{n}.png"), GREY / 255, atol=1e-7)
+
+
+def test_a_palette_mask_is_read_by_its_colours(tmp_path):
+    image = Image.fromarray((GREY > 127).astype(np.uint8))
+    image = Image.frombytes("P", image.size, image.tobytes())
+    image.putpalette([0, 0, 0, 255, 0, 0])
+    image.save(tmp_path / "mask.png")
+    np.testing.assert_array_equal(read_mask(tmp_path / "mask.png"), GREY > 127)
+
+
+DISC = np.hypot(*(np.mgrid[:64, :64] - 31.5)) < 20
+VOC = [
+    c for n in range(256) for c in [128 * (n >> b & 1) + 64 * (n >> b + 3 & 1) for b in range(3)]
+]
+
+
+def labels(indices, colours=VOC):
+    """Return a palette image, by default in Pascal VOC's colours for 0 to 63."""
+    image = Image.frombytes("P", indices.shape[::-1], indices.astype(np.uint8).tobytes())
+    image.putpalette([*colours[: 3 * 255], 224, 224, 192])
+    return image
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        labels(DISC * 1),
+        labels(DISC * 2),
+        labels(DISC * 8),
+        labels(np.where(DISC, 15, np.roll(DISC, 2, 0) * 255)),
+        Image.fromarray((DISC * 128).astype(np.uint8)),
+        Image.fromarray((DISC * 1).astype(np.uint8)),
+        Image.fromarray((DISC * 255).astype(np.uint16)),
+        Image.fromarray(np.dstack([DISC * 128, DISC * 0, DISC * 0]).astype(np.uint8)),
+        Image.fromarray(DISC),
+    ],
+    ids=["VOC 1", "VOC 2", "VOC 8", "VOC void", "0/128", "0/1", "16 bits", "dark red", "1 bit"],
+)
+def test_one_label_means_all_of_the_concept(tmp_path, image):
+    image.save(tmp_path / "mask.png")
+    np.testing.assert_array_equal(read_mask(tmp_path / "mask.png"), DISC)
+
+
+@pytest.mark.parametrize("kind", ["palette", "grey"])
+def test_several_labels_are_one_mask_and_told(tmp_path, kind):
+    halves = DISC * np.where(np.arange(64) < 32, 1, 2)
+    image = labels(halves) if kind == "palette" else Image.fromarray(halves.astype(np.uint8))
+    image.save(tmp_path / "mask.png")
+    with pytest.warns(LoraSceneWarning, match=r"mask\.png: a picture of 2 labels"):
+        np.testing.assert_array_equal(read_mask(tmp_path / "mask.png"), DISC)
+
+
+def test_a_palette_of_greys_keeps_soft_edges(tmp_path):
+    ramp = np.tile(np.linspace(0, 254, 64).astype(np.uint8), (64, 1))
+    labels(ramp, [n for n in range(256) for _ in range(3)]).save(tmp_path / "mask.png")
+    np.testing.assert_allclose(read_mask(tmp_path / "mask.png"), ramp / 255, atol=1e-6)
+
+
+def test_a_grey_soft_mask_is_scaled_to_count_fully(tmp_path):
+    soft = np.clip(20 - np.hypot(*(np.mgrid[:64, :64] - 31.5)), 0, 10) / 10
+    Image.fromarray(np.rint(160 * soft).astype(np.uint8)).save(tmp_path / "mask.png")
+    with pytest.warns(LoraSceneWarning, match="63 % of white at most"):
+        found = read_mask(tmp_path / "mask.png")
+    np.testing.assert_allclose(found, np.rint(160 * soft) / 160, atol=1e-6)
+
+
+def test_labels_beside_white_are_told_as_they_count_for_nothing(tmp_path):
+    rim = np.roll(DISC, 2, 0) & ~DISC
+    Image.fromarray((DISC * 1 + rim * 255).astype(np.uint8)).save(tmp_path / "mask.png")
+    with pytest.warns(LoraSceneWarning, match="more of it is dark grey than white"):
+        assert read_mask(tmp_path / "mask.png").max() == 1.0
+
+
+@pytest.mark.parametrize("stray", [0, 254])
+def test_one_stray_alpha_value_is_no_cut_out(tmp_path, stray):
+    opaque = np.full((64, 64), 255)
+    opaque[5, 7] = stray
+    layers = np.dstack([DISC * 255, DISC * 255, DISC * 255, opaque]).astype(np.uint8)
+    Image.fromarray(layers).save(tmp_path / "mask.png")
+    with pytest.warns(LoraSceneWarning, match="transparency cuts nothing out"):
+        np.testing.assert_array_equal(read_mask(tmp_path / "mask.png"), DISC)
+
+
+def test_a_mask_that_is_drawn_otherwise_than_it_is_cut_out_is_told(tmp_path):
+    white = DISC * 255
+    for name, alpha in (("same", DISC), ("other", ~DISC)):
+        layers = np.dstack([white, white, white, alpha * 255]).astype(np.uint8)
+        Image.fromarray(layers).save(tmp_path / f"{name}.png")
+    np.testing.assert_array_equal(read_mask(tmp_path / "same.png"), DISC)
+    with pytest.warns(LoraSceneWarning, match="tell different masks"):
+        np.testing.assert_array_equal(read_mask(tmp_path / "other.png"), ~DISC)
+
+
+def test_a_profile_does_not_change_a_mask(tmp_path):
+    Image.fromarray(GREY).save(tmp_path / "mask.png", icc_profile=grey_profile(lambda v: v))
+    np.testing.assert_allclose(read_mask(tmp_path / "mask.png"), GREY / 255)
