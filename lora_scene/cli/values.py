@@ -1,0 +1,88 @@
+"""What options are read as: seeds, finite numbers, sizes, and records of several options."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+import random
+import typing
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import click
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+LARGEST_SEED = 2**63 - 1
+DRAWN_SEEDS = 2**32  # what other programs can take, too
+LARGEST_SIDE = 8192  # pixels
+
+
+class Seed(click.IntRange):
+    """A seed; -1 draws one, and prints it."""
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> int:
+        """Read a whole number from -1 on."""
+        seed: int = super().convert(value, param, ctx)
+        if seed == -1:
+            seed = random.SystemRandom().randrange(DRAWN_SEEDS)
+            click.echo(f"note: drew seed {seed}", err=True)
+        return seed
+
+
+class Number(click.FloatRange):
+    """A finite number; infinities and NaN would draw black pictures."""
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> float:
+        """Read a number within the range."""
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value!r:.40} is not a finite number", param, ctx)
+        return number
+
+
+class Size(click.ParamType):  # type: ignore[type-arg]
+    """`512` or `512x768`, pixels, as (width, height)."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[int, int]:
+        """Read a side, or two."""
+        width, x, height = str(value).strip().partition("x")
+        sides = (width, height if x else width)
+        if not all(side.isascii() and side.isdigit() and len(side) < 6 for side in sides):
+            self.fail(f"{value!r:.40} is neither 512 nor WIDTHxHEIGHT, such as 512x768", param, ctx)
+        size = (int(sides[0]), int(sides[1]))
+        if not all(8 <= side <= LARGEST_SIDE and side % 8 == 0 for side in size):
+            expected = f"multiples of 8 pixels up to {LARGEST_SIDE}"
+            self.fail(f"{value!r:.40}: sides are {expected}", param, ctx)
+        return size
+
+
+SEED = Seed(-1, LARGEST_SEED)
+
+
+def packed(
+    name: str, kind: type, options: Sequence[Callable[[Command], Command]]
+) -> Callable[[Command], Command]:
+    """Return a decorator that adds options and hands them to the command as one record.
+
+    Args:
+        name: The command's argument that takes the record.
+        kind: A dataclass whose fields are the options' names.
+        options: click's options, in the order of the help.
+    """
+
+    def decorate(command: Command) -> Command:
+        @functools.wraps(command)
+        def unpacked(**values: Any) -> Any:
+            own = {field.name: values.pop(field.name) for field in dataclasses.fields(kind)}
+            return command(**values, **{name: kind(**own)})
+
+        decorated: Any = unpacked
+        for option in reversed(options):
+            decorated = option(decorated)
+        return typing.cast(Command, decorated)
+
+    return decorate

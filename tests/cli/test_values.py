@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from lora_scene.cli.values import SEED, Number, Size, packed
+
+
+@dataclass(frozen=True)
+class Two:
+    seed: int
+    weight: float
+
+
+two = packed(
+    "two",
+    Two,
+    (
+        click.option("--seed", type=SEED, default=0),
+        click.option("--weight", type=Number(min=-2, max=2), default=1.0),
+    ),
+)
+
+
+@click.command()
+@click.option("--size", type=Size())
+@two
+def command(size, two):
+    click.echo(f"{size} {two.seed} {two.weight}")
+
+
+def run(*args):
+    return CliRunner().invoke(command, args)
+
+
+def test_options_arrive_as_one_record():
+    assert run("--seed", "7", "--weight", "0.5", "--size", "64x128").stdout == "(64, 128) 7 0.5\n"
+    assert run().stdout == "None 0 1.0\n"
+    assert run("--help").stdout.index("--seed") < run("--help").stdout.index("--weight")
+
+
+def test_a_seed_of_minus_one_is_drawn_and_printed():
+    done = [run("--seed", "-1") for _ in range(2)]
+    seeds = [one.stdout.split()[1] for one in done]
+    assert seeds[0] != seeds[1]
+    assert [one.stderr for one in done] == [f"note: drew seed {seed}\n" for seed in seeds]
+    assert all(0 <= int(seed) < 2**32 for seed in seeds)
+
+
+@pytest.mark.parametrize("seed", ["-2", str(2**63), str(2**70), "1.5", "nan", "9" * 5000, ""])
+def test_a_seed_out_of_range_is_a_sentence(seed):
+    done = run("--seed", seed)
+    assert done.exit_code == 2
+    assert "-1<=x<=9223372036854775807" in done.stderr or "not a valid integer" in done.stderr
+
+
+def test_the_largest_seed_is_one():
+    assert str(2**63 - 1) in run("--seed", str(2**63 - 1)).stdout
+
+
+@pytest.mark.parametrize("weight", ["nan", "inf", "-inf", "1e999", "3", "x"])
+def test_a_number_is_finite_and_within_its_range(weight):
+    done = run("--weight", weight)
+    assert done.exit_code == 2
+    assert "--weight" in done.stderr
+
+
+@pytest.mark.parametrize("size", ["0", "7", "63", "64x", "x64", "64x65", "8200", "9" * 99, "-8"])
+def test_a_size_is_of_whole_cells(size):
+    assert run("--size", size).exit_code == 2
