@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from lora_scene.cli.values import SEED
+
 if TYPE_CHECKING:
     from lora_scene.creating.control import Control
     from lora_scene.creating.sampling import Sampling
@@ -38,7 +40,11 @@ dtype_option = click.option(
     "--dtype", default="auto", show_default=True, type=click.Choice(DTYPES), help="Of the base."
 )
 seed_option = click.option(
-    "--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Of all that is drawn."
+    "--seed",
+    default=0,
+    show_default=True,
+    type=SEED,
+    help="Of all that is drawn; -1 draws one and prints it.",
 )
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print the result as JSON, and no progress."
