@@ -13,7 +13,8 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
-from lora_scene.scenes.handle_names import handle_stem
+from lora_scene.errors import AdapterError, did_you_mean
+from lora_scene.scenes.handle_names import check_handles, handle_stem
 
 
 @dataclass(frozen=True)
@@ -25,17 +26,18 @@ class LearnedConcept:
         noun: Its class noun, such as `teddy bear`.
         rows: Its embedding rows, one (n_vectors, d_i) tensor a text encoder i.
         is_background: Whether it stands for the complement of all other concepts.
+        stem: Name of its embedding file without suffix; by default `bear` for `<bear>`.
     """
 
     handle: str
     noun: str
     rows: tuple[torch.Tensor, ...]
     is_background: bool = False
+    stem: str = ""
 
-    @property
-    def stem(self) -> str:
-        """Return the handle as a plain file stem, such as `bear` for `<bear>`."""
-        return handle_stem(self.handle)
+    def __post_init__(self) -> None:
+        """Name the file after the handle where nothing else is said."""
+        object.__setattr__(self, "stem", self.stem or handle_stem(self.handle))
 
     @property
     def n_vectors(self) -> int:
@@ -159,6 +161,32 @@ class Adapter:
     def handles(self) -> tuple[str, ...]:
         """Return the handles, in the scene's order."""
         return tuple(concept.handle for concept in self.concepts)
+
+    def renamed(self, rename: Mapping[str, str]) -> Adapter:
+        """Return the same adapter with other handles.
+
+        Args:
+            rename: Old handle to new; handles that are not named stay.
+
+        Raises:
+            AdapterError: It lacks an old handle, a new one is none, or two would be the same.
+        """
+        for handle in rename:
+            if handle not in self.handles:
+                raise AdapterError(
+                    "no such handle to rename",
+                    where=handle,
+                    expected=", ".join(self.handles),
+                    hint=did_you_mean(handle, self.handles),
+                )
+        concepts = tuple(
+            replace(c, handle=rename[c.handle], stem="") if c.handle in rename else c
+            for c in self.concepts
+        )
+        problems = check_handles([c.handle for c in concepts], "rename", error=AdapterError)
+        if problems:
+            raise AdapterError.collect(problems, "handles cannot be renamed so")
+        return replace(self, concepts=concepts)
 
     def folded(self) -> Adapter:
         """Return the same adapter with every module's scale inside its `up`."""

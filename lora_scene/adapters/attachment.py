@@ -6,23 +6,33 @@ nevertheless, the pipeline is put back.
 
 from __future__ import annotations
 
+import functools
 import math
 import re
+import threading
 import warnings
 import weakref
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 
 from lora_scene.adapters.adapter import Adapter
 from lora_scene.adapters.adapter_folder import read_adapter
 from lora_scene.adapters.fit import check_fit
-from lora_scene.adapters.layers import add_modules, remove_modules
+from lora_scene.adapters.formats.metadata import fingerprint
+from lora_scene.adapters.layers import (
+    add_modules,
+    base_marks,
+    refuse_fused,
+    refuse_offloaded,
+    remove_modules,
+)
 from lora_scene.adapters.vocabulary import (
     Vocabulary,
-    add_tokens,
+    add_handles,
     handle_tokens,
     remember,
     restore,
@@ -40,14 +50,20 @@ class LoadedAdapter:
         weight: The factor of its LoRA update when it was loaded.
         nouns: Handle to class noun.
         n_modules: How many LoRA modules took their place.
+        fingerprint: sha256 over all its tensors under the handles of its files.
         adapter: The adapter without its modules, which are in the pipeline.
+        renamed: Handle in its files to handle here, of those that `rename` changed.
+        base_marks: Module to a mark of the base's weight below it, as it was before.
     """
 
     name: str
     weight: float
     nouns: dict[str, str]
     n_modules: int
+    fingerprint: str
     adapter: Adapter = field(repr=False)
+    renamed: Mapping[str, str] = field(default_factory=dict)
+    base_marks: Mapping[str, tuple[str, int]] = field(default_factory=dict, repr=False)
 
     @property
     def handles(self) -> tuple[str, ...]:
@@ -64,16 +80,32 @@ class _State:
 
 
 _STATES: weakref.WeakKeyDictionary[torch.nn.Module, _State] = weakref.WeakKeyDictionary()
+_LOCK = threading.RLock()  # the libraries below set process-wide state while they load
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 
 
+def _one_at_a_time(function: Callable[_P, _R]) -> Callable[_P, _R]:
+    @functools.wraps(function)
+    def locked(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+        with _LOCK:
+            return function(*args, **kwargs)
+
+    return locked
+
+
+@_one_at_a_time
 def load_adapter(
     pipeline: Any,
     source: Adapter | Path | str,
     *,
     name: str | None = None,
     weight: float = 1.0,
+    rename: Mapping[str, str] | None = None,
 ) -> LoadedAdapter:
     """Load an adapter's handles and LoRA modules; adapters loaded before stay active beside it.
+
+    Threads may load adapters into pipelines of their own; one waits for the other.
 
     Args:
         pipeline: Any SD 1.x, 2.x or SDXL pipeline of diffusers: text-to-image, image-to-image,
@@ -82,24 +114,30 @@ def load_adapter(
         name: Its name in the pipeline; by default that of the folder.
         weight: Factor of the LoRA update; the handles' rows are not scaled. Change it later with
             `pipeline.set_adapters`.
+        rename: Handle in its files to handle in this pipeline, such as
+            `{"<ground>": "<lawn>"}` where two adapters share one.
 
     Raises:
         AdapterError: The adapter is missing or damaged, of another family, does not fit the
             pipeline's modules, or its name or a handle is taken. The pipeline is as it was.
     """
-    adapter = source if isinstance(source, Adapter) else read_adapter(locate(source))
+    original = source if isinstance(source, Adapter) else read_adapter(locate(source))
+    adapter = original.renamed(rename or {})
     name = name or plain_name(source)
     if not math.isfinite(weight):
         raise AdapterError("a weight must be a finite number", where=name, got=weight)
     check_fit(pipeline, adapter, name=name)
     _warn_of_other_prediction(pipeline, adapter, name)
-    state = _STATES.get(pipeline.unet) or _State(_remember_all(pipeline, adapter))
+    state = _STATES.get(_unet(pipeline)) or _State(_remember_all(pipeline, adapter))
     loaded = LoadedAdapter(
         name,
         weight,
         {concept.handle: concept.noun for concept in adapter.concepts},
         len(adapter.modules),
+        fingerprint(original),
         replace(adapter, modules={}),
+        {old: new for old, new in (rename or {}).items() if old != new},
+        base_marks(pipeline, adapter.modules),
     )
     try:
         _add_handles(pipeline, adapter)
@@ -109,10 +147,11 @@ def load_adapter(
         _rebuild_handles(pipeline, state)
         raise
     state.loaded[name] = loaded
-    _STATES[pipeline.unet] = state
+    _STATES[_unet(pipeline)] = state
     return loaded
 
 
+@_one_at_a_time
 def unload_adapter(pipeline: Any, name: str) -> None:
     """Take an adapter out; after the last one, the base is bit for bit what it was.
 
@@ -121,10 +160,11 @@ def unload_adapter(pipeline: Any, name: str) -> None:
         name: The name that `load_adapter` gave back.
 
     Raises:
-        AdapterError: No adapter of that name was loaded with `load_adapter`, or other tokens were
-            added after it, whose ids would shift.
+        AdapterError: No adapter of that name was loaded with `load_adapter`; other tokens were
+            added after it, whose ids would shift; it is fused into the base's weights; or the
+            weights are offloaded. The pipeline is as it was.
     """
-    state = _STATES.get(pipeline.unet)
+    state = _STATES.get(_unet(pipeline))
     if state is None or name not in state.loaded:
         names = list(loaded_adapters(pipeline))
         raise AdapterError(
@@ -134,16 +174,18 @@ def unload_adapter(pipeline: Any, name: str) -> None:
             hint=did_you_mean(name, names),
         )
     _refuse_foreign_tokens(pipeline, state)
+    refuse_offloaded(pipeline)
+    refuse_fused(pipeline, name, state.loaded[name].base_marks)
     remove_modules(pipeline, name)
     del state.loaded[name]
     _rebuild_handles(pipeline, state)
     if not state.loaded:
-        del _STATES[pipeline.unet]
+        del _STATES[_unet(pipeline)]
 
 
 def loaded_adapters(pipeline: Any) -> dict[str, LoadedAdapter]:
     """Return what `load_adapter` put into a pipeline, by name, in the order of loading."""
-    unet = getattr(pipeline, "unet", None)
+    unet = _unet(pipeline)
     state = _STATES.get(unet) if unet is not None else None
     return dict(state.loaded) if state is not None else {}
 
@@ -180,13 +222,19 @@ def plain_name(source: Adapter | Path | str) -> str:
     return re.sub(r"[^A-Za-z0-9_-]+", "_", name).strip("_-") or "adapter"
 
 
+def _unet(pipeline: Any) -> Any:
+    """Return the UNet itself, also where it was compiled after an adapter was loaded."""
+    unet = getattr(pipeline, "unet", None)
+    return getattr(unet, "_orig_mod", unet)
+
+
 def _warn_of_other_prediction(pipeline: Any, adapter: Adapter, name: str) -> None:
     here = pipeline.scheduler.config.get("prediction_type", "epsilon")
     if here != adapter.info.prediction_type:
         warnings.warn(
             f"{name} was trained on a base that predicts {adapter.info.prediction_type}, and this"
             f" one predicts {here}: its things may come out washed out or not at all",
-            stacklevel=3,
+            stacklevel=4,
         )
 
 
@@ -202,12 +250,8 @@ def _remember_all(pipeline: Any, adapter: Adapter) -> tuple[Vocabulary, ...]:
 
 def _add_handles(pipeline: Any, adapter: Adapter) -> None:
     for index, (tokenizer, text_encoder) in enumerate(_text_parts(pipeline, adapter)):
-        rows = {
-            token: concept.rows[index][vector]
-            for concept in adapter.concepts
-            for vector, token in enumerate(handle_tokens(concept.handle, concept.n_vectors))
-        }
-        add_tokens(tokenizer, text_encoder, rows)
+        rows = {concept.handle: concept.rows[index] for concept in adapter.concepts}
+        add_handles(tokenizer, text_encoder, rows)
 
 
 def _rebuild_handles(pipeline: Any, state: _State) -> None:

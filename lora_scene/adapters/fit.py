@@ -7,6 +7,7 @@ from typing import Any
 
 from lora_scene.adapters.adapter import Adapter
 from lora_scene.adapters.formats.factors import part_of, refuse_dora_on_text_encoders
+from lora_scene.adapters.layers import base_layer, is_fused, refuse_offloaded
 from lora_scene.adapters.vocabulary import clashes
 from lora_scene.backbones.families import FAMILIES, Family, identify
 from lora_scene.errors import AdapterError, BackboneError
@@ -35,6 +36,13 @@ def check_fit(pipeline: Any, adapter: Adapter, *, name: str) -> None:
             got=f"{type(pipeline).__name__} of {family.title}",
         )
     refuse_dora_on_text_encoders(adapter.modules)
+    refuse_offloaded(pipeline)
+    if is_fused(pipeline):
+        raise AdapterError(
+            "an adapter is fused into this pipeline's weights, and another one would do nothing",
+            where=name,
+            hint="pipeline.unfuse_lora() first",
+        )
     problems = [
         *_name_problems(pipeline, name),
         *_row_problems(pipeline, adapter, family),
@@ -64,23 +72,6 @@ def pipeline_family(pipeline: Any) -> Family:
         ) from error
 
 
-def submodule(pipeline: Any, key: str) -> Any | None:
-    """Return the base's module that a key of `Adapter.modules` names, or None.
-
-    transformers has both kept and dropped `text_model` at the head of a text encoder's paths.
-    """
-    part, _, path = key.partition(".")
-    component = getattr(pipeline, part, None)
-    if component is None:
-        return None
-    if path.startswith("text_model.") and not hasattr(component, "text_model"):
-        path = path.removeprefix("text_model.")
-    try:
-        return component.get_submodule(path)
-    except AttributeError:
-        return None
-
-
 def _name_problems(pipeline: Any, name: str) -> Iterator[AdapterError]:
     if not name or "." in name:
         yield AdapterError("a name must not be empty or hold a dot", where=name)
@@ -100,12 +91,6 @@ def _row_problems(pipeline: Any, adapter: Adapter, family: Family) -> Iterator[A
             yield AdapterError("this pipeline was made without its text encoder", where=part)
             continue
         matrix = encoder.get_input_embeddings().weight
-        if matrix.is_meta:
-            yield AdapterError(
-                "its weights are offloaded",
-                where=part,
-                hint="load adapters before enable_sequential_cpu_offload",
-            )
         for concept in adapter.concepts:
             shape = tuple(concept.rows[index].shape) if index < len(concept.rows) else "no rows"
             if shape != (concept.n_vectors, matrix.shape[1]):
@@ -131,7 +116,7 @@ def _handle_problems(pipeline: Any, adapter: Adapter, family: Family) -> Iterato
 
 
 def _module_problems(pipeline: Any, adapter: Adapter) -> Iterator[AdapterError]:
-    missing = [key for key in adapter.modules if submodule(pipeline, key) is None]
+    missing = [key for key in adapter.modules if base_layer(pipeline, key) is None]
     if missing:
         yield AdapterError(
             f"{len(missing)} of {len(adapter.modules)} modules are not in this pipeline",
@@ -155,11 +140,7 @@ def _module_problems(pipeline: Any, adapter: Adapter) -> Iterator[AdapterError]:
 
 
 def _layer_shape(pipeline: Any, key: str) -> tuple[int, ...] | None:
-    from peft.tuners.tuners_utils import BaseTunerLayer  # slow to import
-
-    layer: Any = submodule(pipeline, key)
-    if isinstance(layer, BaseTunerLayer):  # another adapter is there already
-        layer = layer.get_base_layer()
+    layer: Any = base_layer(pipeline, key)
     if hasattr(layer, "kernel_size"):
         return layer.out_channels, layer.in_channels, *layer.kernel_size
     if hasattr(layer, "in_features"):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterable, Mapping
 from typing import Any
+
+import torch
 
 from lora_scene.adapters.adapter import LoraModule
 from lora_scene.adapters.formats.diffusers import to_diffusers
@@ -30,8 +33,13 @@ def add_modules(
         return
     active = {part: _active_names(pipeline, part) for part in PARTS}
     try:
-        with quiet_libraries():  # which report a LoRA's own keys as missing; they are counted below
-            pipeline.load_lora_weights(to_diffusers(modules), adapter_name=name)
+        # The libraries report a LoRA's own keys as missing; they are counted below. Their
+        # shortcut over the meta device patches torch for all threads; without it they draw
+        # first numbers for layers that are overwritten.
+        with quiet_libraries(), torch.random.fork_rng(devices=[]):
+            pipeline.load_lora_weights(
+                to_diffusers(modules), adapter_name=name, low_cpu_mem_usage=False
+            )
         n_found = _activate(pipeline, active, name, weight)
         if n_found != len(modules):
             raise AdapterError(
@@ -65,6 +73,103 @@ def lora_layers(pipeline: Any, part: str) -> list[Any]:
     if component is None:
         return []
     return [module for module in component.modules() if isinstance(module, LoraLayer)]
+
+
+def base_marks(pipeline: Any, keys: Iterable[str]) -> dict[str, tuple[str, int]]:
+    """Return a mark of each base weight that LoRA modules stand on: its dtype, its bits' sum.
+
+    Args:
+        pipeline: A pipeline.
+        keys: See `Adapter.modules`.
+    """
+    found = {}
+    for key in keys:
+        layer: Any = base_layer(pipeline, key)
+        weight = layer.weight.detach()
+        kind = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[weight.itemsize]
+        bits = weight.contiguous().view(kind)
+        found[key] = str(weight.dtype), bits.sum(dtype=torch.int64)
+    return {key: (dtype, int(total)) for key, (dtype, total) in found.items()}
+
+
+def is_fused(pipeline: Any, name: str | None = None) -> bool:
+    """Tell whether an adapter, or any, is merged into the base's weights."""
+    layers = [layer for part in PARTS for layer in lora_layers(pipeline, part)]
+    return any(name in layer.merged_adapters if name else layer.merged for layer in layers)
+
+
+def refuse_fused(pipeline: Any, name: str, before: Mapping[str, tuple[str, int]]) -> None:
+    """Refuse to take out an adapter that is in the base's weights, and warn where one was.
+
+    Args:
+        pipeline: A pipeline.
+        name: The adapter's name in it.
+        before: `base_marks` from before the adapter was loaded.
+
+    Raises:
+        AdapterError: It is fused, or was fused for good.
+    """
+    if is_fused(pipeline, name):
+        raise AdapterError(
+            "fused into the base's weights",
+            where=name,
+            hint="pipeline.unfuse_lora() first, which leaves rounding behind, or load the base"
+            " anew",
+        )
+    now = base_marks(pipeline, before)
+    changed = [key for key in before if now[key][0] == before[key][0] and now[key] != before[key]]
+    if not changed:
+        return
+    layers = [layer for part in PARTS for layer in lora_layers(pipeline, part)]
+    if not any(name in layer.lora_A for layer in layers):
+        raise AdapterError(
+            "fused into the base's weights for good",
+            where=name,
+            got=f"{len(changed)} changed weights, such as {changed[0]}",
+            hint="load the base anew",
+        )
+    warnings.warn(
+        f"{len(changed)} weights of the base are not what they were before {name} was loaded:"
+        " fusing and unfusing leaves rounding behind. Load the base anew for its own weights",
+        stacklevel=4,
+    )
+
+
+def refuse_offloaded(pipeline: Any) -> None:
+    """Refuse a pipeline whose weights are elsewhere.
+
+    Raises:
+        AdapterError: A weight is on no device.
+    """
+    for part in PARTS:
+        component = getattr(pipeline, part, None)
+        if component is not None and any(p.is_meta for p in component.parameters()):
+            raise AdapterError(
+                "its weights are offloaded",
+                where=part,
+                hint="pipeline.remove_all_hooks() first; load adapters before"
+                " enable_sequential_cpu_offload",
+            )
+
+
+def base_layer(pipeline: Any, key: str) -> Any | None:
+    """Return the base's own layer that a key of `Adapter.modules` names, or None.
+
+    transformers has both kept and dropped `text_model` at the head of a text encoder's paths.
+    """
+    from peft.tuners.tuners_utils import BaseTunerLayer  # slow to import
+
+    part, _, path = key.partition(".")
+    component = getattr(pipeline, part, None)
+    if component is None:
+        return None
+    if path.startswith("text_model.") and not hasattr(component, "text_model"):
+        path = path.removeprefix("text_model.")
+    try:
+        layer = component.get_submodule(path)
+    except AttributeError:
+        return None
+    return layer.get_base_layer() if isinstance(layer, BaseTunerLayer) else layer
 
 
 def _activate(pipeline: Any, active: Mapping[str, list[str]], name: str, weight: float) -> int:

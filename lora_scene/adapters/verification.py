@@ -17,14 +17,14 @@ import torch
 from lora_scene.adapters.adapter import Adapter, product
 from lora_scene.adapters.adapter_folder import read_adapter
 from lora_scene.adapters.embedding_checks import load_embeddings, wrong_embeddings
-from lora_scene.adapters.fit import submodule
 from lora_scene.adapters.formats.diffusers import FILE
 from lora_scene.adapters.formats.embeddings import embedding_path
 from lora_scene.adapters.formats.factors import PARTS
 from lora_scene.adapters.inspection import Inspection, inspect_path
+from lora_scene.adapters.layers import base_layer
 from lora_scene.adapters.probe import distance, draw_probe, probe_prompt
 from lora_scene.adapters.untrusted import read_tensors
-from lora_scene.adapters.vocabulary import add_tokens, handle_tokens
+from lora_scene.adapters.vocabulary import add_handles
 from lora_scene.backbones.families import FAMILIES
 from lora_scene.backbones.loading import quiet_libraries
 from lora_scene.errors import VerificationError
@@ -127,7 +127,7 @@ def merge_by_formula(pipeline: Any, adapter: Adapter) -> None:
         adapter: The adapter; its handles are added too.
     """
     for key, module in adapter.modules.items():
-        layer = submodule(pipeline, key)
+        layer = base_layer(pipeline, key)
         if layer is None:
             raise VerificationError("the base lacks a module of the adapter", where=key)
         with torch.no_grad():
@@ -140,12 +140,8 @@ def merge_by_formula(pipeline: Any, adapter: Adapter) -> None:
     for index, (tokenizer, encoder) in enumerate(
         zip(family.tokenizers, family.text_encoders, strict=True)
     ):
-        rows = {
-            token: concept.rows[index][vector]
-            for concept in adapter.concepts
-            for vector, token in enumerate(handle_tokens(concept.handle, concept.n_vectors))
-        }
-        add_tokens(getattr(pipeline, tokenizer), getattr(pipeline, encoder), rows)
+        rows = {concept.handle: concept.rows[index] for concept in adapter.concepts}
+        add_handles(getattr(pipeline, tokenizer), getattr(pipeline, encoder), rows)
 
 
 def _check_lora(

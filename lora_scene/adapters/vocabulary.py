@@ -1,12 +1,16 @@
 """Handles in a tokenizer and rows in a text encoder: added, and taken away without a trace.
 
 A handle of several vectors follows diffusers' convention: `<bear>`, `<bear>_1`, `<bear>_2`... are
-tokens, and pipelines expand `<bear>` in a prompt to all of them.
+tokens, and pipelines expand `<bear>` in a prompt to all of them. They replace its exact letters,
+while the tokenizer finds `<Bear>` too, and calls it `<bear>`: one vector of three, without a word.
+So the tokenizer itself expands what the pipeline left, whatever its case.
 """
 
 from __future__ import annotations
 
 import copy
+import functools
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -22,12 +26,14 @@ class Vocabulary:
     """A tokenizer and its text encoder's matrix as they were at one moment.
 
     Attributes:
+        tokenizer_class: The tokenizer's class.
         tokenizer_state: A deep copy of the tokenizer's attributes.
         tokens: Every token that was known, in the order of their ids.
         n_rows: Rows of the matrix.
         spare_rows: (n_rows - n_tokens, d) rows that no token used, which new tokens may take.
     """
 
+    tokenizer_class: type
     tokenizer_state: Mapping[str, Any]
     tokens: frozenset[str]
     n_rows: int
@@ -43,6 +49,7 @@ def remember(tokenizer: Any, text_encoder: Any) -> Vocabulary:
     """Take down a tokenizer and its text encoder's matrix, for `restore`."""
     matrix = text_encoder.get_input_embeddings().weight
     return Vocabulary(
+        tokenizer_class=type(tokenizer),
         tokenizer_state=copy.deepcopy(vars(tokenizer)),
         tokens=frozenset(tokenizer.get_vocab()),
         n_rows=matrix.shape[0],
@@ -50,27 +57,27 @@ def remember(tokenizer: Any, text_encoder: Any) -> Vocabulary:
     )
 
 
-def add_tokens(tokenizer: Any, text_encoder: Any, rows: Mapping[str, torch.Tensor]) -> None:
-    """Add tokens and their rows; the matrix grows just as far as they need.
+def add_handles(tokenizer: Any, text_encoder: Any, rows: Mapping[str, torch.Tensor]) -> None:
+    """Add handles and their rows; the matrix grows just as far as they need.
 
     Args:
         tokenizer: The pipeline's tokenizer.
         text_encoder: The text encoder whose matrix it indexes.
-        rows: Token to its (d,) row.
+        rows: Handle to its (n_vectors, d) rows.
 
     Raises:
         AdapterError: The tokenizer does not give a new token an id of its own.
     """
-    tokenizer.add_tokens(list(rows))
-    ids = [tokenizer.convert_tokens_to_ids(token) for token in rows]
+    tokens = [t for handle, block in rows.items() for t in handle_tokens(handle, len(block))]
+    tokenizer.add_tokens(tokens)
+    ids = [tokenizer.convert_tokens_to_ids(token) for token in tokens]
     embedding = text_encoder.get_input_embeddings()
     old = embedding.weight
     n_rows = max(old.shape[0], len(tokenizer))
     grown = torch.cat([old.detach(), old.new_zeros(n_rows - old.shape[0], old.shape[1])])
-    for token_id, row in zip(ids, rows.values(), strict=True):
-        grown[token_id] = row.to(grown)
+    grown[ids] = torch.cat([*rows.values()]).to(grown)
     _set_matrix(text_encoder, embedding, grown)
-    for token, token_id in zip(rows, ids, strict=True):
+    for token, token_id in zip(tokens, ids, strict=True):
         encoded = tokenizer(token, add_special_tokens=False).input_ids
         if encoded != [token_id]:
             raise AdapterError(
@@ -79,10 +86,27 @@ def add_tokens(tokenizer: Any, text_encoder: Any, rows: Mapping[str, torch.Tenso
                 expected=[token_id],
                 got=encoded,
             )
+    let_expand(tokenizer, {handle: len(block) for handle, block in rows.items()})
+
+
+def let_expand(tokenizer: Any, n_vectors: Mapping[str, int]) -> None:
+    """Let a tokenizer read every spelling of a handle as all of its tokens.
+
+    Args:
+        tokenizer: It knows the tokens already; copies of it inherit what is set here.
+        n_vectors: Handle to its number of vectors.
+    """
+    several = {handle: n for handle, n in n_vectors.items() if n > 1}
+    if several:
+        known = getattr(tokenizer, _EXPANDED, {})
+        setattr(tokenizer, _EXPANDED, {**known, **several})
+        kind: type = type(tokenizer)
+        tokenizer.__class__ = _expanding(kind)
 
 
 def restore(vocabulary: Vocabulary, tokenizer: Any, text_encoder: Any) -> None:
     """Put a tokenizer and its text encoder's matrix back to what `remember` saw, bit for bit."""
+    tokenizer.__class__ = vocabulary.tokenizer_class
     vars(tokenizer).clear()
     vars(tokenizer).update(copy.deepcopy(dict(vocabulary.tokenizer_state)))
     embedding = text_encoder.get_input_embeddings()
@@ -116,6 +140,35 @@ def clashes(handles: Mapping[str, int], tokenizer: Any) -> list[str]:
             if token.lower() in handle.lower() or handle.lower() in token.lower()
         ]
     return problems
+
+
+_EXPANDED = "expanded_handles"  # handle to number of vectors, on a tokenizer
+
+
+@functools.cache
+def _expanding(kind: type) -> type:
+    """Return a tokenizer's class that expands handles first; it keeps its name, for saving."""
+    if getattr(kind, "expands_handles", False):
+        return kind
+
+    def call(self: Any, text: Any = None, *args: Any, **kwargs: Any) -> Any:
+        if isinstance(text, str):
+            text = _expand(text, getattr(self, _EXPANDED, {}))
+        elif isinstance(text, list | tuple):
+            handles = getattr(self, _EXPANDED, {})
+            text = [_expand(one, handles) if isinstance(one, str) else one for one in text]
+        return kind.__call__(self, text, *args, **kwargs)
+
+    return type(kind.__name__, (kind,), {"__call__": call, "expands_handles": True})
+
+
+def _expand(text: str, n_vectors: Mapping[str, int]) -> str:
+    """Write each handle that stands alone, in any case, as all its tokens."""
+    for handle, n in n_vectors.items():
+        name = re.escape(handle)
+        alone = re.compile(rf"{name}(?!_\d| {name}_1)", re.IGNORECASE)
+        text = alone.sub(" ".join(handle_tokens(handle, n)), text)
+    return text
 
 
 def _set_matrix(text_encoder: Any, embedding: nn.Embedding, matrix: torch.Tensor) -> None:

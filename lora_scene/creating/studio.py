@@ -12,7 +12,6 @@ from typing import Any
 from lora_scene.adapters.adapter import Adapter, TrainingInfo
 from lora_scene.adapters.adapter_folder import read_adapter
 from lora_scene.adapters.attachment import LoadedAdapter, load_adapter, locate, plain_name
-from lora_scene.adapters.formats.metadata import fingerprint
 from lora_scene.adapters.layers import lora_layers
 from lora_scene.backbones.backbone import Backbone
 from lora_scene.backbones.loading import Dtype, load_pipeline, resolve_device
@@ -89,7 +88,7 @@ class Studio:
     @property
     def fingerprints(self) -> Mapping[str, str]:
         """Return each adapter's name with the sha256 over its tensors."""
-        return {loaded.name: fingerprint(loaded.adapter) for loaded in self.adapters}
+        return {loaded.name: loaded.fingerprint for loaded in self.adapters}
 
     def handles_in(self, prompt: str) -> tuple[str, ...]:
         """Return the handles that a prompt names, in its order, each once.

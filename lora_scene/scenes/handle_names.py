@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import TypeVar
 
-from lora_scene.errors import SceneError
+from lora_scene.errors import LoraSceneError, SceneError
 
 UNNAMED_NOUN = "object"
 HANDLE_FORM = re.compile(r"<[A-Za-z0-9][A-Za-z0-9_-]{0,63}>")
 HANDLE_HELP = (
     "<name>, the name made of at most 64 letters, digits, - and _, such as <bear> or <my-mug>"
 )
+
+
+# Windows opens a device under these names, whatever the suffix.
+RESERVED_STEMS = frozenset(
+    ["con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(10))]
+)
+
+_Error = TypeVar("_Error", bound=LoraSceneError)
 
 
 def handle_stem(handle: str) -> str:
@@ -29,8 +38,11 @@ def default_noun(handle: str) -> str:
 
 
 def check_handles(
-    handles: Sequence[str], where: object, *, error: type[SceneError] = SceneError
-) -> list[SceneError]:
+    handles: Sequence[str],
+    where: object,
+    *,
+    error: type[_Error] = SceneError,  # type: ignore[assignment]
+) -> list[_Error]:
     """Return what is wrong with a list of handles; case counts for nothing, as in tokenizers.
 
     Args:
@@ -42,6 +54,16 @@ def check_handles(
         error("an illegal handle", where=where, expected=HANDLE_HELP, got=repr(handle))
         for handle in handles
         if not HANDLE_FORM.fullmatch(handle)
+    ]
+    problems += [
+        error(
+            "a handle whose file Windows cannot hold",
+            where=where,
+            expected="another name: CON, PRN, AUX, NUL, COM1 and LPT1 are devices there",
+            got=handle,
+        )
+        for handle in handles
+        if handle_stem(handle).casefold() in RESERVED_STEMS
     ]
     seen: set[str] = set()
     for handle in handles:

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import logging
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -17,8 +19,9 @@ from diffusers import (
 from PIL import Image
 
 from lora_scene import load_adapter, unload_adapter
-from lora_scene.adapters.adapter_folder import save_adapter
+from lora_scene.adapters.adapter_folder import read_adapter, save_adapter
 from lora_scene.adapters.attachment import loaded_adapters
+from lora_scene.adapters.formats.metadata import fingerprint
 from lora_scene.errors import AdapterError
 from tests import tiny
 from tests.adapters import made
@@ -251,6 +254,150 @@ def test_the_false_missing_report_is_not_shown(caplog):
         for name in ("transformers", "diffusers"):
             logging.getLogger(name).removeHandler(caplog.handler)
     assert caplog.text == ""
+
+
+@pytest.mark.parametrize("handle", ["<Ball>", "<ball>"])
+def test_every_spelling_of_a_handle_has_all_its_vectors(handle):
+    pipe = tiny.pipeline()
+    n_before = len(pipe.tokenizer)
+    before = pipe.tokenizer("a <Ball>").input_ids
+    adapter = made.adapter(pipe, "sd1", handles=(handle,), n_vectors=3, unet=False)
+    load_adapter(pipe, adapter, name="scene")
+    wanted = [n_before, n_before + 1, n_before + 2]
+    for prompt in ("a <Ball>", "a <ball>", "a <BALL>", "a <BALL>, <ball>_1"):
+        text = pipe.maybe_convert_prompt(prompt, pipe.tokenizer)
+        for given in (text, [text]):
+            ids = pipe.tokenizer(given, add_special_tokens=False).input_ids
+            ids = ids if given is text else ids[0]
+            assert [i for i in ids if i >= n_before][:3] == wanted, prompt
+    same = [made.draw(pipe, f"a photo of {word}") for word in ("<Ball>", "<ball>", "<BALL>")]
+    assert torch.equal(same[0], same[1])
+    assert torch.equal(same[0], same[2])
+    unload_adapter(pipe, "scene")
+    assert pipe.tokenizer("a <Ball>").input_ids == before
+    assert type(pipe.tokenizer) is type(tiny.pipeline().tokenizer)
+
+
+def test_a_shared_handle_is_renamed_on_load(tmp_path):
+    pipe = tiny.pipeline()
+    one = made.adapter(pipe, "sd1", handles=("<cup>", "<ground>"))
+    two = made.adapter(pipe, "sd1", handles=("<dog>", "<ground>"), seed=2)
+    load_adapter(pipe, one, name="one")
+    refused(pipe, two, "<ground> is a token already", name="two")
+    refused(pipe, two, "no such handle to rename", name="two", rename={"<grund>": "<lawn>"})
+    refused(pipe, two, "used twice", name="two", rename={"<ground>": "<dog>"})
+    refused(pipe, two, "illegal handle", name="two", rename={"<ground>": "lawn"})
+    loaded = load_adapter(pipe, two, name="two", rename={"<ground>": "<lawn>"})
+    assert loaded.handles == ("<dog>", "<lawn>")
+    assert loaded.renamed == {"<ground>": "<lawn>"}
+    row = pipe.text_encoder.get_input_embeddings().weight[
+        pipe.tokenizer.convert_tokens_to_ids("<lawn>")
+    ]
+    assert torch.equal(row, two.concepts[1].rows[0][0])
+    files = read_adapter(save_adapter(two, tmp_path / "two"))
+    plain = load_adapter(tiny.pipeline(), files, name="plain")
+    assert plain.fingerprint == loaded.fingerprint, "renaming is no change of what was learnt"
+
+
+def test_the_fingerprint_is_that_of_all_that_was_loaded():
+    adapter = made.adapter(tiny.pipeline(), "sd1")
+    key = next(iter(adapter.modules))
+    module = adapter.modules[key]
+
+    def changed(**change):
+        modules = {**adapter.modules, key: dataclasses.replace(module, **change)}
+        return dataclasses.replace(adapter, modules=modules)
+
+    first = fingerprint(adapter)
+    assert load_adapter(tiny.pipeline(), adapter, name="scene").fingerprint == first
+    for change in ({"up": -3 * module.up}, {"alpha": 2 * module.alpha}, {"down": module.down + 1}):
+        assert fingerprint(changed(**change)) != first
+    assert fingerprint(changed(up=module.up / 2, alpha=module.alpha * 2)) == first
+
+
+# Fusing writes into the base's own weights, and nothing but a fresh base undoes it.
+
+
+def test_a_fused_adapter_is_not_taken_for_unloaded():
+    pipe = tiny.pipeline()
+    load_adapter(pipe, made.adapter(pipe, "sd1", text=True), name="scene")
+    pipe.fuse_lora()
+    with pytest.raises(AdapterError, match=r"fused into the base(.|\n)*unfuse_lora"):
+        unload_adapter(pipe, "scene")
+    late = made.adapter(pipe, "sd1", handles=("<cat>",))
+    with pytest.raises(AdapterError, match="another one would do nothing"):
+        load_adapter(pipe, late, name="late")
+    assert list(loaded_adapters(pipe)) == ["scene"]
+    pipe.unfuse_lora()
+    with pytest.warns(UserWarning, match="leaves rounding behind"):
+        unload_adapter(pipe, "scene")
+    assert loaded_adapters(pipe) == {}
+
+
+def test_an_adapter_fused_for_good_is_not_taken_for_unloaded():
+    pipe = tiny.pipeline()
+    load_adapter(pipe, made.adapter(pipe, "sd1"), name="scene")
+    pipe.fuse_lora()
+    pipe.unload_lora_weights()
+    with pytest.raises(AdapterError, match=r"for good(.|\n)*load the base anew"):
+        unload_adapter(pipe, "scene")
+
+
+def test_unloading_restores_the_base_whatever_was_done_between():
+    for between in (
+        lambda pipe: pipe.set_adapters(["scene"], [0.3]),
+        lambda pipe: pipe.unload_lora_weights(),
+        lambda pipe: pipe.to(torch.float64),
+    ):
+        pipe = tiny.pipeline()
+        before = all_state(pipe)
+        load_adapter(pipe, made.adapter(pipe, "sd1"), name="scene")
+        between(pipe)
+        unload_adapter(pipe, "scene")
+        assert_same_state(before, all_state(pipe.to(torch.float32)))
+
+
+def test_offloaded_weights_stop_an_unload_until_they_are_back():
+    from accelerate import cpu_offload
+
+    pipe = tiny.pipeline()
+    before = all_state(pipe)
+    load_adapter(pipe, made.adapter(pipe, "sd1"), name="scene")
+    cpu_offload(pipe.text_encoder, torch.device("cpu"))
+    with pytest.raises(AdapterError, match=r"offloaded(.|\n)*remove_all_hooks"):
+        unload_adapter(pipe, "scene")
+    pipe.remove_all_hooks()
+    unload_adapter(pipe, "scene")
+    assert_same_state(before, all_state(pipe))
+
+
+def test_threads_that_load_at_once_leave_torch_as_it_is():
+    register, random_state = torch.nn.Module.register_parameter, torch.get_rng_state()
+    pipes = [tiny.pipeline() for _ in range(3)]
+    adapter = made.adapter(pipes[0], "sd1")
+    before = all_state(pipes[0])
+    with ThreadPoolExecutor(3) as pool:
+        for _ in range(2):
+            list(pool.map(lambda pipe: load_adapter(pipe, adapter, name="scene"), pipes))
+            for pipe in pipes:
+                assert not any(tensor.is_meta for tensor in all_state(pipe).values())
+            list(pool.map(lambda pipe: unload_adapter(pipe, "scene"), pipes))
+    for pipe in pipes:
+        assert_same_state(before, all_state(pipe))
+    assert torch.nn.Module.register_parameter is register
+    assert torch.equal(torch.get_rng_state(), random_state), "loading draws no global numbers"
+
+
+def test_loading_again_and_again_keeps_no_tensor():
+    pipe = tiny.pipeline()
+    adapter = made.adapter(pipe, "sd1", n_vectors=2)
+    counts = []
+    for _ in range(5):
+        load_adapter(pipe, adapter, name="scene")
+        unload_adapter(pipe, "scene")
+        gc.collect()
+        counts.append(sum(issubclass(type(one), torch.Tensor) for one in gc.get_objects()))
+    assert counts[-1] == counts[1], counts
 
 
 def refused(pipe, adapter, match, **kwargs):
