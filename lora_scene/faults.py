@@ -65,12 +65,15 @@ def told_plainly(where: object = None) -> Iterator[None]:
         yield
     except LoraSceneError:
         raise
-    except OSError as error:
-        raise as_file_error(error, where) from error
     except Exception as error:
-        if _RUST_NUMBER.search(str(error)) is None:
+        if not tells_of_the_system(error):
             raise
         raise as_file_error(error, where) from error
+
+
+def tells_of_the_system(error: Exception) -> bool:
+    """Tell whether an error is one of the system's, or a library's words for one."""
+    return isinstance(error, OSError) or _RUST_NUMBER.search(str(error)) is not None
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from lora_scene.cli.options import device_option
+from lora_scene.cli.paths import TARGET_FOLDER
 
 if TYPE_CHECKING:
     from lora_scene.workshop.protocol import Protocol
@@ -27,7 +28,7 @@ def read_part(ctx: click.Context, param: click.Parameter, value: str) -> tuple[i
 
 @click.command(short_help="Run a protocol of methods, scenes and seeds.")
 @click.argument("protocol", type=click.Path(path_type=Path, exists=True, dir_okay=False))
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Results' folder.")
+@click.option("--out", required=True, type=TARGET_FOLDER, help="Results' folder.")
 @click.option("--method", "methods", multiple=True, metavar="NAME",
               help="Do the runs of this method only; may be repeated.")  # fmt: skip
 @click.option("--part", callback=read_part, default="1/1", show_default=True, metavar="I/N",

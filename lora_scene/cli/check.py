@@ -10,18 +10,20 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from lora_scene.cli.paths import GIVEN, TARGET_FILE
+from lora_scene.files import check_file
+from lora_scene.picture_writing import write_picture
 from lora_scene.scenes.manifest import MANIFEST_NAME, manifest_text, read_manifest
 from lora_scene.scenes.masks import ScenesReport, report_on
 from lora_scene.scenes.overlay import draw_overlay
-from lora_scene.scenes.photos import write_own_png
 from lora_scene.scenes.scene import Scene, load_scene
 
 
 @click.command()
-@click.argument("scene", type=click.Path(path_type=Path))
+@click.argument("scene", type=GIVEN)
 @click.option(
     "--out",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=TARGET_FILE,
     help="The overlay picture.  [default: <scene>_overlay.png in the current folder]",
 )
 @click.option("--size", default=512, show_default=True, type=click.IntRange(min=8), help="Pixels.")
@@ -33,9 +35,10 @@ def command(scene: Path, out: Path | None, size: int, as_json: bool) -> None:
     it is changed.
     """
     loaded = load_scene(scene)
-    report = report_on(loaded, size)
     overlay = out or Path(f"{scene.resolve().stem}_overlay.png")
-    write_own_png(overlay, draw_overlay(loaded), may_replace=out is not None)
+    check_file(overlay, inputs=scene.rglob("*"))
+    report = report_on(loaded, size)
+    write_picture(overlay, draw_overlay(loaded))
     if as_json:
         click.echo(json.dumps({**dataclasses.asdict(report), "overlay": str(overlay)}, indent=2))
         return

@@ -18,12 +18,13 @@ from lora_scene.cli.options import (
     sampling_options,
     seed_option,
 )
+from lora_scene.cli.paths import GIVEN
 
 
 @click.command(short_help="Fill holes in a photo, or grow its canvas.")
 @adapters_argument
-@click.option("--photo", required=True, type=click.Path(path_type=Path), help="Any size.")
-@click.option("--mask", type=click.Path(path_type=Path), help="Bright where a hole is.")
+@click.option("--photo", required=True, type=GIVEN, help="Any size.")
+@click.option("--mask", type=GIVEN, help="Bright where a hole is.")
 @click.option(
     "--spread",
     default=0,
@@ -55,11 +56,13 @@ def command(adapters: tuple[str, ...], out: Path, as_json: bool, **shared: Any) 
         spread,
     )
     from lora_scene.creating.picture_files import save_picture
+    from lora_scene.files import check_file
     from lora_scene.scenes.mask_files import read_mask
     from lora_scene.scenes.photos import read_photo
 
     if bool(shared["mask"]) == bool(shared["grow"]):
         raise click.UsageError("give either --mask or --grow")
+    check_file(out, inputs=[path for path in (shared["photo"], shared["mask"]) if path])
     photo = read_photo(shared["photo"])
     if shared["mask"]:
         canvas, hole = photo.pixels, spread(read_mask(shared["mask"], photo), shared["spread"])

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from lora_scene.cli.options import adapters_argument, open_from
+from lora_scene.cli.paths import GIVEN
 from lora_scene.cli.picture_options import picture_options, print_pictures, request_from
 
 
@@ -21,7 +22,7 @@ from lora_scene.cli.picture_options import picture_options, print_pictures, requ
     is_flag=True,
     help="Name the other things in the negative prompt, where they cling to each other.",
 )
-@click.option("--photo", type=click.Path(path_type=Path), help="Shown beside the parts.")
+@click.option("--photo", type=GIVEN, help="Shown beside the parts.")
 @picture_options
 def command(adapters: tuple[str, ...], out: Path, as_json: bool, **shared: Any) -> None:
     """Draw what the adapters in DIR know: each thing, the background, and all together.

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from lora_scene.cli.options import device_option, json_option
+from lora_scene.cli.paths import TARGET_FOLDER
 
 SHOWN = {
     "identity": "identity: the things look like those of the photo (1 is equal)",
@@ -20,7 +21,7 @@ SHOWN = {
 
 
 @click.command()
-@click.option("--out", default="demo", show_default=True, type=click.Path(path_type=Path))
+@click.option("--out", default="demo", show_default=True, type=TARGET_FOLDER)
 @click.option("--short", is_flag=True, help="A few steps: everything runs, nothing is learnt.")
 @device_option
 @json_option

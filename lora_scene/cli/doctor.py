@@ -8,10 +8,12 @@ from pathlib import Path
 
 import click
 
+from lora_scene.cli.paths import GIVEN
+
 
 @click.command(short_help="Look at device, memory, libraries and disk.")
 @click.option("--device", default="auto", show_default=True, help="auto, cuda, cuda:1, mps, cpu.")
-@click.option("--folder", default=".", type=click.Path(path_type=Path), show_default=True,
+@click.option("--folder", default=".", type=GIVEN, show_default=True,
               help="Where results would go.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="The findings as JSON.")
 def command(device: str, folder: Path, as_json: bool) -> None:

@@ -20,17 +20,18 @@ from lora_scene.cli.options import (
     sampling_options,
     seed_option,
 )
+from lora_scene.cli.paths import GIVEN
 
 
 @click.command(short_help="Redraw regions of a photo.")
 @adapters_argument
-@click.option("--photo", required=True, type=click.Path(path_type=Path), help="Any size.")
+@click.option("--photo", required=True, type=GIVEN, help="Any size.")
 @click.option(
     "--mask",
     "masks",
     multiple=True,
     required=True,
-    type=click.Path(path_type=Path),
+    type=GIVEN,
     help="Bright where to redraw; repeatable, each with its --prompt.",
 )
 @click.option("--prompt", "prompts", multiple=True, required=True, help="For each mask, in order.")
@@ -63,12 +64,14 @@ def command(adapters: tuple[str, ...], out: Path, as_json: bool, **shared: Any) 
     from lora_scene.creating.blending import Brush
     from lora_scene.creating.editing import Region, edit, edit_record
     from lora_scene.creating.picture_files import save_picture
+    from lora_scene.files import check_file
     from lora_scene.scenes.mask_files import read_mask
     from lora_scene.scenes.photos import read_photo
 
     masks, prompts = shared["masks"], shared["prompts"]
     if len(masks) != len(prompts):
         raise click.UsageError(f"{len(masks)} --mask, but {len(prompts)} --prompt: one each")
+    check_file(out, inputs=[shared["photo"], *masks])
     photo = read_photo(shared["photo"])
     loaded = [read_mask(mask, photo) for mask in masks]
     studio = open_from(adapters, shared)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lora_scene.cli.options import base_options, json_option, open_from
+from lora_scene.cli.paths import GIVEN, TARGET_FOLDER
 
 if TYPE_CHECKING:
     from lora_scene.creating.studio import Studio
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 @click.command(short_help="Measure an adapter on its scene.")
 @click.argument("adapter", metavar="DIR")
-@click.option("--scene", required=True, type=click.Path(path_type=Path), help="Its scene's folder.")
+@click.option("--scene", required=True, type=GIVEN, help="Its scene's folder.")
 @click.option("--judge", help="mini (embedded, for the mini world) or clip+dino.  [default: mini "
               "for adapters of the mini base, else clip+dino]")  # fmt: skip
 @click.option("--clip", help="CLIP for clip+dino: hub id or folder.  [default: ViT-L/14]")
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
               help="Reference pictures, for FID, KID, IS, precision and recall.")  # fmt: skip
 @click.option("--batch", default=8, show_default=True, type=click.IntRange(min=1),
               help="Pictures drawn at once.")  # fmt: skip
-@click.option("--out", type=click.Path(path_type=Path, file_okay=False),
+@click.option("--out", type=TARGET_FOLDER,
               help="Folder for the pictures and evaluation.json; else none is kept.")  # fmt: skip
 @base_options
 @json_option

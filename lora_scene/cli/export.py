@@ -14,15 +14,16 @@ from lora_scene.adapters.exports import DTYPES, LAYOUTS, export_adapter
 from lora_scene.adapters.formats.modelspec import Title
 from lora_scene.adapters.gallery import last_samples
 from lora_scene.adapters.whole_pipeline import export_pipeline, refuse_checkpoint
+from lora_scene.cli.paths import GIVEN, TARGET_FOLDER
 
 FORMATS = (*LAYOUTS, "all", "pipeline", "checkpoint")
 
 
 @click.command()
-@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.argument("folder", metavar="DIR", type=GIVEN)
 @click.option("--format", "layout", type=click.Choice(FORMATS), default="all", show_default=True)
 @click.option("--dtype", type=click.Choice(list(DTYPES)), default="fp16", show_default=True)
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to write.")
+@click.option("--out", type=TARGET_FOLDER, required=True, help="Folder to write.")
 @click.option("--name", help="Name of the files for interfaces.  [default: that of DIR]")
 @click.option("--author", default="", help="Who made it, for the files' metadata.")
 @click.option("--license", "licence", default="", help="SPDX id, for the files' metadata.")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lora_scene.cli.options import adapters_argument, open_from
+from lora_scene.cli.paths import GIVEN
 from lora_scene.cli.picture_options import picture_options, print_pictures, request_from
 
 if TYPE_CHECKING:
@@ -22,12 +23,10 @@ if TYPE_CHECKING:
 @click.option(
     "--prompts",
     "file",
-    type=click.Path(path_type=Path),
+    type=GIVEN,
     help="A file with a prompt a line, each with options such as --seed 7 --weight 0.7.",
 )
-@click.option(
-    "--again", type=click.Path(path_type=Path), help="Make this PNG anew, from what it says itself."
-)
+@click.option("--again", type=GIVEN, help="Make this PNG anew, from what it says itself.")
 @click.option(
     "--seed", "seeds", multiple=True, type=int, help="One picture each; repeatable.  [default: 0]"
 )

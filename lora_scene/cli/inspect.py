@@ -13,10 +13,11 @@ from rich.table import Table
 
 from lora_scene.adapters.formats.metadata import Note
 from lora_scene.adapters.inspection import Inspection, as_dict, inspect_path
+from lora_scene.cli.paths import GIVEN
 
 
 @click.command()
-@click.argument("path", type=click.Path(path_type=Path))
+@click.argument("path", type=GIVEN)
 @click.option("--recipe", "with_recipe", is_flag=True, help="Print the resolved recipe too.")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 def command(path: Path, with_recipe: bool, as_json: bool) -> None:

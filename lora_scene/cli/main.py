@@ -16,6 +16,7 @@ import click
 
 import lora_scene
 from lora_scene.errors import LoraSceneError, LoraSceneWarning, did_you_mean
+from lora_scene.faults import as_file_error, is_out_of_memory, tells_of_the_system
 
 VERBS: dict[str, dict[str, str]] = {
     "Begin": {
@@ -113,13 +114,18 @@ def main() -> None:
         if debug:
             raise
         _complain(str(error))
-    except RuntimeError as error:
-        if debug or type(error).__name__ != "OutOfMemoryError":  # torch's, without importing it
+    except Exception as error:
+        if debug:
             raise
-        _complain(
-            "the device ran out of memory\n"
-            "  hint:     --batch 1, a smaller --size or --quantization nf4, where the verb has them"
-        )
+        if is_out_of_memory(error):
+            _complain(
+                "the memory ran out\n"
+                "  hint:     --batch 1, a smaller --size or --quantization nf4, where the verb has"
+                " them"
+            )
+        if not tells_of_the_system(error):
+            raise
+        _complain(str(as_file_error(error)))
 
 
 def _complain(text: str) -> None:

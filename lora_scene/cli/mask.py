@@ -10,10 +10,13 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from lora_scene.cli.paths import GIVEN
+from lora_scene.files import check_file, check_target
+from lora_scene.picture_writing import write_picture
 from lora_scene.scenes.mask_prompt_text import PromptText, parse_background, parse_prompts
 from lora_scene.scenes.masking import ListedPhoto, MaskedPhoto, list_regions, make_masks
 from lora_scene.scenes.masks import covered
-from lora_scene.scenes.photos import read_photo, write_own_png
+from lora_scene.scenes.photos import read_photo
 from lora_scene.scenes.scene_folder import write_scene
 from lora_scene.scenes.segmenters.catalog import CATALOG, open_lister, open_segmenter
 
@@ -36,12 +39,12 @@ def _prompts(command: Any) -> Any:
 
 
 @click.command()
-@click.argument("photo", type=click.Path(path_type=Path))
+@click.argument("photo", type=GIVEN)
 @_prompts
 @click.option(
     "--background", metavar="NAME[=NOUN]", help="A concept for everything the others leave."
 )
-@click.option("--out", type=click.Path(path_type=Path), help="The scene folder; with --list a PNG.")
+@click.option("--out", type=GIVEN, help="The scene folder; with --list a PNG.")
 @click.option("--segmenter", default="grabcut", show_default=True, help=", ".join(CATALOG) + ".")
 @click.option("--model", help="Hub id or folder of its weights.")
 @click.option("--follower", help="Hub id or folder of the SAM behind grounding-dino.")
@@ -67,16 +70,17 @@ def command(photo: Path, as_list: bool, **options: Any) -> None:
 
 
 def _list(photo: Path, options: dict[str, Any]) -> None:
+    picture = check_file(options["out"] or Path(f"{photo.stem}_regions.png"), inputs=[photo])
     lister = open_lister(options["segmenter"], model=options["model"], device=options["device"])
     listed = list_regions(read_photo(photo).pixels, lister, source=str(photo))
-    picture = options["out"] or Path(f"{photo.stem}_regions.png")
-    write_own_png(picture, listed.preview, may_replace=options["out"] is not None)
+    write_picture(picture, listed.preview)
     _show_regions(listed, picture, options["as_json"])
 
 
 def _mask(photo: Path, options: dict[str, Any]) -> None:
     if options["out"] is None:
         raise click.UsageError("--out FOLDER is needed: where the scene is to be written")
+    check_target(options["out"])
     fields = PromptText.__dataclass_fields__
     prompts = parse_prompts(PromptText(**{field: options[field] for field in fields}))
     pixels = read_photo(photo).pixels

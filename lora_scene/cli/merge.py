@@ -8,13 +8,14 @@ import click
 
 from lora_scene.adapters.adapter_folder import read_adapter, save_adapter
 from lora_scene.adapters.merging import merge_adapters
+from lora_scene.cli.paths import GIVEN, TARGET_FOLDER
 
 
 @click.command()
-@click.argument("folders", metavar="DIR DIR...", nargs=-1, type=click.Path(path_type=Path))
+@click.argument("folders", metavar="DIR DIR...", nargs=-1, type=GIVEN)
 @click.option("--weights", required=True, help="One factor an adapter, such as 0.8,0.5.")
 @click.option("--rank", type=click.IntRange(min=1), help="Cut to this rank by SVD.")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to write.")
+@click.option("--out", required=True, type=TARGET_FOLDER, help="Folder to write.")
 def command(folders: tuple[Path, ...], weights: str, rank: int | None, out: Path) -> None:
     """Merge adapters into one that has the handles of all.
 

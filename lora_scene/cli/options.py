@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from lora_scene.cli.paths import TARGET_FILE, TARGET_FOLDER
 from lora_scene.cli.values import SEED
 
 if TYPE_CHECKING:
@@ -52,13 +52,13 @@ json_option = click.option(
 out_option = click.option(
     "--out",
     required=True,
-    type=click.Path(path_type=Path, file_okay=False),
+    type=TARGET_FOLDER,
     help="Folder of the pictures.",
 )
 picture_option = click.option(
     "--out",
     required=True,
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=TARGET_FILE,
     help="The picture to write, a .png.",
 )
 size_option = click.option("--size", help="Pixels, 512 or 512x768.  [default: the base's own]")

@@ -8,11 +8,12 @@ import click
 
 from lora_scene.adapters.attachment import locate, plain_name
 from lora_scene.adapters.hub import copy_adapter
+from lora_scene.cli.paths import TARGET_FOLDER
 
 
 @click.command()
 @click.argument("source", metavar="USER/NAME")
-@click.option("--out", type=click.Path(path_type=Path), help="Folder to write.  [default: NAME]")
+@click.option("--out", type=TARGET_FOLDER, help="Folder to write.  [default: NAME]")
 def command(source: str, out: Path | None) -> None:
     """Copy an adapter from a hub or a folder, after all of its files have been checked.
 

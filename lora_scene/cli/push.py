@@ -12,10 +12,11 @@ from lora_scene.adapters.attachment import plain_name
 from lora_scene.adapters.exports import DTYPES
 from lora_scene.adapters.formats.modelspec import Title
 from lora_scene.adapters.hub import publish, stage_adapter, staged_files
+from lora_scene.cli.paths import GIVEN
 
 
 @click.command()
-@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.argument("folder", metavar="DIR", type=GIVEN)
 @click.option("--repo", required=True, help="Where to, such as USER/NAME.")
 @click.option("--private", is_flag=True, help="Make a new repository private.")
 @click.option("--name", help="Name of the files for interfaces.  [default: that of DIR]")

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from lora_scene.cli.paths import GIVEN
+
 
 @click.group("recipes", invoke_without_command=True, short_help="List, show and copy recipes.")
 @click.option("--json", "as_json", is_flag=True, help="The list as JSON.")
@@ -49,15 +51,16 @@ def show(name: str, resolved: bool, overrides: tuple[str, ...]) -> None:
 
 @command.command("copy")
 @click.argument("name")
-@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@click.argument("file", type=GIVEN)
 @click.option("--force", is_flag=True, help="Overwrite FILE.")
 def copy(name: str, file: Path, force: bool) -> None:
     """Copy a recipe to FILE, to change it."""
     from lora_scene.errors import RecipeError
+    from lora_scene.files import write_bytes
     from lora_scene.recipe import recipe_text
 
     text = recipe_text(name)
     if file.exists() and not force:
         raise RecipeError("the file exists", where=file, hint="take another name, or pass --force")
-    file.write_text(text, "utf-8")
+    write_bytes(file, text.encode("utf-8"), force=force)
     click.echo(f"wrote {file}\nnext: lora-scene train SCENE --recipe {file} --out OUT")

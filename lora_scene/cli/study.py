@@ -8,6 +8,8 @@ from pathlib import Path
 
 import click
 
+from lora_scene.cli.paths import GIVEN, TARGET_FOLDER
+
 
 @click.group(short_help="Ask people which pictures are better.")
 def command() -> None:
@@ -16,7 +18,7 @@ def command() -> None:
 
 @command.command()
 @click.argument("results", type=click.Path(path_type=Path, exists=True, file_okay=False))
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the page.")
+@click.option("--out", required=True, type=TARGET_FOLDER, help="Folder of the page.")
 @click.option("--method", "methods", multiple=True, help="Compared; repeatable.  [default: all]")
 @click.option("--items", default=24, show_default=True, type=click.IntRange(min=1),
               help="Prompts in the page.")  # fmt: skip
@@ -41,8 +43,8 @@ def make(
 
 
 @command.command()
-@click.argument("answers", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--key", type=click.Path(path_type=Path),
+@click.argument("answers", nargs=-1, required=True, type=GIVEN)
+@click.option("--key", type=GIVEN,
               help="The study's.  [default: key.json beside the answers or above]")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 def analyse(answers: tuple[Path, ...], key: Path | None, as_json: bool) -> None:

@@ -8,16 +8,17 @@ from pathlib import Path
 import click
 
 from lora_scene.cli.options import base_config_option
+from lora_scene.cli.paths import GIVEN, TARGET_FOLDER
 
 
 @click.command(short_help="Learn a scene's handles and adapters.")
-@click.argument("scene", type=click.Path(path_type=Path))
+@click.argument("scene", type=GIVEN)
 @click.option(
     "--recipe", help="A recipe's name or TOML file.  [default: sd15; mini for --base mini]"
 )
 @click.option("--base", help="Hub id, folder, .safetensors file or mini; else the recipe's.")
 @base_config_option
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Result folder.")
+@click.option("--out", required=True, type=TARGET_FOLDER, help="Result folder.")
 @click.option("--set", "overrides", multiple=True, metavar="SECTION.KEY=VALUE",
               help="Override a setting of the recipe; repeatable.")  # fmt: skip
 @click.option("--seed", type=int, help="Seed of everything that is drawn; else the recipe's.")

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from lora_scene.cli.options import adapters_argument, open_from, seed_option
+from lora_scene.cli.paths import GIVEN
 from lora_scene.cli.picture_options import picture_options, print_pictures, request_from
 
 
@@ -17,7 +18,7 @@ from lora_scene.cli.picture_options import picture_options, print_pictures, requ
 @click.option("--handle", "handles", multiple=True, help="What to show; repeatable.  [all]")
 @click.option("--template", default="a photo of {}", show_default=True)
 @click.option("--place", "is_placed", is_flag=True, help="A random box for each thing.")
-@click.option("--photo", type=click.Path(path_type=Path), help="Shown first on the sheet.")
+@click.option("--photo", type=GIVEN, help="Shown first on the sheet.")
 @seed_option
 @picture_options
 def command(adapters: tuple[str, ...], out: Path, as_json: bool, **shared: Any) -> None:

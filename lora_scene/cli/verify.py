@@ -10,15 +10,16 @@ import click
 from lora_scene.adapters.adapter_folder import read_adapter
 from lora_scene.adapters.inspection import inspect_path
 from lora_scene.adapters.verification import Check, own_reference, refuse_failures, verify_path
+from lora_scene.cli.paths import GIVEN
 
 
 @click.command()
-@click.argument("path", type=click.Path(path_type=Path))
+@click.argument("path", type=GIVEN)
 @click.option("--base", help="The base.  [default: the one that the files name]")
 @click.option(
     "--adapter",
     "folder",
-    type=click.Path(path_type=Path),
+    type=GIVEN,
     help="Folder of the adapter as trained.  [default: PATH, where it holds one]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the checks as JSON.")

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, PngImagePlugin
+from PIL import Image
 
 from lora_scene.creating.sampling import Pixels
 from lora_scene.errors import CreationError
+from lora_scene.picture_writing import write_gif, write_picture
 
-SOFTWARE = "lora_scene"
 RECORD = "lora_scene"  # the PNG text that holds the record, as JSON
 PARAMETERS = "parameters"  # the PNG text that user interfaces show
 
@@ -36,32 +34,17 @@ def save_picture(path: Path, pixels: Pixels, record: Record) -> Path:
 
 
 def save_image(path: Path, image: Image.Image, texts: Mapping[str, str] | None = None) -> Path:
-    """Write a PNG with texts.
+    """Write a picture, a PNG with texts.
 
     Raises:
-        CreationError: The folder cannot be written to.
+        FileError: A file of others stands there, or the folder cannot be written to.
     """
-    info = PngImagePlugin.PngInfo()
-    info.add_text("Software", SOFTWARE)
-    for key, text in (texts or {}).items():
-        info.add_itxt(key, text)
-    return _write(path, lambda file: image.save(file, format="PNG", pnginfo=info))
+    return write_picture(path, image, texts)
 
 
 def save_gif(path: Path, frames: Sequence[Pixels], *, milliseconds: int) -> Path:
     """Write frames (H, W, 3) uint8 as an endless GIF, `milliseconds` each."""
-    images = [Image.fromarray(frame) for frame in frames]
-    return _write(
-        path,
-        lambda file: images[0].save(
-            file,
-            format="GIF",
-            save_all=True,
-            append_images=images[1:],
-            duration=milliseconds,
-            loop=0,
-        ),
-    )
+    return write_gif(path, [Image.fromarray(frame) for frame in frames], milliseconds=milliseconds)
 
 
 def read_record(path: Path) -> dict[str, Any]:
@@ -102,22 +85,3 @@ def parameters_text(record: Record) -> str:
     line = ", ".join(f"{name}: {value}" for name, value in settings.items())
     negative = f"Negative prompt: {record['negative']}\n" if record["negative"] else ""
     return f"{record['prompt']}\n{negative}{line}"
-
-
-def _write(path: Path, write: Any) -> Path:
-    aside: str | None = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=".part")
-        with os.fdopen(handle, "wb") as file:
-            write(file)
-        os.chmod(aside, 0o644)
-        os.replace(aside, path)
-    except OSError as error:
-        raise CreationError(
-            "the picture cannot be written", where=path, got=error.strerror or str(error)
-        ) from error
-    finally:
-        if aside is not None:
-            Path(aside).unlink(missing_ok=True)
-    return path

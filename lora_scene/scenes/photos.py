@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
-import tempfile
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, PngImagePlugin
+from PIL import Image
 
 from lora_scene.errors import LoraSceneWarning, SceneError
 
@@ -22,7 +20,6 @@ MAX_PIXELS = 64_000_000  # more than any phone's camera by default, 256 MB as RG
 DEEP_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N")
 EXIF_ORIENTATION = 0x0112  # EXIF 2.3, section 4.6.4
 UPRIGHT = 1
-SOFTWARE = "lora_scene"
 HEIF_SUFFIXES = (".heic", ".heif")
 FORMATS = (  # those that are decoded here and now; EPS, for one, would start another program
     *("JPEG", "MPO", "PNG", "WEBP", "TIFF", "BMP", "GIF", "AVIF", "HEIF"),
@@ -149,56 +146,6 @@ def turn_upright(array: npt.NDArray[Any], orientation: int) -> npt.NDArray[Any]:
         8: lambda a: np.rot90(a, 1),
     }
     return turned[orientation](array) if orientation in turned else array
-
-
-def write_png(path: Path, image: Image.Image, *, software: str = SOFTWARE) -> None:
-    """Write a PNG aside and rename it, so that no reader ever sees half of it.
-
-    Args:
-        path: The file; its folder must exist.
-        image: What to write.
-        software: Name of the writing program, kept in the file's text.
-    """
-    info = PngImagePlugin.PngInfo()
-    info.add_text("Software", software)
-    handle, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=".png")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            image.save(file, format="PNG", pnginfo=info)
-        os.chmod(aside, 0o644)
-        os.replace(aside, path)
-    except BaseException:
-        Path(aside).unlink(missing_ok=True)
-        raise
-
-
-def write_own_png(path: Path, image: Image.Image, *, may_replace: bool = False) -> None:
-    """Write a PNG with `write_png`, replacing nothing but this package's own pictures.
-
-    Raises:
-        SceneError: The file is somebody else's and `may_replace` is False, or its folder is
-            missing or cannot be written to.
-    """
-    if path.exists() and not may_replace and not _is_own(path):
-        raise SceneError(
-            "a file that this program did not write stands here",
-            where=path,
-            hint="choose another name with --out",
-        )
-    try:
-        write_png(path, image, software=SOFTWARE)
-    except OSError as error:
-        raise SceneError(
-            "the picture cannot be written", where=path, got=error.strerror or str(error)
-        ) from error
-
-
-def _is_own(path: Path) -> bool:
-    try:
-        with Image.open(path) as image:
-            return image.info.get("Software") == SOFTWARE
-    except (OSError, SyntaxError, ValueError):
-        return False
 
 
 def _to_srgb(image: Image.Image, path: Path) -> Image.Image:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image
 
 from lora_scene.errors import SceneError
+from lora_scene.file_groups import written_together
+from lora_scene.files import write_text
+from lora_scene.picture_writing import write_picture
 from lora_scene.scenes.manifest import (
     IMAGE_SUFFIXES,
     MANIFEST_NAME,
@@ -18,7 +19,7 @@ from lora_scene.scenes.manifest import (
     manifest_text,
 )
 from lora_scene.scenes.masking import MaskedPhoto
-from lora_scene.scenes.photos import Mask, write_png
+from lora_scene.scenes.photos import Mask
 
 OVERLAY_NAME = "overlay.png"
 
@@ -41,7 +42,8 @@ def write_scene(
         The files that were written.
 
     Raises:
-        SceneError: Files stand in the way, or the folder cannot be written to.
+        SceneError: Files stand in the way.
+        FileError: The folder cannot be written to.
     """
     pixels, pictures = masked.scene.photos[0].pixels, _mask_images(masked)
     pictures[OVERLAY_NAME] = masked.preview
@@ -53,17 +55,12 @@ def write_scene(
     is_copied = keeps_file and not (target.exists() and target.samefile(photo))
     names = (*([image_name] if is_copied else []), *pictures, MANIFEST_NAME)
     _refuse_clashes(folder, names, may_replace)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
+    with written_together(folder, force=may_replace) as aside:
         if is_copied:
-            _copy(photo, target)
+            shutil.copyfile(photo, aside / image_name)
         for name, image in pictures.items():
-            write_png(folder / name, image)
-        _write_text(folder / MANIFEST_NAME, manifest_text([image_name], _concepts(masked)))
-    except OSError as error:
-        raise SceneError(
-            "the scene cannot be written", where=folder, got=error.strerror or str(error)
-        ) from error
+            write_picture(aside / name, image)
+        write_text(aside / MANIFEST_NAME, manifest_text([image_name], _concepts(masked)))
     return tuple(folder / name for name in names)
 
 
@@ -99,27 +96,3 @@ def _refuse_clashes(folder: Path, names: Sequence[str], may_replace: bool) -> No
             got=", ".join(clashes),
             hint="choose another folder, or allow their replacement with --replace",
         )
-
-
-def _copy(source: Path, target: Path) -> None:
-    handle, aside = tempfile.mkstemp(dir=target.parent, prefix=".img-")
-    os.close(handle)
-    try:
-        shutil.copyfile(source, aside)
-        os.chmod(aside, 0o644)
-        os.replace(aside, target)
-    except BaseException:
-        Path(aside).unlink(missing_ok=True)
-        raise
-
-
-def _write_text(path: Path, text: str) -> None:
-    handle, aside = tempfile.mkstemp(dir=path.parent, prefix=".scene-")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-        os.chmod(aside, 0o644)
-        os.replace(aside, path)
-    except BaseException:
-        Path(aside).unlink(missing_ok=True)
-        raise

@@ -9,7 +9,8 @@ from click.testing import CliRunner
 from PIL import Image
 
 from lora_scene.cli.main import root
-from lora_scene.errors import SceneError
+from lora_scene.errors import FileError
+from lora_scene.picture_writing import write_picture
 from tests.scenes.factory import TOML, write_reference_folder, write_toml_folder
 
 
@@ -64,10 +65,25 @@ def test_check_answers_scripts_in_json(run, tmp_path):
 def test_check_never_replaces_a_strangers_file_unasked(run, tmp_path):
     write_toml_folder(tmp_path / "mine")
     Image.new("RGB", (3, 3)).save(tmp_path / "mine_overlay.png")
-    with pytest.raises(SceneError, match="did not write"):
-        run("mine")
-    assert run("mine", "--out", "mine_overlay.png").exit_code == 0
-    assert run("mine").exit_code == 0
+    theirs = (tmp_path / "mine_overlay.png").read_bytes()
+    for arguments in ([], ["--out", "mine_overlay.png"]):
+        with pytest.raises(FileError, match="did not write"):
+            run("mine", *arguments)
+    assert (tmp_path / "mine_overlay.png").read_bytes() == theirs
+    for _ in range(2):
+        assert run("mine", "--out", "ours.png").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    "target", ["mine/img.png", "mine/mask0.png", "mine/scene.toml", "/dev/full"]
+)
+def test_check_replaces_nothing_of_the_scene_and_no_device(run, tmp_path, target):
+    folder = write_toml_folder(tmp_path / "mine")
+    write_picture(folder / "mask0.png", Image.open(folder / "mask0.png").copy(), force=True)
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(FileError, match=r"did not write|is read|a device"):
+        run("mine", "--out", target)
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
 
 
 def test_a_bad_scene_is_one_message_and_exit_code_1(tmp_path):

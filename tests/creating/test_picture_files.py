@@ -6,7 +6,7 @@ from PIL import Image
 
 from lora_scene.creating.picture_files import read_record, save_gif, save_image, save_picture
 from lora_scene.creating.sheets import contact_sheet, enlargement, strip
-from lora_scene.errors import CreationError
+from lora_scene.errors import FileError
 
 
 def colour(value, height=8, width=8):
@@ -30,7 +30,7 @@ def test_nothing_half_written_is_left_behind(tmp_path):
     with pytest.raises(RuntimeError):
         save_image(tmp_path / "x.png", Broken())
     (tmp_path / "taken").write_text("a file where a folder should be")
-    with pytest.raises(CreationError, match="cannot be written"):
+    with pytest.raises(FileError, match="not a folder"):
         save_picture(tmp_path / "taken" / "x.png", colour(1), {})
     assert [path.name for path in tmp_path.iterdir()] == ["taken"]
 

@@ -12,7 +12,7 @@ from PIL.ImageCms import ImageCmsProfile, createProfile
 
 from lora_scene.errors import LoraSceneWarning, SceneError
 from lora_scene.scenes import photos
-from lora_scene.scenes.photos import read_photo, write_own_png, write_png
+from lora_scene.scenes.photos import read_photo
 from tests.scenes.colour_profiles import (
     ADOBE_RGB,
     DISPLAY_P3,
@@ -231,40 +231,3 @@ def test_an_image_of_floats_is_refused(tmp_path):
     Image.fromarray(GREY.astype(np.float32)).save(tmp_path / "img.tif")
     with pytest.raises(SceneError, match="floats"):
         read_photo(tmp_path / "img.tif")
-
-
-def test_a_picture_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
-    path = tmp_path / "out.png"
-    write_png(path, Image.fromarray(COLOUR))
-    before = path.read_bytes()
-
-    def fail(self, file, **_):
-        file.write(b"half")
-        raise OSError("disk full")
-
-    monkeypatch.setattr(Image.Image, "save", fail)
-    with pytest.raises(OSError, match="disk full"):
-        write_png(path, Image.fromarray(COLOUR))
-    assert path.read_bytes() == before
-    assert [p.name for p in tmp_path.iterdir()] == ["out.png"]
-
-
-def test_only_own_pictures_are_replaced_unasked(tmp_path):
-    def read(path):
-        with Image.open(path) as image:
-            return np.asarray(image)
-
-    own, foreign = tmp_path / "own.png", tmp_path / "foreign.png"
-    write_own_png(own, Image.fromarray(COLOUR))
-    write_own_png(own, Image.fromarray(GREY))
-    np.testing.assert_array_equal(read(own), GREY)
-    Image.fromarray(COLOUR).save(foreign)
-    with pytest.raises(SceneError, match="did not write"):
-        write_own_png(foreign, Image.fromarray(GREY))
-    write_own_png(foreign, Image.fromarray(GREY), may_replace=True)
-    np.testing.assert_array_equal(read(foreign), GREY)
-
-
-def test_a_picture_into_a_missing_folder_is_a_package_error(tmp_path):
-    with pytest.raises(SceneError, match="cannot be written"):
-        write_own_png(tmp_path / "no" / "out.png", Image.fromarray(GREY))

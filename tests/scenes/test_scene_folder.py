@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lora_scene.errors import SceneError
+from lora_scene.errors import FileError, SceneError
 from lora_scene.scenes.masking import MaskedPhoto
 from lora_scene.scenes.photos import read_photo
 from lora_scene.scenes.scene import Concept, Photo, Scene, load_scene
@@ -99,6 +99,6 @@ def test_a_file_in_the_folders_place_is_an_error(tmp_path, masked, source):
 
 def test_no_half_written_file_is_left_behind(tmp_path, masked, source, monkeypatch):
     monkeypatch.setattr("os.replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
-    with pytest.raises(SceneError, match=r"cannot be written(.|\n)*disk full"):
+    with pytest.raises(FileError, match="disk full"):
         write_scene(tmp_path / "scene", masked, photo=source)
-    assert list((tmp_path / "scene").iterdir()) == []
+    assert not (tmp_path / "scene").exists()

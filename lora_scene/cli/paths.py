@@ -1,0 +1,48 @@
+"""Paths on the command line: none is empty, and where something will be written is looked at first.
+
+A target is checked while the command line is read: before a base is loaded, or anything is learnt.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+
+class GivenPath(click.ParamType):  # type: ignore[type-arg]
+    """A path of something that is read."""
+
+    name = "path"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """Refuse an empty path, which would mean the current folder."""
+        if str(value) == "":
+            self.fail("an empty path; the current folder is `.`", param, ctx)
+        if "\0" in str(value):
+            self.fail("a path holds no zero character", param, ctx)
+        return Path(value)
+
+
+class TargetFolder(GivenPath):
+    """A folder that will be written into."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """Refuse a place that cannot hold files."""
+        from lora_scene.files import check_target
+
+        return check_target(super().convert(value, param, ctx))
+
+
+class TargetFile(GivenPath):
+    """A file that will be written, where there is none, or one of ours."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """Refuse a place that cannot hold the file, or holds what is not ours."""
+        from lora_scene.files import check_file
+
+        return check_file(super().convert(value, param, ctx))
+
+
+GIVEN, TARGET_FOLDER, TARGET_FILE = GivenPath(), TargetFolder(), TargetFile()

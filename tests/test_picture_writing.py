@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lora_scene.errors import FileError
+from lora_scene.ownership import is_ours
+from lora_scene.picture_writing import write_gif, write_picture
+
+RED = Image.new("RGB", (8, 6), "red")
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".JPEG", ".webp"])
+def test_a_picture_has_the_format_of_its_name_and_is_replaced_by_us_alone(tmp_path, suffix):
+    path = write_picture(tmp_path / f"a{suffix}", RED)
+    kind = {".png": "PNG", ".webp": "WEBP"}.get(suffix, "JPEG")
+    with Image.open(path) as image:
+        assert image.format == kind
+        assert np.abs(np.asarray(image.convert("RGB")).astype(int) - [255, 0, 0]).max() <= 3
+    assert is_ours(path)
+    write_picture(path, RED)
+    RED.save(path, format=kind)
+    with pytest.raises(FileError, match="did not write"):
+        write_picture(path, RED)
+
+
+def test_a_gif_is_ours_and_no_other_format_is_guessed(tmp_path):
+    frames = [RED, Image.new("RGB", (8, 6), "blue")]
+    for _ in range(2):
+        assert is_ours(write_gif(tmp_path / "a.gif", frames, milliseconds=50))
+    with pytest.raises(FileError, match="no format of pictures"):
+        write_picture(tmp_path / "a.bmp", RED)
