@@ -69,5 +69,5 @@ def wrong_embeddings(path: Path, reference: Adapter) -> list[str]:
 
 def _rows(source: Adapter | Mapping[str, Path], key: str, index: int) -> dict[str, torch.Tensor]:
     if isinstance(source, Adapter):
-        return {concept.handle: concept.rows[index] for concept in source.concepts}
+        return {concept.handle.lower(): concept.rows[index] for concept in source.concepts}
     return {token: read_tensors(path)[0][key] for token, path in source.items()}

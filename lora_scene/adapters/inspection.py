@@ -19,7 +19,7 @@ FAMILY_OF_WIDTH: Mapping[int, str] = {768: "sd1", 1024: "sd2", 2048: "sdxl"}
 CROSS_KEY = re.compile(r"attn2[._]to_[kv][._].*(down|lora_A)")
 MAX_TRIGGER_WORDS = 20
 
-_FACTOR = re.compile(
+FACTOR = re.compile(
     r"(?P<module>.+?)(\.processor)?"
     r"(\.lora(_linear_layer)?\.down|_lora\.down|\.lora_down|\.lora_A)(\.default)?\.weight"
 )
@@ -97,7 +97,7 @@ def inspect_file(path: Path) -> Inspection:
     downs = {
         match["module"]: spec.shape[0] if spec.shape else 0
         for key, spec in header.tensors.items()
-        if (match := _FACTOR.fullmatch(key)) is not None
+        if (match := FACTOR.fullmatch(key)) is not None
     }
     note = read_note(header.metadata, path) if is_ours(header.metadata) else None
     return Inspection(
@@ -181,7 +181,7 @@ def _triggers(metadata: Mapping[str, str], note: Note | None) -> tuple[str, ...]
         counts: Counter[str] = Counter()
         for tags in folders.values():
             counts.update({_printable(str(tag)): int(count) for tag, count in tags.items()})
-    except (ValueError, AttributeError, TypeError, RecursionError):
+    except (ValueError, AttributeError, TypeError, RecursionError, OverflowError):
         return ()
     return tuple(tag for tag, _ in counts.most_common(MAX_TRIGGER_WORDS))
 

@@ -15,10 +15,10 @@ SEED = 0
 
 
 def probe_prompt(adapter: Adapter | None) -> str:
-    """Return a prompt that names all handles of an adapter."""
+    """Return a prompt that names all handles, in lower case: stock pipelines expand no other."""
     if adapter is None:
         return "a photo of a thing"
-    return f"a photo of {' and '.join(adapter.handles)}"
+    return f"a photo of {' and '.join(adapter.handles).lower()}"
 
 
 @torch.no_grad()

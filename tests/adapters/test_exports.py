@@ -310,6 +310,83 @@ def test_changed_rows_fail(scene):
     failing(path, adapter, "rows of <bear> are off")
 
 
+def swapped(tensors):
+    names = sorted(key for key in tensors if key.endswith("to_q.lora_up.weight"))
+    return tensors | {names[0]: tensors[names[1]], names[1]: tensors[names[0]]}
+
+
+def transposed(tensors):
+    key = next(k for k in sorted(tensors) if k.endswith("attn1_to_q.lora_up.weight"))
+    up, down = tensors[key], tensors[key.replace("_up", "_down")]
+    return tensors | {key: down.T.contiguous(), key.replace("_up", "_down"): up.T.contiguous()}
+
+
+def without_text(tensors):
+    return {key: value for key, value in tensors.items() if not key.startswith("lora_te")}
+
+
+def times(factor, *endings):
+    return lambda tensors: {
+        key: value * (factor if key.endswith(endings) else 1) for key, value in tensors.items()
+    }
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        times(2.0, "lora_up.weight"),
+        times(-1.0, "lora_up.weight"),
+        times(0.5, ".alpha"),
+        times(2.0, "attn2_to_k.alpha"),
+        swapped,
+        transposed,
+        without_text,
+    ],
+    ids=["scaled", "negated", "alphas", "one-alpha", "swapped", "transposed", "no-text"],
+)
+def test_a_kohya_file_that_means_something_else_fails_with_and_without_the_adapter(scene, change):
+    folder, adapter = scene
+    path = folder / "scene.safetensors"
+    save_file(change(load_file(path)), path, metadata_of(path))
+    failing(path, None, r"its own hash differs|of the adapter's \d+ modules")
+    failing(path, adapter, r"off by up to|not those of")
+
+
+def test_alphas_that_diffusers_does_not_read_fail_too(scene, monkeypatch):
+    folder, adapter = scene
+    path = folder / "scene.safetensors"
+    tensors = load_file(path)
+    halved = {key: v / 2 if key.endswith("to_k.alpha") else v for key, v in tensors.items()}
+    stranger = folder / "stranger.safetensors"
+    save_file(halved, stranger)
+    monkeypatch.setattr(
+        "lora_scene.adapters.verification._as_readers_see_it", lambda found: dict(tensors)
+    )
+    failing(stranger, None, "otherwise than its own alphas say")
+    failing(stranger, adapter, r"off by up to 5\.0e-01")
+
+
+def test_a_configuration_that_scales_a_diffusers_file_fails(scene):
+    folder, adapter = scene
+    path = folder / "pytorch_lora_weights.safetensors"
+    layers = {f"unet.{key}": value for key, value in (("r", 4), ("lora_alpha", 8))}
+    told = metadata_of(path) | {"lora_adapter_metadata": json.dumps(layers)}
+    save_file(load_file(path), path, told)
+    failing(path, adapter, "off by up to|refuses it")
+
+
+def test_a_cut_and_a_permuted_embedding_fail_with_and_without_the_adapter(tmp_path):
+    adapter = made.adapter(tiny.pipeline(), "sd1", handles=("<Bear>",), n_vectors=3, unet=False)
+    exported(adapter, tmp_path, dtype="fp32")
+    (path,) = (tmp_path / "embeddings").glob("*.safetensors")
+    refuse_failures(verify_path(path, tiny.pipeline, reference=adapter))
+    whole, told = load_file(path)["emb_params"], metadata_of(path)
+    for rows, match in ((whole[:2], "holds 2 of the 3 rows"), (whole.flip(0), "own hash differs")):
+        save_file({"emb_params": rows.contiguous()}, path, told)
+        failing(path, None, match)
+        failing(path, adapter, "rows of <Bear> are")
+
+
 def test_the_command_prints_counts_and_fails_with_the_reason(scene, tmp_path):
     folder, _ = scene
     path = folder / "scene.safetensors"
@@ -325,4 +402,4 @@ def test_the_command_prints_counts_and_fails_with_the_reason(scene, tmp_path):
     assert isinstance(failed.exception, VerificationError)
     (check,) = json.loads(failed.stdout)
     assert check["effect"] == 0.0
-    assert "it loads and does nothing" in check["problems"][0]
+    assert "it loads and does nothing" in " ".join(check["problems"])

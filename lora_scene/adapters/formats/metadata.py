@@ -128,7 +128,7 @@ def read_note(metadata: Mapping[str, str], where: object) -> Note:
         )
     try:
         note = _parse(fields)
-    except (KeyError, ValueError, TypeError, RecursionError) as error:
+    except (KeyError, ValueError, TypeError, RecursionError, OverflowError) as error:
         raise AdapterError("damaged metadata", where=where, got=f"{error!r:.200}") from error
     if note.family not in FAMILIES:
         raise AdapterError(
