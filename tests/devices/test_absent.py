@@ -1,0 +1,61 @@
+"""The device itself: it refuses what a card refuses, and counts what a card is asked for."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tests.devices.absent import NAME
+
+
+def test_numbers_are_the_host_s(device):
+    a, b = torch.randn(3, 4), torch.randn(4, 2)
+    found = a.to(NAME) @ b.to(NAME)
+    assert found.device.type == NAME
+    assert torch.equal(found.cpu(), a @ b)
+    assert (device.kernels, device.uploads, device.waits) == (1, 2, 1)
+    assert device.uploaded == 4 * (12 + 8)
+
+
+def test_gradients_stay_on_the_device(device):
+    weight = torch.nn.Parameter(torch.ones(3, device=NAME))
+    (weight * weight).sum().backward()
+    assert weight.grad.device.type == NAME
+    assert weight.grad.tolist() == [2.0, 2.0, 2.0]
+
+
+def test_two_devices_in_one_operation_are_refused(device):
+    with pytest.raises(RuntimeError, match="all tensors on one device"):
+        torch.ones(3, device=NAME) + torch.ones(3)
+
+
+def test_a_number_of_the_host_is_taken_as_a_constant(device):
+    assert (torch.ones(2, device=NAME) * torch.tensor(3.0)).tolist() == [3.0, 3.0]
+
+
+def test_a_generator_of_the_host_is_refused(device):
+    with pytest.raises(RuntimeError, match="generator on absent"):
+        torch.randn(3, generator=torch.Generator(), device=NAME)
+
+
+def test_numpy_gets_nothing(device):
+    with pytest.raises(TypeError, match=r"use Tensor\.cpu"):
+        torch.ones(3, device=NAME).numpy()
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda x: x.sum().item(),
+        lambda x: bool((x > 0).all()),
+        lambda x: x.nonzero(),
+        lambda x: x[x > 0],
+        lambda x: x.cpu(),
+        lambda x: float(x[0]),
+    ],
+)
+def test_asking_for_a_number_is_a_wait(device, ask):
+    tensor = torch.ones(3, device=NAME)
+    assert device.waits == 0
+    ask(tensor)
+    assert device.waits == 1

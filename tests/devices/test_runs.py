@@ -1,0 +1,42 @@
+"""Whole trainings on the device that is not there, beside the same on the CPU."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from lora_scene.learning import samples
+from tests.devices.absent import NAME
+from tests.learning import made
+
+TOLERANCES = {"fp32": 1e-4, "bf16": 5e-3, "fp16": 5e-3}  # of rows and factors after two steps
+
+
+def worst(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> float:
+    assert ours.keys() == theirs.keys()
+    return max(float((ours[name] - theirs[name]).abs().max()) for name in ours)
+
+
+@pytest.mark.parametrize("dtype", ["bf16", "fp16"])
+@pytest.mark.parametrize("family", ["sd1", "sd2", "sdxl"])
+def test_both_phases_learn_what_the_cpu_learns(device, bases, scene, tmp_path, family, dtype):
+    settings = made.recipe(bases[family], f"base.dtype={dtype}", steps=(1, 1))
+    there = made.train(scene, settings, out=tmp_path / "there", device=NAME)
+    on_cpu = made.recipe(bases[family], "base.dtype=bf16", steps=(1, 1))
+    here = made.run(scene, on_cpu, tmp_path / "here")
+    assert worst(made.numbers(there), made.numbers(here)) < TOLERANCES[dtype]
+    assert device.kernels > 1000
+
+
+def test_prior_and_samples_are_drawn_there(device, bases, scene, tmp_path, monkeypatch):
+    monkeypatch.setattr(samples, "N_STEPS", 2)
+    settings = made.recipe(
+        bases["sdxl"],
+        *("base.dtype=fp32", "prior.weight=1", "prior.n_images=1", "prior.n_steps=1"),
+        *("run.sample_every=1", 'run.sample_prompts=["a <bear>"]'),
+        steps=(1, 1),
+    )
+    there = made.train(scene, settings, out=tmp_path / "there", device=NAME)
+    here = made.run(scene, settings, tmp_path / "here")
+    assert worst(made.numbers(there), made.numbers(here)) < TOLERANCES["fp32"]
+    assert len(list((tmp_path / "there" / "samples").glob("*.png"))) >= 2
