@@ -23,14 +23,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 NAME = "absent"
-VIEWS = frozenset(
-    "view detach alias t transpose permute expand slice select unsqueeze squeeze as_strided "
-    "_unsafe_view chunk split unbind lift_fresh reshape _reshape_alias split_with_sizes diagonal "
-    "unfold view_as_real".split()
-)
-READS = frozenset("_local_scalar_dense nonzero masked_select unique_consecutive _unique2".split())
-TAKES_HOST_NUMBERS = frozenset("index index_put index_put_ _unsafe_index _index_put_impl_".split())
-TAKES_NO_HOST_NUMBERS = frozenset("cat stack addmm mm bmm".split())
+VIEWS = {
+    *("view", "detach", "alias", "t", "transpose", "permute", "expand", "slice", "select"),
+    *("unsqueeze", "squeeze", "as_strided", "_unsafe_view", "chunk", "split", "unbind"),
+    *("lift_fresh", "reshape", "_reshape_alias", "split_with_sizes", "diagonal", "unfold"),
+}
+READS = {"_local_scalar_dense", "nonzero", "masked_select", "unique_consecutive", "_unique2"}
+TAKES_HOST_INDICES = {"index", "index_put", "index_put_", "_unsafe_index", "_index_put_impl_"}
+TAKES_NO_HOST_NUMBERS = {"cat", "stack", "addmm", "mm", "bmm"}
 
 
 @dataclass
@@ -146,7 +146,8 @@ def absent_device() -> Iterator[Counts]:
     global _counts
     _register()
     kept, _counts = _counts, Counts()
-    only_cpu, compatible = torch._C._only_lift_cpu_tensors(), torch._has_compatible_shallow_copy_type
+    only_cpu = torch._C._only_lift_cpu_tensors()
+    compatible = torch._has_compatible_shallow_copy_type
     torch._C._set_only_lift_cpu_tensors(True)
     torch._has_compatible_shallow_copy_type = lambda a, b: (
         isinstance(a, AbsentTensor) == isinstance(b, AbsentTensor) and compatible(a, b)
@@ -215,7 +216,7 @@ def _check(
     strangers = [leaf for leaf in leaves if not isinstance(leaf, AbsentTensor)]
     if packet in ("_to_copy", "copy_", "copy") or len(strangers) == len(leaves):
         return
-    if packet in TAKES_HOST_NUMBERS and isinstance(args[0], AbsentTensor):
+    if packet in TAKES_HOST_INDICES and isinstance(args[0], AbsentTensor):
         indices = [index for index in tree_leaves(args[1]) if isinstance(index, torch.Tensor)]
         for index in indices:
             if not isinstance(index, AbsentTensor):

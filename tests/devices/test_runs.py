@@ -17,8 +17,9 @@ def worst(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> flo
     return max(float((ours[name] - theirs[name]).abs().max()) for name in ours)
 
 
-@pytest.mark.parametrize("dtype", ["bf16", "fp16"])
-@pytest.mark.parametrize("family", ["sd1", "sd2", "sdxl"])
+@pytest.mark.parametrize(
+    ("family", "dtype"), [("sd1", "bf16"), ("sd2", "fp16"), ("sdxl", "bf16"), ("sdxl", "fp16")]
+)
 def test_both_phases_learn_what_the_cpu_learns(device, bases, scene, tmp_path, family, dtype):
     settings = made.recipe(bases[family], f"base.dtype={dtype}", steps=(1, 1))
     there = made.train(scene, settings, out=tmp_path / "there", device=NAME)
@@ -40,3 +41,17 @@ def test_prior_and_samples_are_drawn_there(device, bases, scene, tmp_path, monke
     here = made.run(scene, settings, tmp_path / "here")
     assert worst(made.numbers(there), made.numbers(here)) < TOLERANCES["fp32"]
     assert len(list((tmp_path / "there" / "samples").glob("*.png"))) >= 2
+
+
+def test_a_step_waits_once_and_uploads_little(device, bases, scene, tmp_path):
+    seen = []
+    for n in (1, 2):
+        settings = made.recipe(bases["sd1"], "base.dtype=bf16", name="sd15", steps=(n, n))
+        before = device.waits, device.uploads, device.uploaded
+        made.train(scene, settings, out=tmp_path / str(n), device=NAME)
+        after = device.waits, device.uploads, device.uploaded
+        seen.append([now - then for now, then in zip(after, before, strict=True)])
+    waits, uploads, uploaded = ((b - a) / 2 for a, b in zip(*seen, strict=True))
+    assert waits == 1, device.where  # the loss, to be told and to be found finite
+    assert uploads <= 10, device.where
+    assert uploaded < 32_000, device.where
