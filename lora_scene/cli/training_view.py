@@ -7,7 +7,6 @@ import json
 from collections.abc import Iterator, Mapping
 
 import click
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -18,6 +17,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from lora_scene.cli.progress import Lines
+from lora_scene.cli.terminal import console
 from lora_scene.learning.devices import NEARLY_FULL
 from lora_scene.learning.events import (
     Event,
@@ -34,10 +35,10 @@ MOMENTUM = 0.95  # of the shown averages: single steps jump with the timestep
 
 
 class TrainingView:
-    """Renders events as progress bars on stderr."""
+    """Renders events on stderr: as bars on a terminal, as a line now and then elsewhere."""
 
     def __init__(self) -> None:
-        self._console = Console(stderr=True)
+        self._console = console(stderr=True)
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=12),
@@ -48,7 +49,10 @@ class TrainingView:
             TextColumn("left"),
             TimeRemainingColumn(),
             console=self._console,
+            disable=not self._console.is_terminal,
         )
+        self._lines = Lines()
+        self._n_steps = 0
         self._task: TaskID | None = None
         self._images_per_step = 1
         self._averages: dict[str, float] = {}
@@ -63,7 +67,7 @@ class TrainingView:
         """Show one event."""
         match event:
             case Notice(text):
-                self._console.print(f"[yellow]note:[/yellow] {text}")
+                self._note(text)
             case PhaseStarted():
                 self._start(event)
             case StepDone():
@@ -71,13 +75,15 @@ class TrainingView:
             case PhaseEnded():
                 self._end(event)
             case Saved(what, path) if what != "checkpoint":
-                self._console.print(f"saved {what}: {path}", highlight=False)
+                self._console.print(f"saved {what}: {path}")
             case _:
                 pass
 
     def _start(self, event: PhaseStarted) -> None:
         self._images_per_step = event.images_per_step
         self._averages = {}
+        self._lines = Lines(first=event.first_step)
+        self._n_steps = event.n_steps
         if event.first_step:
             self._console.print(f"resuming phase {event.phase} after step {event.first_step}")
         self._console.print(f"phase {event.phase} trains {event.n_parameters:,} parameters")
@@ -99,26 +105,28 @@ class TrainingView:
             for name in SHOWN_LOSSES
             if self._averages[name]
         ]
-        speed = self._images_per_step / self._averages["seconds"]
-        self._progress.update(
-            self._task,
-            completed=event.step,
-            losses="  ".join(losses),
-            speed=f"{speed:.1f} img/s",
-        )
+        speed = f"{self._images_per_step / self._averages['seconds']:.1f} img/s"
+        told = "  ".join(losses)
+        self._progress.update(self._task, completed=event.step, losses=told, speed=speed)
+        if not self._console.is_terminal:
+            head = f"{PHASES[event.phase]}: step {event.step}/{self._n_steps}  {told}  {speed}"
+            self._lines.tell(lambda left: f"{head}  {left}", event.step, self._n_steps)
 
     def _end(self, event: PhaseEnded) -> None:
         where = "device" if event.device_bytes else "process"
         peak = f"{event.peak_bytes / 1e9:.2f} GB"
         self._console.print(
-            f"phase {event.phase} took {event.seconds:.0f} s; peak memory of the {where} {peak}",
-            highlight=False,
+            f"phase {event.phase} took {event.seconds:.0f} s; peak memory of the {where} {peak}"
         )
         if event.device_bytes and event.peak_bytes > NEARLY_FULL * event.device_bytes:
-            self._console.print(
-                "[yellow]note:[/yellow] the device is nearly full; drivers then swap to the "
-                "host's memory and slow down manyfold. See --set base.gradient_checkpointing=true"
+            self._note(
+                "the device is nearly full; drivers then swap to the host's memory and slow down "
+                "manyfold. See --set base.gradient_checkpointing=true"
             )
+
+    def _note(self, text: str) -> None:
+        self._console.print("note:", style="yellow", end=" ")
+        self._console.print(text)
 
 
 def echo_json(event: Event) -> None:

@@ -1,0 +1,37 @@
+"""What is printed for people: names as they are, whole where a program reads, quoted for a shell."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+WIDE = 10_000  # columns of a pipe: nothing is cut off
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Return a console that takes no text for markup, and cuts nothing off in a pipe."""
+    from rich.console import Console
+
+    made = Console(stderr=stderr, markup=False, emoji=False, highlight=False)
+    if not made.is_terminal:
+        made.width = WIDE
+    return made
+
+
+def shell(*words: object) -> str:
+    """Return a command line that the shell at hand reads as these words."""
+    texts = [str(word) for word in words]
+    return subprocess.list2cmdline(texts) if os.name == "nt" else shlex.join(texts)
+
+
+def note(text: str, *, warning: bool = False) -> None:
+    """Tell on stderr what a person should know."""
+    click.secho("warning: " if warning else "note: ", fg="yellow", nl=False, err=True)
+    click.echo(text, err=True)
