@@ -6,7 +6,6 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
 
 import torch
 
@@ -17,12 +16,11 @@ from lora_scene.adapters.formats.factors import padded_ranks
 from lora_scene.adapters.formats.metadata import write_note
 from lora_scene.adapters.formats.modelspec import Title, kohya_metadata, modelspec, sidecar
 from lora_scene.adapters.gallery import Sample
+from lora_scene.adapters.layouts import LAYOUTS, Layout
 from lora_scene.adapters.writing import tensors_sha256, write_tensors, written_aside
 from lora_scene.backbones.families import FAMILIES
 from lora_scene.errors import AdapterError
 
-Layout = Literal["diffusers", "kohya", "bundle", "embeddings"]
-LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 DTYPES: Mapping[str, torch.dtype] = {
     "fp32": torch.float32,
     "fp16": torch.float16,

@@ -10,6 +10,7 @@ import click
 
 from lora_scene.cli.options import device_option, json_option
 from lora_scene.cli.paths import TARGET_FOLDER
+from lora_scene.cli.terminal import shell
 
 SHOWN = {
     "identity": "identity: the things look like those of the photo (1 is equal)",
@@ -45,11 +46,10 @@ def command(out: Path, short: bool, device: str, as_json: bool) -> None:
     click.echo(f"\nverified {len(demo.checks)} exported files; trained in {demo.seconds:.0f} s")
     _show_figures(demo.figures)
     click.echo(f"\nlook at {out / 'grid.png'}; then:")
-    click.echo(
-        f"  lora-scene generate {out / 'adapter'}:{WEIGHT} --out more"
-        f' --prompt "a photo of a {demo.handle} on water"'
-    )
-    click.echo(f"  lora-scene inspect {out / 'exported'}")
+    prompt = f"a photo of a {demo.handle} on water"
+    source = f"{out / 'adapter'}:{WEIGHT}"
+    click.echo(f"  {shell('lora-scene', 'generate', source, '--out', 'more', '--prompt', prompt)}")
+    click.echo(f"  {shell('lora-scene', 'inspect', out / 'exported')}")
     click.echo("  lora-scene mask PHOTO --box thing=40,60,300,420 --out SCENE   # your own photo")
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from lora_scene.cli.paths import GIVEN
+from lora_scene.cli.terminal import console
 
 
 @click.command(short_help="Look at device, memory, libraries and disk.")
@@ -18,7 +19,6 @@ from lora_scene.cli.paths import GIVEN
 @click.option("--json", "as_json", is_flag=True, help="The findings as JSON.")
 def command(device: str, folder: Path, as_json: bool) -> None:
     """Say what works on this machine, what does not, and what to do about it."""
-    from rich.console import Console
     from rich.table import Table
 
     from lora_scene.learning.machine import examine
@@ -30,5 +30,6 @@ def command(device: str, folder: Path, as_json: bool) -> None:
     table = Table("", "found", "what to know", box=None, header_style="bold")
     for finding in findings:
         table.add_row(finding.name, finding.value, finding.problem or "")
-    Console().print(table)
-    click.echo("\nnext: lora-scene estimate --recipe sd15, or lora-scene recipes")
+    console().print(table)
+    has_gpu = any(f.name == "device" and not f.value.startswith("cpu") for f in findings)
+    click.echo(f"\nnext: lora-scene {'estimate --recipe sd15' if has_gpu else 'demo'}")

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
 from rich.table import Table
+
+from lora_scene.cli.terminal import console
 
 if TYPE_CHECKING:
     from lora_scene.learning.estimates import MemoryEstimate
@@ -23,7 +24,7 @@ def show_estimate(estimate: MemoryEstimate) -> None:
     table.add_row("peak", *(_gb(phase.peak_bytes) for phase in estimate.phases), style="bold")
     head = f"{estimate.architecture} at {estimate.resolution} px, recipe {estimate.recipe}"
     click.echo(f"{head}, {estimate.dtype}, low-bit storage: {estimate.quantization}\n")
-    Console().print(table)
+    console().print(table)
     card = "no usual card holds it" if estimate.card is None else f"fits a {estimate.card} GB card"
     click.echo(f"\nestimated, not measured: {estimate.peak_bytes / 1e9:.2f} GB; {card}")
 
@@ -34,7 +35,7 @@ def show_savings(savings: Mapping[str, int]) -> None:
     for switch, saved in savings.items():
         table.add_row(switch, f"{saved / 1e9:.2f}")
     click.echo()
-    Console().print(table)
+    console().print(table)
 
 
 def _gb(size: int | None) -> str:

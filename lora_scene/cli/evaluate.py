@@ -12,6 +12,7 @@ import click
 
 from lora_scene.cli.options import base_options, json_option, open_from
 from lora_scene.cli.paths import GIVEN, TARGET_FOLDER
+from lora_scene.cli.terminal import note
 
 if TYPE_CHECKING:
     from lora_scene.creating.studio import Studio
@@ -57,7 +58,8 @@ def command(
     Identity, prompt, missing and mixed concepts, copied layout, diversity, drift: docs/metrics.md
     says what each number means.
     """
-    from lora_scene.cli.evaluation_view import counting_bar, show_evaluation, show_sets
+    from lora_scene.cli.evaluation_view import show_evaluation, show_sets
+    from lora_scene.cli.progress import counting_bar
     from lora_scene.judging.distribution import compare_sets, read_pictures
     from lora_scene.judging.evaluation import evaluate, save_evaluation, untouched_base
     from lora_scene.scenes.scene import load_scene
@@ -100,10 +102,10 @@ def _warn_of_unknown_nouns(scene: Scene, judge: str) -> None:
 
     unknown = [scene.nouns[k] for k in scene.things if scene.nouns[k] not in NOUNS]
     if judge == "mini" and unknown:
-        click.echo(
-            f"warning: the embedded judge has never seen {' or '.join(unknown)}: its figures mean"
-            " nothing here; --judge clip+dino knows the world outside",
-            err=True,
+        note(
+            f"the embedded judge has never seen {' or '.join(unknown)}: its figures mean nothing "
+            "here; --judge clip+dino knows the world outside",
+            warning=True,
         )
 
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.progress import Progress
 from rich.table import Table
+
+from lora_scene.cli.terminal import console
 
 if TYPE_CHECKING:
     from lora_scene.judging.distribution import SetReport
@@ -31,38 +29,28 @@ MEANINGS = {
 }
 
 
-@contextlib.contextmanager
-def counting_bar(
-    description: str, *, is_quiet: bool = False
-) -> Iterator[Callable[[int, int], None]]:
-    """Show how many of how many are done, on stderr; give a function to be told of them."""
-    with Progress(console=Console(stderr=True), disable=is_quiet) as progress:
-        task = progress.add_task(description, total=None)
-        yield lambda n_done, n_all: progress.update(task, completed=n_done, total=n_all)
-
-
 def show_evaluation(result: Evaluation) -> None:
     """Print the means, and those of each handle."""
-    console = Console()
+    out = console()
     table = Table(title=f"{len(result.marks)} pictures, judged by {result.judge}")
     table.add_column("metric")
     table.add_column("mean", justify="right")
     table.add_column("meaning")
     for name, value in result.summary.items():
         table.add_row(name.replace("_", " "), shown(value), MEANINGS[name])
-    console.print(table)
+    out.print(table)
     own = Table("handle")
     names = list(next(iter(result.concepts.values())))
     for name in names:
         own.add_column(name.replace("_", " "), justify="right")
     for handle, values in result.concepts.items():
         own.add_row(handle, *(shown(values[name]) for name in names))
-    console.print(own)
+    out.print(own)
 
 
 def show_sets(report: SetReport) -> None:
     """Print the metrics of whole sets, and what they cannot carry."""
-    console = Console()
+    out = console()
     table = Table(title=f"{report.n_generated} pictures against {report.n_reference}")
     table.add_column("metric")
     table.add_column("value", justify="right")
@@ -75,9 +63,9 @@ def show_sets(report: SetReport) -> None:
     }
     for name, value in rows.items():
         table.add_row(name, value)
-    console.print(table)
+    out.print(table)
     for warning in report.warnings:
-        console.print(f"note: {warning}", style="yellow", highlight=False, markup=False)
+        out.print(f"note: {warning}", style="yellow")
 
 
 def shown(value: float | None) -> str:

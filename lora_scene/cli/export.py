@@ -8,12 +8,7 @@ from pathlib import Path
 
 import click
 
-from lora_scene.adapters.adapter_folder import read_adapter
-from lora_scene.adapters.attachment import plain_name
-from lora_scene.adapters.exports import DTYPES, LAYOUTS, export_adapter
-from lora_scene.adapters.formats.modelspec import Title
-from lora_scene.adapters.gallery import last_samples
-from lora_scene.adapters.whole_pipeline import export_pipeline, refuse_checkpoint
+from lora_scene.adapters.layouts import DTYPE_NAMES, LAYOUTS
 from lora_scene.cli.paths import GIVEN, TARGET_FOLDER
 
 FORMATS = (*LAYOUTS, "all", "pipeline", "checkpoint")
@@ -22,7 +17,7 @@ FORMATS = (*LAYOUTS, "all", "pipeline", "checkpoint")
 @click.command()
 @click.argument("folder", metavar="DIR", type=GIVEN)
 @click.option("--format", "layout", type=click.Choice(FORMATS), default="all", show_default=True)
-@click.option("--dtype", type=click.Choice(list(DTYPES)), default="fp16", show_default=True)
+@click.option("--dtype", type=click.Choice(DTYPE_NAMES), default="fp16", show_default=True)
 @click.option("--out", type=TARGET_FOLDER, required=True, help="Folder to write.")
 @click.option("--name", help="Name of the files for interfaces.  [default: that of DIR]")
 @click.option("--author", default="", help="Who made it, for the files' metadata.")
@@ -41,6 +36,14 @@ def command(
     as_json: bool,
 ) -> None:
     """Write the adapter in DIR for diffusers, ComfyUI, A1111, Forge, SD.Next and InvokeAI."""
+    from lora_scene.adapters.adapter_folder import read_adapter
+    from lora_scene.adapters.attachment import plain_name
+    from lora_scene.adapters.exports import export_adapter
+    from lora_scene.adapters.formats.modelspec import Title
+    from lora_scene.adapters.gallery import last_samples
+    from lora_scene.adapters.whole_pipeline import export_pipeline, refuse_checkpoint
+    from lora_scene.cli.progress import show_notices
+
     if layout == "checkpoint":
         refuse_checkpoint()
     adapter = read_adapter(folder)
@@ -69,5 +72,4 @@ def command(
         return
     for file in export.files:
         click.echo(out / file)
-    for note in export.notes:
-        click.echo(f"note: {note}", err=True)
+    show_notices(export.notes)

@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
-from lora_scene.adapters.formats.metadata import Note
-from lora_scene.adapters.inspection import Inspection, as_dict, inspect_path
 from lora_scene.cli.paths import GIVEN
+from lora_scene.cli.terminal import console
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from lora_scene.adapters.formats.metadata import Note
+    from lora_scene.adapters.inspection import Inspection
 
 
 @click.command()
@@ -25,19 +28,21 @@ def command(path: Path, with_recipe: bool, as_json: bool) -> None:
 
     Reads any safetensors LoRA or embedding, whoever wrote it; no tensor is loaded.
     """
+    from lora_scene.adapters.inspection import as_dict, inspect_path
+
     inspections = inspect_path(path)
     if as_json:
         click.echo(json.dumps([as_dict(inspection) for inspection in inspections], indent=2))
         return
-    console = Console()
+    out = console()
     for one in inspections:
-        console.print(f"[bold]{escape(one.path.name)}[/]", highlight=False)
-        _print_rows(console, _file_rows(one))
+        out.print(one.path.name, style="bold")
+        _print_rows(out, _file_rows(one))
     notes = {one.note.fingerprint: one.note for one in inspections if one.note is not None}
     for note in notes.values():
-        _print_note(console, note)
+        _print_note(out, note)
         if with_recipe:
-            console.print(note.info.recipe_toml, markup=False, highlight=False)
+            out.print(note.info.recipe_toml)
 
 
 def _file_rows(one: Inspection) -> dict[str, str]:
@@ -52,12 +57,14 @@ def _file_rows(one: Inspection) -> dict[str, str]:
     }
 
 
-def _print_note(console: Console, note: Note) -> None:
+def _print_note(out: Console, note: Note) -> None:
+    from rich.table import Table
+
     table = Table("handle", "noun", "vectors")
     for concept in note.concepts:
         noun = f"{concept.noun} (background)" if concept.is_background else concept.noun
-        table.add_row(escape(concept.handle), escape(noun), str(concept.n_vectors))
-    console.print(table)
+        table.add_row(concept.handle, noun, str(concept.n_vectors))
+    out.print(table)
     info = note.info
     rows = {
         "base": f"{info.base_model} (sha256 {info.base_hash[:12]}), {info.prediction_type}",
@@ -65,14 +72,14 @@ def _print_note(console: Console, note: Note) -> None:
         f"seed {info.seed}, recipe {info.recipe_name}",
         "versions": ", ".join(f"{name} {version}" for name, version in info.versions.items()),
     }
-    _print_rows(console, rows)
+    _print_rows(out, rows)
 
 
 def _counts(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{name} {n}" for name, n in sorted(counts.items()))
 
 
-def _print_rows(console: Console, rows: Mapping[str, str]) -> None:
+def _print_rows(out: Console, rows: Mapping[str, str]) -> None:
     for label, value in rows.items():
         if value:
-            console.print(f"  {label:9} {value}", markup=False, highlight=False)
+            out.print(f"  {label:9} {value}")

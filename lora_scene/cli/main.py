@@ -6,6 +6,7 @@ Every verb is a module of this package that holds a click command named `command
 from __future__ import annotations
 
 import importlib
+import io
 import logging
 import os
 import sys
@@ -15,6 +16,7 @@ from typing import TextIO
 import click
 
 import lora_scene
+from lora_scene.cli.terminal import shell
 from lora_scene.errors import LoraSceneError, LoraSceneWarning, did_you_mean
 from lora_scene.faults import as_file_error, is_out_of_memory, tells_of_the_system
 
@@ -55,6 +57,9 @@ VERBS: dict[str, dict[str, str]] = {
         "estimate": "Estimate a recipe's memory without running it.",
     },
 }
+
+
+INTERRUPTED = 130  # as shells count signals
 
 
 class VerbGroup(click.Group):
@@ -108,30 +113,45 @@ def main() -> None:
     warnings.showwarning = _remark
     if not debug:
         _quieten()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # for names that the terminal cannot show
+            stream.reconfigure(errors="backslashreplace")
     try:
-        root.main(standalone_mode=True)
-    except LoraSceneError as error:
-        if debug:
-            raise
-        _complain(str(error))
+        code = root.main(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except click.Abort:
+        click.echo("\ninterrupted", err=True)
+        code = INTERRUPTED
     except Exception as error:
         if debug:
             raise
-        if is_out_of_memory(error):
-            _complain(
-                "the memory ran out\n"
-                "  hint:     --batch 1, a smaller --size or --quantization nf4, where the verb has"
-                " them"
-            )
-        if not tells_of_the_system(error):
-            raise
-        _complain(str(as_file_error(error)))
+        click.secho("error: ", fg="red", bold=True, nl=False, err=True)
+        click.echo(sentence(error), err=True)
+        code = getattr(error, "exit_code", 1)
+    sys.exit(code if isinstance(code, int) else 0)
 
 
-def _complain(text: str) -> None:
-    click.secho("error: ", fg="red", bold=True, nl=False, err=True)
-    click.echo(text, err=True)
-    sys.exit(1)
+def sentence(error: Exception) -> str:
+    """Say in words what stopped a verb."""
+    if isinstance(error, LoraSceneError):
+        return str(error)
+    if is_out_of_memory(error):
+        return (
+            "the memory ran out\n"
+            "  hint:     --batch 1, a smaller --size or --quantization nf4, where the verb has them"
+        )
+    if tells_of_the_system(error):
+        return str(as_file_error(error))
+    again = shell("lora-scene", "--debug", *sys.argv[1:])
+    return str(
+        LoraSceneError(
+            "a fault of this program; please report it",
+            got=f"{type(error).__name__}: {error}",
+            hint=f"{again} shows where",
+        )
+    )
 
 
 def _remark(

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import click
 
-from lora_scene.adapters.adapter_folder import read_adapter, save_adapter
-from lora_scene.adapters.merging import merge_adapters
 from lora_scene.cli.paths import GIVEN, TARGET_FOLDER
+from lora_scene.cli.values import Number
 
 
 @click.command()
@@ -21,14 +20,14 @@ def command(folders: tuple[Path, ...], weights: str, rank: int | None, out: Path
 
     Exact without --rank; with it, the error is printed.
     """
-    try:
-        factors = [float(weight) for weight in weights.split(",")]
-    except ValueError as error:
-        raise click.BadParameter(f"{weights!r} are no numbers", param_hint="--weights") from error
+    from lora_scene.adapters.adapter_folder import read_adapter, save_adapter
+    from lora_scene.adapters.merging import merge_adapters
+    from lora_scene.cli.progress import show_notices
+
+    factors = [Number().convert(weight, None, None) for weight in weights.split(",")]
     merge = merge_adapters([read_adapter(folder) for folder in folders], factors, rank=rank)
     save_adapter(merge.adapter, out)
     ranks = sorted({module.rank for module in merge.adapter.modules.values()})
     click.echo(f"wrote {out}: {', '.join(merge.adapter.handles)}; rank {ranks}")
     click.echo(f"error of the updates: {merge.error:.2e}, worst module {merge.worst_error:.2e}")
-    for note in merge.notes:
-        click.echo(f"note: {note}", err=True)
+    show_notices(merge.notes)

@@ -6,8 +6,6 @@ from pathlib import Path
 
 import click
 
-from lora_scene.adapters.attachment import locate, plain_name
-from lora_scene.adapters.hub import copy_adapter
 from lora_scene.cli.paths import TARGET_FOLDER
 
 
@@ -19,6 +17,9 @@ def command(source: str, out: Path | None) -> None:
 
     Only safetensors files are fetched or opened.
     """
+    from lora_scene.adapters.attachment import locate, plain_name
+    from lora_scene.adapters.hub import copy_adapter
+
     target = out or Path(plain_name(source))
     copy_adapter(locate(source), target)
     click.echo(f"wrote {target}")

@@ -8,10 +8,7 @@ from pathlib import Path
 
 import click
 
-from lora_scene.adapters.attachment import plain_name
-from lora_scene.adapters.exports import DTYPES
-from lora_scene.adapters.formats.modelspec import Title
-from lora_scene.adapters.hub import publish, stage_adapter, staged_files
+from lora_scene.adapters.layouts import DTYPE_NAMES
 from lora_scene.cli.paths import GIVEN
 
 
@@ -22,7 +19,7 @@ from lora_scene.cli.paths import GIVEN
 @click.option("--name", help="Name of the files for interfaces.  [default: that of DIR]")
 @click.option("--author", default="", help="Who made it.")
 @click.option("--license", "licence", default="", help="SPDX id.  [default: the base's usual one]")
-@click.option("--dtype", type=click.Choice(list(DTYPES)), default="fp16", show_default=True)
+@click.option("--dtype", type=click.Choice(DTYPE_NAMES), default="fp16", show_default=True)
 @click.option("--dry-run", is_flag=True, help="Only show what would be uploaded.")
 def command(
     folder: Path,
@@ -38,6 +35,10 @@ def command(
 
     The token comes from `hf auth login` or HF_TOKEN. One commit: all of it or nothing.
     """
+    from lora_scene.adapters.attachment import plain_name
+    from lora_scene.adapters.formats.modelspec import Title
+    from lora_scene.adapters.hub import publish, stage_adapter, staged_files
+
     today = datetime.datetime.now(datetime.UTC).date()
     title = Title(name or plain_name(folder), author, licence, today)
     with tempfile.TemporaryDirectory() as temporary:

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from lora_scene.cli.paths import GIVEN
+from lora_scene.cli.terminal import console, shell
 
 
 @click.group("recipes", invoke_without_command=True, short_help="List, show and copy recipes.")
@@ -15,7 +16,6 @@ from lora_scene.cli.paths import GIVEN
 @click.pass_context
 def command(ctx: click.Context, as_json: bool) -> None:
     """List the recipes; `show NAME` prints one, `copy NAME FILE` makes one your own."""
-    from rich.console import Console
     from rich.table import Table
 
     from lora_scene.recipe import load_recipe, recipe_names
@@ -30,7 +30,7 @@ def command(ctx: click.Context, as_json: bool) -> None:
     for recipe in recipes:
         size = f"{recipe.base.resolution} px" if recipe.base.resolution else "the base's"
         table.add_row(recipe.name, recipe.description, recipe.base.model, size)
-    Console().print(table)
+    console().print(table)
     click.echo("\nnext: lora-scene recipes show NAME, or lora-scene recipes copy NAME my.toml")
 
 
@@ -63,4 +63,5 @@ def copy(name: str, file: Path, force: bool) -> None:
     if file.exists() and not force:
         raise RecipeError("the file exists", where=file, hint="take another name, or pass --force")
     write_bytes(file, text.encode("utf-8"), force=force)
-    click.echo(f"wrote {file}\nnext: lora-scene train SCENE --recipe {file} --out OUT")
+    following = shell("lora-scene", "train", "SCENE", "--recipe", file, "--out", "OUT")
+    click.echo(f"wrote {file}\nnext: {following}")

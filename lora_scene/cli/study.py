@@ -9,6 +9,8 @@ from pathlib import Path
 import click
 
 from lora_scene.cli.paths import GIVEN, TARGET_FOLDER
+from lora_scene.cli.terminal import shell
+from lora_scene.cli.values import SEED
 
 
 @click.group(short_help="Ask people which pictures are better.")
@@ -24,7 +26,7 @@ def command() -> None:
               help="Prompts in the page.")  # fmt: skip
 @click.option("--per-person", default=6, show_default=True, type=click.IntRange(min=1),
               help="Prompts that one participant sees, each by every method.")  # fmt: skip
-@click.option("--seed", default=0, show_default=True, type=int, help="Of the choice of prompts.")
+@click.option("--seed", default=0, show_default=True, type=SEED, help="Of the choice of prompts.")
 def make(
     results: Path, out: Path, methods: tuple[str, ...], items: int, per_person: int, seed: int
 ) -> None:
@@ -39,7 +41,8 @@ def make(
     )
     click.echo(f"page: {study.page}  {study.n_trials} pictures a participant; give this out")
     click.echo(f"key:  {study.key}  keep this to yourself")
-    click.echo(f"\nthen: lora-scene study analyse --key {study.key} answers-*.json")
+    analyse = shell("lora-scene", "study", "analyse", "--key", study.key)
+    click.echo(f"\nthen: {analyse} answers-*.json")
 
 
 @command.command()

@@ -1,4 +1,4 @@
-"""What is printed for people: names as they are, whole where a program reads, quoted for a shell."""
+"""What is printed for people: names as they are, nothing cut off in a pipe, quoted for shells."""
 
 from __future__ import annotations
 

@@ -9,6 +9,8 @@ import click
 
 from lora_scene.cli.options import base_config_option
 from lora_scene.cli.paths import GIVEN, TARGET_FOLDER
+from lora_scene.cli.terminal import shell
+from lora_scene.cli.values import SEED
 
 
 @click.command(short_help="Learn a scene's handles and adapters.")
@@ -21,7 +23,11 @@ from lora_scene.cli.paths import GIVEN, TARGET_FOLDER
 @click.option("--out", required=True, type=TARGET_FOLDER, help="Result folder.")
 @click.option("--set", "overrides", multiple=True, metavar="SECTION.KEY=VALUE",
               help="Override a setting of the recipe; repeatable.")  # fmt: skip
-@click.option("--seed", type=int, help="Seed of everything that is drawn; else the recipe's.")
+@click.option(
+    "--seed",
+    type=SEED,
+    help="Of all that is drawn; -1 draws one and prints it.  [default: the recipe's]",
+)
 @click.option("--device", default="auto", show_default=True, help="auto, cuda, cuda:1, mps, cpu.")
 @click.option("--restart", is_flag=True, help="Discard what --out holds of an earlier run.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON line an event, on stdout.")
@@ -63,8 +69,10 @@ def command(
     handles = " and ".join(result.adapter.handles)
     click.echo(f"\nlearnt {handles}: {result.adapter.n_parameters:,} numbers in {result.folder}")
     click.echo("\nnext:")
-    click.echo(
-        f'  lora-scene generate {out} --prompt "a photo of {handles} on a beach" --out images'
-    )
-    click.echo(f"  lora-scene inspect {out}")
-    click.echo(f"  lora-scene export {out} --format all --out exported")
+    prompt = f"a photo of {handles} on a beach"
+    for words in (
+        ("generate", out, "--prompt", prompt, "--out", "images"),
+        ("inspect", out),
+        ("export", out, "--out", "exported"),
+    ):
+        click.echo(f"  {shell('lora-scene', *words)}")

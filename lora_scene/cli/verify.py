@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from lora_scene.adapters.adapter_folder import read_adapter
-from lora_scene.adapters.inspection import inspect_path
-from lora_scene.adapters.verification import Check, own_reference, refuse_failures, verify_path
+if TYPE_CHECKING:
+    from lora_scene.adapters.verification import Check
+
 from lora_scene.cli.paths import GIVEN
 
 
@@ -29,6 +30,9 @@ def command(path: Path, base: str | None, folder: Path | None, as_json: bool) ->
     Fails, with the reason, on a file that is refused, ignored in part, scaled wrongly, or that
     loads and does nothing.
     """
+    from lora_scene.adapters.adapter_folder import read_adapter
+    from lora_scene.adapters.inspection import inspect_path
+    from lora_scene.adapters.verification import own_reference, refuse_failures, verify_path
     from lora_scene.backbones.loading import load_pipeline
     from lora_scene.backbones.sources import find_base
 

@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import shlex
+
+import pytest
+from click.testing import CliRunner
+from rich.table import Table
+
+from lora_scene.cli import progress
+from lora_scene.cli.terminal import console, shell
+from lora_scene.cli.training_view import TrainingView
+from lora_scene.learning.events import Notice, PhaseStarted, StepDone
+
+
+def test_names_are_shown_as_they_are(capsys):
+    table = Table("name [/x]", title="[bold]a[/]")
+    table.add_row("[/x] :smile: [red]b[/red] \\")
+    console().print(table)
+    console().print("[/y]")
+    shown = capsys.readouterr().out
+    for text in ("name [/x]", "[bold]a[/]", "[/x] :smile: [red]b[/red] \\", "[/y]"):
+        assert text in shown
+
+
+def test_nothing_is_cut_off_in_a_pipe(capsys):
+    table = Table("base", box=None)
+    table.add_row("organisation/" + "long-name-" * 40)
+    console().print(table)
+    assert "organisation/" + "long-name-" * 40 in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["a b", "$HOME", "`id`", "a'b", 'a"b', "<bear>", "*", "-x"])
+def test_a_command_line_is_read_back_as_its_words(name, monkeypatch):
+    assert shlex.split(shell("lora-scene", "train", name)) == ["lora-scene", "train", name]
+
+
+def test_windows_has_its_own_quotes(monkeypatch):
+    monkeypatch.setattr("lora_scene.cli.terminal.os.name", "nt")
+    assert shell("lora-scene", "C:\\a b", "<bear>") == 'lora-scene "C:\\a b" <bear>'
+
+
+def test_progress_is_lines_where_there_is_no_terminal(monkeypatch, capsys):
+    monkeypatch.setattr(progress, "SECONDS_A_LINE", 0)
+    with progress.drawing_bar("drawing [/x]", 2) as tick:
+        for step in (1, 2, 1, 2):
+            tick(step, 2)
+    lines = capsys.readouterr().err.splitlines()
+    heads = [line.split(",")[0] for line in lines]
+    assert heads == [f"drawing [/x]: {n} %" for n in (25, 50, 75, 100)]
+    assert lines[-1].endswith(", 0 s left")
+
+
+def test_lines_are_seldom_and_the_last_one_always_comes(capsys):
+    with progress.counting_bar("counting") as tell:
+        for n in range(1, 101):
+            tell(n, 100)
+    assert capsys.readouterr().err == "counting: 100 %, 0 s left\n"
+    with progress.counting_bar("counting", is_quiet=True) as tell:
+        tell(1, 1)
+    assert capsys.readouterr().err == ""
+
+
+def test_training_tells_its_steps_losses_and_the_time_left(monkeypatch, capsys):
+    monkeypatch.setattr(progress, "SECONDS_A_LINE", 0)
+    view = TrainingView()
+    with view.shown():
+        view(Notice("a [/x] name"))
+        view(PhaseStarted(1, 0, 4, 10, 1))
+        for step in range(1, 5):
+            losses = {"diffusion": 0.5, "attention": 0.25, "prior": 0.0}
+            view(StepDone(1, step, losses, seconds=2.0))
+    told = capsys.readouterr().err
+    assert "note: a [/x] name" in told
+    assert "phase 1: step 4/4  diff 0.50  atte 0.25  0.5 img/s  0 s left" in told
+    assert told.count("s left") == 4
+
+
+def test_a_next_step_is_quoted(tmp_path):
+    from lora_scene.cli.main import root
+
+    target = tmp_path / "my recipes" / "$mine.toml"
+    target.parent.mkdir()
+    done = CliRunner().invoke(root, ["recipes", "copy", "mini", str(target)])
+    line = next(line for line in done.stdout.splitlines() if line.startswith("next:"))
+    assert str(target) in shlex.split(line)
