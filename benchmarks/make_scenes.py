@@ -17,7 +17,8 @@ from benchmarks.mini_world.backgrounds import BACKGROUNDS
 from benchmarks.mini_world.compose import Composition, Sprites, compose
 from benchmarks.mini_world.drawings import HELD_OUT_STYLE, load_drawings
 from benchmarks.mini_world.nouns import noun_set
-from lora_scene.scenes.manifest import MANIFEST_NAME, ManifestConcept, manifest_text
+from lora_scene.scenes.handle_names import Concept
+from lora_scene.scenes.manifest import MANIFEST_NAME, Manifest, manifest_text
 
 DEVELOPMENT_NOUNS = ("dog", "penguin", "owl", "burger", "mushroom", "rocket")
 """Of the scenes on which settings may be tuned; the other ten are for tests, three in the demo."""
@@ -64,16 +65,19 @@ def write_scene(folder: Path, photos: Sequence[Composition]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     images = [f"img{n}.png" for n in range(len(photos))]
     nouns = [noun for photo in photos for noun in photo.nouns]
-    concepts = []
+    concepts = tuple(Concept(f"<{noun[:3]}>", noun) for noun in nouns)
+    masks = []
     for k, noun in enumerate(nouns):
         names = [f"mask{k}.png" if noun in photo.nouns else "" for photo in photos]
-        concepts.append(ManifestConcept(f"<{noun[:3]}>", noun, tuple(names)))
+        masks.append(tuple(names))
         photo = next(photo for photo in photos if noun in photo.nouns)
         mask = photo.masks[photo.nouns.index(noun)]
         Image.fromarray(mask.astype(np.uint8) * 255).save(folder / f"mask{k}.png")
     for name, photo in zip(images, photos, strict=True):
         Image.fromarray(photo.picture).save(folder / name)
-    (folder / MANIFEST_NAME).write_text(manifest_text(images, concepts), "utf-8")
+    (folder / MANIFEST_NAME).write_text(
+        manifest_text(Manifest(folder, tuple(images), concepts, tuple(masks))), "utf-8"
+    )
 
 
 def main() -> None:

@@ -68,6 +68,20 @@ FAMILIES: Mapping[str, Family] = {
 }
 
 
+MINI_SIZE = 64  # pixels
+
+
+def usual_grids(size: int) -> dict[str, int]:
+    """Return the grids on which training sees masks, name to cells a side.
+
+    Args:
+        size: Of the training square, pixels: 512 for SD 1.x and 2.x, 768 for SD 2.x, 1024 for
+            SDXL; 64 is `mini`'s.
+    """
+    latent, maps = (4, 8) if size == MINI_SIZE else (8, 32)
+    return {"latent grid": -(-size // latent), "attention maps": -(-size // maps)}
+
+
 def identify(unet_config: Mapping[str, Any]) -> Family:
     """Tell the family from a UNet's configuration.
 

@@ -10,6 +10,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from lora_scene.backbones.families import usual_grids
 from lora_scene.cli.paths import GIVEN, TARGET_FILE
 from lora_scene.files import check_file
 from lora_scene.picture_writing import write_picture
@@ -34,10 +35,10 @@ def command(scene: Path, out: Path | None, size: int, as_json: bool) -> None:
     SCENE is a folder with img.jpg and mask0.png, mask1.png..., or with a scene.toml. Nothing in
     it is changed.
     """
-    loaded = load_scene(scene)
     overlay = out or Path(f"{scene.resolve().stem}_overlay.png")
     check_file(overlay, inputs=scene.rglob("*"))
-    report = report_on(loaded, size)
+    loaded = load_scene(scene)
+    report = report_on(loaded, size, grids=usual_grids(size))
     write_picture(overlay, draw_overlay(loaded))
     if as_json:
         click.echo(json.dumps({**dataclasses.asdict(report), "overlay": str(overlay)}, indent=2))
@@ -48,7 +49,7 @@ def command(scene: Path, out: Path | None, size: int, as_json: bool) -> None:
 
 
 def _show(scene: Scene, report: ScenesReport, size: int) -> None:
-    console = Console()
+    console = Console(markup=False)
     photos = "1 photo" if len(scene.photos) == 1 else f"{len(scene.photos)} photos"
     table = Table(title=f"{scene.source}: {photos}, trained at {size} px")
     for heading in ("handle", "noun", "photo"):
@@ -75,8 +76,7 @@ def _show(scene: Scene, report: ScenesReport, size: int) -> None:
 def _next_step(scene: Scene, path: Path) -> str:
     if scene.is_named:
         return f"lora-scene train {path} --out adapter"
-    manifest = read_manifest(path)
-    draft = manifest_text(manifest.images, manifest.concepts)
+    draft = manifest_text(read_manifest(path))
     return (
         f"lora-scene train {path} --out adapter\n"
         f"         better, name the concepts first: save this as {path / MANIFEST_NAME}, "

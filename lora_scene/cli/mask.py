@@ -11,13 +11,13 @@ from rich.console import Console
 from rich.table import Table
 
 from lora_scene.cli.paths import GIVEN
-from lora_scene.files import check_file, check_target
+from lora_scene.files import check_file
 from lora_scene.picture_writing import write_picture
 from lora_scene.scenes.mask_prompt_text import PromptText, parse_background, parse_prompts
 from lora_scene.scenes.masking import ListedPhoto, MaskedPhoto, list_regions, make_masks
 from lora_scene.scenes.masks import covered
 from lora_scene.scenes.photos import read_photo
-from lora_scene.scenes.scene_folder import write_scene
+from lora_scene.scenes.scene_folder import check_scene_place, write_scene
 from lora_scene.scenes.segmenters.catalog import CATALOG, open_lister, open_segmenter
 
 
@@ -80,9 +80,10 @@ def _list(photo: Path, options: dict[str, Any]) -> None:
 def _mask(photo: Path, options: dict[str, Any]) -> None:
     if options["out"] is None:
         raise click.UsageError("--out FOLDER is needed: where the scene is to be written")
-    check_target(options["out"])
     fields = PromptText.__dataclass_fields__
     prompts = parse_prompts(PromptText(**{field: options[field] for field in fields}))
+    replace = options["replace"]
+    check_scene_place(options["out"], len(prompts), photo=photo, may_replace=replace)
     pixels = read_photo(photo).pixels
     background = parse_background(options["background"]) if options["background"] else None
     segmenter = open_segmenter(
@@ -94,7 +95,7 @@ def _mask(photo: Path, options: dict[str, Any]) -> None:
     masked = make_masks(
         pixels, prompts, segmenter=segmenter, background=background, source=str(photo)
     )
-    files = write_scene(options["out"], masked, photo=photo, may_replace=options["replace"])
+    files = write_scene(options["out"], masked, photo=photo, may_replace=replace)
     _show_masks(masked, options["out"], files, options["as_json"])
 
 
@@ -111,7 +112,7 @@ def _show_masks(masked: MaskedPhoto, folder: Path, files: tuple[Path, ...], as_j
     table = Table("handle", "noun", "of photo")
     for concept, share in zip(masked.scene.concepts, shares, strict=True):
         table.add_row(concept.handle, concept.noun, f"{100 * share:.1f} %")
-    Console().print(table)
+    Console(markup=False).print(table)
     click.echo(f"written: {', '.join(file.name for file in files)} in {folder}")
     click.echo(f"next:    look at {folder / 'overlay.png'}, then lora-scene check {folder}")
 
@@ -127,6 +128,6 @@ def _show_regions(listed: ListedPhoto, picture: Path, as_json: bool) -> None:
     table = Table("number", "name", "score")
     for row in rows:
         table.add_row(str(row["number"]), str(row["name"]), f"{row['score']:.2f}")
-    Console().print(table)
+    Console(markup=False).print(table)
     click.echo(f"picture: {picture}")
     click.echo("next:    lora-scene mask PHOTO --pick NAME=NUMBER --out SCENE, same --segmenter")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 
 from lora_scene.errors import LoraSceneError, SceneError
@@ -13,6 +14,21 @@ HANDLE_FORM = re.compile(r"<[A-Za-z0-9][A-Za-z0-9_-]{0,63}>")
 HANDLE_HELP = (
     "<name>, the name made of at most 64 letters, digits, - and _, such as <bear> or <my-mug>"
 )
+
+
+@dataclass(frozen=True)
+class Concept:
+    """A thing to be learnt.
+
+    Attributes:
+        handle: Its token in prompts, such as `<bear>`.
+        noun: Its class noun, such as `teddy bear`.
+        is_background: Whether its masks are the complement of all others.
+    """
+
+    handle: str
+    noun: str
+    is_background: bool = False
 
 
 # Windows opens a device under these names, whatever the suffix.

@@ -19,11 +19,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lora_scene.documents import build, filled, parse_toml, read_text
-from lora_scene.errors import LoraSceneError, SceneError
-from lora_scene.scenes.handle_names import check_handles, default_noun
+from lora_scene.errors import MAX_SHOWN, LoraSceneError, SceneError
+from lora_scene.faults import told_plainly
+from lora_scene.scenes.handle_names import Concept, check_handles, default_noun
+from lora_scene.scenes.photos import HEIF_SUFFIXES
 
 MANIFEST_NAME = "scene.toml"
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+MOST_CONCEPTS = 256  # as many as an attention map has cells at 512 px
+IMAGE_SUFFIXES = (
+    *(".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".avif"),
+    *HEIF_SUFFIXES,
+)
 
 
 @dataclass(frozen=True)
@@ -45,23 +51,6 @@ class SceneTable:
 
 
 @dataclass(frozen=True)
-class ManifestConcept:
-    """A concept as the folder names it.
-
-    Attributes:
-        handle: Its token in prompts.
-        noun: Its class noun.
-        masks: One file name per image, "" where it is absent; empty for the background.
-        is_background: Whether its mask is the complement of all others.
-    """
-
-    handle: str
-    noun: str
-    masks: tuple[str, ...]
-    is_background: bool = False
-
-
-@dataclass(frozen=True)
 class Manifest:
     """A scene as its folder names it.
 
@@ -69,13 +58,16 @@ class Manifest:
         folder: What the file names are relative to.
         images: File names of the photos.
         concepts: The concepts, in order.
+        masks: For each concept one file name an image, "" where it is absent; none for the
+            background.
         is_named: Whether a scene.toml, or the caller, chose the handles.
     """
 
     folder: Path
     images: tuple[str, ...]
-    concepts: tuple[ManifestConcept, ...]
-    is_named: bool
+    concepts: tuple[Concept, ...]
+    masks: tuple[tuple[str, ...], ...]
+    is_named: bool = True
 
 
 def read_manifest(
@@ -91,35 +83,47 @@ def read_manifest(
     Raises:
         SceneError: All that is wrong with it, collected.
     """
-    folder = path.parent if path.name == MANIFEST_NAME else path
-    if not folder.is_dir():
-        got = "a file" if folder.exists() else "nothing"
-        raise SceneError("no such scene", where=path, expected="a folder", got=got)
-    if not (folder / MANIFEST_NAME).is_file():
-        return _from_file_names(folder, handles, nouns)
-    if handles is not None or nouns is not None:
+    folder = path.parent if path.name.lower() == MANIFEST_NAME else path
+    with told_plainly(folder):
+        if not folder.is_dir():
+            got = "a file" if folder.exists() else "nothing"
+            raise SceneError("no such scene", where=path, expected="a folder", got=got)
+        file = next((p for p in folder.iterdir() if p.name.lower() == MANIFEST_NAME), None)
+        if file is None:
+            manifest = _from_file_names(folder, handles, nouns)
+        elif handles is None and nouns is None:
+            manifest = _from_toml(file)
+        else:
+            raise SceneError(
+                "handles and nouns are given twice",
+                where=file,
+                hint="change them in scene.toml; arguments are for folders without one",
+            )
+    if len(manifest.concepts) > MOST_CONCEPTS:
         raise SceneError(
-            "handles and nouns are given twice",
-            where=folder / MANIFEST_NAME,
-            hint="change them in scene.toml; arguments are for folders without one",
+            "too many concepts",
+            where=folder,
+            expected=f"at most {MOST_CONCEPTS}, and better 4",
+            got=len(manifest.concepts),
+            hint="several scenes with an adapter each can be used together",
         )
-    return _from_toml(folder)
+    return manifest
 
 
-def manifest_text(images: Sequence[str], concepts: Sequence[ManifestConcept]) -> str:
+def manifest_text(manifest: Manifest) -> str:
     """Write a scene.toml that `read_manifest` reads back to the same."""
 
     def quote(text: str) -> str:
         return json.dumps(text, ensure_ascii=False)  # a JSON string is a TOML basic string
 
-    lines = [f"images = [{', '.join(map(quote, images))}]"]
-    for concept in concepts:
+    lines = [f"images = [{', '.join(map(quote, manifest.images))}]"]
+    for concept, masks in zip(manifest.concepts, manifest.masks, strict=True):
         lines += ["", "[[concepts]]", f"handle = {quote(concept.handle)}"]
         lines.append(f"noun = {quote(concept.noun)}")
         if concept.is_background:
             lines.append("background = true")
         else:
-            lines.append(f"masks = [{', '.join(map(quote, concept.masks))}]")
+            lines.append(f"masks = [{', '.join(map(quote, masks))}]")
     return "\n".join(lines) + "\n"
 
 
@@ -132,10 +136,11 @@ def _from_file_names(
     folder: Path, handles: Sequence[str] | None, nouns: Sequence[str] | None
 ) -> Manifest:
     found = sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
-    images = [p.name for p in found if p.stem == "img"]
-    numbered = {
-        int(match[1]): p.name for p in found if (match := re.fullmatch(r"mask(\d+)", p.stem))
-    }
+    images = [p.name for p in found if p.stem.lower() == "img"]
+    numbered: dict[int, list[str]] = {}
+    for path in found:
+        if match := re.fullmatch(r"mask(\d{1,9})", path.stem, re.IGNORECASE | re.ASCII):
+            numbered.setdefault(int(match[1]), []).append(path.name)
     problems = _file_name_problems(folder, images, numbered)
     chosen, named = _names(len(numbered), handles, nouns)
     if not len(chosen) == len(named) == len(numbered):
@@ -145,38 +150,46 @@ def _from_file_names(
         )
     problems += check_handles(chosen, folder)
     _raise_any(problems, folder)
-    concepts = tuple(
-        ManifestConcept(handle, noun, (numbered[n],))
-        for n, (handle, noun) in enumerate(zip(chosen, named, strict=True))
-    )
-    return Manifest(folder, (images[0],), concepts, is_named=handles is not None)
+    concepts = tuple(map(Concept, chosen, named))
+    masks = tuple((numbered[n][0],) for n in range(len(numbered)))
+    return Manifest(folder, (images[0],), concepts, masks, is_named=handles is not None)
 
 
 def _file_name_problems(
-    folder: Path, images: Sequence[str], numbered: Mapping[int, str]
+    folder: Path, images: Sequence[str], numbered: Mapping[int, Sequence[str]]
 ) -> list[SceneError]:
     """Return what keeps a folder without a manifest from being one photo and its masks."""
     problems = []
+    there = _brief(sorted(p.name for p in folder.iterdir()))
     if len(images) != 1:
         problems.append(
             SceneError(
                 "which file is the photo?",
                 where=folder,
-                expected=f"a {MANIFEST_NAME}, or one img.jpg, img.png or img.webp",
-                got=", ".join(images) or "neither",
+                expected=f"a {MANIFEST_NAME}, or one img.jpg ({', '.join(IMAGE_SUFFIXES)})",
+                got=", ".join(images) or f"no img; the folder holds {there}",
                 hint="lora-scene mask PHOTO makes a scene folder from a photo",
             )
         )
-    if sorted(numbered) != list(range(len(numbered))) or not numbered:
+    doubled = [name for names in numbered.values() if len(names) > 1 for name in sorted(names)]
+    if sorted(numbered) != list(range(len(numbered))) or not numbered or doubled:
+        masks = [name for n in sorted(numbered) for name in numbered[n]]
         problems.append(
             SceneError(
-                "the masks are not numbered from 0 without a gap",
+                "two masks have one number"
+                if doubled
+                else "the masks are not numbered from 0 without a gap",
                 where=folder,
                 expected="mask0.png, mask1.png, ...",
-                got=", ".join(numbered[n] for n in sorted(numbered)) or "no mask",
+                got=_brief(doubled or masks) if masks else f"no mask; the folder holds {there}",
             )
         )
     return problems
+
+
+def _brief(names: Sequence[str]) -> str:
+    more = len(names) - MAX_SHOWN
+    return (", ".join(names[:MAX_SHOWN]) or "nothing") + (f" and {more} more" if more > 0 else "")
 
 
 def _names(
@@ -186,8 +199,7 @@ def _names(
     return chosen, [default_noun(handle) for handle in chosen] if nouns is None else list(nouns)
 
 
-def _from_toml(folder: Path) -> Manifest:
-    file = folder / MANIFEST_NAME
+def _from_toml(file: Path) -> Manifest:
     problems: list[LoraSceneError] = []
     table = parse_toml(read_text(file, SceneError), file, SceneError)
     scene = build(SceneTable, table, problems, error=SceneError, where=f"{file}: ") or SceneTable()
@@ -196,6 +208,7 @@ def _from_toml(folder: Path) -> Manifest:
         found = _mistakes(entry, f"{file}: concepts #{number}", len(scene.images))
         problems += [problem for problem in found if problem.where not in told]
     concepts = tuple(_concept(entry) for entry in scene.concepts)
+    masks = tuple(entry.masks for entry in scene.concepts)
     problems += check_handles([concept.handle for concept in concepts if concept.handle], file)
     backgrounds = sum(concept.is_background for concept in concepts)
     if backgrounds > 1 or (backgrounds and len(concepts) == 1):
@@ -208,13 +221,13 @@ def _from_toml(folder: Path) -> Manifest:
             )
         )
     _raise_any(problems, file)
-    return Manifest(folder, scene.images, concepts, is_named=True)
+    return Manifest(file.parent, scene.images, concepts, masks)
 
 
-def _concept(entry: ConceptTable) -> ManifestConcept:
+def _concept(entry: ConceptTable) -> Concept:
     handle = entry.handle.strip()
     noun = default_noun(handle) if entry.noun is None else entry.noun.strip()
-    return ManifestConcept(handle, noun, entry.masks, is_background=entry.background)
+    return Concept(handle, noun, entry.background)
 
 
 def _mistakes(entry: ConceptTable, where: str, n_images: int) -> Iterator[SceneError]:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
 
-from lora_scene.scenes.framing import Crop, frame, plan_frame
+from lora_scene.scenes.framing import Crop, Resize, frame, grid_masks, plan_frame
 from lora_scene.scenes.handle_names import UNNAMED_NOUN
-from lora_scene.scenes.scene import INSIDE, Photo, Scene
+from lora_scene.scenes.scene import INSIDE, Photo, Scene, shared_areas
 
 SMALL = 0.02  # of the square: about five of the 256 cells of an attention map
 MUCH_SHARED = 0.1  # of the smaller mask
+WHOLE = 0.95  # of the photo's rim: a thing seldom covers so much of it, an inverted mask does
 MANY_CONCEPTS = 4  # the paper saw more than four underfit (arXiv:2305.16311, section 5)
 
 
@@ -72,13 +73,22 @@ class ScenesReport:
     warnings: tuple[str, ...]
 
 
-def report_on(scene: Scene, size: int, *, crop: Crop = "masks") -> ScenesReport:
+def report_on(
+    scene: Scene,
+    size: int,
+    *,
+    crop: Crop = "masks",
+    grids: Mapping[str, int] | None = None,
+    resize: Resize = "area",
+) -> ScenesReport:
     """Measure a scene's masks, as they are and at the training size.
 
     Args:
         scene: The scene.
         size: Side of the training square, pixels.
         crop: How the square is chosen, as in `framing.plan_frame`.
+        grids: What training sees the masks on, name to cells a side.
+        resize: How masks come to the grids.
     """
     coverages: list[Coverage] = []
     overlaps: list[Overlap] = []
@@ -101,6 +111,10 @@ def report_on(scene: Scene, size: int, *, crop: Crop = "masks") -> ScenesReport:
         overlaps += _overlaps(photo, scene.handles)
         things = {k: scene.handles[k] for k in scene.things}
         warnings += [f"{photo.source}: {said}" for said in plan.warnings(size, things)]
+        for k in photo.present:
+            said = _losses(square, k, grids or {}, resize)
+            warnings += [f"{photo.source}: {scene.handles[k]} {loss}" for loss in said]
+        warnings += _inverted(photo, scene)
     warnings += _doubts(scene, coverages, overlaps)
     return ScenesReport(tuple(coverages), tuple(overlaps), tuple(warnings))
 
@@ -120,14 +134,49 @@ def bounding_box(photo: Photo, k: int) -> tuple[int, int, int, int] | None:
 
 def _overlaps(photo: Photo, handles: Sequence[str]) -> list[Overlap]:
     found = []
-    inside = photo.masks >= INSIDE
+    shared = shared_areas(photo.masks >= INSIDE)
     for a, b in combinations(photo.present, 2):
-        shared = int((inside[a] & inside[b]).sum())
-        if shared:
-            areas = int(inside[a].sum()), int(inside[b].sum())
-            iou = shared / (sum(areas) - shared)
-            found.append(Overlap((handles[a], handles[b]), photo.source, shared / min(areas), iou))
+        if shared[a, b]:
+            iou = shared[a, b] / (shared[a, a] + shared[b, b] - shared[a, b])
+            of_smaller = shared[a, b] / min(shared[a, a], shared[b, b])
+            found.append(
+                Overlap((handles[a], handles[b]), photo.source, float(of_smaller), float(iou))
+            )
     return found
+
+
+def _losses(square: Photo, k: int, grids: Mapping[str, int], resize: Resize) -> list[str]:
+    """Say what is left too little of concept k in the square, or on a grid."""
+    if k not in square.present:
+        return [
+            f"is lost in the square of {square.width} px: it cannot be learnt from this photo; "
+            "crop the photo closer, or train at a larger size"
+        ]
+    said = []
+    for name, side in grids.items():
+        fullest = float(grid_masks(square.masks[k : k + 1], side, resize=resize).max())
+        if fullest < INSIDE:
+            said.append(
+                f"fills {100 * fullest:.0f} % of a cell of the {name} ({side} x {side}) at most: "
+                "it is learnt poorly or not at all; crop the photo closer, or train it larger"
+            )
+    return said
+
+
+def _inverted(photo: Photo, scene: Scene) -> list[str]:
+    """Name the things that cover the photo's rim: it is the background that does, mostly."""
+    rim = np.ones(photo.pixels.shape[:2], dtype=bool)
+    rim[1:-1, 1:-1] = False
+    said = []
+    for k in scene.things:
+        share, around = covered(photo, k), float((photo.masks[k][rim] >= INSIDE).mean())
+        if around >= WHOLE:
+            what = "all" if share == 1.0 else f"{100 * share:.0f} %, with its whole rim"
+            said.append(
+                f"{photo.source}: {scene.handles[k]} covers {what} of the photo: "
+                "is its mask inverted, or all white? white is where the concept is"
+            )
+    return said
 
 
 def _doubts(scene: Scene, coverages: Sequence[Coverage], overlaps: Sequence[Overlap]) -> list[str]:
@@ -142,6 +191,15 @@ def _doubts(scene: Scene, coverages: Sequence[Coverage], overlaps: Sequence[Over
         "smaller mask: what is shared is learnt for both"
         for o in overlaps
         if o.of_smaller > MUCH_SHARED
+    ]
+    by_noun: dict[str, list[str]] = {}
+    for concept in scene.concepts:
+        by_noun.setdefault(concept.noun.casefold(), []).append(concept.handle)
+    said += [
+        f"{' and '.join(handles)} have one noun, {noun!r}: what tells them apart is learnt less "
+        "well; give each a noun of its own, such as 'red cup' and 'blue cup'"
+        for noun, handles in by_noun.items()
+        if len(handles) > 1 and noun != UNNAMED_NOUN
     ]
     if len(scene.things) > MANY_CONCEPTS:
         said.append(

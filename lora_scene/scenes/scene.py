@@ -8,8 +8,10 @@ from itertools import combinations
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from lora_scene.errors import SceneError
+from lora_scene.scenes.handle_names import Concept
 from lora_scene.scenes.manifest import Manifest, read_manifest
 from lora_scene.scenes.mask_files import INSIDE, MIN_COVERAGE, read_mask
 from lora_scene.scenes.photos import Mask, Pixels, UprightPhoto, read_photo
@@ -23,22 +25,8 @@ __all__ = [
     "Photo",
     "Scene",
     "load_scene",
+    "shared_areas",
 ]
-
-
-@dataclass(frozen=True)
-class Concept:
-    """A thing to be learnt.
-
-    Attributes:
-        handle: Its token in prompts, such as `<bear>`.
-        noun: Its class noun, such as `teddy bear`.
-        is_background: Whether its masks are the complement of all others.
-    """
-
-    handle: str
-    noun: str
-    is_background: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,9 +111,8 @@ def load_scene(
     photos = [_read(manifest, n, problems) for n in range(len(manifest.images))]
     if problems:
         raise SceneError.collect(problems, f"{manifest.folder} cannot be learnt from")
-    concepts = tuple(Concept(c.handle, c.noun, c.is_background) for c in manifest.concepts)
     complete = tuple(photo for photo in photos if photo is not None)
-    return Scene(concepts, complete, str(manifest.folder), manifest.is_named)
+    return Scene(manifest.concepts, complete, str(manifest.folder), manifest.is_named)
 
 
 def _read(manifest: Manifest, n: int, problems: list[SceneError]) -> Photo | None:
@@ -139,9 +126,9 @@ def _read(manifest: Manifest, n: int, problems: list[SceneError]) -> Photo | Non
     masks: dict[int, Mask] = {}
     sources: dict[int, Path] = {}
     for k, concept in enumerate(manifest.concepts):
-        if concept.is_background or not concept.masks[n]:
+        if concept.is_background or not manifest.masks[k][n]:
             continue
-        sources[k] = manifest.folder / concept.masks[n]
+        sources[k] = manifest.folder / manifest.masks[k][n]
         try:
             mask = read_mask(sources[k], photo)
         except SceneError as error:
@@ -209,22 +196,27 @@ def _mask_problem(mask: Mask, photo: UprightPhoto | None, where: object) -> Scen
     return None
 
 
+def shared_areas(inside: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
+    """Return (K, K): how many pixels each two of K masks (K, H, W) have in common."""
+    flat = inside.reshape(len(inside), -1).astype(np.float32)
+    return (flat @ flat.T).astype(np.float64)
+
+
 def _twins(masks: dict[int, Mask], sources: dict[int, Path]) -> list[SceneError]:
     """Name the pairs of masks that are one region; a part within a whole is no such pair."""
     problems = []
-    inside = {k: mask >= INSIDE for k, mask in masks.items()}
-    for a, b in combinations(inside, 2):
-        if inside[a].shape != inside[b].shape:
-            continue
-        shared = np.logical_and(inside[a], inside[b]).sum()
-        iou = float(shared / np.logical_or(inside[a], inside[b]).sum())
-        if iou >= SAME_REGION_IOU:
-            problems.append(
-                SceneError(
-                    "two masks cover each other",
-                    where=f"{sources[a]} and {sources[b].name}",
-                    expected="a region of its own for each concept",
-                    got=f"{100 * iou:.0f} % of both in common",
+    for shape in {mask.shape for mask in masks.values()}:
+        ids = [k for k, mask in masks.items() if mask.shape == shape]
+        shared = shared_areas(np.stack([masks[k] >= INSIDE for k in ids]))
+        for a, b in combinations(range(len(ids)), 2):
+            iou = shared[a, b] / (shared[a, a] + shared[b, b] - shared[a, b])
+            if iou >= SAME_REGION_IOU:
+                problems.append(
+                    SceneError(
+                        "two masks cover each other",
+                        where=f"{sources[ids[a]]} and {sources[ids[b]].name}",
+                        expected="a region of its own for each concept",
+                        got=f"{100 * iou:.0f} % of both in common",
+                    )
                 )
-            )
     return problems

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 from PIL import Image
@@ -11,6 +12,7 @@ from PIL import Image
 from lora_scene.cli.main import root
 from lora_scene.errors import FileError
 from lora_scene.picture_writing import write_picture
+from lora_scene.scenes.scene import Photo
 from tests.scenes.factory import TOML, write_reference_folder, write_toml_folder
 
 
@@ -62,7 +64,7 @@ def test_check_answers_scripts_in_json(run, tmp_path):
     assert any("enlarged to 512 px" in said for said in answer["warnings"])
 
 
-def test_check_never_replaces_a_strangers_file_unasked(run, tmp_path):
+def test_check_never_replaces_a_strangers_file(run, tmp_path):
     write_toml_folder(tmp_path / "mine")
     Image.new("RGB", (3, 3)).save(tmp_path / "mine_overlay.png")
     theirs = (tmp_path / "mine_overlay.png").read_bytes()
@@ -84,6 +86,26 @@ def test_check_replaces_nothing_of_the_scene_and_no_device(run, tmp_path, target
     with pytest.raises(FileError, match=r"did not write|is read|a device"):
         run("mine", "--out", target)
     assert {path: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_names_are_no_markup(run, tmp_path):
+    write_toml_folder(tmp_path / "mine", TOML.replace("teddy bear", "[/x] [red]bear"))
+    assert "[/x] [red]bear" in run("mine", "--size", "32").stdout
+
+
+def test_check_knows_the_grids_of_its_size(run, tmp_path):
+    pole = np.zeros((64, 64), np.float32)
+    pole[:, 29:31] = 1.0
+    text = TOML[: TOML.rindex("[[")]
+    write_toml_folder(
+        tmp_path / "mine", text, Photo(np.zeros((64, 64, 3), np.uint8), pole[None], "")
+    )
+    assert "25 % of a cell of the attention maps (8 x 8)" in unwrapped(run("mine", "--size", "64"))
+    assert "latent grid (64 x 64)" not in unwrapped(run("mine", "--size", "512"))
+
+
+def unwrapped(result):
+    return " ".join(result.stdout.split())
 
 
 def test_a_bad_scene_is_one_message_and_exit_code_1(tmp_path):

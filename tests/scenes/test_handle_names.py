@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import PureWindowsPath
+
 import pytest
 
 from lora_scene.scenes.handle_names import check_handles, default_noun, handle_stem
@@ -19,3 +21,11 @@ def test_a_stem_is_the_handle_without_brackets():
 
 def test_good_handles_have_no_problems():
     assert check_handles(["<bear>", "<my-mug_2>", "<A>"], "x") == []
+
+
+@pytest.mark.parametrize("name", ["con", "AUX", "nul", "prn", "com1", "LPT9"])
+def test_a_handle_that_windows_keeps_for_a_device_is_refused(name):
+    assert PureWindowsPath(f"{name}.safetensors").is_reserved()
+    (problem,) = check_handles([f"<{name}>"], "scene.toml")
+    assert "Windows" in str(problem)
+    assert check_handles([f"<{name}x>", f"<my-{name}>"], "scene.toml") == []

@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from lora_scene.errors import SceneError
+from lora_scene.errors import LoraSceneError, SceneError
+from lora_scene.scenes.handle_names import Concept
 from lora_scene.scenes.manifest import (
-    ManifestConcept,
+    Manifest,
     manifest_text,
     read_manifest,
 )
@@ -15,7 +16,7 @@ def test_the_reference_layout_gets_numbered_handles(tmp_path):
     manifest = read_manifest(write_reference_folder(tmp_path))
     assert manifest.images == ("img.png",)
     assert [c.handle for c in manifest.concepts] == ["<v0>", "<v1>"]
-    assert [c.masks for c in manifest.concepts] == [("mask0.png",), ("mask1.png",)]
+    assert manifest.masks == (("mask0.png",), ("mask1.png",))
     assert not manifest.is_named
 
 
@@ -24,7 +25,7 @@ def test_masks_of_the_reference_layout_are_in_numeric_order(tmp_path):
     for n in range(2, 11):
         (tmp_path / f"mask{n}.png").write_bytes(b"")
     manifest = read_manifest(tmp_path)
-    assert [c.masks[0] for c in manifest.concepts] == [f"mask{n}.png" for n in range(11)]
+    assert [names for (names,) in manifest.masks] == [f"mask{n}.png" for n in range(11)]
 
 
 def test_handles_and_nouns_can_be_given_to_the_reference_layout(tmp_path):
@@ -43,10 +44,8 @@ def test_a_toml_scene_is_read_by_folder_and_by_file(tmp_path):
     folder = write_toml_folder(tmp_path)
     manifest = read_manifest(folder)
     assert manifest == read_manifest(folder / "scene.toml")
-    assert manifest.concepts == (
-        ManifestConcept("<bear>", "teddy bear", ("mask0.png",)),
-        ManifestConcept("<bowl>", "bowl", ("mask1.png",)),
-    )
+    assert manifest.concepts == (Concept("<bear>", "teddy bear"), Concept("<bowl>", "bowl"))
+    assert manifest.masks == (("mask0.png",), ("mask1.png",))
 
 
 def test_handles_cannot_be_given_beside_a_toml(tmp_path):
@@ -67,13 +66,10 @@ def test_handles_that_differ_in_case_alone_are_refused(tmp_path):
 
 def test_what_is_written_is_read_back(tmp_path):
     images = ('a "quoted".png', "ö\\b.png")
-    concepts = (
-        ManifestConcept("<a>", 'a "b" \\ c', ("x.png", "")),
-        ManifestConcept("<room>", "room", (), is_background=True),
-    )
-    (tmp_path / "scene.toml").write_text(manifest_text(images, concepts), encoding="utf-8")
-    manifest = read_manifest(tmp_path)
-    assert (manifest.images, manifest.concepts) == (images, concepts)
+    concepts = (Concept("<a>", 'a "b" \\ c'), Concept("<room>", "room", is_background=True))
+    manifest = Manifest(tmp_path, images, concepts, (("x.png", ""), ()))
+    (tmp_path / "scene.toml").write_text(manifest_text(manifest), encoding="utf-8")
+    assert read_manifest(tmp_path) == manifest
 
 
 @pytest.mark.parametrize(
@@ -135,3 +131,61 @@ def test_a_gap_in_the_masks_and_a_missing_photo_are_told_together(tmp_path):
         read_manifest(tmp_path)
     assert "which file is the photo" in str(caught.value)
     assert "mask0.png, mask2.png" in str(caught.value)
+
+
+@pytest.mark.parametrize("suffix", [".JPG", ".tif", ".TIFF", ".heic", ".bmp", ".avif"])
+def test_the_reference_layout_takes_any_photo_and_any_case(tmp_path, suffix):
+    for name in (f"IMG{suffix}", "Mask0.PNG", "MASK1.tif"):
+        (tmp_path / name).write_bytes(b"")
+    manifest = read_manifest(tmp_path)
+    assert manifest.images == (f"IMG{suffix}",)
+    assert manifest.masks == (("Mask0.PNG",), ("MASK1.tif",))
+
+
+def test_what_is_there_is_named_where_nothing_is_a_photo(tmp_path):
+    for name in ("holiday.jpg", "img.raw"):
+        (tmp_path / name).write_bytes(b"")
+    with pytest.raises(
+        SceneError, match=r"\.tif(.|\n)*no img; the folder holds holiday\.jpg, img\.raw"
+    ):
+        read_manifest(tmp_path)
+
+
+def test_two_masks_of_one_number_are_refused(tmp_path):
+    for name in ("img.png", "mask0.png", "mask0.jpg", "mask00.png"):
+        (tmp_path / name).write_bytes(b"")
+    with pytest.raises(SceneError, match=r"two masks have one number(.|\n)*mask0\.jpg, mask0\.png"):
+        read_manifest(tmp_path)
+
+
+def test_a_toml_is_found_in_any_case_and_with_a_byte_order_mark(tmp_path):
+    write_reference_folder(tmp_path)
+    (tmp_path / "Scene.TOML").write_bytes(b"\xef\xbb\xbf" + TOML.encode())
+    assert read_manifest(tmp_path).concepts[0].noun == "teddy bear"
+    assert read_manifest(tmp_path / "Scene.TOML") == read_manifest(tmp_path)
+
+
+@pytest.mark.parametrize("is_right", [True, False])
+def test_thousands_of_concepts_are_refused_soon_and_briefly(tmp_path, is_right):
+    table = (
+        '[[concepts]]\nhandle = "<a{}>"\nmasks = ["a.png"]\n' + "" if is_right else "[[concepts]]\n"
+    )
+    text = 'images = ["img.png"]\n' + "".join(table.format(n) for n in range(2_000))
+    (tmp_path / "scene.toml").write_text(text)
+    with pytest.raises(SceneError) as caught:
+        read_manifest(tmp_path)
+    assert len(str(caught.value)) < 5000
+
+
+def test_thousands_of_masks_are_refused_soon(tmp_path):
+    (tmp_path / "img.png").touch()
+    for n in range(2_000):
+        (tmp_path / f"mask{n}.png").touch()
+    with pytest.raises(SceneError, match=r"too many concepts(.|\n)*at most 256"):
+        read_manifest(tmp_path)
+
+
+@pytest.mark.parametrize("place", ["a" * 300, "no\0name"])
+def test_a_place_that_cannot_be_is_an_error_of_ours(tmp_path, place):
+    with pytest.raises(LoraSceneError):
+        read_manifest(tmp_path / place)

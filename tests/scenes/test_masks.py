@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -77,3 +79,61 @@ def test_the_background_is_no_loss_when_cropped():
     concepts = (Concept("<a>", "bear"), Concept("<room>", "room", is_background=True))
     report = report_on(Scene(concepts, (Photo(example.pixels, masks, "x"),), "x"), 32)
     assert report.warnings == ()
+
+
+def test_a_thing_that_is_gone_in_the_square_is_told():
+    pole = photo(512, 512, (slice(0, 512), slice(261, 264)))
+    (said,) = [w for w in report_on(scene_of(pole), 64).warnings if "lost" in w]
+    assert "<a> is lost in the square of 64 px" in said
+    outside = photo(32, 200, (slice(0, 32), slice(0, 30)), (slice(0, 32), slice(170, 200)))
+    concepts = (Concept("<a>", "a"), Concept("<b>", "b"))
+    report = report_on(Scene(concepts, (outside,), "x"), 32, crop="center")
+    assert [w.split()[1] for w in report.warnings if "is lost in the square" in w] == ["<a>", "<b>"]
+
+
+@pytest.mark.parametrize(
+    ("width", "expected"),
+    [(2, ["latent grid", "attention maps"]), (4, ["attention maps"]), (8, [])],
+)
+def test_a_thing_thinner_than_a_cell_is_told_grid_by_grid(width, expected):
+    pole = photo(64, 64, (slice(0, 64), slice(24, 24 + width)))  # cells of 8 and of 16 pixels
+    grids = {"latent grid": 8, "attention maps": 4}
+    warnings = report_on(scene_of(pole), 64, grids=grids).warnings
+    assert [name for name in grids if any(f"of the {name} (" in w for w in warnings)] == expected
+
+
+def test_the_published_way_loses_what_lies_between_its_pixels():
+    pole = photo(64, 64, (slice(0, 64), slice(9, 15)))  # nearest looks at pixels 0, 8, 16...
+    grids = {"latent grid": 8}
+    (said,) = [
+        w
+        for w in report_on(scene_of(pole), 64, grids=grids, resize="nearest").warnings
+        if "cell" in w
+    ]
+    assert "fills 0 % of a cell of the latent grid (8 x 8)" in said
+    assert not [w for w in report_on(scene_of(pole), 64, grids=grids).warnings if "cell" in w]
+
+
+@pytest.mark.parametrize("kind", ["inverted", "all white"])
+def test_a_mask_that_covers_the_rim_is_doubted(kind):
+    inside = photo(64, 64, (slice(20, 40), slice(20, 40))).masks
+    masks = 1 - inside if kind == "inverted" else np.ones_like(inside)
+    example = Photo(photo(64, 64).pixels, masks, "x")
+    (said,) = [w for w in report_on(scene_of(example), 64).warnings if "inverted" in w]
+    assert ("covers all" if kind == "all white" else "covers 90 %") in said
+    background = Scene((Concept("<a>", "a"), Concept("<r>", "r", True)), (example,), "x")
+    stacked = Photo(example.pixels, np.concatenate([inside, 1 - inside]), "x")
+    report = report_on(replace(background, photos=(stacked,)), 64)
+    assert not [w for w in report.warnings if "inverted" in w]
+
+
+def test_two_concepts_of_one_noun_are_told():
+    concepts = (Concept("<a>", "Cup"), Concept("<b>", "cup"))
+    report = report_on(Scene(concepts, (photo(32, 32),), "x"), 32)
+    (said,) = [w for w in report.warnings if "one noun" in w]
+    assert "<a> and <b>" in said
+    assert not [w for w in report_on(scene(photo(32, 32)), 32).warnings if "one noun" in w]
+
+
+def scene_of(example):
+    return Scene((Concept("<a>", "a"),), (example,), "x")

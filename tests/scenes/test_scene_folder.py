@@ -3,12 +3,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from lora_scene.errors import FileError, SceneError
 from lora_scene.scenes.masking import MaskedPhoto
 from lora_scene.scenes.photos import read_photo
 from lora_scene.scenes.scene import Concept, Photo, Scene, load_scene
 from lora_scene.scenes.scene_folder import write_scene
+from tests.scenes.colour_profiles import SRGB, decode_srgb, rgb_profile
 from tests.scenes.factory import photo
 
 
@@ -49,26 +51,26 @@ def test_what_is_written_is_read_back(tmp_path, masked, source):
     assert difference <= 0.5 / 255 + 1e-6, difference
 
 
-def test_the_photos_file_is_copied_byte_for_byte(tmp_path, masked, source):
-    write_scene(tmp_path / "scene", masked, photo=source)
-    assert (tmp_path / "scene" / "img.png").read_bytes() == source.read_bytes()
-
-
-def test_a_rotated_jpeg_stays_rotated_and_its_masks_fit(tmp_path, masked):
+def test_the_photo_is_written_upright_and_tells_nothing_of_its_file(tmp_path, masked):
     stored = Image.fromarray(np.rot90(masked.scene.photos[0].pixels).copy())
     exif = stored.getexif()
-    exif[0x0112] = 6
-    stored.save(tmp_path / "a.jpg", exif=exif)
-    assert read_photo(tmp_path / "a.jpg").pixels.shape == (32, 40, 3)
-    write_scene(tmp_path / "scene", masked, photo=tmp_path / "a.jpg")
-    assert load_scene(tmp_path / "scene").photos[0].present == (0, 1, 2)
-
-
-def test_a_tiff_becomes_a_png(tmp_path, masked):
-    Image.fromarray(masked.scene.photos[0].pixels).save(tmp_path / "a.tif")
-    write_scene(tmp_path / "scene", masked, photo=tmp_path / "a.tif")
-    found = load_scene(tmp_path / "scene").photos[0].pixels
-    np.testing.assert_array_equal(found, masked.scene.photos[0].pixels)
+    exif[0x0112], exif[0x010F], exif[0x013B] = 6, "A camera", "A user"
+    exif.get_ifd(0x8825)[2] = (52.0, 31.0, 12.0)  # GPS latitude
+    info = PngInfo()
+    info.add_text("Author", "A user")
+    stored.save(
+        tmp_path / "a.png", exif=exif, pnginfo=info, icc_profile=rgb_profile(SRGB, decode_srgb)
+    )
+    assert read_photo(tmp_path / "a.png").pixels.shape == (32, 40, 3)
+    files = write_scene(tmp_path / "scene", masked, photo=tmp_path / "a.png")
+    for file in files:
+        assert b"A user" not in file.read_bytes()
+        if file.suffix == ".png":
+            with Image.open(file) as image:
+                assert image.info == {"Software": "lora_scene"}
+    found = load_scene(tmp_path / "scene").photos[0]
+    np.testing.assert_array_equal(found.pixels, masked.scene.photos[0].pixels)
+    assert found.present == (0, 1, 2)
 
 
 def test_an_existing_scene_is_kept_unless_asked(tmp_path, masked, source):
@@ -85,19 +87,32 @@ def test_an_existing_scene_is_kept_unless_asked(tmp_path, masked, source):
 def test_a_photo_that_is_already_in_the_folder_is_used_in_place(tmp_path, masked, source):
     folder = tmp_path / "scene"
     folder.mkdir()
-    photo = source.rename(folder / "img.png")
+    photo = source.rename(folder / "Holiday.PNG")
+    before = photo.read_bytes()
     files = write_scene(folder, masked, photo=photo)
-    assert "img.png" not in {file.name for file in files}
+    assert photo.name not in {file.name for file in files}
+    assert photo.read_bytes() == before
     assert load_scene(folder).handles == ("<bear>", "<bowl>", "<room>")
+
+
+@pytest.mark.parametrize("name", ["mask0.png", "overlay.png"])
+def test_the_photo_is_never_replaced(tmp_path, masked, source, name):
+    folder = tmp_path / "scene"
+    folder.mkdir()
+    photo = source.rename(folder / name)
+    before = photo.read_bytes()
+    with pytest.raises(FileError, match="this is what is read"):
+        write_scene(folder, masked, photo=photo, may_replace=True)
+    assert photo.read_bytes() == before
 
 
 def test_a_file_in_the_folders_place_is_an_error(tmp_path, masked, source):
     (tmp_path / "scene").write_text("x")
-    with pytest.raises(SceneError, match="place is taken"):
+    with pytest.raises(FileError, match="not a folder"):
         write_scene(tmp_path / "scene", masked, photo=source)
 
 
-def test_no_half_written_file_is_left_behind(tmp_path, masked, source, monkeypatch):
+def test_all_files_are_written_or_none(tmp_path, masked, source, monkeypatch):
     monkeypatch.setattr("os.replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
     with pytest.raises(FileError, match="disk full"):
         write_scene(tmp_path / "scene", masked, photo=source)
