@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from lora_scene.backbones.families import Family, identify
+from lora_scene.backbones.noise_schedules import check_schedule
 from lora_scene.errors import BackboneError
 
 SMALL_BASE = 128  # pixels; up to here the usual guidance burns the colours
@@ -65,7 +66,8 @@ class Backbone:
         resolution: Training size in pixels; 0 takes the model's own.
 
     Raises:
-        BackboneError: The size does not divide by the latents' factor and the UNet's levels.
+        BackboneError: The size does not divide by the latents' factor and the UNet's levels, or
+            the base was trained for another target than noise or velocity.
     """
 
     def __init__(self, pipeline: Any, *, name: str, resolution: int = 0) -> None:
@@ -79,7 +81,9 @@ class Backbone:
         self.text_encoders = tuple(getattr(pipeline, part) for part in self.family.text_encoders)
         self.tokenizers = tuple(getattr(pipeline, part) for part in self.family.tokenizers)
         self.dtype: torch.dtype = self.text_encoders[0].dtype
-        self.noise_scheduler = DDPMScheduler.from_config(pipeline.scheduler.config)
+        scheduler = pipeline.scheduler
+        check_schedule(type(scheduler).__name__, scheduler.config, where=name)
+        self.noise_scheduler = DDPMScheduler.from_config(scheduler.config)
         self.prediction_type: str = self.noise_scheduler.config.prediction_type
         self.vae_factor: int = 2 ** (len(self.vae.config.block_out_channels) - 1)
         self.resolution: int = resolution or self.unet.config.sample_size * self.vae_factor
@@ -232,13 +236,6 @@ class Backbone:
         return digest.hexdigest()
 
     def _check_size(self) -> None:
-        if self.prediction_type not in ("epsilon", "v_prediction"):
-            raise BackboneError(
-                "a base with an unknown prediction type",
-                where=self.name,
-                expected="epsilon or v_prediction",
-                got=self.prediction_type,
-            )
         multiple = self.vae_factor * 2 ** (len(self.unet.config.down_block_types) - 1)
         if self.resolution % multiple:
             raise BackboneError(

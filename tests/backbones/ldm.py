@@ -40,14 +40,70 @@ VAE_NAMES = {
 }
 
 
-def write(pipe: Any, path: Path) -> Path:
-    """Write an SD 1.x pipeline as one `.safetensors` file."""
-    tensors = unet_tensors(pipe.unet) | vae_tensors(pipe.vae)
-    for key, tensor in pipe.text_encoder.state_dict().items():
-        inner = key if key.startswith("text_model.") else f"text_model.{key}"
-        tensors[f"cond_stage_model.transformer.{inner}"] = tensor
-    save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, path)
+OPEN_CLIP = {
+    "text_model.": "",
+    "encoder.layers.": "transformer.resblocks.",
+    "layer_norm1": "ln_1",
+    "layer_norm2": "ln_2",
+    "mlp.fc1": "mlp.c_fc",
+    "mlp.fc2": "mlp.c_proj",
+    "self_attn": "attn",
+    "embeddings.token_embedding": "token_embedding",
+    "embeddings.position_embedding.weight": "positional_embedding",
+    "final_layer_norm": "ln_final",
+}
+
+
+def write(
+    pipe: Any,
+    path: Path,
+    *,
+    more: Mapping[str, torch.Tensor] | None = None,
+    metadata: Mapping[str, str] | None = None,
+) -> Path:
+    """Write a pipeline as one `.safetensors` file, with `more` tensors in it."""
+    return save(tensors(pipe) | dict(more or {}), path, metadata)
+
+
+def save(
+    tensors: Mapping[str, torch.Tensor], path: Path, metadata: Mapping[str, str] | None = None
+) -> Path:
+    named = {key: tensor.contiguous() for key, tensor in tensors.items()}
+    save_file(named, path, metadata=dict(metadata) if metadata else None)
     return path
+
+
+def tensors(pipe: Any) -> dict[str, torch.Tensor]:
+    """Return all of a pipeline's tensors by their names in the original layout."""
+    found = unet_tensors(pipe.unet) | vae_tensors(pipe.vae)
+    if hasattr(pipe, "text_encoder_2"):
+        found |= clip_tensors(pipe.text_encoder, "conditioner.embedders.0.transformer.")
+        return found | open_clip_tensors(pipe.text_encoder_2, "conditioner.embedders.1.model.")
+    if pipe.unet.config.use_linear_projection:
+        return found | open_clip_tensors(pipe.text_encoder, "cond_stage_model.model.")
+    return found | clip_tensors(pipe.text_encoder, "cond_stage_model.transformer.")
+
+
+def clip_tensors(encoder: Any, prefix: str) -> dict[str, torch.Tensor]:
+    return {
+        f"{prefix}text_model.{key.removeprefix('text_model.')}": tensor
+        for key, tensor in encoder.state_dict().items()
+    }
+
+
+def open_clip_tensors(encoder: Any, prefix: str) -> dict[str, torch.Tensor]:
+    found = {}
+    for key, tensor in encoder.state_dict().items():
+        for ours, theirs in OPEN_CLIP.items():
+            key = key.replace(ours, theirs)
+        is_projection = key == "text_projection.weight"
+        found[prefix + key.removesuffix(".weight" if is_projection else "")] = (
+            tensor.T if is_projection else tensor
+        )
+    for key in [key for key in found if ".q_proj." in key]:
+        parts = [found.pop(key.replace(".q_proj.", f".{each}_proj.")) for each in "qkv"]
+        found[key.replace(".q_proj.", ".in_proj_")] = torch.cat(parts)
+    return found
 
 
 def unet_tensors(unet: Any) -> dict[str, torch.Tensor]:

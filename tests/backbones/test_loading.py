@@ -1,11 +1,10 @@
 from __future__ import annotations
 
 import contextlib
-import json
+from pathlib import Path
 
 import pytest
 import torch
-from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 
 from lora_scene.backbones.families import identify
 from lora_scene.backbones.loading import (
@@ -14,7 +13,6 @@ from lora_scene.backbones.loading import (
     resolve_device,
     resolve_dtype,
 )
-from lora_scene.backbones.sources import resolve_model
 from lora_scene.errors import BackboneError
 from tests import tiny
 from tests.backbones import ldm
@@ -58,82 +56,20 @@ def test_single_file_in_the_original_layout_is_loaded_with_a_folders_configurati
 
 def test_single_file_without_configurations_says_what_is_missing_offline(tmp_path):
     path = ldm.write(tiny.pipeline("sd1"), tmp_path / "checkpoint.safetensors")
-    with pytest.raises(BackboneError, match=r"checkpoint\.safetensors.*cannot be loaded"):
+    with pytest.raises(BackboneError, match=r"stable-diffusion-v1-5: .*hub cannot be reached"):
         load_pipeline(path)
 
 
-@pytest.mark.parametrize("ending", ["ckpt", "pt", "bin"])
-def test_pickled_checkpoint_is_refused_unopened(ending, tmp_path):
-    path = tmp_path / f"model.{ending}"
-    path.write_bytes(b"cos\nsystem\n(S'false'\ntR.")
-    with pytest.raises(BackboneError, match="only safetensors checkpoints are opened"):
-        load_pipeline(path)
-
-
-def test_damaged_safetensors_file_is_one_sentence(tmp_path, bases):
-    path = tmp_path / "model.safetensors"
-    path.write_bytes(b"nonsense")
-    with pytest.raises(BackboneError, match="cannot be loaded"):
-        load_pipeline(path, config=bases["sd1"])
-
-
-def test_hub_id_without_a_connection_is_one_sentence_with_what_to_do():
-    with pytest.raises(BackboneError) as caught:
-        load_pipeline("nobody/no-such-base")
-    said = str(caught.value)
-    assert said.startswith("nobody/no-such-base: the base cannot be loaded")
-    assert "--recipe mini, needs neither" in said
-    assert len(said.splitlines()) == 3
-
-
-@pytest.mark.parametrize(
-    "name", ["plainword", "./nowhere", "a/b/c", "~/nowhere", "some/model.safetensors"]
-)
-def test_name_that_is_neither_path_nor_hub_id_is_refused(name):
-    with pytest.raises(BackboneError, match="no such base"):
-        resolve_model(name)
-
-
-def test_folder_without_a_pipeline_is_refused(tmp_path):
-    with pytest.raises(BackboneError, match="cannot be loaded"):
-        load_pipeline(tmp_path)
-
-
-def test_pipeline_of_another_kind_is_refused(tmp_path):
-    unet = UNet2DModel(
-        block_out_channels=(8, 8),
-        norm_num_groups=4,
-        down_block_types=("DownBlock2D",) * 2,
-        up_block_types=("UpBlock2D",) * 2,
-    )
-    DDPMPipeline(unet, DDPMScheduler()).save_pretrained(tmp_path)
-    with pytest.raises(BackboneError):
-        load_pipeline(tmp_path)
-
-
-def test_pipeline_without_a_unet_is_refused_before_its_weights_are_read(tmp_path):
-    index = {"_class_name": "FluxPipeline", "transformer": ["diffusers", "FluxTransformer2DModel"]}
-    (tmp_path / "model_index.json").write_text(json.dumps(index), "utf-8")
-    with pytest.raises(BackboneError, match="not a Stable Diffusion"):
-        load_pipeline(tmp_path)
-
-
-def test_inpainting_unet_is_refused_with_the_way_out(tmp_path):
-    pipe = tiny.pipeline("sd1")
-    config = dict(pipe.unet.config) | {"in_channels": 9}
-    pipe.unet = type(pipe.unet).from_config(config)
-    pipe.save_pretrained(tmp_path)
-    with pytest.raises(BackboneError, match="inpainting, depth or edit model") as caught:
-        load_pipeline(tmp_path)
-    assert "its adapters load into inpainting models too" in str(caught.value)
-
-
-def test_refiner_is_refused(tmp_path):
-    pipe = tiny.pipeline("sdxl")
-    pipe.text_encoder, pipe.tokenizer = None, None
-    pipe.save_pretrained(tmp_path)
-    with pytest.raises(BackboneError, match="the SDXL refiner cannot be trained"):
-        load_pipeline(tmp_path)
+def test_no_file_stays_mapped_once_a_base_is_loaded(bases, tmp_path):
+    path = ldm.write(tiny.pipeline("sd1"), tmp_path / "checkpoint.safetensors")
+    pipes = [load_pipeline(path, config=bases["sd1"]), load_pipeline(bases["sdxl"])]
+    maps = Path("/proc/self/maps")
+    if not maps.exists():
+        pytest.skip("this system does not list what is mapped")
+    mapped = maps.read_text("utf-8")
+    assert str(path) not in mapped
+    assert bases["sdxl"] not in mapped
+    assert len(pipes) == 2
 
 
 @pytest.mark.parametrize("quantization", ["nf4", "int8", "fp8"])
