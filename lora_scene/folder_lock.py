@@ -42,6 +42,7 @@ def locked(folder: Path) -> Iterator[None]:
         yield
         return
     with told_plainly(folder):
+        is_new = not folder.exists()
         folder.mkdir(parents=True, exist_ok=True)
         handle = _acquire(folder)
     _held[key] = threading.get_ident()
@@ -50,6 +51,9 @@ def locked(folder: Path) -> Iterator[None]:
     finally:
         del _held[key]
         _release(folder / LOCK, handle)
+        if is_new:
+            with suppress(OSError):  # what was written there stays
+                folder.rmdir()
 
 
 def process_record() -> tuple[str, int, int]:

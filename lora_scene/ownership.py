@@ -73,6 +73,18 @@ def list_folder(folder: Path) -> dict[str, Any]:
     return seal_json({"files": {p.relative_to(folder).as_posix(): _entry(p) for p in files}})
 
 
+def metadata_of(path: Path) -> Mapping[str, Any]:
+    """Return the metadata of a safetensors file, whole or cut short; empty where it has none."""
+    try:
+        with path.open("rb") as file:
+            n_bytes = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(n_bytes)) if n_bytes <= _MAX_HEADER else {}
+        metadata = header.get("__metadata__", {})
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return {}
+    return metadata if isinstance(metadata, dict) else {}
+
+
 def own_files(folder: Path) -> Iterator[Path]:
     """Yield the files in and below a folder that this program wrote; no link is followed."""
     if folder.is_symlink() or not folder.is_dir():
@@ -89,7 +101,7 @@ def own_files(folder: Path) -> Iterator[Path]:
 def _carries_mark(path: Path) -> bool:
     suffix = path.suffix.lower()
     if suffix == ".safetensors":
-        return _is_own_metadata(_safetensors_metadata(path))
+        return _is_own_metadata(metadata_of(path))
     if suffix in COMMENTS or suffix in (".json", ".jsonl"):
         if path.stat().st_size > _MAX_TEXT:
             return False
@@ -99,14 +111,6 @@ def _carries_mark(path: Path) -> bool:
         lines = text.splitlines() if suffix == ".jsonl" else [text]
         return bool(lines) and all(_is_sealed_json(json.loads(line)) for line in lines)
     return _is_own_picture(path)
-
-
-def _safetensors_metadata(path: Path) -> Mapping[str, Any]:
-    with path.open("rb") as file:
-        n_bytes = int.from_bytes(file.read(8), "little")
-        header = json.loads(file.read(n_bytes)) if n_bytes <= _MAX_HEADER else {}
-    metadata = header.get("__metadata__", {})
-    return metadata if isinstance(metadata, dict) else {}
 
 
 def _is_own_metadata(metadata: Mapping[str, Any]) -> bool:

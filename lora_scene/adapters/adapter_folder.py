@@ -9,7 +9,7 @@ Every file carries the same metadata; whatever else is in the folder is left alo
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -19,21 +19,26 @@ from lora_scene.adapters.formats import diffusers, embeddings
 from lora_scene.adapters.formats.factors import padded_ranks
 from lora_scene.adapters.formats.metadata import (
     FINGERPRINT,
+    SCENE_KEYS,
     Note,
     concept_from,
     fingerprint,
-    is_ours,
+    has_note,
     read_note,
     write_note,
 )
 from lora_scene.adapters.untrusted import check_handle, read_header, read_tensors
-from lora_scene.adapters.writing import write_tensors, written_aside
+from lora_scene.adapters.writing import write_tensors
 from lora_scene.backbones.families import FAMILIES
 from lora_scene.errors import AdapterError
+from lora_scene.file_groups import written_together
+from lora_scene.ownership import metadata_of
+
+RECIPE = "recipe.toml"  # beside an adapter that was trained here
 
 
 def save_adapter(adapter: Adapter, folder: Path | str) -> Path:
-    """Write an adapter into a folder; each file is written aside and renamed.
+    """Write an adapter into a folder: all of its files, or none.
 
     Args:
         adapter: The adapter; scales are folded, so reading it back gives `adapter.folded()`.
@@ -44,14 +49,14 @@ def save_adapter(adapter: Adapter, folder: Path | str) -> Path:
 
     Raises:
         AdapterError: The adapter cannot be expressed in the diffusers layout.
+        FileError: A foreign file stands in the way, or the folder cannot be written.
     """
     folder = Path(folder)
     files = adapter_files(adapter)
     note = write_note(adapter, padded_ranks(adapter.modules))
-    with written_aside(folder) as aside:
+    with written_together(folder, obsolete=files_of_others(folder, note)) as aside:
         for name, tensors in files.items():
             write_tensors(aside / name, tensors, note)
-    remove_others(folder, note)
     return folder
 
 
@@ -75,37 +80,65 @@ def read_adapter(folder: Path | str) -> Adapter:
     return adapter
 
 
-def remove_others(folder: Path, note: Mapping[str, str]) -> None:
-    """Remove what an earlier adapter left in a folder, which would not fit the one there now.
+def files_of_others(folder: Path, note: Mapping[str, str]) -> list[str]:
+    """Return what an earlier adapter left in a folder, which would not fit the one to come.
 
     Args:
         folder: The folder.
-        note: Metadata of the adapter that is there now.
+        note: Metadata of the adapter that is about to be there.
     """
-    for path in _own_files(folder):
-        if _is_of_another(read_header(path).metadata, note):
-            path.unlink()
+    return [
+        path.relative_to(folder).as_posix()
+        for path in own_adapter_files(folder)
+        if metadata_of(path).get(FINGERPRINT) != note[FINGERPRINT]
+    ]
 
 
-def refuse_original(folder: Path, note: Mapping[str, str]) -> None:
-    """Refuse a folder whose adapter another one's rounded files would replace.
+def refuse_another(
+    folder: Path,
+    note: Mapping[str, str],
+    names: Iterable[str] = (),
+    *,
+    whole: bool = True,
+    runs_alone: bool = False,
+) -> None:
+    """Refuse a folder whose adapter another one's files would replace.
 
     Args:
         folder: The folder.
         note: Metadata of what is about to be written.
+        names: Files that will be replaced beside the adapter's own.
+        whole: Whether the adapter's own files will be replaced.
+        runs_alone: Whether float32 is the only copy just in the folder of a training, as where
+            the new version of a published adapter comes.
 
     Raises:
-        AdapterError: It holds another adapter in float32, maybe the only copy of what was learnt.
+        AdapterError: It holds another adapter in float32, maybe the only copy of what was learnt,
+            or an adapter of another scene.
     """
-    for path in _own_files(folder):
-        header = read_header(path)
-        is_original = any(spec.dtype == "F32" for spec in header.tensors.values())
-        if is_original and _is_of_another(header.metadata, note):
-            raise AdapterError(
-                "holds an adapter at full precision, which an export would replace",
-                where=folder,
-                hint="export into another folder",
-            )
+    may_be_original = (folder / RECIPE).exists() or not runs_alone
+    own = own_adapter_files(folder) if whole else []
+    for path in [*own, *(folder / name for name in names)]:
+        found = metadata_of(path)
+        if not has_note(found) or found.get(FINGERPRINT) == note[FINGERPRINT]:
+            continue
+        is_same_scene = all(found.get(key) == note[key] for key in SCENE_KEYS)
+        if is_same_scene and not (may_be_original and _is_original(path)):
+            continue
+        raise AdapterError(
+            "holds an adapter at full precision, which this would replace"
+            if is_same_scene
+            else "holds an adapter of another scene, which this would replace",
+            where=folder,
+            got=path.name,
+            hint="choose another folder, or move it away",
+        )
+
+
+def own_adapter_files(folder: Path) -> list[Path]:
+    """Return the files in an adapter's folder that carry our metadata, damaged ones too."""
+    paths = [folder / diffusers.FILE, *sorted((folder / embeddings.FOLDER).glob("*.safetensors"))]
+    return [path for path in paths if path.name[0] != "." and has_note(metadata_of(path))]
 
 
 def adapter_files(adapter: Adapter) -> dict[str, dict[str, torch.Tensor]]:
@@ -126,22 +159,18 @@ def adapter_files(adapter: Adapter) -> dict[str, dict[str, torch.Tensor]]:
     return files
 
 
-def _is_of_another(metadata: Mapping[str, str], note: Mapping[str, str]) -> bool:
-    return is_ours(metadata) and metadata.get(FINGERPRINT) != note[FINGERPRINT]
-
-
-def _own_files(folder: Path) -> list[Path]:
-    paths = [folder / diffusers.FILE, *(folder / embeddings.FOLDER).glob("*.safetensors")]
-    return [path for path in paths if path.is_file()]
+def _is_original(path: Path) -> bool:
+    try:
+        return any(spec.dtype == "F32" for spec in read_header(path).tensors.values())
+    except AdapterError:  # a damaged file is nobody's original
+        return False
 
 
 def _read_note(folder: Path) -> Note:
     if not folder.is_dir():
         raise AdapterError("no such folder", where=folder)
-    for path in _own_files(folder):
-        header = read_header(path)
-        if is_ours(header.metadata):
-            return read_note(header.metadata, path)
+    for path in own_adapter_files(folder):
+        return read_note(read_header(path).metadata, path)
     raise AdapterError(
         "no adapter of lora_scene in this folder",
         where=folder,

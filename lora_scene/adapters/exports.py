@@ -10,16 +10,19 @@ from pathlib import Path
 import torch
 
 from lora_scene.adapters.adapter import Adapter
-from lora_scene.adapters.adapter_folder import refuse_original, remove_others
+from lora_scene.adapters.adapter_folder import files_of_others, refuse_another
 from lora_scene.adapters.formats import diffusers, embeddings, kohya
 from lora_scene.adapters.formats.factors import padded_ranks
 from lora_scene.adapters.formats.metadata import write_note
 from lora_scene.adapters.formats.modelspec import Title, kohya_metadata, modelspec, sidecar
 from lora_scene.adapters.gallery import Sample
 from lora_scene.adapters.layouts import LAYOUTS, Layout
-from lora_scene.adapters.writing import tensors_sha256, write_tensors, written_aside
+from lora_scene.adapters.writing import tensors_sha256, write_tensors
 from lora_scene.backbones.families import FAMILIES
 from lora_scene.errors import AdapterError
+from lora_scene.file_groups import written_together
+from lora_scene.files import write_json
+from lora_scene.picture_writing import write_picture
 
 DTYPES: Mapping[str, torch.dtype] = {
     "fp32": torch.float32,
@@ -69,7 +72,8 @@ def export_adapter(
 
     Raises:
         AdapterError: No layout can hold the adapter, a number overflows in `dtype`, the title's
-            name is no file name, or the folder holds an adapter at full precision.
+            name is no file name, or the folder holds another adapter.
+        FileError: A foreign file stands in the way, or the folder cannot be written.
     """
     if _NAME.fullmatch(title.name) is None or f"{title.name}.safetensors" == diffusers.FILE:
         raise AdapterError(
@@ -82,10 +86,11 @@ def export_adapter(
     _refuse_overflow(rounded, dtype)
     note = write_note(rounded)
     replaces = not _FOLDER_LAYOUTS.isdisjoint(layouts)
-    if replaces:
-        refuse_original(out, note)
+    names = [f"{title.name}.safetensors", f"{title.name}_bundle.safetensors"]
+    refuse_another(out, note, names, whole=replaces)
     notes: list[str] = []
-    with written_aside(out) as aside:
+    obsolete = files_of_others(out, note) if replaces else ()
+    with written_together(out, obsolete=obsolete) as aside:
         for layout in layouts:
             try:
                 notes += _WRITERS[layout](rounded, aside, title, kind)
@@ -98,8 +103,6 @@ def export_adapter(
             raise AdapterError("no layout can hold this adapter", got="; ".join(notes))
         if f"{title.name}.safetensors" in files:
             files = (*files, *_write_companions(rounded, aside, title, samples))
-    if replaces:
-        remove_others(out, note)
     return Export(files, tuple(notes))
 
 
@@ -176,7 +179,7 @@ _WRITERS = {
 def _write_companions(
     adapter: Adapter, folder: Path, title: Title, samples: Sequence[Sample]
 ) -> tuple[str, ...]:
-    (folder / f"{title.name}.json").write_text(sidecar(adapter, title), encoding="utf-8")
+    write_json(folder / f"{title.name}.json", sidecar(adapter, title))
     if not samples:
         return (f"{title.name}.json",)
     from PIL import Image
@@ -184,7 +187,7 @@ def _write_companions(
     with Image.open(samples[-1].path) as picture:
         preview = picture.convert("RGB")
         preview.thumbnail((PREVIEW_SIDE, PREVIEW_SIDE))
-        preview.save(folder / f"{title.name}.preview.png")
+        write_picture(folder / f"{title.name}.preview.png", preview)
     return f"{title.name}.json", f"{title.name}.preview.png"
 
 

@@ -20,7 +20,7 @@ from urllib.parse import quote
 import numpy as np
 from PIL import Image
 
-from lora_scene.adapters.adapter_folder import read_adapter, remove_others
+from lora_scene.adapters.adapter_folder import files_of_others, read_adapter, refuse_another
 from lora_scene.adapters.exports import export_adapter
 from lora_scene.adapters.formats.diffusers import FILE
 from lora_scene.adapters.formats.embeddings import FOLDER
@@ -37,8 +37,9 @@ from lora_scene.adapters.hub_calls import (
 )
 from lora_scene.adapters.model_card import CardFacts, check_card, write_card
 from lora_scene.adapters.untrusted import MAX_FILE_BYTES, read_header
-from lora_scene.adapters.writing import written_aside
 from lora_scene.errors import AdapterError, HubError
+from lora_scene.file_groups import written_together
+from lora_scene.folder_lock import locked
 
 ADAPTER_FILE = re.compile(rf"{re.escape(FILE)}|{FOLDER}/[A-Za-z0-9][A-Za-z0-9_-]*\.safetensors")
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -198,17 +199,24 @@ def fetch_adapter(
 def copy_adapter(source: Path, out: Path) -> None:
     """Copy an adapter's own files to a new place, after all of them have been checked.
 
+    Args:
+        source: Its folder.
+        out: Where to; another version that was copied there is exchanged as a whole.
+
     Raises:
-        AdapterError: The source holds no sound adapter.
+        AdapterError: The source holds no sound adapter, or `out` another one.
+        FileError: A foreign file stands in the way, or the folder cannot be written.
     """
     adapter = read_adapter(source)
     names = [f"{FOLDER}/{concept.stem}.safetensors" for concept in adapter.concepts]
     names += [FILE] if adapter.modules else []
-    with written_aside(out) as aside:
-        (aside / FOLDER).mkdir()
-        for name in names:
-            shutil.copyfile(source / name, aside / name)
-    remove_others(out, read_header(out / names[0]).metadata)
+    note = read_header(source / names[0]).metadata
+    with locked(out):
+        refuse_another(out, note, runs_alone=True)
+        with written_together(out, obsolete=files_of_others(out, note)) as aside:
+            (aside / FOLDER).mkdir()
+            for name in names:
+                shutil.copyfile(source / name, aside / name)
 
 
 def _fetched_before(repo_id: str, cache: Path, ref: Path) -> Path:

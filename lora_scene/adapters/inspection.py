@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lora_scene.adapters.formats.metadata import Note, is_ours, read_note
+from lora_scene.adapters.formats.metadata import Note, has_note, read_note
 from lora_scene.adapters.untrusted import Header, read_header
 from lora_scene.errors import AdapterError
 
@@ -99,7 +99,7 @@ def inspect_file(path: Path) -> Inspection:
         for key, spec in header.tensors.items()
         if (match := FACTOR.fullmatch(key)) is not None
     }
-    note = read_note(header.metadata, path) if is_ours(header.metadata) else None
+    note = read_note(header.metadata, path) if has_note(header.metadata) else None
     return Inspection(
         path=path,
         layout=_layout(header),

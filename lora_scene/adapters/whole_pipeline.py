@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,9 @@ from lora_scene.adapters.attachment import load_adapter
 from lora_scene.adapters.exports import DTYPES
 from lora_scene.adapters.writing import write_tensors
 from lora_scene.errors import AdapterError
+from lora_scene.file_groups import written_together
+from lora_scene.files import write_json
+from lora_scene.ownership import LISTING, list_folder
 
 
 def export_pipeline(adapter: Adapter, pipeline: Any, out: Path, *, dtype: str = "fp16") -> Path:
@@ -35,15 +37,10 @@ def export_pipeline(adapter: Adapter, pipeline: Any, out: Path, *, dtype: str = 
     if adapter.modules:
         pipeline.fuse_lora()
         pipeline.unload_lora_weights()
-    aside = out.with_name(f".{out.name}.writing")
-    shutil.rmtree(aside, ignore_errors=True)
-    try:
+    with written_together(out) as aside:
         pipeline.to(DTYPES[dtype]).save_pretrained(aside)
         add_older_layout(aside)
-        out.parent.mkdir(parents=True, exist_ok=True)
-        aside.replace(out)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        write_json(aside / LISTING, list_folder(aside))
     return out
 
 

@@ -1,19 +1,13 @@
-"""Safetensors files of the same bytes for the same content, written aside and renamed."""
+"""Safetensors files of the same bytes for the same content."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-
-from lora_scene.errors import AdapterError
 
 DTYPE_NAMES: Mapping[torch.dtype, str] = {
     torch.float64: "F64",
@@ -35,7 +29,7 @@ def write_tensors(
     """Write a safetensors file; the safetensors library itself orders metadata by chance.
 
     Args:
-        path: The file; its folder is made if need be.
+        path: A new file, in a folder that `written_together` gave; its folder is made if need be.
         tensors: Name to tensor, in any device and layout.
         metadata: String to string; sorted in the file, with `format` = `pt` added.
         dtype: What floating-point tensors are cast to; integers keep theirs.
@@ -79,29 +73,3 @@ def _in_order(tensors: Mapping[str, torch.Tensor], dtype: torch.dtype) -> dict[s
 
 def _bytes(tensor: torch.Tensor) -> bytes:
     return tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
-
-
-@contextmanager
-def written_aside(folder: Path) -> Iterator[Path]:
-    """Give an empty folder; move the files written there into `folder` when all went well.
-
-    The empty folder lies within `folder`, so that each move is a rename on one file system.
-
-    Raises:
-        AdapterError: The folder cannot be made or written.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(prefix=".writing-", dir=folder))
-    except OSError as error:
-        raise AdapterError(f"cannot be written: {error.strerror}", where=folder) from error
-    try:
-        yield aside
-        for path in sorted(aside.rglob("*")):
-            target = folder / path.relative_to(aside)
-            if path.is_dir():
-                target.mkdir(exist_ok=True)
-            else:
-                os.replace(path, target)
-    finally:
-        shutil.rmtree(aside)

@@ -20,13 +20,17 @@ def command(folders: tuple[Path, ...], weights: str, rank: int | None, out: Path
 
     Exact without --rank; with it, the error is printed.
     """
-    from lora_scene.adapters.adapter_folder import read_adapter, save_adapter
+    from lora_scene.adapters.adapter_folder import read_adapter, refuse_another, save_adapter
+    from lora_scene.adapters.formats.metadata import write_note
     from lora_scene.adapters.merging import merge_adapters
     from lora_scene.cli.progress import show_notices
+    from lora_scene.folder_lock import locked
 
     factors = [Number().convert(weight, None, None) for weight in weights.split(",")]
     merge = merge_adapters([read_adapter(folder) for folder in folders], factors, rank=rank)
-    save_adapter(merge.adapter, out)
+    with locked(out):
+        refuse_another(out, write_note(merge.adapter.folded()))
+        save_adapter(merge.adapter, out)
     ranks = sorted({module.rank for module in merge.adapter.modules.values()})
     click.echo(f"wrote {out}: {', '.join(merge.adapter.handles)}; rank {ranks}")
     click.echo(f"error of the updates: {merge.error:.2e}, worst module {merge.worst_error:.2e}")

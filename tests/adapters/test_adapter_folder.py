@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import shutil
 
 import pytest
@@ -9,7 +10,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save, save_file
 
 from lora_scene.adapters.adapter_folder import read_adapter, save_adapter
-from lora_scene.errors import AdapterError
+from lora_scene.errors import AdapterError, FileError
 from tests import tiny
 from tests.adapters import made
 
@@ -111,18 +112,18 @@ def test_a_failed_save_leaves_the_earlier_adapter(tmp_path, monkeypatch):
     save_adapter(first, tmp_path)
 
     def fail(*_args, **_kwargs):
-        raise OSError("disk full")
+        raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("lora_scene.adapters.adapter_folder.write_tensors", fail)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(FileError, match="the disk is full"):
         save_adapter(made.adapter(pipe, "sd1", seed=9), tmp_path)
     assert_same_adapter(read_adapter(tmp_path), first.folded())
-    assert not list(tmp_path.glob(".writing-*"))
+    assert not list(tmp_path.glob(".*"))
 
 
 def test_a_folder_that_cannot_be_written_is_said_plainly(tmp_path):
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(AdapterError, match="cannot be written"):
+    with pytest.raises(FileError, match="is a file, not a folder"):
         save_adapter(made.adapter(tiny.pipeline(), "sd1"), tmp_path / "file" / "scene")
 
 
@@ -157,3 +158,34 @@ def test_a_foreign_lora_is_not_taken_for_ours(tmp_path):
     save_file({"unet.a.lora.down.weight": torch.ones(1, 1)}, tmp_path / LORA)
     with pytest.raises(AdapterError, match="no adapter of lora_scene"):
         read_adapter(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["._x.safetensors", "half.safetensors", "._bear.safetensors"])
+def test_foreign_and_half_files_beside_an_adapter_neither_stop_it_nor_go(name, tmp_path):
+    adapter = made.adapter(tiny.pipeline(), "sd1", unet=False)
+    (tmp_path / "embeddings").mkdir()
+    for folder in (tmp_path, tmp_path / "embeddings"):
+        (folder / name).write_bytes(b"\xf8\x04" * 9)
+    save_adapter(adapter, tmp_path)
+    assert_same_adapter(read_adapter(tmp_path), adapter)
+    assert (tmp_path / "embeddings" / name).read_bytes() == b"\xf8\x04" * 9
+
+
+def test_a_foreign_file_of_the_adapters_own_name_is_not_replaced(tmp_path):
+    save_file({"unet.a.lora.down.weight": torch.ones(1, 1)}, tmp_path / LORA)
+    before = (tmp_path / LORA).read_bytes()
+    with pytest.raises(FileError, match="did not write"):
+        save_adapter(made.adapter(tiny.pipeline(), "sd1"), tmp_path)
+    assert (tmp_path / LORA).read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == [LORA]
+
+
+def test_embeddings_that_are_a_link_are_not_followed(tmp_path):
+    pipe = tiny.pipeline()
+    theirs = save_adapter(made.adapter(pipe, "sd1", seed=5), tmp_path / "theirs")
+    before = {path: path.read_bytes() for path in theirs.rglob("*.safetensors")}
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "embeddings").symlink_to(theirs / "embeddings")
+    with pytest.raises(FileError, match="symbolic link"):
+        save_adapter(made.adapter(pipe, "sd1"), tmp_path / "out")
+    assert {path: path.read_bytes() for path in theirs.rglob("*.safetensors")} == before

@@ -21,7 +21,7 @@ from lora_scene.adapters.gallery import last_samples
 from lora_scene.adapters.verification import refuse_failures, verify_path
 from lora_scene.adapters.whole_pipeline import export_pipeline
 from lora_scene.cli.main import root
-from lora_scene.errors import AdapterError, VerificationError
+from lora_scene.errors import AdapterError, FileError, VerificationError
 from tests import tiny
 from tests.adapters import made
 
@@ -195,6 +195,32 @@ def test_an_earlier_export_is_replaced(tmp_path):
     exported(later, tmp_path, layouts=["embeddings"])
     assert not (tmp_path / "pytorch_lora_weights.safetensors").exists()
     refuse_failures(verify_path(tmp_path, tiny.pipeline, reference=later))
+
+
+@pytest.mark.parametrize("name", ["scene.safetensors", "scene.json", "scene_bundle.safetensors"])
+def test_a_foreign_file_of_an_exports_name_is_not_replaced(name, tmp_path):
+    (tmp_path / name).write_bytes(b"mine")
+    with pytest.raises(FileError, match="did not write"):
+        export_adapter(made.adapter(tiny.pipeline(), "sd1"), tmp_path, title=Title("scene"))
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name).read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize("layouts", [LAYOUTS, ["kohya"], ["embeddings"]])
+def test_an_export_of_another_scene_is_not_written_over(layouts, tmp_path):
+    pipe = tiny.pipeline()
+    exported(made.adapter(pipe, "sd1", handles=("<dog>",)), tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(AdapterError, match="of another scene"):
+        exported(made.adapter(pipe, "sd1"), tmp_path, layouts=layouts)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_a_half_file_in_the_target_does_not_stop_an_export(tmp_path):
+    (tmp_path / "embeddings").mkdir()
+    (tmp_path / "embeddings" / "._x.safetensors").write_bytes(b"\0" * 5)
+    exported(made.adapter(tiny.pipeline(), "sd1"), tmp_path)
+    assert (tmp_path / "embeddings" / "._x.safetensors").read_bytes() == b"\0" * 5
 
 
 def test_a_name_that_leaves_the_folder_is_refused(tmp_path):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import functools
+import os
 
 import pytest
 from click.testing import CliRunner
@@ -13,7 +14,7 @@ from lora_scene.adapters.adapter_folder import read_adapter, save_adapter
 from lora_scene.adapters.formats.modelspec import Title
 from lora_scene.adapters.hub import copy_adapter, fetch_adapter, publish, stage_adapter
 from lora_scene.cli.main import root
-from lora_scene.errors import AdapterError, HubError
+from lora_scene.errors import AdapterError, HubError, LoraSceneError
 from tests import tiny
 from tests.adapters import loopback, made
 
@@ -116,6 +117,44 @@ def test_a_pull_that_fails_halfway_leaves_nothing(hub, stage, tmp_path):
     with pytest.raises(HubError, match="nothing was loaded"):
         copy_adapter(fetch_adapter(REPO, endpoint=hub.url), tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_version_pulled_over_another_is_exchanged_as_a_whole(tmp_path, monkeypatch):
+    pipe = tiny.pipeline()
+    old = save_adapter(made.adapter(pipe, "sd1"), tmp_path / "old")
+    new = save_adapter(made.adapter(pipe, "sd1", unet=False, seed=4), tmp_path / "new")
+    out = tmp_path / "out"
+    copy_adapter(old, out)
+    (out / "notes.txt").write_text("mine")
+    real = os.replace
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", lambda a, b: real(a, b) if "bowl" not in str(a) else 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            copy_adapter(new, out)
+    assert read_adapter(out).modules
+    copy_adapter(new, out)
+    assert not read_adapter(out).modules
+    names = sorted(path.name for path in out.rglob("*"))
+    assert names == ["bear.safetensors", "bowl.safetensors", "embeddings", "notes.txt"]
+
+
+@pytest.mark.parametrize("other", ["a run", "another scene", "a foreign file"])
+def test_nothing_is_pulled_over_what_may_be_the_only_copy(tmp_path, other):
+    pipe = tiny.pipeline()
+    new = save_adapter(made.adapter(pipe, "sd1", seed=4), tmp_path / "new")
+    out = tmp_path / "out"
+    if other == "a foreign file":
+        out.mkdir()
+        (out / "pytorch_lora_weights.safetensors").write_bytes(b"mine")
+    else:
+        handles = {"handles": ("<dog>",)} if other == "another scene" else {}
+        save_adapter(made.adapter(pipe, "sd1", **handles), out)
+        if other == "a run":
+            (out / "recipe.toml").write_text("")
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    with pytest.raises(LoraSceneError, match=r"full precision|another scene|did not write"):
+        copy_adapter(new, out)
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
 
 
 def test_only_safetensors_of_the_layout_are_pulled(hub):

@@ -18,6 +18,7 @@ from lora_scene.scenes.handle_names import handle_stem
 
 PREFIX = "lora_scene."
 FINGERPRINT = f"{PREFIX}fingerprint"
+SCENE_KEYS = (f"{PREFIX}concepts", f"{PREFIX}image_hashes")  # equal for adapters of one scene
 FORMAT_VERSION = "1"
 PREDICTION_TYPES = ("epsilon", "v_prediction")
 MAX_CONCEPTS = 256
@@ -142,7 +143,7 @@ def read_note(metadata: Mapping[str, str], where: object) -> Note:
     return note
 
 
-def is_ours(metadata: Mapping[str, str]) -> bool:
+def has_note(metadata: Mapping[str, str]) -> bool:
     """Tell whether a file's metadata was written by this package."""
     return PREFIX + "format" in metadata
 

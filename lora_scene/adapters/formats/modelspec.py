@@ -6,6 +6,7 @@ import datetime
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from lora_scene.adapters.adapter import Adapter
 from lora_scene.adapters.formats.factors import highest_ranks
@@ -103,10 +104,10 @@ def trigger_phrase(adapter: Adapter) -> str:
     return ", ".join(concept.stem for concept in adapter.concepts)
 
 
-def sidecar(adapter: Adapter, title: Title) -> str:
-    """Return the JSON that A1111, Forge and SD.Next look for beside a LoRA file."""
+def sidecar(adapter: Adapter, title: Title) -> dict[str, Any]:
+    """Return the object that A1111, Forge and SD.Next look for beside a LoRA file."""
     nouns = ", ".join(f"{concept.stem} = {concept.noun}" for concept in adapter.concepts)
-    fields = {
+    return {
         "description": f"{FAMILIES[adapter.family].title}, base {adapter.info.base_model}. {nouns}."
         " Put the files of embeddings/ into the embeddings folder.",
         "sd version": SIDECAR_VERSIONS[adapter.family],
@@ -114,4 +115,3 @@ def sidecar(adapter: Adapter, title: Title) -> str:
         "preferred weight": 1.0,
         "notes": f"Trained at {adapter.info.resolution} px with lora_scene.",
     }
-    return json.dumps(fields, indent=2, ensure_ascii=False) + "\n"
