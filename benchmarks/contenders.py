@@ -1,6 +1,6 @@
 """Three ways to make a training step, on random weights in real shapes: cost does not ask values.
 
-- `ours`: this package's parts, as its trainer puts them together.
+- `ours`: this package's trainer, on a scene without pictures.
 - `reference`: the published algorithm restated: whole UNet and text encoders trained, the whole
   vocabulary matrix with them, explicit softmax in every attention layer, a prior picture beside
   every picture, AdamW in 32 bits, mixed precision.
@@ -9,23 +9,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import itertools
 from collections.abc import Callable
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from lora_scene.backbones.architectures import Architecture, meta_backbone
 from lora_scene.backbones.backbone import Backbone
 from lora_scene.backbones.storage import store
 from lora_scene.backbones.switches import switch_on
-from lora_scene.learning.attention import AttentionRecorder, Columns
-from lora_scene.learning.handles import SplicedEmbedding
-from lora_scene.learning.lora import add_lora
-from lora_scene.learning.losses import map_error, weighted_error
-from lora_scene.learning.optimizers import build_optimizers, step_all
+from lora_scene.learning.losses import weighted_error
+from lora_scene.learning.optimizers import build_optimizers
+from lora_scene.learning.simulation import trainer_of
 from lora_scene.recipe import Recipe
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -78,33 +78,18 @@ def random_backbone(architecture: Architecture, recipe: Recipe, device: str) -> 
 def ours(
     architecture: Architecture, recipe: Recipe, *, phase: int, n_concepts: int, device: str
 ) -> Callable[[], None]:
-    """Prepare this package's step of a phase."""
+    """Prepare this package's step of a phase: the trainer's own, the base's prediction included."""
     backbone = random_backbone(architecture, recipe, device)
     store(backbone.unet, recipe.base.quantization, device=device)
-    rows = [_splice(encoder, n_concepts, device) for encoder in backbone.text_encoders]
-    settings = recipe.phases[phase - 1]
-    weights = add_lora(backbone, recipe.lora) if settings.trains == "lora" else []
-    optimizers = build_optimizers(rows, weights, recipe.optimizer, phase=settings, notice=print)
-    recorder = AttentionRecorder(backbone.unet, latent_side=backbone.latent_side)
-    spans = [[[1 + k] for k in range(n_concepts)]]
-    backbone.unet.train()
-    columns = Columns.of(spans, 77, backbone.device)
-    inputs = _inputs(backbone, n_concepts, device, n=1)
+    trainer = trainer_of(backbone, recipe, n_concepts)
+    kept = contextlib.ExitStack()  # for as long as the step is
+    kept.enter_context(trainer.table.spliced())
+    stepper = trainer.stepper(phase)
+    kept.enter_context(stepper.attached())
+    numbers = itertools.count()
 
     def step() -> None:
-        ids, z_t, t, target, weight, masks = inputs()
-        text = backbone.encode_tokens(ids)
-        with recorder.attached():
-            with recorder.recording(columns):
-                prediction = backbone.denoise(z_t, t, text)
-            loss = weighted_error(prediction, target, weight, normalize="area").mean()
-            for maps in recorder.maps():
-                side = maps.shape[-1]
-                loss = loss + 0.01 * map_error(maps, masks[..., :side, :side]).mean()
-            loss.backward()
-        step_all(optimizers, scaler=None, max_norm=1.0)
-        for parameter in (*rows, *weights):
-            parameter.grad = None
+        assert not stepper(next(numbers)).fault, kept
 
     return step
 
@@ -204,13 +189,6 @@ def diffusers_lora(
 
 
 CONTENDERS = {"ours": ours, "reference": reference, "diffusers": diffusers_lora}
-
-
-def _splice(encoder: Any, n_rows: int, device: str) -> nn.Parameter:
-    lookup = encoder.get_input_embeddings()
-    rows = nn.Parameter(0.02 * torch.randn(n_rows, lookup.embedding_dim, device=device))
-    encoder.set_input_embeddings(SplicedEmbedding(lookup, rows, lookup.num_embeddings))
-    return rows
 
 
 def _inputs(backbone: Backbone, n_concepts: int, device: str, *, n: int) -> Callable[[], Any]:

@@ -150,7 +150,7 @@ def find_architecture(base: str | Path) -> Architecture:
 def meta_backbone(
     architecture: Architecture, *, dtype: torch.dtype, resolution: int = 0
 ) -> Backbone:
-    """Build a base without numbers on the meta device; it has no tokenizers.
+    """Build a base without numbers on the meta device; its words are the embedded base's.
 
     Args:
         architecture: Its parts.
@@ -161,7 +161,12 @@ def meta_backbone(
         BackboneError: The size does not fit the architecture.
     """
     from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
-    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+    from transformers import (
+        CLIPTextConfig,
+        CLIPTextModel,
+        CLIPTextModelWithProjection,
+        CLIPTokenizer,
+    )
 
     kinds = (CLIPTextModel, CLIPTextModelWithProjection)
     with quiet_libraries(), warnings.catch_warnings(), torch.device("meta"):
@@ -175,11 +180,18 @@ def meta_backbone(
         vae = AutoencoderKL.from_config(dict(architecture.vae))
         parts = (*encoders, unet, vae)
         *encoders, unet, vae = (part.to(dtype) for part in parts)
+    words = [
+        CLIPTokenizer.from_pretrained(
+            Path(resolve_model(EMBEDDED)) / "tokenizer",
+            model_max_length=encoder.config.max_position_embeddings,
+        )
+        for encoder in encoders
+    ]
     pipeline = SimpleNamespace(
         unet=unet,
         vae=vae,
         scheduler=DDIMScheduler(),
-        **dict.fromkeys(family.tokenizers),
+        **dict(zip(family.tokenizers, words, strict=True)),
         **dict(zip(family.text_encoders, encoders, strict=True)),
     )
     return Backbone(pipeline, name=architecture.name, resolution=resolution)

@@ -112,6 +112,8 @@ def fast_float32(device: torch.device) -> Iterator[None]:
 def mixed_precision(backbone: Backbone) -> Any:
     """Return accelerate's mixed precision for the base's dtype, on the base's device.
 
+    On the meta device, where an estimate is made, it casts and scales nothing.
+
     Raises:
         RecipeError: The device cannot train in that dtype.
     """
@@ -127,4 +129,6 @@ def mixed_precision(backbone: Backbone) -> Any:
         )
     if device.type == "cuda":
         torch.cuda.set_device(device)
+    if device.type == "meta":
+        return Accelerator(mixed_precision="no", cpu=True)
     return Accelerator(mixed_precision=names[backbone.dtype], cpu=device.type == "cpu")

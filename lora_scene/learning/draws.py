@@ -6,15 +6,39 @@ Every step has generators of its own, so a resumed run draws what an unbroken on
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from lora_scene.learning.latents import EncodedVariant, draw_variant
-from lora_scene.learning.objective import Sample
+from lora_scene.learning.latents import EncodedVariant
 from lora_scene.recipe import Handles, Phase
 from lora_scene.scenes.scene import Concept
 from lora_scene.scenes.union import draw_single, draw_subset, prompt_for
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What one sample of a batch shows and says.
+
+    Attributes:
+        variant: The picture.
+        subset: Indices of the concepts that the prompt names.
+        prompt: With handles.
+        plain_prompt: With class nouns in their place.
+        t: Timestep.
+        z: (c, h, w), its latent.
+        eps: (c, h, w), the noise that is added.
+    """
+
+    variant: EncodedVariant
+    subset: tuple[int, ...]
+    prompt: str
+    plain_prompt: str
+    t: int
+    z: Tensor
+    eps: Tensor
 
 
 def step_generators(
@@ -59,6 +83,14 @@ def draw_sample(
         z=variant.moments.sample(posterior),
         eps=eps,
     )
+
+
+def draw_variant(
+    variants: Sequence[EncodedVariant], generator: np.random.Generator
+) -> EncodedVariant:
+    """Draw a variant by its share."""
+    shares = np.array([variant.probability for variant in variants])
+    return variants[int(generator.choice(len(variants), p=shares / shares.sum()))]
 
 
 def draw_timestep(phase: Phase, n_timesteps: int, rng: np.random.Generator) -> int:

@@ -70,9 +70,7 @@ def estimate_memory(
     phases = [simulation.encode()]
     if recipe.prior.weight:
         phases.append(simulation.prior())
-    for number, phase in enumerate(recipe.phases, 1):
-        if phase.steps:
-            phases.append(simulation.train(f"phase {number}", phase))
+    phases += [simulation.train(n) for n, phase in enumerate(recipe.phases, 1) if phase.steps]
     if recipe.run.sample_every:
         phases.append(simulation.samples())
     return MemoryEstimate(

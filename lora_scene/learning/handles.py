@@ -65,6 +65,7 @@ class HandleTable(nn.Module):
         concepts: The scene's concepts, in order.
         n_vectors: Rows per handle.
         tables: One (K * n_vectors, d_i) parameter a text encoder i, in float32.
+        n_gradients: For each table, the steps in which each row had a gradient.
 
     Args:
         backbone: The base, whose tokenizers learn the new tokens in `spliced`.
@@ -100,10 +101,13 @@ class HandleTable(nn.Module):
                         _first_rows(tokenizer, encoder, concept, n_vectors, init, generator)
                         for concept in self.concepts
                     ]
-                ).to(backbone.device)
+                )
             )
             for tokenizer, encoder in zip(backbone.tokenizers, backbone.text_encoders, strict=True)
         )
+        self.n_gradients = [
+            torch.zeros(len(t), dtype=torch.long, device=t.device) for t in self.tables
+        ]
         self._start_norms = tuple(
             table.detach().norm(dim=-1, keepdim=True) for table in self.tables
         )
@@ -174,6 +178,19 @@ class HandleTable(nn.Module):
         span = slice(index * self.n_vectors, (index + 1) * self.n_vectors)
         return tuple(table.detach()[span].cpu().clone() for table in self.tables)
 
+    def count_gradients(self) -> None:
+        """Note which rows the step's gradients reach."""
+        for table, counts in zip(self.tables, self.n_gradients, strict=True):
+            if table.grad is not None:
+                counts += table.grad.ne(0).any(dim=1)
+
+    @property
+    def unreached(self) -> tuple[str, ...]:
+        """Return the handles of which some row never had a gradient, in the concepts' order."""
+        per_row = torch.stack([counts.cpu() for counts in self.n_gradients]).amin(dim=0)
+        least = per_row.view(len(self.concepts), self.n_vectors).amin(dim=1)
+        return tuple(c.handle for c, n in zip(self.concepts, least.tolist(), strict=True) if not n)
+
     @torch.no_grad()
     def restore_norms(self) -> None:
         """Scale each row back to the norm it started with (arXiv:2512.13672)."""
@@ -189,18 +206,18 @@ def _first_rows(
     init: str,
     generator: torch.Generator,
 ) -> Tensor:
-    """Return a concept's first rows (n_vectors, d), float32, on the CPU.
+    """Return a concept's first rows (n_vectors, d), float32, where the vocabulary lies.
 
     A noun of several pieces is spread over several vectors, piece by piece; what has no piece of
     its own takes the mean of them all.
     """
     matrix: Tensor = encoder.get_input_embeddings().weight.detach()
-    noise = torch.randn(n_vectors, matrix.shape[1], generator=generator)
-    deviation = matrix.float().std(dim=0).cpu()
+    noise = torch.randn(n_vectors, matrix.shape[1], generator=generator).to(matrix.device)
+    deviation = matrix.float().std(dim=0)
     if init == "random":
-        return matrix.float().mean(dim=0).cpu() + deviation * noise
+        return matrix.float().mean(dim=0) + deviation * noise
     pieces = tokenizer(concept.noun, add_special_tokens=False).input_ids
-    known: Tensor = matrix[torch.tensor(pieces, device=matrix.device)].float().cpu()
+    known: Tensor = matrix[torch.tensor(pieces, device=matrix.device)].float()
     rows: Tensor = known.mean(dim=0).repeat(n_vectors, 1)
     if n_vectors > 1:
         n_own = min(n_vectors, len(known))

@@ -7,7 +7,7 @@ The VAE is needed for this alone; afterwards it may leave the device.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -96,14 +96,6 @@ def encode_variants(
 def resize_masks(masks: Tensor, side: int) -> Tensor:
     """Resize masks (K, H, W) to (K, side, side) by taking the nearest pixel."""
     return F.interpolate(masks[None], (side, side), mode="nearest")[0]
-
-
-def draw_variant(
-    variants: Sequence[EncodedVariant], generator: np.random.Generator
-) -> EncodedVariant:
-    """Draw a variant by its share."""
-    shares = np.array([variant.probability for variant in variants])
-    return variants[int(generator.choice(len(variants), p=shares / shares.sum()))]
 
 
 @dataclass(frozen=True)

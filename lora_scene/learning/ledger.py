@@ -25,10 +25,14 @@ class Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
     Attributes:
         live: Bytes alive now.
         peak: The most that were alive at once.
+
+    Args:
+        device: The kind of device whose bytes count.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, device: str = "cpu") -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        self._device = device
         self.live = 0
         self.peak = 0
         self._known: dict[int, weakref.ref[Any]] = {}
@@ -51,6 +55,8 @@ class Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return out
 
     def _enter(self, tensor: Tensor) -> None:
+        if tensor.device.type != self._device:
+            return
         storage = tensor.untyped_storage()
         key, size = storage._cdata, storage.nbytes()
         if key in self._known:

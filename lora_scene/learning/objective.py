@@ -5,17 +5,17 @@ L = L_masked + w_prior L_prior + w_attention L_attention + w_pairwise L_pairwise
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
 
 from lora_scene.backbones.backbone import Backbone, TextEncoding
 from lora_scene.learning.attention import AttentionRecorder, Columns
-from lora_scene.learning.encodings import EncodingCache
+from lora_scene.learning.draws import Sample
 from lora_scene.learning.handles import HandleTable
-from lora_scene.learning.latents import EncodedVariant
 from lora_scene.learning.lora import RankMask, without_lora
 from lora_scene.learning.losses import (
     cell_weights,
@@ -26,31 +26,9 @@ from lora_scene.learning.losses import (
 )
 from lora_scene.recipe import AttentionLoss, Phase, Recipe
 
+KEPT_PROMPTS = 128  # on SDXL each takes 0.3 MB in 16 bits
 Draw = tuple[int, int]
 """A step's number among those that are drawn, and its part where gradients accumulate."""
-
-
-@dataclass(frozen=True)
-class Sample:
-    """What one sample of a batch shows and says.
-
-    Attributes:
-        variant: The picture.
-        subset: Indices of the concepts that the prompt names.
-        prompt: With handles.
-        plain_prompt: With class nouns in their place.
-        t: Timestep.
-        z: (c, h, w), its latent.
-        eps: (c, h, w), the noise that is added.
-    """
-
-    variant: EncodedVariant
-    subset: tuple[int, ...]
-    prompt: str
-    plain_prompt: str
-    t: int
-    z: Tensor
-    eps: Tensor
 
 
 @dataclass(frozen=True)
@@ -88,11 +66,12 @@ class LossTerms:
     prior: Tensor
     total: Tensor
 
-    def as_floats(self) -> dict[str, float]:
-        """Return every term as a number, with one wait for the device."""
-        names = list(self.__dataclass_fields__)
-        values = torch.stack([getattr(self, name).detach().float() for name in names]).tolist()
-        return dict(zip(names, values, strict=True))
+    def stacked(self) -> Tensor:
+        """Return all terms (5,), float32, without a graph, in the order of `LOSSES`."""
+        return torch.stack([getattr(self, name).detach().float() for name in LOSSES])
+
+
+LOSSES = tuple(field.name for field in fields(LossTerms))
 
 
 class Objective:
@@ -251,3 +230,32 @@ def attention_term(
     ]
     summed = [term.sum() if settings.reduction == "sum" else term.mean() for term in terms]
     return torch.stack(summed).mean()
+
+
+class EncodingCache:
+    """Encodes prompts without gradients and remembers the latest ones.
+
+    Args:
+        backbone: The base; its text encoders and rows must not change meanwhile.
+    """
+
+    def __init__(self, backbone: Backbone) -> None:
+        self._backbone = backbone
+        self._kept: OrderedDict[str, TextEncoding] = OrderedDict()
+
+    def encode(self, prompts: Sequence[str]) -> TextEncoding:
+        """Return the prompts' encodings, one after the other."""
+        found = [self._one(prompt) for prompt in prompts]
+        together = found[0]
+        for encoding in found[1:]:
+            together = together.append(encoding)
+        return together
+
+    @torch.no_grad()
+    def _one(self, prompt: str) -> TextEncoding:
+        if prompt not in self._kept:
+            self._kept[prompt] = self._backbone.encode_tokens(self._backbone.tokenize([prompt]))
+        self._kept.move_to_end(prompt)
+        if len(self._kept) > KEPT_PROMPTS:
+            self._kept.popitem(last=False)
+        return self._kept[prompt]

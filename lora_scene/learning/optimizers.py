@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from lora_scene.errors import RecipeError
 from lora_scene.recipe import Optimizer, Phase
@@ -71,27 +71,35 @@ def set_rate_factor(optimizers: Sequence[torch.optim.Optimizer], factor: float) 
             group["lr"] = first * factor
 
 
-def step_all(optimizers: Sequence[torch.optim.Optimizer], *, scaler: Any, max_norm: float) -> None:
-    """Clip the gradients of what the optimizers train, and let every one of them step.
-
-    One gradient scaler serves all optimizers, so it is updated once, after all have stepped.
+def clip_gradients(
+    optimizers: Sequence[torch.optim.Optimizer], *, scaler: Any, max_norm: float
+) -> Tensor:
+    """Unscale the gradients of what the optimizers train, and clip them together.
 
     Args:
         optimizers: One or several; parameters that none of them has do not count.
         scaler: The float16 gradient scaler, or None.
         max_norm: Of all gradients together; 0 clips nothing.
+
+    Returns:
+        Their norm before, a scalar; not finite if any number of them is not.
     """
     if scaler is not None:
         for optimizer in optimizers:
             scaler.unscale_(optimizer)
-    if max_norm:
-        groups = [group for optimizer in optimizers for group in optimizer.param_groups]
-        torch.nn.utils.clip_grad_norm_([p for group in groups for p in group["params"]], max_norm)
-    for optimizer in optimizers:
-        if scaler is None:
-            optimizer.step()
-        else:
-            scaler.step(optimizer)
+    groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+    trained = [parameter for group in groups for parameter in group["params"]]
+    return torch.nn.utils.clip_grad_norm_(trained, max_norm or math.inf)
+
+
+def step_all(optimizers: Sequence[torch.optim.Optimizer], *, scaler: Any, is_finite: bool) -> None:
+    """Let every optimizer step, or none of them where anything is not finite.
+
+    The scaler would let each step whose own gradients are finite; but these were clipped together,
+    so that one's overflow is in all. It is updated once, after all.
+    """
+    for optimizer in optimizers if is_finite else ():
+        optimizer.step()
     if scaler is not None:
         scaler.update()
 

@@ -1,53 +1,30 @@
-"""The loop of a phase: draw, predict, weigh, step; checkpoints and samples on the way."""
+"""The loop of a phase: step after step; what is told, kept and drawn on the way."""
 
 from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
 from torch import nn
 
 from lora_scene.backbones.backbone import Backbone
-from lora_scene.learning.attention import AttentionRecorder
+from lora_scene.errors import NonFiniteLossError
 from lora_scene.learning.checkpoints import Checkpoint, save_checkpoint
 from lora_scene.learning.devices import device_bytes, mixed_precision, peak_bytes
-from lora_scene.learning.draws import draw_sample, dropout_seed, step_generators
 from lora_scene.learning.events import Listener, Notice, PhaseEnded, PhaseStarted, Saved, StepDone
-from lora_scene.learning.finite import refuse_losses, refuse_parameters
 from lora_scene.learning.handles import HandleTable
-from lora_scene.learning.latents import EncodedVariant
-from lora_scene.learning.lora import RankMask, add_lora, full_parameters, remove_lora
-from lora_scene.learning.objective import LossTerms, Objective
-from lora_scene.learning.optimizers import (
-    averaged,
-    build_optimizers,
-    rate_factor,
-    set_rate_factor,
-    step_all,
-)
-from lora_scene.learning.prior import PriorSet
+from lora_scene.learning.lora import add_lora, full_parameters, remove_lora
+from lora_scene.learning.optimizers import averaged, build_optimizers
 from lora_scene.learning.runs import CHECKPOINT
 from lora_scene.learning.samples import draw_samples, sample_prompts, save_samples
-from lora_scene.recipe import Phase, Recipe
+from lora_scene.learning.step import Materials, Stepper, StepResult, precision, trained_by
+from lora_scene.recipe import Phase
 
-
-@dataclass(frozen=True)
-class Materials:
-    """What a run learns from, prepared.
-
-    Attributes:
-        variants: The photos, encoded.
-        prior: The base's own pictures, or None.
-        fingerprint: Of recipe, scene and base; checkpoints carry it.
-    """
-
-    variants: tuple[EncodedVariant, ...]
-    prior: PriorSet | None
-    fingerprint: str
+MOST_SKIPPED = 20  # in a row: from 2^16 down, float16's scale has then fallen below 1
+HINT = "lower the learning rates, or take base.dtype=bf16 or fp32"
 
 
 class Trainer:
@@ -56,13 +33,13 @@ class Trainer:
     Args:
         backbone: The base, on its device.
         table: The handles; must be spliced in while a phase runs.
-        materials: What is learnt from.
-        recipe: Every setting.
+        materials: What is learnt from, and how.
         folder: Where checkpoints and samples go.
         listener: Told what happens.
 
     Attributes:
-        steps_done: Optimizer steps of each phase that the parameters have seen.
+        steps_done: Optimizer steps of each phase that lie behind, skipped ones included.
+        n_skipped: Steps that moved nothing, because something was not finite.
     """
 
     def __init__(
@@ -71,16 +48,17 @@ class Trainer:
         table: HandleTable,
         *,
         materials: Materials,
-        recipe: Recipe,
         folder: Path,
         listener: Listener,
     ) -> None:
         self.backbone = backbone
         self.table = table
-        self.recipe = recipe
+        self.recipe = materials.recipe
         self.weights: list[nn.Parameter] = []
         self.steps_done = (0, 0)
+        self.n_skipped = 0
         self.checkpoint_path = folder / CHECKPOINT
+        self._skipped_in_a_row = 0
         self._materials = materials
         self._folder = folder
         self._listener = listener
@@ -91,28 +69,25 @@ class Trainer:
         """Run a phase from its beginning, or from a checkpoint inside it.
 
         Raises:
-            NonFiniteLossError: A loss term is not finite, and nothing was changed by that step;
-                or a trained number is not, and no checkpoint was written since.
+            NonFiniteLossError: Something is not finite, and nothing was changed by that step; in
+                float16 it came to that in many steps, one after the other.
         """
         phase = self.recipe.phases[number - 1]
-        self.prepare_weights(number)
-        self._optimizers = build_optimizers(
-            list(self.table.tables),
-            self.weights if phase.trains != "rows" else [],
-            self.recipe.optimizer,
-            phase=phase,
-            notice=lambda text: self._listener(Notice(text)),
-        )
+        stepper = self.stepper(number)
         first = 0
         if resumed is not None:
             first = resumed.step
             self._restore(resumed, with_optimizers=True)
         self._announce(number, phase, first)
         begun = time.perf_counter()
-        with self._objective(phase) as objective:
+        with stepper.attached():
             for step in range(first, phase.steps):
                 self._sample(number, step, is_due=step == 0 and number == 1)
-                self._step(number, step, objective)
+                started = time.perf_counter()
+                result = stepper(step)
+                self._count(result, number, step + 1)
+                seconds = time.perf_counter() - started
+                self._listener(StepDone(number, step + 1, result.losses, seconds))
                 self.steps_done = self._steps_until(number, step + 1)
                 self._keep(number, step + 1)
         self._listener(
@@ -122,6 +97,30 @@ class Trainer:
                 peak_bytes=peak_bytes(self.backbone.device),
                 device_bytes=device_bytes(self.backbone.device),
             )
+        )
+
+    def stepper(self, number: int) -> Stepper:
+        """Put in place what a phase trains, and its optimizers; freeze what it does not train."""
+        phase = self.recipe.phases[number - 1]
+        self.prepare_weights(number)
+        moved = self.weights if phase.trains != "rows" else []
+        for parameter in self.weights:
+            parameter.requires_grad_(bool(moved))
+        self.table.requires_grad_(bool(phase.rows_lr))
+        self._optimizers = build_optimizers(
+            list(self.table.tables),
+            moved,
+            self.recipe.optimizer,
+            phase=phase,
+            notice=lambda text: self._listener(Notice(text)),
+        )
+        return Stepper(
+            self.backbone,
+            self.table,
+            materials=self._materials,
+            number=number,
+            optimizers=self._optimizers,
+            accelerator=self._accelerator,
         )
 
     def prepare_weights(self, number: int) -> None:
@@ -166,20 +165,9 @@ class Trainer:
         with (
             averaged(self._optimizers),
             self.backbone.in_mode(is_training=False),
-            self._precision(),
+            precision(self.backbone, self.recipe, self._accelerator),
         ):
             yield
-
-    def _precision(self) -> contextlib.AbstractContextManager[None]:
-        """Compute in mixed precision once the whole model trains in float32.
-
-        A frozen base computes in its own dtype as it stands.
-        """
-        is_full = any(phase.trains == "full" and phase.steps for phase in self.recipe.phases)
-        if not (is_full and self.weights):
-            return contextlib.nullcontext()
-        mixed: contextlib.AbstractContextManager[None] = self._accelerator.autocast()
-        return mixed
 
     def _steps_until(self, number: int, step: int) -> tuple[int, int]:
         """Return the steps of each phase that lie behind `step` steps of phase `number`."""
@@ -187,94 +175,45 @@ class Trainer:
 
     def _announce(self, number: int, phase: Phase, first: int) -> None:
         run, prior = self.recipe.run, self._materials.prior
-        trained = [*self.table.tables, *(self.weights if phase.trains != "rows" else [])]
         self._listener(
             PhaseStarted(
                 phase=number,
                 first_step=first,
                 n_steps=phase.steps,
-                n_parameters=sum(parameter.numel() for parameter in trained),
+                n_parameters=sum(p.numel() for p in trained_by(self._optimizers)),
                 images_per_step=run.batch_size * run.accumulation * (2 if prior else 1),
             )
         )
 
-    @contextlib.contextmanager
-    def _objective(self, phase: Phase) -> Iterator[Objective]:
-        """Attach what listens to the UNet, for as long as the phase runs."""
-        with contextlib.ExitStack() as stack:
-            recorder = None
-            if phase.attention_weight or phase.pairwise_weight:
-                recorder = AttentionRecorder(
-                    self.backbone.unet,
-                    latent_side=self.backbone.latent_side,
-                    side=self.recipe.attention_loss.map_side,
-                )
-                stack.enter_context(recorder.attached())
-            rank_mask = RankMask(self.backbone, self.recipe.lora)
-            stack.enter_context(rank_mask.attached())
-            stack.enter_context(self.backbone.in_mode(is_training=True))
-            yield Objective(
-                self.backbone,
-                self.table,
-                recorder,
-                rank_mask=rank_mask,
-                recipe=self.recipe,
-                phase=phase,
-            )
+    def _count(self, result: StepResult, number: int, step: int) -> None:
+        """Count a step that was skipped, or stop at it.
 
-    def _step(self, number: int, step: int, objective: Objective) -> None:
-        """Make one optimizer step."""
-        begun = time.perf_counter()
-        run, phase = self.recipe.run, self.recipe.phases[number - 1]
-        set_rate_factor(self._optimizers, rate_factor(phase, step))
-        totals: dict[str, float] = {}
-        for part in range(run.accumulation):
-            terms = self._forward(number, step, part, objective)
-            losses = terms.as_floats()
-            refuse_losses(losses, number, step + 1)
-            for name, value in losses.items():
-                totals[name] = totals.get(name, 0.0) + value / run.accumulation
-            self._accelerator.backward(terms.total / run.accumulation)
-        step_all(
-            self._optimizers,
-            scaler=self._accelerator.scaler,
-            max_norm=self.recipe.optimizer.max_grad_norm,
-        )
-        for parameter in self.parameters():
-            parameter.grad = None
-        if self.recipe.handles.norm == "vocabulary":
-            self.table.restore_norms()
-        self._listener(StepDone(number, step + 1, totals, time.perf_counter() - begun))
-
-    def _forward(self, number: int, step: int, part: int, objective: Objective) -> LossTerms:
-        run, phase = self.recipe.run, self.recipe.phases[number - 1]
-        again = phase.draws if self.recipe.masked_loss.asks_base else 0
-        draw = step % again if again else step
-        generators = step_generators(run.seed, number, draw, part)
-        samples = [
-            draw_sample(
-                self._materials.variants,
-                self.table.concepts,
-                phase=phase,
-                handles=self.recipe.handles,
-                n_timesteps=self.backbone.n_timesteps,
-                generators=generators,
-            )
-            for _ in range(run.batch_size)
-        ]
-        torch.manual_seed(dropout_seed(run.seed, number, step, part))
-        with self._precision():
-            prior = self._materials.prior
-            batch = prior.batch(self.backbone, run.batch_size, *generators) if prior else None
-            return objective(samples, batch, (draw, part) if again else None)
+        Raises:
+            NonFiniteLossError: It is one of many, or no float16 overflow explains it.
+        """
+        if not result.fault:
+            self._skipped_in_a_row = 0
+            return
+        self.n_skipped += 1
+        self._skipped_in_a_row += 1
+        where = f"phase {number}, step {step}"
+        if self._accelerator.scaler is None or self._skipped_in_a_row >= MOST_SKIPPED:
+            raise NonFiniteLossError(f"{result.fault} is not finite", where=where, hint=HINT)
+        scale = self._accelerator.scaler.get_scale()
+        text = f"{where} was skipped whole: {result.fault} is not finite; gradients are scaled by"
+        self._listener(Notice(f"{text} {scale:g} from here on"))
 
     def _keep(self, number: int, step: int) -> None:
         """Write checkpoint and samples when they are due."""
         run, phase = self.recipe.run, self.recipe.phases[number - 1]
         every, is_last = run.checkpoint_every, step == phase.steps
         is_due = bool(every) and (is_last or step % every == 0)
-        if is_last or is_due:
-            refuse_parameters(self.parameters(), number, step)
+        if (is_last or is_due) and not all_finite(self.parameters()):
+            raise NonFiniteLossError(
+                "a trained number is no longer finite",
+                where=f"phase {number}, step {step}",
+                hint=HINT,
+            )
         if is_due:
             self.save(number, step)
         self._sample(number, step, is_due=bool(run.sample_every) and step % run.sample_every == 0)
@@ -301,3 +240,8 @@ class Trainer:
             pictures = draw_samples(self.backbone, self.table, prompts, seed=self.recipe.run.seed)
         paths = save_samples(pictures, self._folder, done)
         self._listener(Saved("samples", paths[0].parent))
+
+
+def all_finite(parameters: Sequence[nn.Parameter]) -> bool:
+    """Tell whether every number of every parameter is finite."""
+    return all(bool(torch.isfinite(parameter).all()) for parameter in parameters)

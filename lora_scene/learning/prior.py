@@ -18,9 +18,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from lora_scene.backbones.backbone import Backbone, TextEncoding
-from lora_scene.learning.encodings import EncodingCache
-from lora_scene.learning.objective import PriorBatch
-from lora_scene.recipe import Prior
+from lora_scene.learning.objective import EncodingCache, PriorBatch
+from lora_scene.recipe import Prior, Recipe
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,7 @@ def draw_prior(
     *,
     seed: int,
     cache: Path,
-    trains_text: bool,
+    is_text_fixed: bool,
 ) -> PriorSet:
     """Let the base draw its pictures of the class nouns, or read them from `cache`.
 
@@ -72,40 +71,48 @@ def draw_prior(
         settings: Prompts, steps, guidance.
         seed: Seed of the pictures.
         cache: A safetensors file; written anew unless it holds just these pictures.
-        trains_text: Whether the text encoders will change, so that no encoding can be kept.
+        is_text_fixed: Whether the text encoders stay as they are, so that encodings can be kept.
     """
     pairs = [(noun, template) for template in settings.prompts for noun in nouns]
     prompts = tuple(
         template.format(noun)
         for noun, template in (pairs[i % len(pairs)] for i in range(settings.n_images))
     )
-    mark = repr((backbone.name, backbone.resolution, prompts, settings, seed))
-    latents = _read_cache(cache, mark)
+    drawn_as = repr((backbone.name, backbone.resolution, prompts, settings, seed))
+    latents = _read_cache(cache, drawn_as)
     if latents is None:
         latents = torch.cat(
             [_draw(backbone, prompt, settings, seed + i) for i, prompt in enumerate(prompts)]
         )
-        _write_cache(cache, mark, latents)
+        _write_cache(cache, drawn_as, latents)
     encodings = None
-    if not trains_text:
+    if is_text_fixed:
         cache_of_encodings = EncodingCache(backbone)
         encodings = {p: cache_of_encodings.encode([p]) for p in dict.fromkeys(prompts)}
     return PriorSet(latents, prompts, encodings)
 
 
-def _read_cache(cache: Path, mark: str) -> Tensor | None:
+def trains_text(recipe: Recipe) -> bool:
+    """Tell whether a run changes the text encoders' own weights."""
+    trained = {phase.trains for phase in recipe.phases if phase.steps}
+    return ("full" in trained and recipe.full.text_encoder) or (
+        "lora" in trained and recipe.lora.text_encoder_rank > 0
+    )
+
+
+def _read_cache(cache: Path, drawn_as: str) -> Tensor | None:
     """Return the latents that an interrupted run drew in the same way, if there are any."""
     if not cache.is_file():
         return None
     with safe_open(cache, framework="pt") as file:
-        is_same = (file.metadata() or {}).get("drawn") == mark
+        is_same = (file.metadata() or {}).get("drawn") == drawn_as
         return file.get_tensor("latents") if is_same else None
 
 
-def _write_cache(cache: Path, mark: str, latents: Tensor) -> None:
+def _write_cache(cache: Path, drawn_as: str, latents: Tensor) -> None:
     cache.parent.mkdir(parents=True, exist_ok=True)
     aside = cache.with_suffix(f".{os.getpid()}.tmp")
-    save_file({"latents": latents}, aside, {"drawn": mark})
+    save_file({"latents": latents}, aside, {"drawn": drawn_as})
     os.replace(aside, cache)
 
 

@@ -72,7 +72,7 @@ def scene_bytes(scene: Scene) -> Iterator[bytes]:
         yield photo.masks.tobytes()
 
 
-def finished(out: Path, mark: str) -> TrainingResult | None:
+def finished(out: Path, fingerprint: str) -> TrainingResult | None:
     """Return the result that `out` holds, if it is this run's.
 
     Raises:
@@ -82,13 +82,13 @@ def finished(out: Path, mark: str) -> TrainingResult | None:
     if not path.is_file():
         return None
     summary = json.loads(path.read_text("utf-8"))
-    if summary["fingerprint"] != mark:
+    if summary["fingerprint"] != fingerprint:
         raise _other_run(TrainingError, out)
     costs = (summary[name] for name in ("seconds", "peak_bytes", "n_trained"))
     return TrainingResult(read_adapter(out), out, *costs)
 
 
-def resumable(out: Path, mark: str) -> Checkpoint | None:
+def resumable(out: Path, fingerprint: str) -> Checkpoint | None:
     """Return the checkpoint that `out` holds, if it is this run's.
 
     Raises:
@@ -98,7 +98,7 @@ def resumable(out: Path, mark: str) -> Checkpoint | None:
     if not path.is_file():
         return None
     checkpoint = load_checkpoint(path)
-    if checkpoint.fingerprint != mark:
+    if checkpoint.fingerprint != fingerprint:
         raise _other_run(CheckpointError, out)
     return checkpoint
 
@@ -111,10 +111,10 @@ def _other_run(kind: type[TrainingError], out: Path) -> TrainingError:
     )
 
 
-def write_summary(result: TrainingResult, mark: str) -> None:
+def write_summary(result: TrainingResult, fingerprint: str) -> None:
     """Mark a run as finished."""
     summary: dict[str, Any] = {
-        "fingerprint": mark,
+        "fingerprint": fingerprint,
         "seconds": result.seconds,
         "peak_bytes": result.peak_bytes,
         "n_trained": result.n_trained,

@@ -7,20 +7,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from lora_scene.backbones.architectures import Architecture, meta_backbone
-from lora_scene.backbones.backbone import TextEncoding
+from lora_scene.backbones.backbone import Backbone, Moments
+from lora_scene.backbones.families import map_side
 from lora_scene.backbones.storage import BLOCKS, StoredLinear, packed_bytes, store
-from lora_scene.learning.attention import AttentionRecorder, Columns
-from lora_scene.learning.handles import SplicedEmbedding
+from lora_scene.learning.handles import HandleTable
+from lora_scene.learning.latents import EncodedVariant
 from lora_scene.learning.ledger import Ledger, kernels_of_gpus
-from lora_scene.learning.lora import add_lora, full_parameters
-from lora_scene.learning.losses import map_error, weighted_error
+from lora_scene.learning.objective import EncodingCache
+from lora_scene.learning.phases import Trainer
+from lora_scene.learning.prior import PriorSet, trains_text
+from lora_scene.learning.step import Materials
 from lora_scene.recipe import Optimizer, Phase, Recipe
+from lora_scene.scenes.scene import Concept
 
 SLACK = 0.06  # assumed: fragmentation and rounding, as a share of all that is not weights
 WORKSPACE = 64 * 2**20  # assumed: cuBLAS and convolution workspaces, bytes
@@ -64,19 +69,17 @@ class _PackedLinear(StoredLinear):
 
 
 class Simulation:
-    """A base on the meta device, and the steps that are run on it."""
+    """A base on the meta device, and the steps that the real trainer runs on it."""
 
     def __init__(
         self, architecture: Architecture, recipe: Recipe, dtype: torch.dtype, n_concepts: int
     ) -> None:
         self.backbone = meta_backbone(architecture, dtype=dtype, resolution=recipe.base.resolution)
         self._recipe = recipe
-        self._n_concepts = n_concepts
         self._store()
         if recipe.base.gradient_checkpointing:
             self.backbone.unet.enable_gradient_checkpointing()
-        self._rows = [self._splice(encoder) for encoder in self.backbone.text_encoders]
-        self._weights: list[nn.Parameter] = []
+        self._trainer = trainer_of(self.backbone, recipe, n_concepts)
 
     def encode(self) -> PhaseEstimate:
         """Encode one picture with nothing but the VAE on the device."""
@@ -88,42 +91,42 @@ class Simulation:
         backbone = self.backbone
         size = (1, backbone.latent_channels, backbone.latent_side, backbone.latent_side)
         alone = self._picture("samples", lambda vae: vae.decode(_empty(vae, size)))
-        kept = {**self._residents(), **self._trained(self._recipe.phase2)}
+        kept = {**self._residents(Ledger("meta")), **self._trained(self._recipe.phase2)}
         return PhaseEstimate("samples", {**kept, **alone.parts})
 
     def prior(self) -> PhaseEstimate:
         """Denoise one picture with guidance: a batch of two, without gradients."""
-        ledger = Ledger()
+        ledger, backbone = Ledger("meta"), self.backbone
         parts = self._residents(ledger)
-        held = ledger.live
+        held, side = ledger.live, backbone.latent_side
+        z_t = torch.empty(2, backbone.latent_channels, side, side, device="meta")
+        t = torch.zeros(2, dtype=torch.long, device="meta")
         with torch.no_grad(), kernels_of_gpus(), ledger:
-            self._denoise(2, self._ids(2))
+            backbone.denoise(z_t, t, backbone.encode_tokens(backbone.tokenize(["", ""])))
         return PhaseEstimate("prior", _with_slack({**parts, "activations": ledger.peak - held}))
 
-    def train(self, name: str, phase: Phase) -> PhaseEstimate:
-        """Run one step of a phase, forward and backward."""
-        if phase.trains == "lora" and not self._weights:
-            self._weights = add_lora(self.backbone, self._recipe.lora)
-        if phase.trains == "full" and not self._weights:
-            self._weights = full_parameters(self.backbone, self._recipe.full)
-        ledger = Ledger()
-        parts = self._residents(ledger)
-        trained = self._trained(phase)
-        ledger.hold([*self._rows, *self._weights])
-        held = ledger.live
-        is_mixed = phase.trains == "full" and self.backbone.dtype != torch.float32
-        dtype = self.backbone.dtype if is_mixed else None
-        with self.backbone.in_mode(is_training=True), kernels_of_gpus(dtype), ledger:
-            self._step(phase)
-        parameters = [*self._rows, *self._weights]
-        gradients = sum(_bytes([p.grad]) for p in parameters if p.grad is not None)
-        for parameter in parameters:
+    def train(self, number: int) -> PhaseEstimate:
+        """Run one step of a phase, forward and backward; every sample names all handles."""
+        phase, trainer = self._recipe.phases[number - 1], self._trainer
+        with trainer.table.spliced(), torch.random.fork_rng(devices=[]):
+            stepper = trainer.stepper(number)
+            ledger = Ledger("meta")
+            parts = self._residents(ledger)
+            ledger.hold(trainer.parameters())
+            held = ledger.live
+            is_mixed = phase.trains == "full" and self.backbone.dtype != torch.float32
+            dtype = self.backbone.dtype if is_mixed else None
+            with stepper.attached(), kernels_of_gpus(dtype), ledger:
+                stepper.gradients(0)
+        gradients = _bytes(p.grad for p in trainer.parameters() if p.grad is not None)
+        for parameter in trainer.parameters():
             parameter.grad = None
-        parts |= trained | {"gradients": gradients, "activations": ledger.peak - held - gradients}
-        return PhaseEstimate(name, _with_slack(parts))
+        activations = ledger.peak - held - gradients
+        parts |= self._trained(phase) | {"gradients": gradients, "activations": activations}
+        return PhaseEstimate(f"phase {number}", _with_slack(parts))
 
     def _picture(self, name: str, work: Callable[[Any], Any]) -> PhaseEstimate:
-        vae, ledger = self.backbone.vae, Ledger()
+        vae, ledger = self.backbone.vae, Ledger("meta")
         kept = vae.dtype
         if vae.config.get("force_upcast", True) and kept == torch.float16:
             vae.to(torch.float32)
@@ -134,10 +137,9 @@ class Simulation:
         activations = ledger.peak - parts["VAE"]
         return PhaseEstimate(name, _with_slack({**parts, "VAE activations": activations}))
 
-    def _residents(self, ledger: Ledger | None = None) -> dict[str, int]:
+    def _residents(self, ledger: Ledger) -> dict[str, int]:
         """Return the bytes of the frozen parts that stay on the device, and hold them."""
-        ledger = ledger or Ledger()
-        trained = {id(p) for p in (*self._rows, *self._weights)}
+        trained = {id(p) for p in self._trainer.parameters()}
         unet = [t for t in _tensors(self.backbone.unet) if id(t) not in trained]
         encoders = [t for e in self.backbone.text_encoders for t in _tensors(e)]
         texts = [t for t in encoders if id(t) not in trained]
@@ -145,59 +147,12 @@ class Simulation:
 
     def _trained(self, phase: Phase) -> dict[str, int]:
         """Return the bytes of what is trained, and of its optimizers' states."""
-        weights = self._weights if phase.trains != "rows" else []
-        rows = self._rows if phase.rows_lr else []
-        settings = self._recipe.optimizer
-        return {
-            "rows": _bytes(self._rows),
-            "trained weights": _bytes(self._weights),
-            "optimizer states": sum(8 * row.numel() for row in rows)
-            + state_bytes(weights, settings),
-        }
-
-    def _step(self, phase: Phase) -> None:
-        """Run forward and backward on a batch in which every sample names all handles."""
-        if not (phase.attention_weight or phase.pairwise_weight):
-            torch.autograd.backward(self._loss())
-            return
-        backbone, b = self.backbone, self._recipe.run.batch_size
-        side = self._recipe.attention_loss.map_side
-        recorder = AttentionRecorder(backbone.unet, latent_side=backbone.latent_side, side=side)
-        n_tokens = self._ids(1)[0].shape[1]
-        spans = [[[k % n_tokens] for k in range(self._n_concepts)]] * b
-        with recorder.attached():
-            with recorder.recording(Columns.of(spans, n_tokens)):
-                loss = self._loss()
-            for maps in recorder.maps():
-                loss = loss + map_error(maps, torch.empty_like(maps)).sum()
-            torch.autograd.backward(loss)
-
-    def _loss(self) -> Tensor:
-        b = self._recipe.run.batch_size
-        prediction = self._denoise(2 * b if self._recipe.prior.weight else b, self._ids(b))
-        target = torch.empty_like(prediction, dtype=torch.float32)
-        return weighted_error(prediction, target, torch.empty_like(target[:, :1])).mean()
-
-    def _denoise(self, n: int, ids: tuple[Tensor, ...]) -> Tensor:
-        """Predict for `n` latents; prompts beyond `ids` are encoded already."""
-        backbone = self.backbone
-        text = backbone.encode_tokens(ids)
-        if n > len(ids[0]):
-            text = text.append(_more(text, n - len(ids[0])))
-        side = backbone.latent_side
-        z_t = torch.empty(n, backbone.latent_channels, side, side, device="meta")
-        return backbone.denoise(z_t, torch.zeros(n, dtype=torch.long, device="meta"), text)
-
-    def _ids(self, n: int) -> tuple[Tensor, ...]:
-        lengths = [e.config.max_position_embeddings for e in self.backbone.text_encoders]
-        return tuple(torch.zeros(n, length, dtype=torch.long) for length in lengths)
-
-    def _splice(self, encoder: Any) -> nn.Parameter:
-        lookup = encoder.get_input_embeddings()
-        n_rows = self._n_concepts * self._recipe.handles.n_vectors
-        rows = nn.Parameter(torch.empty(n_rows, lookup.embedding_dim, device="meta"))
-        encoder.set_input_embeddings(SplicedEmbedding(lookup, rows, lookup.num_embeddings))
-        return rows
+        rows, weights = list(self._trainer.table.tables), self._trainer.weights
+        states = sum(8 * row.numel() for row in rows) if phase.rows_lr else 0
+        if phase.trains != "rows":
+            states += state_bytes(weights, self._recipe.optimizer)
+        kept = {"rows": _bytes(rows), "trained weights": _bytes(weights)}
+        return {**kept, "optimizer states": states}
 
     def _store(self) -> None:
         kind, unet = self._recipe.base.quantization, self.backbone.unet
@@ -209,6 +164,43 @@ class Simulation:
                 parent, _, leaf = name.rpartition(".")
                 packed = _PackedLinear(layer, packed_bytes(layer, kind))
                 setattr(unet.get_submodule(parent), leaf, packed)
+
+
+def trainer_of(backbone: Backbone, recipe: Recipe, n_concepts: int) -> Trainer:
+    """Return a trainer that learns concepts without pictures: what a step costs asks no values.
+
+    Args:
+        backbone: A base with any numbers, or none.
+        recipe: Every setting.
+        n_concepts: Handles; every sample names them all.
+    """
+    side = backbone.latent_side
+    concepts = [Concept(f"<thing{k}>", "bear") for k in range(n_concepts)]
+    latent = torch.ones(backbone.latent_channels, side, side)
+    cells = recipe.attention_loss.map_side or map_side(backbone.unet.config, side)
+    variant = EncodedVariant(
+        moments=Moments(latent, latent),
+        masks=torch.ones(n_concepts, side, side),
+        map_masks=torch.ones(n_concepts, cells, cells),
+        present=tuple(range(n_concepts)),
+        names_all=True,
+        caption_suffix="",
+        probability=1.0,
+    )
+    encodings = None if trains_text(recipe) else {"": EncodingCache(backbone).encode([""])}
+    prior = PriorSet(latent[None], ("",), encodings) if recipe.prior.weight else None
+    return Trainer(
+        backbone,
+        HandleTable(
+            backbone,
+            concepts,
+            n_vectors=recipe.handles.n_vectors,
+            generator=torch.Generator().manual_seed(0),
+        ),
+        materials=Materials((variant,), prior, recipe, ""),
+        folder=Path(),
+        listener=lambda event: None,
+    )
 
 
 def state_bytes(weights: Sequence[Tensor], settings: Optimizer) -> int:
@@ -243,12 +235,6 @@ def _with_slack(parts: Mapping[str, int]) -> dict[str, int]:
     """Add what the allocator and the kernels take beside the tensors, by assumption."""
     moving = sum(size for name, size in parts.items() if "activations" in name)
     return {**parts, "slack (assumed)": int(SLACK * moving) + WORKSPACE}
-
-
-def _more(text: TextEncoding, n: int) -> TextEncoding:
-    """Return `n` encodings shaped like the given ones, without a graph."""
-    pooled = None if text.pooled is None else text.pooled.new_empty(n, text.pooled.shape[1])
-    return TextEncoding(text.states.new_empty(n, *text.states.shape[1:]), pooled)
 
 
 def _empty(model: Any, size: tuple[int, ...]) -> Tensor:

@@ -38,14 +38,13 @@ from lora_scene.learning.devices import (
     reset_peak,
 )
 from lora_scene.learning.events import Event, Listener, Notice, Saved
-from lora_scene.learning.finite import all_finite
 from lora_scene.learning.handles import HandleTable
 from lora_scene.learning.latents import encode_variants
 from lora_scene.learning.lora import unet_targets
 from lora_scene.learning.optimizers import optimizer_library
 from lora_scene.learning.outcome import assemble_adapter
-from lora_scene.learning.phases import Materials, Trainer
-from lora_scene.learning.prior import draw_prior
+from lora_scene.learning.phases import Trainer, all_finite
+from lora_scene.learning.prior import draw_prior, trains_text
 from lora_scene.learning.runs import (
     CHECKPOINT,
     FULL_MODEL,
@@ -58,6 +57,7 @@ from lora_scene.learning.runs import (
     write_summary,
     write_text,
 )
+from lora_scene.learning.step import Materials
 from lora_scene.recipe import Recipe, dump_recipe
 from lora_scene.scenes.framing import plan_frame
 from lora_scene.scenes.scene import Scene
@@ -76,7 +76,7 @@ class _Job:
         out: Folder of the result.
         device: A device that exists.
         base_hash: `Backbone.content_hash` before training.
-        mark: The run's fingerprint.
+        fingerprint: The run's.
         tell: Told what happens.
     """
 
@@ -85,7 +85,7 @@ class _Job:
     out: Path
     device: str
     base_hash: str
-    mark: str
+    fingerprint: str
     tell: Listener
 
 
@@ -128,18 +128,18 @@ def train(
             clear(out)
         base_hash = backbone.content_hash()
         note_base(recipe.base.model, base_hash)
-        mark = fingerprint(scene, recipe, base_hash)
-        earlier = finished(out, mark)
+        print_ = fingerprint(scene, recipe, base_hash)
+        earlier = finished(out, print_)
         if earlier is not None:
             tell(Notice(f"{out} is finished already; --restart trains anew"))
             return earlier
         reset_peak(torch.device(chosen))
         adapter, n_trained = _learn(
-            backbone, _Job(scene, recipe, out, chosen, base_hash, mark, tell)
+            backbone, _Job(scene, recipe, out, chosen, base_hash, print_, tell)
         )
         seconds, peak = time.perf_counter() - begun, peak_bytes(torch.device(chosen))
         result = TrainingResult(adapter, out, seconds, peak, n_trained)
-    write_summary(result, mark)
+    write_summary(result, print_)
     shutil.rmtree(out / CHECKPOINT.parent, ignore_errors=True)
     tell(Saved("adapter", out))
     return result
@@ -184,14 +184,13 @@ def _learn(backbone: Backbone, job: _Job) -> tuple[Adapter, int]:
     Returns:
         The adapter, and how many numbers were trained.
     """
-    resumed = resumable(job.out, job.mark)
+    resumed = resumable(job.out, job.fingerprint)
     _tell_framing(job.scene, backbone.resolution, job.tell)
     materials = _materials(backbone, job)
     trainer = Trainer(
         backbone,
         _handles(backbone, job),
         materials=materials,
-        recipe=job.recipe,
         folder=job.out,
         listener=job.tell,
     )
@@ -232,9 +231,9 @@ def _materials(backbone: Backbone, job: _Job) -> Materials:
             recipe.prior,
             seed=seed,
             cache=job.out / CHECKPOINT.with_name("prior.safetensors"),
-            trains_text=_trains_text(recipe),
+            is_text_fixed=not trains_text(recipe),
         )
-    return Materials(variants, prior, job.mark)
+    return Materials(variants, prior, recipe, job.fingerprint)
 
 
 def _tell_size(backbone: Backbone, tell: Listener) -> None:
@@ -305,13 +304,6 @@ def _collect(trainer: Trainer, job: _Job) -> Adapter:
             base_hash=job.base_hash,
             steps=trainer.steps_done,
         )
-
-
-def _trains_text(recipe: Recipe) -> bool:
-    trained = {phase.trains for phase in recipe.phases if phase.steps}
-    return ("full" in trained and recipe.full.text_encoder) or (
-        "lora" in trained and recipe.lora.text_encoder_rank > 0
-    )
 
 
 def _forked_rng(device: str) -> Any:

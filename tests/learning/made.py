@@ -15,10 +15,11 @@ from lora_scene.backbones.backbone import Backbone
 from lora_scene.backbones.families import map_side
 from lora_scene.backbones.switches import switch_on
 from lora_scene.learning.attention import AttentionRecorder
+from lora_scene.learning.draws import Sample
 from lora_scene.learning.handles import HandleTable
 from lora_scene.learning.latents import EncodedVariant, encode_variants
 from lora_scene.learning.lora import RankMask, add_lora
-from lora_scene.learning.objective import Objective, Sample
+from lora_scene.learning.objective import Objective
 from lora_scene.learning.training import TrainingResult, train
 from lora_scene.recipe import Recipe, load_recipe
 from lora_scene.scenes.scene import Scene

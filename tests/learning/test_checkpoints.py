@@ -82,7 +82,7 @@ def backbone(scene):
 def prior(backbone, cache, n_images=3, *, nouns=("bear", "cat"), seed=0, trains_text=False):
     settings = Prior(weight=1.0, n_images=n_images, n_steps=1)
     return draw_prior(
-        backbone, list(nouns), settings, seed=seed, cache=cache, trains_text=trains_text
+        backbone, list(nouns), settings, seed=seed, cache=cache, is_text_fixed=not trains_text
     )
 
 

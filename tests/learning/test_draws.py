@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from lora_scene.learning.draws import draw_sample, draw_timestep, step_generators
-from lora_scene.learning.latents import draw_variant, resize_masks
+from lora_scene.learning.draws import draw_sample, draw_timestep, draw_variant, step_generators
+from lora_scene.learning.latents import resize_masks
 from lora_scene.recipe import Handles, Phase
 from lora_scene.scenes.augment import SIMPLE_BACKGROUND, flip
 from lora_scene.scenes.framing import frame

@@ -103,7 +103,7 @@ def test_repetition_under_checkpointing_sees_the_same_kernels_and_they_are_put_b
     def attend(x):
         return torch.nn.functional.scaled_dot_product_attention(x, x, x)
 
-    ledger = Ledger()
+    ledger = Ledger("meta")
     ledger.hold([states])
     with kernels_of_gpus(), ledger:
         torch.autograd.backward(checkpoint(attend, states, use_reentrant=False).sum())

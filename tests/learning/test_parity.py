@@ -7,7 +7,7 @@ import functools
 import pytest
 import torch
 
-from lora_scene.learning.objective import PriorBatch
+from lora_scene.learning.objective import LOSSES, PriorBatch
 from tests import tiny
 from tests.learning import literal, made
 
@@ -111,7 +111,7 @@ def fast_result(family, scene, form, checkpointing):
     gradients = {f"rows {i}": table.grad for i, table in enumerate(ready.table.tables)}
     for name, (down, up) in made.factors(ready.backbone.unet).items():
         gradients[f"{name} down"], gradients[f"{name} up"] = down.grad, up.grad
-    return terms.as_floats(), gradients
+    return dict(zip(LOSSES, terms.stacked().tolist(), strict=True)), gradients
 
 
 @pytest.mark.parametrize("checkpointing", [False, True], ids=["plain", "checkpointed"])

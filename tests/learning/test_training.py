@@ -25,7 +25,7 @@ from lora_scene.errors import (
     RecipeError,
     TrainingError,
 )
-from lora_scene.learning import objective, phases, samples
+from lora_scene.learning import objective, phases, samples, step
 from lora_scene.learning.devices import memory_switches
 from lora_scene.learning.events import Notice, PhaseEnded, PhaseStarted, Saved, StepDone
 from lora_scene.learning.lora import lora_parameters
@@ -257,33 +257,40 @@ def test_last_good_adapter_is_that_of_the_steps_before_the_bad_one(
         torch.testing.assert_close(kept.modules[key].up, module.folded().up, rtol=0, atol=0)
 
 
-def explode(monkeypatch, at_call):
-    """Let the gradients of one optimizer step be infinite."""
-    whole = phases.step_all
-    steps = []
+def explode(monkeypatch, at_call, *, ruins=False):
+    """Let the gradients of one optimizer step be infinite, or what it moves."""
+    whole, calls = step.clip_gradients, []
 
-    def step_all(optimizers, **options):
-        steps.append(optimizers)
-        if len(steps) == at_call:
+    def clip_gradients(optimizers, **options):
+        calls.append(optimizers)
+        if len(calls) == at_call:
             for optimizer in optimizers:
                 for group in optimizer.param_groups:
-                    group["params"][0].grad.fill_(float("inf"))
-        whole(optimizers, **options)
+                    first = group["params"][0]
+                    (first.data if ruins else first.grad).fill_(float("inf"))
+        return whole(optimizers, **options)
 
-    monkeypatch.setattr(phases, "step_all", step_all)
+    monkeypatch.setattr(step, "clip_gradients", clip_gradients)
 
 
 @pytest.mark.parametrize(
-    ("bad_phase", "checkpoint_every", "kept_steps", "n_modules"),
-    [(1, 1, (1, 0), 0), (2, 50, (2, 0), 0), (2, 1, (2, 1), 80)],
+    ("bad_phase", "ruins", "checkpoint_every", "kept_steps", "n_modules"),
+    [
+        (1, False, 1, (1, 0), 0),
+        (2, False, 50, (2, 1), 80),
+        (1, True, 1, (1, 0), 0),
+        (2, True, 50, (2, 0), 0),
+        (2, True, 1, (2, 1), 80),
+    ],
 )
-def test_weights_that_explode_without_a_bad_loss_are_never_kept(
-    bad_phase, checkpoint_every, kept_steps, n_modules, bases, scene, tmp_path, monkeypatch
+def test_numbers_that_explode_without_a_bad_loss_are_never_kept(
+    bad_phase, ruins, checkpoint_every, kept_steps, n_modules, bases, scene, tmp_path, monkeypatch
 ):
-    """A gradient may be infinite under a finite loss: the step then spoils the parameters."""
-    explode(monkeypatch, at_call=2 * bad_phase)
+    """A gradient may be infinite under a finite loss, or a finite one too large for its rate."""
+    explode(monkeypatch, at_call=2 * bad_phase, ruins=ruins)
     settings = made.recipe(bases["sd1"], f"run.checkpoint_every={checkpoint_every}")
-    with pytest.raises(NonFiniteLossError, match=f"phase {bad_phase}, step 2: a trained number"):
+    said = "a trained number" if ruins else "a gradient"
+    with pytest.raises(NonFiniteLossError, match=f"phase {bad_phase}, step 2: {said}"):
         made.run(scene, settings, tmp_path)
     kept = read_adapter(tmp_path / "last_good")
     assert kept.info.steps == kept_steps
@@ -459,9 +466,9 @@ def test_draws_come_again_after_so_many_steps_and_dropout_does_not(
     settings = made.recipe(bases["sd1"], *asked, "phase2.draws=2", steps=(1, 5))
     phase2 = watched_draws(monkeypatch, scene, settings, tmp_path)[1:]
     assert len({seed for *_, seed in phase2}) == 5
-    for step, (prompt, t, eps, _) in enumerate(phase2):
-        assert (prompt, t) == phase2[step % 2][:2]
-        assert torch.equal(eps, phase2[step % 2][2])
+    for number, (prompt, t, eps, _) in enumerate(phase2):
+        assert (prompt, t) == phase2[number % 2][:2]
+        assert torch.equal(eps, phase2[number % 2][2])
     assert not torch.equal(phase2[0][2], phase2[1][2])
 
 

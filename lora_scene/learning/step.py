@@ -1,0 +1,190 @@
+"""One step of a phase: draw, predict, weigh, push back, move.
+
+draws -> Objective -> backward, for each accumulated pass -> clip -> every optimizer, or none
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lora_scene.backbones.backbone import Backbone
+from lora_scene.learning.attention import AttentionRecorder
+from lora_scene.learning.draws import Sample, draw_sample, dropout_seed, step_generators
+from lora_scene.learning.handles import HandleTable
+from lora_scene.learning.latents import EncodedVariant
+from lora_scene.learning.lora import RankMask
+from lora_scene.learning.objective import LOSSES, LossTerms, Objective
+from lora_scene.learning.optimizers import clip_gradients, rate_factor, set_rate_factor, step_all
+from lora_scene.learning.prior import PriorSet
+from lora_scene.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Materials:
+    """What a run learns from, prepared, and how.
+
+    Attributes:
+        variants: The photos, encoded.
+        prior: The base's own pictures, or None.
+        recipe: Every setting.
+        fingerprint: Of recipe, scene and base; checkpoints carry it.
+    """
+
+    variants: tuple[EncodedVariant, ...]
+    prior: PriorSet | None
+    recipe: Recipe
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What came of a step.
+
+    Attributes:
+        losses: Each term's value, averaged over the accumulated passes.
+        fault: What was not finite, so that nothing was moved; empty for a step that was made.
+    """
+
+    losses: Mapping[str, float]
+    fault: str
+
+
+class Stepper:
+    """Makes the steps of one phase.
+
+    Args:
+        backbone: The base, with all in place that the phase trains.
+        table: The handles, spliced in.
+        materials: What is learnt from, and how.
+        number: 1 or 2, of the phase.
+        optimizers: Of the rows and the weights.
+        accelerator: Mixed precision, with its gradient scaler; see `mixed_precision`.
+
+    Attributes:
+        phase: Its settings.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        table: HandleTable,
+        *,
+        materials: Materials,
+        number: int,
+        optimizers: Sequence[torch.optim.Optimizer],
+        accelerator: Any,
+    ) -> None:
+        self.phase = materials.recipe.phases[number - 1]
+        self._backbone = backbone
+        self._table = table
+        self._materials = materials
+        self._number = number
+        self._optimizers = optimizers
+        self._accelerator = accelerator
+        self._objective: Objective | None = None
+
+    @contextlib.contextmanager
+    def attached(self) -> Iterator[None]:
+        """Attach what listens to the UNet; switch dropout on."""
+        backbone, recipe = self._backbone, self._materials.recipe
+        with contextlib.ExitStack() as stack:
+            recorder = None
+            if self.phase.attention_weight or self.phase.pairwise_weight:
+                side = recipe.attention_loss.map_side
+                recorder = AttentionRecorder(
+                    backbone.unet, latent_side=backbone.latent_side, side=side
+                )
+                stack.enter_context(recorder.attached())
+            rank_mask = RankMask(backbone, recipe.lora)
+            stack.enter_context(rank_mask.attached())
+            stack.enter_context(backbone.in_mode(is_training=True))
+            self._objective = Objective(
+                backbone,
+                self._table,
+                recorder,
+                rank_mask=rank_mask,
+                recipe=recipe,
+                phase=self.phase,
+            )
+            yield
+
+    def __call__(self, step: int) -> StepResult:
+        """Make a step, counted from 0; where anything is not finite, move nothing at all."""
+        recipe, scaler = self._materials.recipe, self._accelerator.scaler
+        set_rate_factor(self._optimizers, rate_factor(self.phase, step))
+        terms = self.gradients(step)
+        limit = recipe.optimizer.max_grad_norm
+        norm = clip_gradients(self._optimizers, scaler=scaler, max_norm=limit)
+        *values, length = torch.cat([terms, norm[None].to(terms)]).tolist()  # the step's one wait
+        losses = dict(zip(LOSSES, values, strict=True))
+        bad = [f"the {name} loss" for name, value in losses.items() if not math.isfinite(value)]
+        bad += [] if math.isfinite(length) else ["a gradient"]
+        step_all(self._optimizers, scaler=scaler, is_finite=not bad)
+        if not bad:
+            self._table.count_gradients()
+            if recipe.handles.norm == "vocabulary":
+                self._table.restore_norms()
+        for parameter in trained_by(self._optimizers):
+            parameter.grad = None
+        return StepResult(losses, bad[0] if bad else "")
+
+    def gradients(self, step: int) -> Tensor:
+        """Run a step's passes, forward and backward; return the losses (5,), averaged over them."""
+        parts = self._materials.recipe.run.accumulation
+        values = []
+        for part in range(parts):
+            terms = self._forward(step, part)
+            values.append(terms.stacked())
+            self._accelerator.backward(terms.total / parts)
+        return torch.stack(values).mean(dim=0)
+
+    def _forward(self, step: int, part: int) -> LossTerms:
+        assert self._objective is not None, "a stepper works while it is attached"
+        recipe, prior = self._materials.recipe, self._materials.prior
+        again = self.phase.draws if recipe.masked_loss.asks_base else 0
+        draw = step % again if again else step
+        generators = step_generators(recipe.run.seed, self._number, draw, part)
+        samples = [self._sample(generators) for _ in range(recipe.run.batch_size)]
+        torch.manual_seed(dropout_seed(recipe.run.seed, self._number, step, part))
+        with precision(self._backbone, recipe, self._accelerator):
+            batch = None
+            if prior is not None:
+                batch = prior.batch(self._backbone, recipe.run.batch_size, *generators)
+            return self._objective(samples, batch, (draw, part) if again else None)
+
+    def _sample(self, generators: Any) -> Sample:
+        return draw_sample(
+            self._materials.variants,
+            self._table.concepts,
+            phase=self.phase,
+            handles=self._materials.recipe.handles,
+            n_timesteps=self._backbone.n_timesteps,
+            generators=generators,
+        )
+
+
+def trained_by(optimizers: Sequence[torch.optim.Optimizer]) -> list[nn.Parameter]:
+    """Return the parameters that optimizers move."""
+    groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+    return [parameter for group in groups for parameter in group["params"]]
+
+
+def precision(
+    backbone: Backbone, recipe: Recipe, accelerator: Any
+) -> contextlib.AbstractContextManager[None]:
+    """Compute in mixed precision once the model's own weights train in float32.
+
+    A frozen base computes in its own dtype as it stands.
+    """
+    is_full = any(phase.trains == "full" and phase.steps for phase in recipe.phases)
+    if not is_full or all(p.dtype == backbone.dtype for p in backbone.unet.parameters()):
+        return contextlib.nullcontext()
+    mixed: contextlib.AbstractContextManager[None] = accelerator.autocast()
+    return mixed
