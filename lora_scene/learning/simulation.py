@@ -187,8 +187,10 @@ def trainer_of(backbone: Backbone, recipe: Recipe, n_concepts: int) -> Trainer:
         caption_suffix="",
         probability=1.0,
     )
-    encodings = None if trains_text(recipe) else {"": EncodingCache(backbone).encode([""])}
-    prior = PriorSet(latent[None], ("",), encodings) if recipe.prior.weight else None
+    prior = None
+    if recipe.prior.weight:
+        encodings = None if trains_text(recipe) else {"": EncodingCache(backbone).encode([""])}
+        prior = PriorSet(latent[None], ("",), encodings)
     return Trainer(
         backbone,
         HandleTable(
