@@ -1,0 +1,123 @@
+"""A rehearsal in full size: every step of a user's first day, on a random base, by the command line.
+
+    make rehearse                                        # Stable Diffusion 1.5 at 512 px
+    python -m benchmarks.rehearse --base sdxl --size 512 --dtype bf16 --folder DIR --log FILE
+
+The base is saved as a folder and as a single file; what is drawn from it is noise. What is shown is
+that nothing fails and what it takes: each command's exit code, seconds and peak memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import torch
+
+from benchmarks.full_size import build_full_size
+from benchmarks.records import circumstances
+from tests.backbones import ldm
+
+ROOT = Path(__file__).parents[1]
+SCENE = ROOT / "lora_scene" / "scenes" / "demo"
+HALF = torch.float16
+
+
+def make_base(name: str, folder: Path) -> tuple[Path, Path | None]:
+    """Save a random base as a folder, and one of SD 1 as a single file; once."""
+    saved, single = folder / name, folder / f"{name}.safetensors"
+    if not (saved / "model_index.json").is_file():
+        pipeline = build_full_size(name).to(HALF)
+        pipeline.save_pretrained(saved)
+        if name == "sd15":
+            ldm.write(pipeline, single)
+    return saved, single if single.is_file() else None
+
+
+def run(arguments: list[str], log: Path) -> bool:
+    """Run a verb; write what it took and the end of what it said; tell whether it went well."""
+    begun, peak = time.perf_counter(), 0
+    command = [sys.executable, "-m", "lora_scene", *arguments]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=log.parent
+    ) as process:
+        watched = psutil.Process(process.pid)
+        said = ""
+        while process.poll() is None:
+            try:
+                peak = max(peak, watched.memory_info().rss)
+                said, _ = process.communicate(timeout=0.2)
+            except subprocess.TimeoutExpired:
+                continue
+            except psutil.NoSuchProcess:
+                break
+    line = {
+        "verb": arguments[0],
+        "exit": process.returncode,
+        "seconds": round(time.perf_counter() - begun, 1),
+        "peak_gb": round(peak / 1e9, 2),
+        "end": said.strip().splitlines()[-3:],
+    }
+    with log.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(line, ensure_ascii=False) + "\n")
+    print(json.dumps(line, ensure_ascii=False), flush=True)
+    return process.returncode == 0
+
+
+def first_day(base: str, recipe: str, *, out: str, size: int, dtype: str) -> list[list[str]]:
+    """Return the command lines: check, estimate, train, go on, generate, export, verify."""
+    settings = {
+        "base.dtype": dtype,
+        "base.resolution": size,
+        "phase1.steps": 2,
+        "phase2.steps": 2,
+        "run.checkpoint_every": 1,
+        "prior.weight": 0,
+    }
+    chosen = [f"--set={key}={value}" for key, value in settings.items()]
+    train = ["train", str(SCENE), "--recipe", recipe, "--base", base, "--out", out, *chosen]
+    longer = [*train, "--set=phase2.steps=3"]
+    prompt = ["--prompt", "a photo of <cat> on grass"]
+    return [
+        ["check", str(SCENE), "--size", str(size)],
+        ["estimate", "--recipe", recipe, *chosen],
+        train,
+        longer,
+        ["generate", out, *prompt, "--steps", "2", "--size", f"{size}x{size}", "--out", f"{out}-p"],
+        ["export", out, "--format", "all", "--out", f"{out}-x"],
+        ["verify", f"{out}-x", "--base", base, "--adapter", out],
+        ["inspect", f"{out}-x"],
+    ]
+
+
+def main() -> None:
+    """Rehearse, and end with 1 if any command failed."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--base", choices=("sd15", "sdxl"), default="sd15")
+    parser.add_argument("--size", type=int, default=512)
+    parser.add_argument("--dtype", default="fp32", help="in which frozen weights compute")
+    parser.add_argument("--folder", type=Path, required=True, help="of bases and results")
+    parser.add_argument("--log", type=Path, required=True, help="a line a command")
+    given = parser.parse_args()
+    given.folder.mkdir(parents=True, exist_ok=True)
+    log = given.log.resolve()
+    folder, single = make_base(given.base, given.folder.resolve())
+    print(json.dumps(circumstances("cpu")), flush=True)
+    good = True
+    for base in (folder, single):
+        if base is not None:
+            out = str(given.folder.resolve() / f"learnt-from-{base.name}")
+            for line in first_day(
+                str(base), given.base, out=out, size=given.size, dtype=given.dtype
+            ):
+                good = run(line, log) and good
+    sys.exit(0 if good else 1)
+
+
+if __name__ == "__main__":
+    main()
