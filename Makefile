@@ -4,13 +4,17 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test venv lint format clean
+.PHONY: demo test rehearse venv lint format clean
 
 demo: $(VENV)/.ready
 	$(BIN)/lora-scene demo --out demo
 
 test: lint
 	$(BIN)/python -m pytest -n auto
+
+rehearse: $(VENV)/.ready  # a first day in full size, on random weights: an hour of two cores, 12 GB
+	$(BIN)/python -m pip install --quiet --no-deps open_clip_torch==3.3.0
+	$(BIN)/python -m benchmarks.rehearse --folder build/rehearsal --log build/rehearsal.jsonl
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .

@@ -1,4 +1,4 @@
-"""A rehearsal in full size: every step of a user's first day, on a random base, by the command line.
+"""A rehearsal in full size: a user's first day by the command line, on a random base.
 
     make rehearse                                        # Stable Diffusion 1.5 at 512 px
     python -m benchmarks.rehearse --base sdxl --size 512 --dtype bf16 --folder DIR --log FILE
@@ -10,6 +10,7 @@ that nothing fails and what it takes: each command's exit code, seconds and peak
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import subprocess
 import sys
@@ -47,15 +48,13 @@ def run(arguments: list[str], log: Path) -> bool:
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=log.parent
     ) as process:
         watched = psutil.Process(process.pid)
-        said = ""
-        while process.poll() is None:
+        while True:
             try:
-                peak = max(peak, watched.memory_info().rss)
                 said, _ = process.communicate(timeout=0.2)
-            except subprocess.TimeoutExpired:
-                continue
-            except psutil.NoSuchProcess:
                 break
+            except subprocess.TimeoutExpired:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    peak = max(peak, watched.memory_info().rss)
     line = {
         "verb": arguments[0],
         "exit": process.returncode,
@@ -82,7 +81,7 @@ def first_day(base: str, recipe: str, *, out: str, size: int, dtype: str) -> lis
     chosen = [f"--set={key}={value}" for key, value in settings.items()]
     train = ["train", str(SCENE), "--recipe", recipe, "--base", base, "--out", out, *chosen]
     longer = [*train, "--set=phase2.steps=3"]
-    prompt = ["--prompt", "a photo of <cat> on grass"]
+    prompt = ["--prompt", "a photo of <car> on grass"]
     return [
         ["check", str(SCENE), "--size", str(size)],
         ["estimate", "--recipe", recipe, *chosen],
