@@ -22,10 +22,10 @@ from lora_scene.creating.sheets import contact_sheet, stacked
 from lora_scene.creating.studio import Studio, open_studio
 from lora_scene.judging.evaluation import attention_fit
 from lora_scene.judging.judge import Judge, load_judge
-from lora_scene.judging.marks import find_things, measure, summarise
 from lora_scene.judging.metrics import mean
 from lora_scene.judging.mini import with_article
 from lora_scene.judging.plans import Cell, subsets_of
+from lora_scene.judging.scores import find_things, measure, summarise
 from lora_scene.judging.watched_drawing import Asked, Drawn, draw_watched
 from lora_scene.learning.events import Event
 from lora_scene.learning.runs import write_text
@@ -138,7 +138,7 @@ def _figures(
     cells: Sequence[Cell], drawn: Sequence[Drawn], framed: Scene, judge: Judge
 ) -> dict[str, float | None]:
     found = [find_things(one, framed, judge) for one in drawn]
-    return summarise(*measure(cells, drawn, found, scene=framed, judge=judge))
+    return summarise(measure(cells, drawn, found, scene=framed, judge=judge))
 
 
 def _draw_grid(pictures: Mapping[str, Sequence[Pixels]], scene: Scene, path: Path) -> None:

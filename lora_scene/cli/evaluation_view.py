@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from lora_scene.judging.evaluation import Evaluation
 
 MEANINGS = {
+    "exact_set": "share of pictures with each named thing once, recognisable, unmixed",
     "identity": "likeness of each named thing to its photo, higher is better",
     "prompt_similarity": "picture against the prompt with nouns, higher is better",
     "missing_rate": "share of named things that are not there",
@@ -32,7 +33,7 @@ MEANINGS = {
 def show_evaluation(result: Evaluation) -> None:
     """Print the means, and those of each handle."""
     out = console()
-    table = Table(title=f"{len(result.marks)} pictures, judged by {result.judge}")
+    table = Table(title=f"{len(result.scores)} pictures, judged by {result.judge}")
     table.add_column("metric")
     table.add_column("mean", justify="right")
     table.add_column("meaning")

@@ -72,14 +72,20 @@ class Comparison:
 
     @property
     def repeats(self) -> int:
-        """Return how many things there are beyond the first of each concept.
-
-        A thing is of the concept that it resembles most; one that resembles none is of its owner.
-        """
-        pairs = zip(self.resembles, self.owners, strict=True)
-        of = [owner if like is None else like for like, owner in pairs]
-        known = [k for k in of if k is not None]
+        """Return how many things there are beyond the first of each concept."""
+        known = [k for k in self._of if k is not None]
         return len(known) - len(set(known))
+
+    @property
+    def is_exact(self) -> bool:
+        """Tell whether the picture is right: each named thing once, recognisable, no look mixed.
+
+        Every named concept is resembled by one thing; nothing else stands for it, whatever it looks
+        like; and in no named concept's place does something resemble another one.
+        """
+        return (
+            not self.missing and not self.mixed and all(self._of.count(k) == 1 for k in self.named)
+        )
 
     @property
     def off_diagonal(self) -> float | None:
@@ -115,6 +121,12 @@ class Comparison:
         if not own:
             return float(concept in self.missing)
         return sum(resembles[i] != concept for i in own) / len(own)
+
+    @property
+    def _of(self) -> list[int | None]:
+        """Return the concept of each thing: the one it resembles most; if none, its owner."""
+        pairs = zip(self.resembles, self.owners, strict=True)
+        return [owner if like is None else like for like, owner in pairs]
 
     def _own(self, concept: int) -> list[int]:
         return [i for i, owner in enumerate(self.owners) if owner == concept]
@@ -169,7 +181,7 @@ def compare(
 
 
 def rates(comparisons: Sequence[Comparison]) -> Mapping[str, float | None]:
-    """Return the rates of what goes wrong, and what each copy of a concept is like, over pictures.
+    """Return the share of pictures that are right, and the rates of what goes wrong in the others.
 
     The missing and mixing rates are shares of the named concepts, the repeat rate is the mean
     number of repeats a picture; the others are means over named concepts.
@@ -180,6 +192,7 @@ def rates(comparisons: Sequence[Comparison]) -> Mapping[str, float | None]:
         return count / n_named if n_named else None
 
     return {
+        "exact_set": mean(float(one.is_exact) for one in comparisons),
         "missing_rate": share(sum(len(one.missing) for one in comparisons)),
         "mixing_rate": share(sum(len(one.mixed) for one in comparisons)),
         "repeat_rate": mean(float(one.repeats) for one in comparisons),

@@ -1,13 +1,13 @@
 """Judge an adapter: draw what a plan says, measure it, and give every number its name.
 
-adapter, scene, judge, plan -> pictures -> found things -> marks a picture -> means
+adapter, scene, judge, plan -> pictures -> found things -> scores a picture -> means
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,9 @@ from lora_scene.creating.picture_files import save_picture
 from lora_scene.creating.studio import Studio, open_studio
 from lora_scene.errors import JudgingError
 from lora_scene.judging.judge import Judge
-from lora_scene.judging.marks import Marks, by_concept, find_things, measure, summarise
 from lora_scene.judging.metrics import diversity, drift, map_iou, mean
 from lora_scene.judging.plans import Cell, Plan, cells_of, drift_prompts
+from lora_scene.judging.scores import Scores, by_concept, find_things, measure, summarise
 from lora_scene.judging.watched_drawing import Drawn, draw_watched, training_maps
 from lora_scene.learning.latents import resize_masks
 from lora_scene.learning.runs import FULL_MODEL, write_text
@@ -41,14 +41,14 @@ class Evaluation:
     Attributes:
         summary: Metric to its mean; None where it cannot be had.
         concepts: Handle to its identity, layout copy, missing and mixing rates, attention IoU.
-        marks: One per picture.
+        scores: One per picture.
         pictures: (H, W, 3) uint8 each, in the same order.
         judge: The judge's name.
     """
 
     summary: Mapping[str, float | None]
     concepts: Mapping[str, Mapping[str, float | None]]
-    marks: tuple[Marks, ...]
+    scores: tuple[Scores, ...]
     pictures: tuple[Pixels, ...]
     judge: str
 
@@ -58,7 +58,7 @@ class Evaluation:
             "judge": self.judge,
             "summary": dict(self.summary),
             "concepts": {handle: dict(own) for handle, own in self.concepts.items()},
-            "pictures": [asdict(marks) for marks in self.marks],
+            "pictures": [one.as_dict() for one in self.scores],
         }
 
 
@@ -103,7 +103,7 @@ def evaluate(
         "drift": measure_drift(studio, scene, base=base, judge=judge, plan=plan),
         "attention_iou": mean(fits.values()),
     }
-    concepts = by_concept(weighed.marks, scene, fits)
+    concepts = by_concept(weighed.scores, scene, fits)
     return replace(weighed, summary=summary, concepts=concepts)
 
 
@@ -134,15 +134,15 @@ def weigh(
         if progress is not None:
             progress(len(pictures), len(cells))
     found = [find_things(one, scene, judge) for one in pictures]
-    marks, comparisons = measure(cells, pictures, found, scene=scene, judge=judge)
+    scores = measure(cells, pictures, found, scene=scene, judge=judge)
     pixels = tuple(one.pixels for one in pictures)
     summary = {
-        **summarise(marks, comparisons),
+        **summarise(scores),
         "diversity": _diversity(cells, pixels, judge),
         "drift": None,
         "attention_iou": None,
     }
-    return Evaluation(summary, by_concept(marks, scene, {}), marks, pixels, judge.name)
+    return Evaluation(summary, by_concept(scores, scene, {}), scores, pixels, judge.name)
 
 
 def refuse_equal_nouns(scene: Scene, judge: Judge) -> None:
@@ -221,8 +221,8 @@ def untouched_base(studio: Studio, *, device: str = "auto") -> Studio | None:
 
 def save_evaluation(result: Evaluation, folder: Path) -> None:
     """Write every picture, and all numbers as `evaluation.json`."""
-    for index, (one, pixels) in enumerate(zip(result.marks, result.pictures, strict=True)):
-        save_picture(folder / f"{index:03}.png", pixels, {"marks": asdict(one)})
+    for index, (one, pixels) in enumerate(zip(result.scores, result.pictures, strict=True)):
+        save_picture(folder / f"{index:03}.png", pixels, {"scores": one.as_dict()})
     write_text(folder / "evaluation.json", json.dumps(result.as_dict(), indent=2) + "\n")
 
 

@@ -29,9 +29,9 @@ def test_an_evaluation_measures_every_prompt_subset_and_seed(tmp_path) -> None:
         studios.studio(), fakes.scene(), judge=fakes.judge(), plan=PLAN,
         progress=lambda n, n_all: done.append((n, n_all)),
     )  # fmt: skip
-    assert len(result.marks) == 3 * 2
+    assert len(result.scores) == 3 * 2
     assert done == [(n, 6) for n in range(1, 7)]
-    assert {one.subset for one in result.marks} == {(0,), (1,), (0, 1)}
+    assert {one.subset for one in result.scores} == {(0,), (1,), (0, 1)}
     assert set(result.concepts) == {"<bear>", "<bowl>"}
     assert all(value is None or np.isfinite(value) for value in result.summary.values())
     assert 0 <= result.summary["attention_iou"] <= 1

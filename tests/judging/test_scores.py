@@ -5,26 +5,26 @@ import pytest
 
 from lora_scene.judging.comparison import Comparison
 from lora_scene.judging.finding import Found
-from lora_scene.judging.marks import Marks, by_concept, find_things, measure, summarise
 from lora_scene.judging.plans import Cell
+from lora_scene.judging.scores import Scores, by_concept, find_things, measure, summarise
 from lora_scene.judging.watched_drawing import Asked, Drawn
 from tests.judging import fakes
 
 BOTH = (0, 1)
 
 
-def marked(pixels: np.ndarray, subset: tuple[int, ...] = BOTH) -> Marks:
+def marked(pixels: np.ndarray, subset: tuple[int, ...] = BOTH) -> Scores:
     scene, judge = fakes.scene(), fakes.judge()
     plain = "a photo of " + " and ".join(scene.nouns[k] for k in subset)
     cell = Cell("a photo of {}", subset, Asked("a photo of <bear> and <bowl>"), plain)
     drawn = Drawn(cell.asked, pixels, scene.handles, np.zeros((2, 4, 4), np.float32))
     found = find_things(drawn, scene, judge)
-    marks, _ = measure([cell], [drawn], [found], scene=scene, judge=judge)
-    return marks[0]
+    [scores] = measure([cell], [drawn], [found], scene=scene, judge=judge)
+    return scores
 
 
-def total(marks: Marks) -> float:
-    return sum(marks.identity.values())
+def total(scores: Scores) -> float:
+    return sum(scores.identity.values())
 
 
 def test_the_training_photo_has_the_highest_identity() -> None:
@@ -38,20 +38,20 @@ def test_the_training_photo_has_the_highest_identity() -> None:
     assert total(own) == pytest.approx(2.0, abs=1e-5)
     assert total(own) > max(total(marked(one)) for one in rivals)
     assert own.missing == own.mixed == ()
-    assert own.repeats == 0
+    assert own.comparison.repeats == 0
 
 
 def test_a_swapped_pair_is_mixed_and_not_missing() -> None:
-    marks = marked(fakes.picture(fakes.BLUE, fakes.RED))
-    assert marks.mixed == ("<bear>", "<bowl>")
-    assert marks.missing == ()
+    scores = marked(fakes.picture(fakes.BLUE, fakes.RED))
+    assert scores.mixed == ("<bear>", "<bowl>")
+    assert scores.missing == ()
 
 
 def test_a_blank_picture_misses_every_named_concept() -> None:
-    marks = marked(fakes.picture(None, None))
-    assert marks.missing == ("<bear>", "<bowl>")
-    assert marks.mixed == ()
-    assert total(marks) == 0
+    scores = marked(fakes.picture(None, None))
+    assert scores.missing == ("<bear>", "<bowl>")
+    assert scores.mixed == ()
+    assert total(scores) == 0
 
 
 def test_a_concept_that_the_prompt_does_not_name_is_not_missed() -> None:
@@ -59,10 +59,10 @@ def test_a_concept_that_the_prompt_does_not_name_is_not_missed() -> None:
 
 
 def test_two_of_one_thing_are_a_repeat() -> None:
-    marks = marked(fakes.picture(fakes.RED, fakes.RED))
-    assert marks.repeats == 1
-    assert marks.missing == ("<bowl>",)
-    assert marks.mixed == ("<bowl>",)
+    scores = marked(fakes.picture(fakes.RED, fakes.RED))
+    assert scores.comparison.repeats == 1
+    assert scores.missing == ("<bowl>",)
+    assert scores.mixed == ("<bowl>",)
 
 
 @pytest.mark.parametrize(
@@ -98,9 +98,9 @@ def test_each_copy_counts_beside_the_best(owners, likeness, best, each, unlike) 
 
 
 def test_a_thing_of_another_colour_is_missing_and_not_mixed() -> None:
-    marks = marked(fakes.picture(fakes.GREEN, fakes.BLUE))
-    assert marks.missing == ("<bear>",)
-    assert marks.mixed == ()
+    scores = marked(fakes.picture(fakes.GREEN, fakes.BLUE))
+    assert scores.missing == ("<bear>",)
+    assert scores.mixed == ()
 
 
 def test_a_copied_layout_is_whole_overlap() -> None:
@@ -115,8 +115,8 @@ def test_of_several_copies_the_most_copied_counts(monkeypatch) -> None:
     cell = Cell("a photo of {}", (0,), Asked("a photo of <bear>"), "a photo of a bear")
     drawn = Drawn(cell.asked, scene.photos[0].pixels, scene.handles, np.zeros((2, 4, 4)))
     for found in (copies, copies[::-1]):
-        (marks,), _ = measure([cell], [drawn], [found], scene=scene, judge=judge)
-        assert marks.layout_copy == {"<bear>": 1.0}
+        [scores] = measure([cell], [drawn], [found], scene=scene, judge=judge)
+        assert scores.layout_copy == {"<bear>": 1.0}
 
 
 def test_the_prompt_similarity_is_the_caption_cosine() -> None:
@@ -133,11 +133,11 @@ def test_rates_are_shares_of_the_named_concepts() -> None:
     empty = np.zeros((2, 4, 4), np.float32)
     drawn = [Drawn(cell.asked, pixels, scene.handles, empty) for pixels in pictures]
     found = [find_things(one, scene, judge) for one in drawn]
-    marks, comparisons = measure([cell, cell], drawn, found, scene=scene, judge=judge)
-    summary = summarise(marks, comparisons)
+    scores = measure([cell, cell], drawn, found, scene=scene, judge=judge)
+    summary = summarise(scores)
     assert summary["missing_rate"] == 1 / 4
     assert summary["mixing_rate"] == 0
-    own = by_concept(marks, scene, {"<bear>": 0.25})
+    own = by_concept(scores, scene, {"<bear>": 0.25})
     assert own["<bowl>"]["missing_rate"] == 1 / 2
     assert own["<bear>"]["missing_rate"] == 0
     assert own["<bear>"]["attention_iou"] == 0.25

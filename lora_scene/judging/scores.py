@@ -1,9 +1,10 @@
-"""Marks: what each picture was measured at, and their means."""
+"""Scores: what each picture was measured at, and their means."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 from lora_scene.judging.comparison import Comparison, compare, rates, reference_looks
 from lora_scene.judging.encoders import Vectors
@@ -15,8 +16,8 @@ from lora_scene.judging.watched_drawing import Drawn
 from lora_scene.scenes.scene import INSIDE, Scene
 
 
-@dataclass(frozen=True)
-class Marks:
+@dataclass(frozen=True, eq=False)
+class Scores:
     """What one picture was measured at.
 
     Attributes:
@@ -24,28 +25,53 @@ class Marks:
         plain: With class nouns.
         seed: Of its noise.
         subset: The concepts that the prompt names.
+        handles: Of all concepts.
         prompt_similarity: Caption cosine of the picture and the plain prompt.
-        identity: Handle to identity cosine.
         layout_copy: Handle to the greatest IoU of its regions with its training masks.
         background: Cosine of what lies around the things, here and in the photos.
-        missing: Named handles that nothing resembles.
-        mixed: Named handles in whose place another concept stands.
-        repeats: Things beyond the first of a concept.
-        off_diagonal: Mean likeness to concepts that they are not.
+        comparison: The things in it against the concepts.
     """
 
     prompt: str
     plain: str
     seed: int
     subset: tuple[int, ...]
+    handles: tuple[str, ...]
     prompt_similarity: float
-    identity: Mapping[str, float]
     layout_copy: Mapping[str, float]
     background: float
-    missing: tuple[str, ...]
-    mixed: tuple[str, ...]
-    repeats: int
-    off_diagonal: float | None
+    comparison: Comparison
+
+    @property
+    def identity(self) -> Mapping[str, float]:
+        """Return each named handle's identity cosine."""
+        return {self.handles[k]: self.comparison.identity(k) for k in self.comparison.named}
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Return the named handles that nothing resembles."""
+        return tuple(self.handles[k] for k in self.comparison.missing)
+
+    @property
+    def mixed(self) -> tuple[str, ...]:
+        """Return the named handles in whose place another concept stands."""
+        return tuple(self.handles[k] for k in self.comparison.mixed)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return all of it as JSON can hold it."""
+        own = {field.name: getattr(self, field.name) for field in fields(self)[:-1]}
+        compared = self.comparison
+        return {
+            **own,
+            "identity": self.identity,
+            "is_exact": compared.is_exact,
+            "missing": self.missing,
+            "mixed": self.mixed,
+            "repeats": compared.repeats,
+            "off_diagonal": compared.off_diagonal,
+            "owners": compared.owners,
+            "likeness": compared.likeness.round(4).tolist(),
+        }
 
 
 def find_things(drawn: Drawn, scene: Scene, judge: Judge) -> list[Found]:
@@ -70,7 +96,7 @@ def measure(
     *,
     scene: Scene,
     judge: Judge,
-) -> tuple[tuple[Marks, ...], list[Comparison]]:
+) -> tuple[Scores, ...]:
     """Measure every picture.
 
     Args:
@@ -86,7 +112,7 @@ def measure(
         judge.captions.embed_pictures([one.pixels for one in drawn]),
         judge.captions.embed_texts([cell.plain for cell in cells]),
     )
-    marks, comparisons = [], []
+    scores = []
     for cell, one, things, similarity in zip(cells, drawn, found, said, strict=True):
         compared = compare(
             one.pixels,
@@ -96,31 +122,42 @@ def measure(
             named=cell.subset,
             floor=judge.same_floor,
         )
-        comparisons.append(compared)
         rest = without(one.pixels, [thing.region for thing in things])
         background = judge.identity.embed_pictures([rest]) @ around.T
-        marks.append(_marks(cell, things, compared, scene, float(similarity), background))
-    return tuple(marks), comparisons
+        scores.append(
+            Scores(
+                prompt=cell.asked.prompt,
+                plain=cell.plain,
+                seed=cell.asked.seed,
+                subset=cell.subset,
+                handles=scene.handles,
+                prompt_similarity=float(similarity),
+                layout_copy=_copied_places(cell, things, scene),
+                background=float(background.max()),
+                comparison=compared,
+            )
+        )
+    return tuple(scores)
 
 
-def summarise(marks: Sequence[Marks], comparisons: Sequence[Comparison]) -> dict[str, float | None]:
+def summarise(scores: Sequence[Scores]) -> dict[str, float | None]:
     """Return the means over pictures; identity is the mean over pictures and named concepts."""
     return {
-        "identity": mean(value for one in marks for value in one.identity.values()),
-        "prompt_similarity": mean(one.prompt_similarity for one in marks),
-        **rates(comparisons),
-        "layout_copy": mean(value for one in marks for value in one.layout_copy.values()),
-        "background": mean(one.background for one in marks),
+        "identity": mean(value for one in scores for value in one.identity.values()),
+        "prompt_similarity": mean(one.prompt_similarity for one in scores),
+        **rates([one.comparison for one in scores]),
+        "layout_copy": mean(value for one in scores for value in one.layout_copy.values()),
+        "background": mean(one.background for one in scores),
     }
 
 
 def by_concept(
-    marks: Sequence[Marks], scene: Scene, fits: Mapping[str, float]
+    scores: Sequence[Scores], scene: Scene, fits: Mapping[str, float]
 ) -> dict[str, dict[str, float | None]]:
     """Return each thing's means over the pictures whose prompts name it."""
     table: dict[str, dict[str, float | None]] = {}
     for handle in (scene.handles[k] for k in scene.things):
-        named = [one for one in marks if handle in one.identity]
+        named = [one for one in scores if handle in one.identity]
         table[handle] = {
             "identity": mean(one.identity[handle] for one in named),
             "layout_copy": mean(one.layout_copy.get(handle) for one in named),
@@ -131,34 +168,13 @@ def by_concept(
     return table
 
 
-def _marks(
-    cell: Cell,
-    things: Sequence[Found],
-    compared: Comparison,
-    scene: Scene,
-    similarity: float,
-    background: Vectors,
-) -> Marks:
-    handles = scene.handles
+def _copied_places(cell: Cell, things: Sequence[Found], scene: Scene) -> dict[str, float]:
     copied: dict[str, float] = {}
     for one in things:
         if one.owner is not None and one.owner in cell.subset:
-            handle = handles[one.owner]
+            handle = scene.handles[one.owner]
             copied[handle] = max(_copied(one, scene), copied.get(handle, 0.0))
-    return Marks(
-        prompt=cell.asked.prompt,
-        plain=cell.plain,
-        seed=cell.asked.seed,
-        subset=cell.subset,
-        prompt_similarity=similarity,
-        identity={handles[k]: compared.identity(k) for k in compared.named},
-        layout_copy=copied,
-        background=float(background.max()),
-        missing=tuple(handles[k] for k in compared.missing),
-        mixed=tuple(handles[k] for k in compared.mixed),
-        repeats=compared.repeats,
-        off_diagonal=compared.off_diagonal,
-    )
+    return copied
 
 
 def _copied(one: Found, scene: Scene) -> float:
