@@ -30,7 +30,7 @@ from lora_scene.workshop.tables import COMPARED, METRICS, told
 
 Row = Mapping[str, Any]
 
-SHORT = ("identity", "prompt_similarity", "missing_rate", "mixing_rate", "repeat_rate")
+SHORT = ("exact_set", "identity", "prompt_similarity", "missing_rate", "mixing_rate", "repeat_rate")
 HEADLINE = (*SHORT, "identity_each", "layout_copy")
 PART = (*SHORT, "layout_copy", "drift", "attention_iou")
 METHODS = ("ours", "full", "full-ours", "ti-m", "db-m", "cd-m", "naive", "guided")
@@ -111,10 +111,15 @@ def _told(one: Interval | None, *, signed: bool = False) -> str:
 
 
 def _table(corner: str, metrics: Sequence[str], body: Mapping[str, Sequence[str]]) -> str:
-    lines = [[corner, *(METRICS[k] for k in metrics)]]
-    lines += [[name, *cells] for name, cells in body.items() if set(cells) - {"–", ""}]
+    """Return a table without the lines and columns that hold nothing."""
+    kept = {name: cells for name, cells in body.items() if set(cells) - {"–", ""}}
+    known = [
+        i for i in range(len(metrics)) if any(cells[i] not in ("–", "") for cells in kept.values())
+    ]
+    lines = [[corner, *(METRICS[metrics[i]] for i in known)]]
+    lines += [[name, *(cells[i] for i in known)] for name, cells in kept.items()]
     text = ["| " + " | ".join(line) + " |\n" for line in lines]
-    text.insert(1, "|---|" + "---:|" * len(metrics) + "\n")
+    text.insert(1, "|---|" + "---:|" * len(known) + "\n")
     return "".join(text)
 
 

@@ -1,15 +1,36 @@
-"""Protocols: what a benchmark runs. `protocol_file` reads them, and shows what one looks like."""
+"""Protocols: what a benchmark runs, from TOML files; every mistake is reported at once.
+
+    name = "mini"
+    base = "mini"                    every method's base
+    judge = "mini"                   or clip+dino
+    image_forwards = 1600            of each training, whatever the method
+    reference = "full"               paired differences are taken against it
+    [scenes]
+    headline = ["scenes/t*"]         groups of scene folders, beside this file
+    [drawing]
+    prompts = ["a photo of {} on grass"]
+    [curve]
+    weights = [0.0, 0.5, 1.2]        of the adapter, besides 1
+    [[methods]]
+    name = "ours"
+    recipe = "recipes/ours.toml"     beside this file, or the name of a shipped recipe
+    scenes = ["headline"]
+    seeds = [0, 1, 2]
+
+Paths are relative to the file.
+"""
 
 from __future__ import annotations
 
-import dataclasses
+import glob
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 from lora_scene.creating.sampling import Sampling
-from lora_scene.documents import between
+from lora_scene.documents import between, build, parse_toml, read_text
+from lora_scene.errors import JudgingError, LoraSceneError
 from lora_scene.judging.plans import MINI_PROMPTS, Plan, Subsets
 
 Kind = Literal["recipe", "separate", "guided"]
@@ -89,7 +110,7 @@ class Method:
 
 @dataclass(frozen=True)
 class Protocol:
-    """What a benchmark runs; `protocol_file` shows the file."""
+    """What a benchmark runs."""
 
     name: str
     base: str
@@ -123,9 +144,7 @@ class Protocol:
     def curve_plan(self, weight: float) -> Plan:
         """Return what is drawn at another weight."""
         prompts = self.drawing.prompts[: self.curve.n_prompts]
-        return dataclasses.replace(
-            self.plan, prompts=prompts, seeds=self.curve.seeds, weight=weight, n_drift=0
-        )
+        return replace(self.plan, prompts=prompts, seeds=self.curve.seeds, weight=weight, n_drift=0)
 
     def runs(self) -> Iterator[Run]:
         """Yield every run, the methods interleaved, so that any part of them is a fair sample."""
@@ -155,3 +174,62 @@ class Run:
     def key(self) -> str:
         """Return its folder's name, unique in the protocol."""
         return f"{self.method.name}/{self.group}-{self.scene.name}-s{self.seed}"
+
+
+def read_protocol(path: Path) -> Protocol:
+    """Read a protocol.
+
+    Raises:
+        JudgingError: Everything that is wrong with it, collected.
+    """
+    table = parse_toml(read_text(path, JudgingError), path, JudgingError)
+    problems: list[LoraSceneError] = []
+    read = build(Protocol, table, problems, error=JudgingError, omit=("folder",))
+    if read is not None:
+        scenes = _scenes(read.scenes, path.parent, problems)
+        read = replace(read, scenes=scenes, folder=path.parent)
+        problems += [] if problems else list(_contradictions(read))
+    if problems or read is None:
+        raise JudgingError.collect(problems, f"protocol {path}")
+    return read
+
+
+def _scenes(
+    groups: Mapping[str, tuple[Path, ...]], folder: Path, problems: list[LoraSceneError]
+) -> dict[str, tuple[Path, ...]]:
+    """Return the folders that each group's patterns name, relative to `folder` or absolute."""
+    scenes: dict[str, tuple[Path, ...]] = {}
+    for name, patterns in groups.items():
+        for one in patterns:
+            named = [folder / found for found in glob.glob(str(one), root_dir=folder)]
+            paths = sorted(found for found in named if found.is_dir())
+            scenes[name] = (*scenes.get(name, ()), *paths)
+            if not paths:
+                where, got = f"scenes.{name}", folder / one
+                problems.append(JudgingError("no such scene folder", where=where, got=got))
+    return scenes
+
+
+def _contradictions(protocol: Protocol) -> Iterator[JudgingError]:
+    names = [method.name for method in protocol.methods]
+    groups = ", ".join(protocol.scenes) or "a table [scenes]"
+
+    def unknown(what: str, where: str, expected: object, got: str) -> JudgingError:
+        return JudgingError(f"no such {what}", where=where, expected=expected, got=got or "none")
+
+    if len(set(names)) < len(names) or not names:
+        yield JudgingError("methods need names of their own", where="methods", got=names)
+    if protocol.reference and protocol.reference not in names:
+        yield unknown("method", "reference", names, protocol.reference)
+    for method in protocol.methods:
+        place = f"methods.{method.name}"
+        for group in method.scenes or ("",):
+            if group not in protocol.scenes:
+                yield unknown("group of scenes", f"{place}.scenes", groups, group)
+        if method.course_of and method.course_of not in names:
+            yield unknown("method", f"{place}.course_of", ", ".join(names), method.course_of)
+        if method.kind != "guided" and not method.recipe:
+            yield JudgingError("a recipe is needed", where=f"{place}.recipe")
+    wrong = [prompt for prompt in protocol.drawing.prompts if prompt.count("{}") != 1]
+    if wrong or not protocol.drawing.prompts:
+        yield JudgingError("prompts need one {} each", where="drawing.prompts", got=wrong)

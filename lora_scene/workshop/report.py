@@ -5,8 +5,6 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Mapping, Sequence
-from html import escape
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +13,9 @@ from PIL import Image
 
 from lora_scene.creating.sheets import contact_sheet
 from lora_scene.errors import JudgingError
-from lora_scene.learning.runs import write_text
+from lora_scene.files import write_text
 from lora_scene.scenes.photos import Pixels
+from lora_scene.workshop.pages import render
 from lora_scene.workshop.plots import Point, pareto_plot
 from lora_scene.workshop.results import read_rows, scene_folder
 from lora_scene.workshop.statistics import method_interval, methods_of
@@ -26,11 +25,6 @@ CELL = 160  # pixels of a picture on a sheet
 N_SHEETS = 6  # scenes that are shown
 N_COLUMNS = 7  # pictures of each method on a scene's sheet
 N_FAILURES = 6  # of each method
-CAPTION = (
-    "<p>Dots: means with their 95 % intervals. Dashed lines with plain numbers: the same adapters"
-    " at those weights, drawn from the protocol's prompts for curves alone: compare them with each"
-    " other. Dashed lines with <i>f</i>: trainings of so many image-forwards.</p>"
-)
 HTML, MARKDOWN = "report.html", "report.md"
 
 Row = Mapping[str, Any]
@@ -63,21 +57,25 @@ def write_report(
     head = _summary_line(rows)
     markdown = "\n".join([f"## {title}", "", head, "", *(t.as_markdown() for t in tables)])
     write_text(out / MARKDOWN, markdown)
-    groups = list(dict.fromkeys(row["group"] for row in rows))
-    sections = [f"<h1>{escape(title)}</h1><p>{escape(head)}</p>"]
-    if note:
-        sections.append(f"<p>{escape(note)}</p>")
-    for group in groups:
-        plot = group_plot([row for row in rows if row["group"] == group])
-        sections.append(f"<h2>{escape(group)}</h2>{plot}{CAPTION}")
-        sections += [t.as_html() for t in tables if t.title.startswith(f"{group}: ")]
-    sections += [t.as_html() for t in tables if t.title.startswith("What it costs")]
     drawn = [row for row in rows if row["pictures"]]
-    if drawn:
-        sections += ["<h2>Pictures</h2>", *_sheets(drawn, out)]
-        sections += ["<h2>Failures</h2>", _failures(drawn, out)]
-    page = (resources.files("lora_scene.workshop") / "report.html").read_text("utf-8")
-    page = page.replace("{{title}}", escape(title)).replace("{{body}}", "\n".join(sections))
+    *quality, costs = tables
+    page = render(
+        "report.html",
+        title=title,
+        head=head,
+        note=note,
+        groups=[
+            {
+                "name": group,
+                "plot": _embedded_plot([row for row in rows if row["group"] == group]),
+                "tables": [t for t in quality if t.title.startswith(f"{group}: ")],
+            }
+            for group in dict.fromkeys(row["group"] for row in rows)
+        ],
+        costs=costs,
+        sheets=_sheets(drawn, out),
+        failures=_failures(drawn, out),
+    )
     write_text(out / HTML, page)
     return out / HTML
 
@@ -104,6 +102,8 @@ def group_plot(rows: Sequence[Row]) -> str:
         points[method] = place
         courses = (_course(rows, method), _course_over_steps(rows, method))
         curves += [(method, course) for course in courses if len(course) > 1]
+    if not points:
+        return ""
     return pareto_plot(points, curves, x_title="prompt similarity", y_title="identity similarity")
 
 
@@ -146,14 +146,14 @@ def _summary_line(rows: Sequence[Row]) -> str:
     )
 
 
-def _sheets(rows: Sequence[Row], out: Path) -> list[str]:
-    sheets = []
+def _sheets(rows: Sequence[Row], out: Path) -> list[tuple[str, str]]:
+    """Return the names of some scenes, and all methods' pictures of each."""
     scenes = list(dict.fromkeys((row["group"], row["scene"]) for row in rows))
-    for group, scene in scenes[:N_SHEETS]:
-        own = [row for row in rows if (row["group"], row["scene"]) == (group, scene)]
-        sheet = _embedded(scene_sheet(own, out), f"{scene}, all methods")
-        sheets.append(f"<h3>{escape(scene)}</h3>{sheet}")
-    return sheets
+    return [
+        (scene, _embedded(scene_sheet([r for r in rows if (r["group"], r["scene"]) == of], out)))
+        for of in scenes[:N_SHEETS]
+        for scene in of[1:]
+    ]
 
 
 def scene_sheet(rows: Sequence[Row], out: Path) -> Image.Image:
@@ -165,12 +165,12 @@ def scene_sheet(rows: Sequence[Row], out: Path) -> Image.Image:
     """
     first = {row["method"]: row for row in reversed(rows)}
     picked = _telling_pictures(rows[0])
-    columns = ["photo", *(mark["plain"] for mark in picked)]
+    columns = ["photo", *(one["plain"] for one in picked)]
     photo = _thumbnail(scene_folder(out, rows[0]) / "photo0.png")
     cells = []
     for method in methods_of(rows):
         named = {(m["plain"], m["seed"]): m["file"] for m in first[method]["pictures"]}
-        files = [named.get((mark["plain"], mark["seed"])) for mark in picked]
+        files = [named.get((one["plain"], one["seed"])) for one in picked]
         folder = out / "runs" / first[method]["key"]
         cells.append([photo, *(_thumbnail(folder / f) if f else None for f in files)])
     return contact_sheet(cells, columns=columns, rows=methods_of(rows))
@@ -183,32 +183,27 @@ def _telling_pictures(row: Row) -> list[Mapping[str, Any]]:
     """
     seed = row["pictures"][0]["seed"]
     of: dict[tuple[int, ...], list[Mapping[str, Any]]] = {}
-    for mark in row["pictures"]:
-        if mark["seed"] == seed:
-            of.setdefault(tuple(mark["subset"]), []).append(mark)
+    for one in row["pictures"]:
+        if one["seed"] == seed:
+            of.setdefault(tuple(one["subset"]), []).append(one)
     largest = max(map(len, of))
     subsets = sorted(of, key=lambda subset: (len(subset) < largest, len(subset), subset))
     return [of[subset][i % len(of[subset])] for i, subset in enumerate(subsets[:N_COLUMNS])]
 
 
 def _failures(rows: Sequence[Row], out: Path) -> str:
-    """Draw the pictures with the most missing and mixed concepts, methods down."""
-    methods, cells = [], []
-    for method in methods_of(rows):
-        wrong = [
-            (len(mark["missing"]) + len(mark["mixed"]), out / "runs" / row["key"] / mark["file"])
-            for row in rows
-            if row["method"] == method
-            for mark in row["pictures"]
-            if mark["missing"] or mark["mixed"]
-        ]
-        wrong.sort(key=lambda pair: (-pair[0], str(pair[1])))
-        if wrong:
-            methods.append(method)
-            cells.append([_thumbnail(path) for _, path in wrong[:N_FAILURES]])
-    if not cells:
-        return "<p>No picture misses or mixes a concept.</p>"
-    return _embedded(contact_sheet(cells, rows=methods), "missing and mixed concepts")
+    """Draw the pictures with the most missing and mixed concepts, methods down; none if none is."""
+    worst: dict[str, list[tuple[int, str]]] = {}
+    for row in rows:
+        for one in row["pictures"]:
+            n_wrong = len(one["missing"]) + len(one["mixed"])
+            if n_wrong:
+                place = (-n_wrong, str(out / "runs" / row["key"] / one["file"]))
+                worst.setdefault(row["method"], []).append(place)
+    cells = [
+        [_thumbnail(Path(path)) for _, path in sorted(own)[:N_FAILURES]] for own in worst.values()
+    ]
+    return _embedded(contact_sheet(cells, rows=list(worst))) if cells else ""
 
 
 def _thumbnail(path: Path) -> Pixels:
@@ -219,8 +214,12 @@ def _thumbnail(path: Path) -> Pixels:
         return np.asarray(small)
 
 
-def _embedded(image: Image.Image, alternative: str) -> str:
+def _embedded(image: Image.Image) -> str:
     file = io.BytesIO()
     image.save(file, format="PNG", optimize=True)
-    data = base64.b64encode(file.getvalue()).decode()
-    return f'<img alt="{escape(alternative)}" src="data:image/png;base64,{data}">'
+    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
+
+
+def _embedded_plot(rows: Sequence[Row]) -> str:
+    plot = group_plot(rows).encode()
+    return f"data:image/svg+xml;base64,{base64.b64encode(plot).decode()}" if plot else ""

@@ -15,7 +15,6 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,8 @@ import numpy as np
 from PIL import Image
 
 from lora_scene.errors import JudgingError, did_you_mean
-from lora_scene.learning.runs import write_text
+from lora_scene.files import write_json, write_text
+from lora_scene.workshop.pages import render
 from lora_scene.workshop.results import read_rows, scene_folder
 from lora_scene.workshop.statistics import methods_of
 
@@ -120,11 +120,8 @@ def make_study(
         "items": page_items,
         "checks": checks,
     }
-    text = (resources.files("lora_scene.workshop") / "study.html").read_text("utf-8")
-    data = json.dumps(study).replace("</", "<\\/")
-    write_text(out / PAGE, text.replace("{{study}}", data))
-    key = {"study": study["id"], "methods": chosen, "trials": names.key}
-    write_text(out / KEY, json.dumps(key, indent=1) + "\n")
+    write_text(out / PAGE, render("study.html", study=study))
+    write_json(out / KEY, {"study": study["id"], "methods": chosen, "trials": names.key})
     n_trials = study["perPerson"] * len(chosen) + len(checks)
     return Study(out / PAGE, out / KEY, len(picked), n_trials)
 
@@ -134,16 +131,16 @@ def find_items(rows: Sequence[Row], methods: Sequence[str], *, results: Path) ->
     files: dict[tuple[Any, ...], dict[str, Path]] = {}
     about: dict[tuple[Any, ...], tuple[Row, Row]] = {}
     for row in sorted(rows, key=lambda row: -int(row["seed"])):
-        for mark in row["pictures"]:
-            place = (row["group"], row["scene"], mark["plain"], mark["seed"])
-            path = results / "runs" / row["key"] / mark["file"]
+        for drawn in row["pictures"]:
+            place = (row["group"], row["scene"], drawn["plain"], drawn["seed"])
+            path = results / "runs" / row["key"] / drawn["file"]
             files.setdefault(place, {})[row["method"]] = path
-            about[place] = (row, mark)
+            about[place] = (row, drawn)
     items = []
     for place in sorted(files):
-        row, mark = about[place]
+        row, drawn = about[place]
         if all(method in files[place] for method in methods):
-            subset = tuple(int(k) for k in mark["subset"])
+            subset = tuple(int(k) for k in drawn["subset"])
             nouns = tuple(row["nouns"][k] for k in subset)
             own = {method: files[place][method] for method in methods}
             items.append(Item(*place, subset, nouns, own, scene_folder(results, row)))

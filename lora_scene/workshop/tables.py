@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 from typing import Any
 
 from lora_scene.workshop.statistics import (
@@ -15,6 +14,7 @@ from lora_scene.workshop.statistics import (
 )
 
 METRICS: Mapping[str, str] = {
+    "exact_set": "exact set ↑",
     "identity": "identity ↑",
     "prompt_similarity": "prompt ↑",
     "missing_rate": "missing ↓",
@@ -30,6 +30,7 @@ METRICS: Mapping[str, str] = {
     "attention_iou": "attention IoU ↑",
 }
 COMPARED = (
+    "exact_set",
     "identity",
     "prompt_similarity",
     "missing_rate",
@@ -65,18 +66,6 @@ class Table:
         lines.append("|" + "---|" + "---:|" * (len(self.header) - 1))
         lines += [_line(row) for row in self.rows]
         return "\n".join(lines) + "\n"
-
-    def as_html(self) -> str:
-        """Return it as HTML."""
-        head = "".join(f"<th>{escape(text)}</th>" for text in self.header)
-        body = "".join(
-            "<tr>" + "".join(f"<td>{escape(text)}</td>" for text in row) + "</tr>"
-            for row in self.rows
-        )
-        return (
-            f'<h3>{escape(self.title)}</h3><div class="wide"><table><thead><tr>{head}</tr></thead>'
-            f"<tbody>{body}</tbody></table></div>"
-        )
 
 
 def quality_table(rows: Sequence[Row], group: str) -> Table:

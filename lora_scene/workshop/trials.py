@@ -93,20 +93,20 @@ def run_benchmark(
     n_new = 0
     for position, run in enumerate(runs, start=1):
         scene = load_scene(run.scene)
-        mark = mark_of(bench.protocol, run, scene=scene)
-        if finished_row(bench.out, run, mark=mark) is not None:
+        made_of = fingerprint_of(bench.protocol, run, scene=scene)
+        if finished_row(bench.out, run, fingerprint=made_of) is not None:
             continue
-        if known and (run.key, mark) in known:
-            keep_row(known[run.key, mark], folder_of(bench.out, run))
+        if known and (run.key, made_of) in known:
+            keep_row(known[run.key, made_of], folder_of(bench.out, run))
         elif n_new != max_runs:
             bench.tell(f"{position}/{len(runs)}  {run.key}")
-            do_run(bench, run, scene=scene, mark=mark)
+            do_run(bench, run, scene=scene, made_of=made_of)
             write_rows(bench.out)
             n_new += 1
     return write_rows(bench.out)
 
 
-def do_run(bench: Bench, run: Run, *, scene: Scene, mark: str) -> Row:
+def do_run(bench: Bench, run: Run, *, scene: Scene, made_of: str) -> Row:
     """Train, draw, measure, and leave the row; training goes on where it was cut off."""
     folder = folder_of(bench.out, run)
     recipes = recipes_of(bench.protocol, run, scene=scene)
@@ -119,10 +119,10 @@ def do_run(bench: Bench, run: Run, *, scene: Scene, mark: str) -> Row:
         for weight in _curve_weights(bench.protocol, run, studio)
     }
     row = {
-        **_identity_of(bench, run, scene, mark),
+        **_identity_of(bench, run, scene, made_of),
         **_costs_of(trained),
         "judging_seconds": time.perf_counter() - begun,
-        **keep_results(main, curve, folder=folder),
+        **keep_results(main, curve, folder=folder, judge=bench.judge),
     }
     keep_scene(scene, scene_folder(bench.out, row), size=studio.backbone.resolution)
     if not bench.protocol.keep_models:
@@ -175,12 +175,12 @@ def open_bench(
     return Bench(protocol, out, judge, chosen)
 
 
-def mark_of(protocol: Protocol, run: Run, *, scene: Scene) -> str:
+def fingerprint_of(protocol: Protocol, run: Run, *, scene: Scene) -> str:
     """Return the sha256 of all that decides a run's row."""
     learnt = recipes_of(protocol, run, scene=scene)
-    marks = [fingerprint(part, recipe, "") for recipe, part in learnt]
+    parts = [fingerprint(part, recipe, "") for recipe, part in learnt]
     if not learnt:
-        marks = [hashlib.sha256(b"".join(scene_bytes(scene))).hexdigest()]
+        parts = [hashlib.sha256(b"".join(scene_bytes(scene))).hexdigest()]
     judged = (
         protocol.judge,
         protocol.clip,
@@ -189,8 +189,8 @@ def mark_of(protocol: Protocol, run: Run, *, scene: Scene) -> str:
         protocol.drawing,
         protocol.curve,
     )
-    parts = (protocol.base, run.method.kind, run.method.guide_scale, marks, judged)
-    return hashlib.sha256(repr(parts).encode()).hexdigest()
+    whole = (protocol.base, run.method.kind, run.method.guide_scale, parts, judged)
+    return hashlib.sha256(repr(whole).encode()).hexdigest()
 
 
 def _evaluate(bench: Bench, run: Run, scene: Scene, studio: Studio) -> Evaluation:
@@ -236,7 +236,7 @@ def _curve_weights(protocol: Protocol, run: Run, studio: Studio) -> tuple[float,
     return protocol.curve.weights if is_drawn else ()
 
 
-def _identity_of(bench: Bench, run: Run, scene: Scene, mark: str) -> dict[str, Any]:
+def _identity_of(bench: Bench, run: Run, scene: Scene, made_of: str) -> dict[str, Any]:
     on_gpu = bench.device.startswith("cuda")
     return {
         "key": run.key,
@@ -250,7 +250,7 @@ def _identity_of(bench: Bench, run: Run, scene: Scene, mark: str) -> dict[str, A
         "handles": list(scene.handles),
         "nouns": list(scene.nouns),
         "seed": run.seed,
-        "mark": mark,
+        "fingerprint": made_of,
         "judge": bench.judge.name,
         "device": torch.cuda.get_device_name() if on_gpu else platform.processor() or bench.device,
         "versions": installed_versions(),

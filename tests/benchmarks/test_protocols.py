@@ -7,8 +7,7 @@ import pytest
 from lora_scene.recipe import load_recipe
 from lora_scene.scenes.scene import load_scene
 from lora_scene.workshop.methods import forwards_of, recipes_of
-from lora_scene.workshop.protocol import Protocol
-from lora_scene.workshop.protocol_file import read_protocol
+from lora_scene.workshop.protocol import Protocol, read_protocol
 
 ROOT = Path(__file__).parents[2] / "benchmarks"
 ABLATIONS = {"no-phase1", "no-mask", "no-attention", "no-union"}

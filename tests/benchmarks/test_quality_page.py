@@ -9,9 +9,9 @@ import pytest
 
 from benchmarks.quality_page import filled, tables
 from lora_scene.scenes.scene import load_scene
-from lora_scene.workshop.protocol_file import read_protocol
+from lora_scene.workshop.protocol import read_protocol
 from lora_scene.workshop.results import known_rows
-from lora_scene.workshop.trials import mark_of
+from lora_scene.workshop.trials import fingerprint_of
 
 ROOT = Path(__file__).parents[2]
 ROWS = ROOT / "benchmarks" / "results" / "mini.jsonl"
@@ -25,11 +25,11 @@ def row(method: str, scene: str, identity: float, *, seed: int = 0) -> dict:
     }  # fmt: skip
 
 
-def test_a_table_holds_means_differences_and_no_empty_lines() -> None:
+def test_a_table_holds_means_differences_and_nothing_empty() -> None:
     rows = [row("ours", "a", 0.7), row("ours", "b", 0.9), row("full", "a", 0.75)]
     made = tables([*rows, row("full", "b", 0.95)])
-    assert "| ours | 0.80 [0.70, 0.90] | – | 0.50 [0.50, 0.50] |" in made["methods"]
-    assert "| ours | −0.05 [−0.05, −0.05] | – | 0.00 [0.00, 0.00] |" in made["differences"]
+    assert "| ours | 0.80 [0.70, 0.90] | 0.50 [0.50, 0.50] |" in made["methods"]
+    assert "| ours | −0.05 [−0.05, −0.05] | 0.00 [0.00, 0.00] |" in made["differences"]
     assert made["parts"].count("\n") == 2
 
 
@@ -58,6 +58,8 @@ def test_the_page_shows_the_rows_that_are_kept(page: str, table: str) -> None:
 def test_the_rows_are_those_of_the_recipes_and_scenes_as_they_are() -> None:
     protocol = read_protocol(ROOT / "benchmarks" / "protocols" / "mini.toml")
     load = cache(load_scene)
-    marks = {run.key: mark_of(protocol, run, scene=load(run.scene)) for run in protocol.runs()}
+    marks = {
+        run.key: fingerprint_of(protocol, run, scene=load(run.scene)) for run in protocol.runs()
+    }
     stale = [key for key, mark in known_rows(ROWS) if marks.get(key) != mark]
     assert not stale, "run these again: lora-scene benchmark benchmarks/protocols/mini.toml"

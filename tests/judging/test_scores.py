@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lora_scene.judging.comparison import Comparison
+from lora_scene.judging.comparison import Comparison, References, compare, rates
 from lora_scene.judging.finding import Found
 from lora_scene.judging.plans import Cell
 from lora_scene.judging.scores import Scores, by_concept, find_things, measure, summarise
@@ -156,3 +156,49 @@ def test_without_a_finder_the_strongest_attention_is_a_handles_region() -> None:
     assert first.region[:24, :24].all()
     assert second.region[40:, 40:].all()
     assert not (first.region & second.region).any()
+
+
+@pytest.mark.parametrize(
+    ("owners", "looks", "named", "is_exact"),
+    [
+        ((0, 1), (0, 1), (0, 1), True),
+        ((None, None), (0, 1), (0, 1), True),  # found under no name, and known by their looks
+        ((0, 1), (0, 1), (0,), True),  # what is not named may be there
+        ((0, 1, 1), (0, 1, 1), (0,), True),  # and twice
+        ((0,), (0,), (0, 1), False),  # one is not there
+        ((0, 1), (0, None), (0, 1), False),  # it is there, and not recognisable
+        ((0, 0, 1), (0, 0, 1), (0, 1), False),  # one stands twice
+        ((0, 0, 1), (0, None, 1), (0, 1), False),  # the second of them is not recognisable
+        ((0, 1), (1, 0), (0, 1), False),  # each in the other's look
+        ((0, 0), (0, 1), (0,), False),  # one of two stands in another's look
+        ((), (), (0,), False),
+    ],
+)
+def test_a_picture_is_right_if_each_named_thing_stands_once_as_itself(
+    owners, looks, named, is_exact
+) -> None:
+    table = np.zeros((len(owners), 2), np.float32)
+    for i, look in enumerate(looks):
+        if look is not None:
+            table[i, look] = 0.9
+    compared = Comparison(table, (0, 1), owners, named, floor=0.7)
+    assert compared.is_exact is is_exact
+    assert rates([compared, compared])["exact_set"] == float(is_exact)
+
+
+def test_of_several_photos_the_nearest_counts() -> None:
+    """The greatest cosine: a mean would punish a thing for being photographed from all sides."""
+    scene, judge = fakes.scene(), fakes.judge()
+    references = References(np.eye(3, dtype=np.float32), (0, 0, 1))
+    red = judge.identity.embed_pictures([fakes.picture(fakes.RED, None)])[0]
+    inside = scene.photos[0].masks[0] >= 0.5
+    compared = compare(
+        scene.photos[0].pixels,
+        [Found(inside, 0)],
+        references,
+        encoder=judge.identity,
+        named=(0,),
+        floor=0.7,
+    )
+    assert compared.likeness[0] == pytest.approx([max(red[0], red[1]), red[2]], abs=1e-6)
+    assert max(red[0], red[1]) - (red[0] + red[1]) / 2 > 0.3

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from lora_scene.creating.picture_files import save_picture
+from lora_scene.workshop.results import keep_row
 from tests.judging import fakes
 
 METHODS = ("ours", "full", "naive")
@@ -50,12 +50,13 @@ def write(out: Path, *, n_scenes: int = 3, seed: int = 0) -> list[dict[str, Any]
             }
             row = {
                 "key": key, "method": method, "group": "all", "scene": f"s{n}", "seed": 0,
-                "judge": "fake", "course_of": "", "seconds": 60.0, "judging_seconds": 30.0,
+                "fingerprint": "0", "n_concepts": 2, "judge": "fake", "course_of": "",
+                "seconds": 60.0, "judging_seconds": 30.0,
                 "n_parameters": 1000 * (m + 1), "n_bytes": 4000, "peak_bytes": 10**9,
                 "image_forwards": 100, "nouns": ["bear", "bowl"], "summary": summary,
                 "curve": {"0": summary, "1": summary} if m == 0 else {}, "pictures": pictures,
             }  # fmt: skip
-            (out / "runs" / key / "row.json").write_text(json.dumps(row))
+            keep_row(row, out / "runs" / key)
             rows.append(row)
     photo = fakes.picture(fakes.RED, fakes.BLUE)
     for n in range(n_scenes):

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from lora_scene.errors import JudgingError
+from lora_scene.workshop.results import keep_row
 from lora_scene.workshop.study_page import make_study
 from tests.workshop import rows as made
 
@@ -75,6 +76,22 @@ def test_things_that_are_asked_for_are_shown(study) -> None:
     for item in data_of(study.page)["items"]:
         assert all(thing["noun"] in item["prompt"] for thing in item["things"])
         assert len(item["things"]) == (2 if "bowl" in item["prompt"] else 1)
+
+
+def test_data_in_the_page_ends_no_script_and_begins_none(tmp_path) -> None:
+    words = "<!--<script>]]></script>&\u2028\u2029'\""
+    for row in made.write(tmp_path / "results"):
+        pictures = [{**one, "plain": f"{words} {one['plain']}"} for one in row["pictures"]]
+        changed = {**row, "pictures": pictures, "nouns": [words, "bowl"]}
+        keep_row(changed, tmp_path / "results" / "runs" / row["key"])
+    page = make_study(tmp_path / "results", tmp_path / "study").page
+    data = re.search(r'id="study">(.*?)</script>', page.read_text("utf-8"), re.DOTALL)[1]
+    assert not set("<>&\u2028\u2029") & set(data)
+    assert all(item["prompt"].startswith(words) for item in json.loads(data)["items"])
+    assert {thing["noun"] for item in json.loads(data)["items"] for thing in item["things"]} == {
+        words,
+        "bowl",
+    }
 
 
 def test_unknown_and_lonely_methods_are_refused(tmp_path) -> None:

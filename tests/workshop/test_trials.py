@@ -10,11 +10,12 @@ from lora_scene.errors import JudgingError
 from lora_scene.judging.judge import Judge
 from lora_scene.judging.mini import MiniJudge
 from lora_scene.learning.events import Saved
+from lora_scene.ownership import unsealed
 from lora_scene.scenes.scene import load_scene
 from lora_scene.workshop import trials
-from lora_scene.workshop.protocol_file import read_protocol
-from lora_scene.workshop.results import folder_of, known_rows, read_rows
-from lora_scene.workshop.trials import mark_of, open_bench, planned_work, run_benchmark
+from lora_scene.workshop.protocol import read_protocol
+from lora_scene.workshop.results import folder_of, keep_row, known_rows, read_rows
+from lora_scene.workshop.trials import fingerprint_of, open_bench, planned_work, run_benchmark
 from tests.cli.test_evaluate import write_scene
 from tests.creating import studios
 from tests.judging import fakes
@@ -97,7 +98,9 @@ def test_a_run_leaves_its_row_its_pictures_and_its_adapter(make_bench) -> None:
     assert all((folder / one["file"]).is_file() for one in row["pictures"])
     assert len(list((folder / "pictures-w0.5").glob("*.png"))) == 3
     lines = (bench.out / "results.jsonl").read_text().splitlines()
-    assert json.loads(lines[0]) == {key: row[key] for key in row if key != "pictures"}
+    assert unsealed(json.loads(lines[0])) == {
+        key: row[key] for key in unsealed(row) if key != "pictures"
+    }
 
 
 def test_planned_work_counts_what_a_run_does(make_bench) -> None:
@@ -131,15 +134,15 @@ def test_guided_sampling_is_judged_like_the_others(make_bench, clip_folder) -> N
     [row] = run_benchmark(bench)
     assert (row["image_forwards"], row["n_parameters"], row["n_bytes"]) == (0, 0, 0)
     assert len(row["pictures"]) == 3
-    assert row["mark"] != _mark_of_another_scene(bench)
+    assert row["fingerprint"] != _made_of_another_scene(bench)
     assert np.isfinite(row["summary"]["prompt_similarity"])
 
 
-def _mark_of_another_scene(bench) -> str:
+def _made_of_another_scene(bench) -> str:
     [run] = bench.protocol.runs()
     scene = load_scene(run.scene)
     other = replace(scene, concepts=scene.concepts[::-1])
-    return mark_of(bench.protocol, run, scene=other)
+    return fingerprint_of(bench.protocol, run, scene=other)
 
 
 def test_guided_sampling_needs_a_clip(make_bench) -> None:
@@ -152,7 +155,7 @@ def test_a_finished_run_is_not_done_again(make_bench) -> None:
     [row] = run_benchmark(bench)
     told = []
     [again] = run_benchmark(replace(bench, tell=told.append))
-    assert again == row
+    assert unsealed(again) == unsealed(row)
     assert told == []
 
 
@@ -172,7 +175,7 @@ def test_a_row_from_elsewhere_stands_for_its_run(make_bench) -> None:
     told = []
     elsewhere = replace(bench, out=bench.out.with_name("elsewhere"), tell=told.append)
     [carried] = run_benchmark(elsewhere, known=known)
-    assert carried == {**row, "pictures": []}
+    assert unsealed(carried) == {**unsealed(row), "pictures": []}
     assert told == []
 
 
@@ -184,13 +187,6 @@ def test_a_row_of_another_drawing_does_not_stand_for_a_run(make_bench) -> None:
     other = replace(bench.protocol, drawing=drawing)
     bench = replace(bench, protocol=other, out=bench.out.with_name("elsewhere"))
     assert run_benchmark(bench, known=known, max_runs=0) == []
-
-
-def test_a_file_without_rows_is_refused_with_its_line(tmp_path) -> None:
-    path = tmp_path / "rows.jsonl"
-    path.write_text('{"key": "ours/all-a-s0", "mark": "0"}\n{"method": "ours"}\n')
-    with pytest.raises(JudgingError, match=r"rows\.jsonl, line 2"):
-        known_rows(path)
 
 
 def test_a_killed_run_goes_on_where_it_stood(make_bench) -> None:
@@ -215,10 +211,24 @@ def test_a_killed_run_goes_on_where_it_stood(make_bench) -> None:
 def quick_runs(monkeypatch):
     """Let a run leave a row and do nothing else."""
 
-    def do_run(bench, run, *, scene, mark):
+    def do_run(bench, run, *, scene, made_of):
         folder = folder_of(bench.out, run)
-        folder.mkdir(parents=True)
-        (folder / "row.json").write_text(json.dumps({"key": run.key, "mark": mark}))
+        summary: dict = {"summary": {}, "curve": {}, "nouns": [], "n_concepts": 2, "seed": run.seed}
+        words = ("method", "judge", "course_of")
+        counts = ("seconds", "judging_seconds", "n_parameters", "n_bytes", "peak_bytes")
+        keep_row(
+            {
+                **dict.fromkeys(words, ""),
+                **dict.fromkeys(counts, 0),
+                "image_forwards": 0,
+                **summary,
+                "group": run.group,
+                "scene": "a",
+                "key": run.key,
+                "fingerprint": made_of,
+            },
+            folder,
+        )
 
     monkeypatch.setattr(trials, "do_run", do_run)
 

@@ -7,7 +7,7 @@ import pytest
 from lora_scene.errors import JudgingError
 from lora_scene.recipe import load_recipe
 from lora_scene.workshop.methods import equalised, forwards_of, recipes_of
-from lora_scene.workshop.protocol_file import read_protocol
+from lora_scene.workshop.protocol import read_protocol
 from tests.judging import fakes
 
 TOML = """
