@@ -13,8 +13,8 @@ from lora_scene.errors import JudgingError
 from lora_scene.judging.comparison import compare, reference_looks
 from lora_scene.judging.finding import GREY, Found
 from lora_scene.judging.judge import Judge, load_judge
-from lora_scene.judging.marks import Marks, find_things, measure
 from lora_scene.judging.plans import Cell
+from lora_scene.judging.scores import Scores, find_things, measure
 from lora_scene.judging.watched_drawing import Asked, Drawn
 from lora_scene.scenes.scene import Scene, load_scene
 
@@ -34,16 +34,16 @@ def scenes() -> tuple[Scene, ...]:
     return tuple(load_scene(path) for path in sorted(ROOT.glob("[dt]*-[23]")))
 
 
-def marked(judge: Judge, scene: Scene, pixels: np.ndarray) -> Marks:
+def marked(judge: Judge, scene: Scene, pixels: np.ndarray) -> Scores:
     plain = "a photo of " + " and ".join(scene.nouns)
     cell = Cell("a photo of {}", scene.things, Asked(""), plain)
     drawn = Drawn(cell.asked, pixels, scene.handles, np.zeros((0, 1, 1), np.float32))
     found = find_things(drawn, scene, judge)
-    return measure([cell], [drawn], [found], scene=scene, judge=judge)[0][0]
+    return measure([cell], [drawn], [found], scene=scene, judge=judge)[0]
 
 
-def share(marks: Sequence[Marks]) -> float:
-    return sum(len(one.missing) for one in marks) / sum(len(one.identity) for one in marks)
+def share(scores: Sequence[Scores]) -> float:
+    return sum(len(one.missing) for one in scores) / sum(len(one.identity) for one in scores)
 
 
 def test_the_photo_itself_has_the_highest_identity(judge) -> None:
