@@ -48,9 +48,7 @@ def hub(monkeypatch, tmp_path):
         monkeypatch.setattr(
             hub_module, "fetch_adapter", functools.partial(fetch_adapter, endpoint=served.url)
         )
-        monkeypatch.setattr(
-            "lora_scene.cli.push.publish", functools.partial(publish, endpoint=served.url)
-        )
+        monkeypatch.setattr(hub_module, "publish", functools.partial(publish, endpoint=served.url))
         yield served
 
 
