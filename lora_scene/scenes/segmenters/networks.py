@@ -45,7 +45,7 @@ def load(kind: Any, model: str, **options: Any) -> Any:
         raise SegmenterError(
             "the segmenter's weights cannot be had",
             where=model,
-            expected=f"a hub id or a folder that {kind.__name__} can read",
+            expected=f"a hub id or a folder with safetensors that {kind.__name__} can read",
             got=first_line,
             hint=BUILT_IN_WAY,
         ) from error
@@ -54,10 +54,12 @@ def load(kind: Any, model: str, **options: Any) -> Any:
 def load_network(kind: Any, model: str, *, device: str) -> Any:
     """Load a network for inference, as `load` does, and bring it to a device.
 
+    From safetensors alone: a pickle, as in a `.bin`, could run anything.
+
     Raises:
         SegmenterError: As in `load`, or the device is not there.
     """
-    network = load(kind, model)
+    network = load(kind, model, use_safetensors=True)
     try:
         return network.to(device).eval()
     except (RuntimeError, AssertionError) as error:

@@ -5,7 +5,21 @@ import pytest
 import torch
 
 from lora_scene.errors import SegmenterError
+from lora_scene.scenes.segmenters.clipseg import ClipSeg
+from lora_scene.scenes.segmenters.grounding_dino import GroundingDino
 from lora_scene.scenes.segmenters.networks import detector_shape, load, to_photo_size, to_values
+from lora_scene.scenes.segmenters.panoptic import Mask2Former, MaskFormer
+from lora_scene.scenes.segmenters.sam import Sam, Sam2
+from lora_scene.scenes.segmenters.sam3 import Sam3
+from tests.scenes.segmenters.tiny_networks import (
+    save_clipseg,
+    save_grounding_dino,
+    save_mask2former,
+    save_maskformer,
+    save_sam,
+    save_sam2,
+    save_sam3,
+)
 
 
 def test_values_are_normalised_and_resized():
@@ -45,3 +59,34 @@ def test_weights_of_another_kind_are_refused(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
     with pytest.raises(SegmenterError, match="weights cannot be had"):
         load(SamModel, str(tmp_path))
+
+
+class Trap:
+    """Opens a file when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
+@pytest.mark.parametrize(
+    ("save", "open_it"),
+    [
+        (save_sam, Sam),
+        (save_sam2, Sam2),
+        (save_clipseg, ClipSeg),
+        (save_grounding_dino, lambda model: GroundingDino(model, follower=None)),
+        (save_sam3, Sam3),
+        (save_maskformer, MaskFormer),
+        (save_mask2former, Mask2Former),
+    ],
+)
+def test_no_pickle_is_read(tmp_path, save, open_it):
+    folder = save(tmp_path)
+    (folder / "model.safetensors").unlink()
+    torch.save({"a": Trap(tmp_path / "sprung")}, folder / "pytorch_model.bin")
+    with pytest.raises(SegmenterError, match=r"weights cannot be had(.|\n)*safetensors"):
+        open_it(str(folder))
+    assert not (tmp_path / "sprung").exists()
