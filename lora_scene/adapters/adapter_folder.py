@@ -42,7 +42,7 @@ def save_adapter(adapter: Adapter, folder: Path | str) -> Path:
 
     Args:
         adapter: The adapter; scales are folded, so reading it back gives `adapter.folded()`.
-        folder: Where to; made if need be. An earlier adapter in it is replaced.
+        folder: Where to; made if need be. An earlier adapter of ours in it is replaced.
 
     Returns:
         The folder.

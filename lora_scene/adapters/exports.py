@@ -1,10 +1,16 @@
-"""Adapters in the layouts that other programs read."""
+"""Adapters in the layouts that other programs read.
+
+Interfaces call an embedding by the name of its file. Where that is a piece of CLIP's vocabulary
+(`bear`), SD.Next and kohya's scripts load nothing; where it is a word, A1111 lets it take the word
+over in every prompt. So the files are called `<name>_<handle>`: CLIP's vocabulary has no piece in
+which letters meet `_`, and no prompt such a word.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -13,7 +19,7 @@ from lora_scene.adapters.adapter import Adapter
 from lora_scene.adapters.adapter_folder import files_of_others, refuse_another
 from lora_scene.adapters.formats import diffusers, embeddings, kohya
 from lora_scene.adapters.formats.factors import padded_ranks
-from lora_scene.adapters.formats.metadata import write_note
+from lora_scene.adapters.formats.metadata import public_info, write_note
 from lora_scene.adapters.formats.modelspec import Title, kohya_metadata, modelspec, sidecar
 from lora_scene.adapters.gallery import Sample
 from lora_scene.adapters.layouts import LAYOUTS, Layout
@@ -23,6 +29,7 @@ from lora_scene.errors import AdapterError
 from lora_scene.file_groups import written_together
 from lora_scene.files import write_json
 from lora_scene.picture_writing import write_picture
+from lora_scene.scenes.handle_names import RESERVED_STEMS, handle_stem
 
 DTYPES: Mapping[str, torch.dtype] = {
     "fp32": torch.float32,
@@ -75,20 +82,16 @@ def export_adapter(
             name is no file name, or the folder holds another adapter.
         FileError: A foreign file stands in the way, or the folder cannot be written.
     """
-    if _NAME.fullmatch(title.name) is None or f"{title.name}.safetensors" == diffusers.FILE:
-        raise AdapterError(
-            "not a usable name for files",
-            expected="letters, digits, _ and -, such as my-scene",
-            got=ascii(title.name[:80]),
-        )
+    check_name(title.name)
     kind = DTYPES[dtype]
-    rounded = adapter.cast(kind)
+    rounded = for_interfaces(adapter, title.name).cast(kind)
     _refuse_overflow(rounded, dtype)
     note = write_note(rounded)
     replaces = not _FOLDER_LAYOUTS.isdisjoint(layouts)
     names = [f"{title.name}.safetensors", f"{title.name}_bundle.safetensors"]
     refuse_another(out, note, names, whole=replaces)
-    notes: list[str] = []
+    words = " and ".join(concept.stem for concept in rounded.concepts)
+    notes = [f"in interfaces the handles are called by their files: a photo of {words}"]
     obsolete = files_of_others(out, note) if replaces else ()
     with written_together(out, obsolete=obsolete) as aside:
         for layout in layouts:
@@ -104,6 +107,31 @@ def export_adapter(
         if f"{title.name}.safetensors" in files:
             files = (*files, *_write_companions(rounded, aside, title, samples))
     return Export(files, tuple(notes))
+
+
+def check_name(name: str) -> None:
+    """Check that a name can be one of files, on every system and in every interface.
+
+    Raises:
+        AdapterError: It cannot.
+    """
+    is_own = f"{name}.safetensors" == diffusers.FILE
+    if _NAME.fullmatch(name) is None or is_own or name.lower() in RESERVED_STEMS:
+        raise AdapterError(
+            "not a usable name for files",
+            expected="letters, digits, _ and -, such as my-scene, and none of Windows' devices",
+            got=ascii(name[:80]),
+            hint="pass --name",
+        )
+
+
+def for_interfaces(adapter: Adapter, name: str) -> Adapter:
+    """Return an adapter whose embedding files interfaces can take: `<name>_<handle>`."""
+    concepts = tuple(
+        replace(concept, stem=f"{name}_{handle_stem(concept.handle)}")
+        for concept in adapter.concepts
+    )
+    return replace(adapter, concepts=concepts, info=public_info(adapter.info))
 
 
 def _write_diffusers(adapter: Adapter, folder: Path, title: Title, dtype: torch.dtype) -> list[str]:
@@ -123,7 +151,7 @@ def _write_embeddings(
         tensors = embeddings.to_embedding(concept, FAMILIES[adapter.family])
         digest = tensors_sha256(tensors, dtype)
         spec = modelspec(adapter, title, kind="textual-inversion", sha256=digest)
-        spec |= {"modelspec.title": concept.stem, "modelspec.trigger_phrase": concept.stem}
+        spec |= {"modelspec.title": concept.stem, "modelspec.trigger_phrase": f"<{concept.stem}>"}
         path = folder / embeddings.embedding_path(concept.stem)
         write_tensors(path, tensors, {**note, **spec}, dtype)
     return []
@@ -186,8 +214,9 @@ def _write_companions(
 
     with Image.open(samples[-1].path) as picture:
         preview = picture.convert("RGB")
-        preview.thumbnail((PREVIEW_SIDE, PREVIEW_SIDE))
-        write_picture(folder / f"{title.name}.preview.png", preview)
+    preview.info.clear()  # nothing that a picture may carry beside its pixels
+    preview.thumbnail((PREVIEW_SIDE, PREVIEW_SIDE))
+    write_picture(folder / f"{title.name}.preview.png", preview)
     return f"{title.name}.json", f"{title.name}.preview.png"
 
 

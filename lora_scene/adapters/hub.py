@@ -35,7 +35,12 @@ from lora_scene.adapters.hub_calls import (
     redacted,
     status_of,
 )
-from lora_scene.adapters.model_card import CardFacts, check_card, write_card
+from lora_scene.adapters.model_card import (
+    CardFacts,
+    check_card,
+    refuse_absent_files,
+    write_card,
+)
 from lora_scene.adapters.untrusted import MAX_FILE_BYTES, read_header
 from lora_scene.errors import AdapterError, HubError
 from lora_scene.file_groups import written_together
@@ -93,6 +98,7 @@ def stage_adapter(folder: Path, stage: Path, *, title: Title, repo_id: str, dtyp
     text = own_card.read_text("utf-8") if own_card.is_file() else write_card(adapter, facts)
     check_card(text, stage)
     _refuse_other_source(text, repo_id)
+    refuse_absent_files(text, stage)
     (stage / "README.md").write_text(text, encoding="utf-8")
 
 

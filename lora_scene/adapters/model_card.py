@@ -1,22 +1,29 @@
-"""The model card: what a hub shows of an adapter, with snippets that run as they stand."""
+"""The model card: what a hub shows of an adapter, with snippets that run as they stand.
+
+Nouns, names and recipes may come from strangers' files. The template escapes whatever is put into
+it, so that none of them becomes a link, a picture, HTML, a table's cell or front matter.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import jinja2
+
 from lora_scene.adapters.adapter import Adapter
+from lora_scene.adapters.exports import for_interfaces
 from lora_scene.adapters.formats.diffusers import FILE
 from lora_scene.adapters.formats.factors import highest_ranks, part_of
+from lora_scene.adapters.formats.metadata import public_info
 from lora_scene.adapters.gallery import Sample
 from lora_scene.backbones.families import FAMILIES
 from lora_scene.errors import AdapterError
 from lora_scene.scenes.union import prompt_for
 
 TAGS = ("text-to-image", "diffusers", "lora", "template:sd-lora")
-HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 FAMILY_TAGS: Mapping[str, str] = {
     "sd1": "stable-diffusion",
     "sd2": "stable-diffusion",
@@ -27,6 +34,7 @@ FAMILY_LICENSES: Mapping[str, str] = {
     "sd2": "openrail++",
     "sdxl": "openrail++",
 }
+TEMPLATE = "card.md.jinja"
 
 
 @dataclass(frozen=True)
@@ -35,55 +43,75 @@ class CardFacts:
 
     Attributes:
         name: Its title, and the stem of the file for interfaces.
-        source: Hub id or folder that the snippets load from.
+        repo: Hub id that the snippets load from; empty for `folder`.
         license: SPDX id; empty for the usual one of the base's family.
         samples: Pictures for the gallery, which lie in `samples/`.
+        folder: The adapter's folder, where it is on no hub.
     """
 
     name: str
-    source: str
+    repo: str = ""
     license: str = ""
     samples: Sequence[Sample] = ()
+    folder: str = "adapter"
 
 
 def write_card(adapter: Adapter, facts: CardFacts) -> str:
     """Return the card: front matter that a hub validates, then Markdown.
 
     Args:
-        adapter: The adapter.
+        adapter: The adapter; as a repository holds it, its files are named for interfaces.
         facts: Name, source, licence, pictures.
     """
     from huggingface_hub import ModelCardData
 
-    info = adapter.info
-    is_on_hub = HUB_ID.fullmatch(info.base_model) is not None
-    widget = [
-        {"text": sample.prompt or "-", "output": {"url": f"samples/{sample.path.name}"}}
-        for sample in facts.samples
-    ]
+    info = public_info(adapter.info)
+    named = for_interfaces(replace(adapter, info=info), facts.name)
+    adapter = named if facts.repo else replace(adapter, info=info)
+    on_hub = "/" in info.base_model
+    licence = facts.license or (FAMILY_LICENSES[adapter.family] if on_hub else "other")
     data = ModelCardData(
-        base_model=info.base_model if is_on_hub else None,
-        base_model_relation="adapter" if is_on_hub else None,
+        base_model=info.base_model if on_hub else None,
+        base_model_relation="adapter" if on_hub else None,
         library_name="diffusers",
-        license=facts.license or (FAMILY_LICENSES[adapter.family] if is_on_hub else "other"),
+        license=licence,
         pipeline_tag="text-to-image",
         tags=[*TAGS, FAMILY_TAGS[adapter.family]],
         instance_prompt=_example(adapter),
-        widget=widget or None,
+        widget=[
+            {"text": sample.prompt or "-", "output": {"url": f"samples/{sample.path.name}"}}
+            for sample in facts.samples
+        ]
+        or None,
     )
-    sections = [
-        f"---\n{data.to_yaml()}\n---",
-        f"# {facts.name}",
-        "<Gallery />" if widget else "",
-        _handles(adapter),
-        f"## diffusers\n\n```python\n{diffusers_snippet(adapter, facts.source)}```",
-        f"With the package lora_scene, shorter:\n\n"
-        f"```python\n{package_snippet(adapter, facts.source)}```",
-        _interfaces(adapter, facts.name),
-        _training(adapter),
-        _limits(adapter, data.license, is_on_hub=is_on_hub),
-    ]
-    return "\n\n".join(section for section in sections if section) + "\n"
+    stems = [concept.stem for concept in named.concepts]
+    has_kohya = bool(adapter.modules) and not any(
+        module.magnitude is not None for module in adapter.modules.values()
+    )
+    lora = f" <lora:{facts.name}:1>" if has_kohya else ""
+    return (
+        _environment()
+        .get_template(TEMPLATE)
+        .render(
+            front_matter=Raw(data.to_yaml().strip()),
+            name=facts.name,
+            file_name=facts.name,
+            repo=facts.repo,
+            gallery=bool(facts.samples),
+            concepts=adapter.concepts,
+            plain_snippet=diffusers_snippet(adapter, facts),
+            own_snippet=package_snippet(adapter, facts),
+            has_kohya=has_kohya,
+            files=Raw(", ".join(_code(f"embeddings/{stem}.safetensors") for stem in stems)),
+            comfy=f"a photo of {' and '.join(f'embedding:{stem}' for stem in stems)}",
+            a1111=f"a photo of {' and '.join(stems)}{lora}",
+            invoke=f"a photo of {' and '.join(f'<{stem}>' for stem in stems)}",
+            training=_training(adapter),
+            licence=licence,
+            base=info.base_model,
+            on_hub=on_hub,
+        )
+    )
 
 
 def check_card(text: str, folder: Path) -> None:
@@ -117,20 +145,36 @@ def check_card(text: str, folder: Path) -> None:
         raise AdapterError.collect(problems, "the card is not fit to publish")
 
 
-def diffusers_snippet(adapter: Adapter, source: str) -> str:
+def refuse_absent_files(text: str, folder: Path) -> None:
+    """Refuse a card that sends its readers to embeddings which are not published with it.
+
+    Raises:
+        AdapterError: A name in it is not there.
+    """
+    named = set(re.findall(r"embeddings/[\w-]+\.safetensors", text))
+    absent = sorted(name for name in named if not (folder / name).is_file())
+    if absent:
+        there = sorted(path.name for path in (folder / "embeddings").glob("*.safetensors"))
+        raise AdapterError(
+            "the card names embeddings that are not there",
+            where="README.md",
+            expected=", ".join(there),
+            got=", ".join(absent),
+            hint="the same --name for `card` and `push`, or write it anew: lora-scene card",
+        )
+
+
+def diffusers_snippet(adapter: Adapter, facts: CardFacts) -> str:
     """Return a script that draws a picture with diffusers alone."""
     family = FAMILIES[adapter.family]
-    tokens = {concept.handle: concept.stem for concept in adapter.concepts}
-    is_hub = HUB_ID.fullmatch(source) is not None
+    # Stock pipelines expand a handle of several vectors in lower case alone.
+    tokens = {concept.handle.lower(): concept.stem for concept in adapter.concepts}
     import_line, opened = _open_base(adapter)
     lines = ["import torch", import_line]
-    lines += ["from huggingface_hub import snapshot_download"] if is_hub else []
+    lines += ["from huggingface_hub import snapshot_download"] if facts.repo else []
     lines += ["from safetensors.torch import load_file"] if len(family.embedding_keys) > 1 else []
-    lines += [
-        "",
-        f"folder = snapshot_download({source!r})" if is_hub else f"folder = {source!r}",
-        f"pipeline = {opened}",
-    ]
+    place = f"snapshot_download({facts.repo!r})" if facts.repo else f"{facts.folder!r}"
+    lines += ["", f"folder = {place}", f"pipeline = {opened}"]
     if adapter.modules:
         lines.append(f'pipeline.load_lora_weights(folder, weight_name="{FILE}")')
     lines.append(f"for token, name in {tokens!r}.items():")
@@ -157,19 +201,63 @@ def diffusers_snippet(adapter: Adapter, source: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def package_snippet(adapter: Adapter, source: str) -> str:
+def package_snippet(adapter: Adapter, facts: CardFacts) -> str:
     """Return a script that draws a picture with this package."""
     return "\n".join(
         [
             "import lora_scene",
             "from lora_scene.backbones.loading import load_pipeline",
             "",
-            f"pipeline = load_pipeline({adapter.info.base_model!r})",
-            f"lora_scene.load_adapter(pipeline, {source!r})",
+            f"pipeline = load_pipeline({adapter.info.base_model!r}){_own_copy(adapter)}",
+            f"lora_scene.load_adapter(pipeline, {facts.repo or facts.folder!r})",
             f'pipeline({_example(adapter)!r}).images[0].save("picture.png")',
             "",
         ]
     )
+
+
+class Raw(str):
+    """Text that is Markdown already."""
+
+    __slots__ = ()
+
+
+def _environment() -> jinja2.Environment:
+    """Return an environment that escapes every expression, but for `Raw` text."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("lora_scene.adapters", ""),
+        finalize=lambda value: value if isinstance(value, Raw) else _plain(value),
+        trim_blocks=True,
+        undefined=jinja2.StrictUndefined,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {"code": _code, "python": _python}
+    return environment
+
+
+def _plain(value: object) -> str:
+    """Return text that Markdown and HTML show as it is, in one line."""
+    text = "" if value is None else " ".join(str(value).split())
+    return re.sub(r"([\\`*_\[\]{}<>|~&!$@#]|(?<=http):|(?<=https):|(?<=www)\.)", r"\\\1", text)
+
+
+def _code(value: object) -> Raw:
+    """Return text as a span of code, one line, whatever backticks it holds."""
+    text = " ".join(str(value).split()).replace("|", "\\|")
+    fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
+    pad = " " if "`" in text else ""
+    return Raw(f"{fence}{pad}{text}{pad}{fence}")
+
+
+def _python(code: str) -> Raw:
+    """Return a block of code that nothing in it ends."""
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", code)), default=0))
+    return Raw(f"{fence}python\n{code}{fence}")
+
+
+def _own_copy(adapter: Adapter) -> str:
+    base = adapter.info.base_model
+    return "" if base == "mini" or "/" in base else "  # the path of your copy of this base"
 
 
 def _open_base(adapter: Adapter) -> tuple[str, str]:
@@ -183,86 +271,27 @@ def _open_base(adapter: Adapter) -> tuple[str, str]:
         is_xl = adapter.family == "sdxl"
         kind = "StableDiffusionXLPipeline" if is_xl else "StableDiffusionPipeline"
         opener = "from_single_file"
-    return f"from diffusers import {kind}", f"{kind}.{opener}({base!r})"
+    return f"from diffusers import {kind}", f"{kind}.{opener}({base!r}){_own_copy(adapter)}"
 
 
 def _example(adapter: Adapter) -> str:
-    return prompt_for(list(adapter.handles))
+    return prompt_for([handle.lower() for handle in adapter.handles])
 
 
-def _handles(adapter: Adapter) -> str:
-    rows = [
-        f"| `{concept.handle}` | {_plain(concept.noun)}"
-        f"{' (the background)' if concept.is_background else ''} | {concept.n_vectors} |"
-        for concept in adapter.concepts
-    ]
-    return "\n".join(["## Handles", "", "| in prompts | is | vectors |", "|---|---|---|", *rows])
-
-
-def _interfaces(adapter: Adapter, name: str) -> str:
-    stems = [concept.stem for concept in adapter.concepts]
-    comfy = " and ".join(f"embedding:{stem}" for stem in stems)
-    plain = " and ".join(stems)
-    files = ", ".join(f"`embeddings/{stem}.safetensors`" for stem in stems)
-    lora = ""
-    has_kohya = adapter.modules and not any(
-        m.magnitude is not None for m in adapter.modules.values()
-    )
-    if has_kohya:
-        lora = f"`{name}.safetensors` into `models/loras` (ComfyUI) or `models/Lora` (A1111); "
-    return "\n".join(
-        [
-            "## ComfyUI, A1111, Forge, SD.Next, InvokeAI",
-            "",
-            f"Put {lora}{files} into the embeddings folder. An embedding is called by the name of"
-            " its file: rename it to choose another word.",
-            "",
-            f"- ComfyUI: {'a *Load LoRA* node, and ' if has_kohya else ''}`a photo of {comfy}`",
-            f"- A1111, Forge, SD.Next: `a photo of {plain}"
-            f"{f' <lora:{name}:1>' if has_kohya else ''}`",
-        ]
-    )
-
-
-def _training(adapter: Adapter) -> str:
+def _training(adapter: Adapter) -> dict[str, object]:
     info = adapter.info
-    parts = sorted({part_of(key) for key in adapter.modules})
-    ranks = ", ".join(
-        f"{part} rank {rank}" for part, rank in highest_ranks(adapter.modules).items()
-    )
-    rows = {
-        "base": f"{_plain(info.base_model)} (UNet sha256 `{info.base_hash[:16]}`)",
-        "learnt": f"{adapter.n_parameters:,} numbers; LoRA on {', '.join(parts) or 'nothing'}"
+    parts = ", ".join(sorted({part_of(key) for key in adapter.modules})) or "nothing"
+    highest = highest_ranks(adapter.modules)
+    ranks = ", ".join(f"{part} rank {rank}" for part, rank in highest.items())
+    return {
+        "base": f"{info.base_model} (UNet sha256 {info.base_hash[:16]})",
+        "learnt": f"{adapter.n_parameters:,} numbers; LoRA on {parts}"
         f"{f' ({ranks})' if ranks else ''}, rows of {len(adapter.concepts)} handles",
         "steps": f"{info.steps[0]} for the rows alone, then {info.steps[1]}",
         "resolution": f"{info.resolution} px",
-        "prediction": _plain(info.prediction_type),
-        "recipe": _plain(info.recipe_name),
-        "seed": str(info.seed),
-        "photos": str(len(info.image_hashes)),
-        "versions": _plain(", ".join(f"{name} {number}" for name, number in info.versions.items())),
+        "prediction": info.prediction_type,
+        "recipe": info.recipe_name,
+        "seed": info.seed,
+        "photos": len(info.image_hashes),
+        "versions": ", ".join(f"{name} {number}" for name, number in info.versions.items()),
     }
-    table = [f"| {label} | {value} |" for label, value in rows.items()]
-    return "\n".join(
-        ["## Training", "", "| | |", "|---|---|", *table, "", "The whole recipe is in the files'"
-         " metadata: `lora-scene inspect --recipe`."]
-    )  # fmt: skip
-
-
-def _limits(adapter: Adapter, licence: str | None, *, is_on_hub: bool) -> str:
-    base = adapter.info.base_model if is_on_hub else "the base, which is on no hub"
-    return "\n".join(
-        [
-            "## Licence and limits",
-            "",
-            f"Licence: {licence}. The terms of {_plain(base)} hold as well.",
-            "",
-            "Learnt from very few photos: their lighting is learnt with the things, poses stay near"
-            " the photos', and with many handles in one prompt some go missing or mix.",
-        ]
-    )
-
-
-def _plain(text: str) -> str:
-    """Return text that Markdown and HTML show as it is."""
-    return re.sub(r"([|<>`*_\[\]])", r"\\\1", text)

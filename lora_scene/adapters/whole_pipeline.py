@@ -33,6 +33,8 @@ def export_pipeline(adapter: Adapter, pipeline: Any, out: Path, *, dtype: str = 
     """
     if out.exists() and any(out.iterdir()):
         raise AdapterError("the folder is not empty", where=out, hint="name a new one")
+    # Stock pipelines, which will read it, expand no handle that has capitals.
+    adapter = adapter.renamed({handle: handle.lower() for handle in adapter.handles})
     load_adapter(pipeline, adapter, name="merged")
     if adapter.modules:
         pipeline.fuse_lora()

@@ -26,7 +26,9 @@ def command(folder: Path, repo: str | None, name: str | None, licence: str, forc
     check_target(folder, ["README.md"], force=force)
     adapter = read_adapter(folder)
     samples = last_samples(folder, adapter)
-    facts = CardFacts(name or plain_name(folder), repo or str(folder), licence, samples)
+    facts = CardFacts(
+        name or plain_name(folder), repo or "", licence, samples, folder.resolve().name
+    )
     text = write_card(adapter, facts)
     check_card(text, folder)
     write_text(folder / "README.md", text, force=force)

@@ -53,6 +53,21 @@ def default_noun(handle: str) -> str:
     return words if sum(letter.isalpha() for letter in words) >= 2 else UNNAMED_NOUN
 
 
+def word_notes(handles: Sequence[str]) -> list[str]:
+    """Return a sentence where embedding files are called like words, as `bear` of `<bear>`.
+
+    Interfaces load nothing from such a file, for CLIP's vocabulary has the word already, or let it
+    take the word over. Letters beside a digit, `_` or `-` are never one piece of that vocabulary.
+    """
+    words = [stem for stem in map(handle_stem, handles) if re.fullmatch("[A-Za-z]+|[0-9]+", stem)]
+    if not words:
+        return []
+    return [
+        f"embeddings called {', '.join(words)} would take over these words in interfaces, or not"
+        " load: give those the files of `lora-scene export`, which are named otherwise"
+    ]
+
+
 def check_handles(
     handles: Sequence[str],
     where: object,

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import json
 import shutil
+import tomllib
 
 import pytest
 import torch
@@ -10,6 +12,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save, save_file
 
 from lora_scene.adapters.adapter_folder import read_adapter, save_adapter
+from lora_scene.adapters.exports import export_adapter
+from lora_scene.adapters.formats.modelspec import Title
+from lora_scene.adapters.model_card import CardFacts, write_card
 from lora_scene.errors import AdapterError, FileError
 from tests import tiny
 from tests.adapters import made
@@ -121,6 +126,57 @@ def test_a_failed_save_leaves_the_earlier_adapter(tmp_path, monkeypatch):
     assert not list(tmp_path.glob(".*"))
 
 
+def test_what_others_put_into_the_folder_is_never_replaced(tmp_path):
+    adapter = made.adapter(tiny.pipeline(), "sd1")
+    for name in (LORA, "embeddings/bear.safetensors"):
+        folder = tmp_path / name.replace("/", "-")
+        (folder / name).parent.mkdir(parents=True)
+        (folder / name).write_bytes(foreign_embedding())
+        with pytest.raises(FileError):
+            save_adapter(adapter, folder)
+        assert (folder / name).read_bytes() == foreign_embedding()
+        assert [path for path in folder.rglob("*") if path.is_file()] == [folder / name]
+
+
+def test_an_unreadable_neighbour_does_not_stop_a_save(tmp_path):
+    (tmp_path / "embeddings").mkdir()
+    for name in ("._bear.safetensors", "half.safetensors"):
+        (tmp_path / "embeddings" / name).write_bytes(b"half a file")
+    adapter = made.adapter(tiny.pipeline(), "sd1")
+    assert_same_adapter(read_adapter(save_adapter(adapter, tmp_path)), adapter.folded())
+    assert (tmp_path / "embeddings" / "half.safetensors").read_bytes() == b"half a file"
+
+
+# What leaves the machine says nothing of the machine.
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/home/jane-doe/models/base",
+        "C:\\Users\\jane-doe\\base",
+        "~/jane-doe/base",
+        "../jane-doe/base",
+    ],
+)
+def test_no_path_of_the_machine_is_in_any_file_or_card(path, tmp_path):
+    adapter = made.adapter(tiny.pipeline(), "sd1")
+    quoted = json.dumps(path)
+    recipe = f"[base]\nmodel = {quoted}\n[run]\nnote = '/srv/jane-doe/prior'\n"
+    info = dataclasses.replace(adapter.info, base_model=path, recipe_toml=recipe)
+    adapter = dataclasses.replace(adapter, info=info)
+    save_adapter(adapter, tmp_path / "saved")
+    export_adapter(adapter, tmp_path / "out", title=Title("plush"))
+    (tmp_path / "card.md").write_text(write_card(adapter, CardFacts("plush", "someone/plush")))
+    files = [file for file in tmp_path.rglob("*") if file.is_file()]
+    assert len(files) == 10
+    for file in files:
+        assert b"jane-doe" not in file.read_bytes(), file
+    read = read_adapter(tmp_path / "saved").info
+    assert read.base_model == "base"
+    assert tomllib.loads(read.recipe_toml) == {"base": {"model": "base"}, "run": {"note": "prior"}}
+
+
 def test_a_folder_that_cannot_be_written_is_said_plainly(tmp_path):
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(FileError, match="is a file, not a folder"):
@@ -145,7 +201,7 @@ def test_dora_on_a_text_encoder_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "handle", ["<a/b>", "<..>", "../x", "[bear]", "< >", "<" + "a" * 150 + ">"]
+    "handle", ["<a/b>", "<..>", "../x", "[bear]", "< >", "<" + "a" * 150 + ">", "<CON>", "<lpt9>"]
 )
 def test_a_handle_that_is_no_file_name_is_refused(handle, tmp_path):
     adapter = made.adapter(tiny.pipeline(), "sd1", handles=(handle,))

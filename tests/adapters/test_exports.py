@@ -88,9 +88,11 @@ def test_the_kohya_file_carries_what_interfaces_look_for(tmp_path):
     assert (found["ss_v2"], found["ss_base_model_version"]) == ("True", "sd_v2_v")
     assert (found["ss_network_dim"], found["ss_network_alpha"]) == ("4", "4.0")
     assert found["ss_network_args"] == "{}"
-    assert json.loads(found["ss_tag_frequency"]) == {"scene": {"bear": 1, "bowl": 1}}
+    assert json.loads(found["ss_tag_frequency"]) == {"scene": {"scene_bear": 1, "scene_bowl": 1}}
     beside = json.loads((tmp_path / "scene.json").read_text())
-    assert beside["activation text"] == "bear, bowl"
+    assert beside["activation text"] == "scene_bear, scene_bowl"
+    assert beside["tags"] == ["scene_bear", "scene_bowl"]
+    assert found["modelspec.trigger_phrase"] == "<scene_bear>, <scene_bowl>"
     assert beside["sd version"] == "SD2"
 
 
@@ -138,21 +140,27 @@ def test_the_bundle_states_forges_limit(tmp_path):
     pipe = tiny.pipeline("sdxl")
     few = made.adapter(pipe, "sdxl", handles=tuple(f"<v{i}>" for i in range(6)))
     many = made.adapter(pipe, "sdxl", handles=tuple(f"<v{i}>" for i in range(7)))
-    (note,) = exported(few, tmp_path / "few", layouts=["bundle"]).notes
+    _, note = exported(few, tmp_path / "few", layouts=["bundle"]).notes
     assert "12 embedding keys" in note
     assert "Forge, whose limit is 12, ignores its embeddings" in note
-    (note,) = exported(many, tmp_path / "many", layouts=["bundle"]).notes
+    _, note = exported(many, tmp_path / "many", layouts=["bundle"]).notes
     assert "14 embedding keys" in note
     assert "refuses it" in note
     tensors = load_file(tmp_path / "few" / "scene_bundle.safetensors")
-    assert tensors["bundle_emb.v0.clip_g"].shape == (1, 32)
+    assert tensors["bundle_emb.scene_v0.clip_g"].shape == (1, 32)
 
 
 def test_rows_alone_export_as_embeddings(tmp_path):
     adapter = made.adapter(tiny.pipeline(), "sd1", unet=False)
     export = exported(adapter, tmp_path)
-    assert export.files == ("embeddings/bear.safetensors", "embeddings/bowl.safetensors")
-    assert [note.split(":")[0] for note in export.notes] == ["kohya left out", "bundle left out"]
+    assert export.files == (
+        "embeddings/scene_bear.safetensors",
+        "embeddings/scene_bowl.safetensors",
+    )
+    assert [note.split(":")[0] for note in export.notes[1:]] == [
+        "kohya left out",
+        "bundle left out",
+    ]
     refuse_failures(verify_path(tmp_path, tiny.pipeline, reference=adapter))
 
 
@@ -225,7 +233,7 @@ def test_a_half_file_in_the_target_does_not_stop_an_export(tmp_path):
 
 def test_a_name_that_leaves_the_folder_is_refused(tmp_path):
     adapter = made.adapter(tiny.pipeline(), "sd1")
-    for name in ("../x", "a/b", "", "pytorch_lora_weights", "a.b"):
+    for name in ("../x", "a/b", "", "pytorch_lora_weights", "a.b", "NUL", "com1", "x "):
         with pytest.raises(AdapterError, match="not a usable name"):
             export_adapter(adapter, tmp_path / "out", title=Title(name))
 
@@ -248,12 +256,39 @@ def test_a_merged_pipeline_draws_the_same_without_any_adapter(family, tmp_path):
         export_pipeline(adapter, tiny.pipeline(family), tmp_path / "full")
 
 
+def test_no_embedding_is_called_like_a_piece_of_the_vocabulary(tmp_path):
+    handles = ("<bear>", "<Cat>", "<v0>", "<t-shirt>", "<80s>")
+    adapter = made.adapter(tiny.pipeline(), "sd1", handles=handles, unet=False)
+    export = exported(adapter, tmp_path)
+    stems = [path.stem for path in (tmp_path / "embeddings").iterdir()]
+    assert sorted(stems) == sorted(f"scene_{handle.strip('<>')}" for handle in handles)
+    assert "a photo of scene_bear and scene_Cat" in export.notes[0]
+    for stem in stems:
+        # CLIP splits a text where letters, digits and signs meet before it looks for pieces.
+        pieces = re.findall(r"[A-Za-z]+|[0-9]|[^\sA-Za-z0-9]+", stem)
+        assert len(pieces) >= 3, stem
+    assert read_adapter(tmp_path).handles == handles
+    again = tmp_path / "again"
+    exported(read_adapter(tmp_path), again)
+    assert sorted(path.stem for path in (again / "embeddings").iterdir()) == sorted(stems)
+
+
+def test_the_true_vocabulary_has_no_such_piece():
+    tokenizer = pytest.importorskip("open_clip.tokenizer")
+    pieces = [piece.removesuffix("</w>") for piece in tokenizer.SimpleTokenizer().encoder]
+    assert {"bear", "cat", "car"} <= set(pieces)
+    assert not [p for p in pieces if re.fullmatch(r"[A-Za-z0-9]+_[A-Za-z0-9_-]+", p)]
+
+
 def test_the_preview_is_the_last_sample(tmp_path):
     adapter = made.adapter(tiny.pipeline(), "sd1")
     folder = save_adapter(adapter, tmp_path / "scene")
     (folder / "samples").mkdir()
     for name, colour in (("00000-0", "red"), ("00700-0", "green"), ("00700-1", "blue")):
-        Image.new("RGB", (900, 600), colour).save(folder / "samples" / f"{name}.png")
+        exif = Image.Exif()
+        exif[0x013B] = "Jane Doe"  # the artist
+        path = folder / "samples" / f"{name}.png"
+        Image.new("RGB", (900, 600), colour).save(path, exif=exif, icc_profile=b"Jane Doe")
     samples = last_samples(folder, adapter)
     assert [sample.path.name for sample in samples] == ["00700-0.png", "00700-1.png"]
     result = CliRunner().invoke(root, ["export", str(folder), "--out", str(tmp_path / "out")])
@@ -261,6 +296,19 @@ def test_the_preview_is_the_last_sample(tmp_path):
     with Image.open(tmp_path / "out" / "scene.preview.png") as preview:
         assert preview.size == (512, 341)
         assert preview.getpixel((5, 5)) == (0, 0, 255)
+        assert preview.info == {"Software": "lora_scene"}
+
+
+def test_files_of_others_are_not_replaced_by_an_export(tmp_path):
+    adapter = made.adapter(tiny.pipeline(), "sd1")
+    for name in ("scene.safetensors", "scene.json", "embeddings/scene_bear.safetensors"):
+        out = tmp_path / name.replace("/", "-")
+        (out / name).parent.mkdir(parents=True)
+        (out / name).write_bytes(b"mine")
+        with pytest.raises(FileError):
+            exported(adapter, out)
+        assert [path for path in out.rglob("*") if path.is_file()] == [out / name]
+        assert (out / name).read_bytes() == b"mine"
 
 
 def test_a_checkpoint_is_refused_with_the_reason(tmp_path):
@@ -331,7 +379,7 @@ def test_a_foreign_base_fails(scene):
 
 def test_changed_rows_fail(scene):
     folder, adapter = scene
-    path = folder / "embeddings" / "bear.safetensors"
+    path = folder / "embeddings" / "scene_bear.safetensors"
     save_file({"emb_params": load_file(path)["emb_params"] + 1}, path, metadata_of(path))
     failing(path, adapter, "rows of <bear> are off")
 

@@ -209,7 +209,13 @@ def test_the_card_has_what_hubs_want(stage):
     assert {"lora", "template:sd-lora", "stable-diffusion"} <= set(data["tags"])
     assert data["widget"][2]["output"]["url"] == "samples/00700-2.png"
     assert "<bear>" in data["instance_prompt"]
-    for expected in ("noun 0", "embedding:bear", "<lora:plush:1>", "snapshot_download", "sd15"):
+    for expected in (
+        "noun 0",
+        "embedding:plush_bear",
+        "<lora:plush:1>",
+        "snapshot_download",
+        "sd15",
+    ):
         assert expected in card.text
 
 
@@ -248,11 +254,11 @@ def test_a_card_that_loads_another_adapter_is_not_published(hub, folder, tmp_pat
     copy_adapter(folder, own)
     wrote = CliRunner().invoke(root, ["card", str(own), "--repo", REPO])
     assert wrote.exit_code == 0, wrote.output
-    stage_adapter(own, tmp_path / "fine", title=Title("x"), repo_id=REPO, dtype="fp16")
+    stage_adapter(own, tmp_path / "fine", title=Title("own"), repo_id=REPO, dtype="fp16")
     card = own / "README.md"
     card.write_text(card.read_text() + f"\n```python\n{line}\n```\n")
     with pytest.raises(AdapterError, match=r"another adapter(.|\n)*card DIR --repo someone/plush"):
-        stage_adapter(own, tmp_path / "stage", title=Title("x"), repo_id=REPO, dtype="fp16")
+        stage_adapter(own, tmp_path / "stage", title=Title("own"), repo_id=REPO, dtype="fp16")
 
 
 @pytest.mark.parametrize("name", ["README.md", "samples/00900-0.png", "samples"])
@@ -264,7 +270,7 @@ def test_a_link_in_a_folder_is_not_published(folder, tmp_path, name):
     (own / name).parent.mkdir(exist_ok=True)
     (own / name).symlink_to(secret)
     with pytest.raises(AdapterError, match="symbolic link is never published"):
-        stage_adapter(own, tmp_path / "stage", title=Title("x"), repo_id=REPO, dtype="fp16")
+        stage_adapter(own, tmp_path / "stage", title=Title("own"), repo_id=REPO, dtype="fp16")
     assert not (tmp_path / "stage" / "README.md").exists()
 
 
@@ -275,7 +281,7 @@ def test_published_samples_are_pixels_alone(folder, tmp_path):
     exif = Image.Exif()
     exif[0x010E] = "taken at home"
     Image.new("RGB", (32, 32), "teal").save(own / "samples" / "00700-0.png", exif=exif)
-    stage_adapter(own, tmp_path / "stage", title=Title("x"), repo_id=REPO, dtype="fp16")
+    stage_adapter(own, tmp_path / "stage", title=Title("own"), repo_id=REPO, dtype="fp16")
     written = tmp_path / "stage" / "samples" / "00700-0.png"
     assert b"taken at home" not in written.read_bytes()
     with Image.open(written) as image:

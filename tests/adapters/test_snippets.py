@@ -98,7 +98,7 @@ def test_a_card_s_python_runs(family, unet, tmp_path, monkeypatch, two_steps):
     info = dataclasses.replace(adapter.info, base_model=str(tmp_path / "base"))
     adapter = dataclasses.replace(adapter, info=info)
     save_adapter(adapter, tmp_path / "adapter")
-    card = write_card(adapter, CardFacts("plush", str(tmp_path / "adapter")))
+    card = write_card(adapter, CardFacts("plush", folder="adapter"))
     monkeypatch.chdir(tmp_path)
     snippets = blocks(card, "python")
     assert len(snippets) == 2
@@ -118,5 +118,5 @@ def test_a_card_s_python_runs(family, unet, tmp_path, monkeypatch, two_steps):
 def test_a_card_opens_the_base_as_its_kind_is_opened(base, expected):
     adapter = made.adapter(tiny.pipeline(), "sd1")
     info = dataclasses.replace(adapter.info, base_model=base)
-    card = write_card(dataclasses.replace(adapter, info=info), CardFacts("plush", "adapter"))
+    card = write_card(dataclasses.replace(adapter, info=info), CardFacts("plush"))
     assert expected in card

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import re
+import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -13,8 +16,9 @@ import torch
 from lora_scene.adapters.adapter import Adapter, LearnedConcept, TrainingInfo
 from lora_scene.adapters.untrusted import check_handle
 from lora_scene.backbones.families import FAMILIES
+from lora_scene.backbones.sources import public_name
 from lora_scene.errors import AdapterError, did_you_mean
-from lora_scene.scenes.handle_names import handle_stem
+from lora_scene.scenes.handle_names import RESERVED_STEMS, handle_stem
 
 PREFIX = "lora_scene."
 FINGERPRINT = f"{PREFIX}fingerprint"
@@ -23,6 +27,10 @@ FORMAT_VERSION = "1"
 PREDICTION_TYPES = ("epsilon", "v_prediction")
 MAX_CONCEPTS = 256
 MAX_NOUN_CHARACTERS = 200
+STEM_FORM = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,199}")
+
+# A quoted path from a root, a home or a drive
+_ABSOLUTE = re.compile(r"""(["'])((?:~|[A-Za-z]:)?[\\/][^"'\n]*)\1""")
 
 
 @dataclass(frozen=True)
@@ -34,17 +42,14 @@ class ConceptNote:
         noun: Its class noun.
         is_background: Whether it stands for the complement of all other concepts.
         n_vectors: How many rows stand for it in each text encoder.
+        stem: Name of its embedding file without suffix.
     """
 
     handle: str
     noun: str
     is_background: bool
     n_vectors: int
-
-    @property
-    def stem(self) -> str:
-        """Return the handle as a plain file stem."""
-        return handle_stem(self.handle)
+    stem: str
 
 
 @dataclass(frozen=True)
@@ -75,7 +80,7 @@ def write_note(adapter: Adapter, ranks: Mapping[str, int] | None = None) -> dict
         adapter: The adapter.
         ranks: See `Note.ranks`.
     """
-    info = adapter.info
+    info = public_info(adapter.info)
     concepts = [
         {
             "handle": concept.handle,
@@ -103,6 +108,9 @@ def write_note(adapter: Adapter, ranks: Mapping[str, int] | None = None) -> dict
         "versions": json.dumps(dict(info.versions), sort_keys=True),
         "image_hashes": json.dumps(list(info.image_hashes)),
     }
+    stems = [concept.stem for concept in adapter.concepts]
+    if stems != [handle_stem(handle) for handle in adapter.handles]:
+        fields["stems"] = json.dumps(stems)
     return {PREFIX + key: value for key, value in fields.items()}
 
 
@@ -143,6 +151,28 @@ def read_note(metadata: Mapping[str, str], where: object) -> Note:
     return note
 
 
+def public_info(info: TrainingInfo) -> TrainingInfo:
+    """Return where an adapter comes from without any path of the machine that trained it.
+
+    Of the base, and of every absolute path in the recipe, the last part stays.
+    """
+    texts = {f'"{info.base_model}"': f'"{public_name(info.base_model)}"'}
+    with contextlib.suppress(ValueError):  # an adapter of another version may hold no TOML
+        base = tomllib.loads(info.recipe_toml).get("base")
+        model = base.get("model") if isinstance(base, dict) else None
+        if isinstance(model, str):
+            texts[json.dumps(model, ensure_ascii=False)] = json.dumps(public_name(model))
+    recipe = info.recipe_toml
+    for private, public in texts.items():
+        recipe = recipe.replace(private, public)
+    recipe = _ABSOLUTE.sub(lambda quoted: quoted[1] + _last_part(quoted[2]) + quoted[1], recipe)
+    return replace(info, base_model=public_name(info.base_model), recipe_toml=recipe)
+
+
+def _last_part(path: str) -> str:
+    return re.split(r"[\\/]+", path.rstrip("\\/"))[-1]
+
+
 def has_note(metadata: Mapping[str, str]) -> bool:
     """Tell whether a file's metadata was written by this package."""
     return PREFIX + "format" in metadata
@@ -169,7 +199,7 @@ def fingerprint(adapter: Adapter) -> str:
 
 def concept_from(note: ConceptNote, rows: tuple[torch.Tensor, ...]) -> LearnedConcept:
     """Join what metadata says of a concept with its rows."""
-    return LearnedConcept(note.handle, note.noun, rows, is_background=note.is_background)
+    return LearnedConcept(note.handle, note.noun, rows, note.is_background, note.stem)
 
 
 def _parse(fields: Mapping[str, str]) -> Note:
@@ -197,9 +227,12 @@ def _parse(fields: Mapping[str, str]) -> Note:
     concepts = json.loads(fields["concepts"])
     if not isinstance(concepts, list) or not 1 <= len(concepts) <= MAX_CONCEPTS:
         raise ValueError(f"concepts must be a list of 1 to {MAX_CONCEPTS}")
+    stems = json.loads(fields.get("stems", "null")) or [""] * len(concepts)
     return Note(
         family=fields["family"],
-        concepts=tuple(_parse_concept(concept) for concept in concepts),
+        concepts=tuple(
+            _parse_concept(concept, stem) for concept, stem in zip(concepts, stems, strict=True)
+        ),
         info=info,
         fingerprint=fields["fingerprint"],
         n_modules=int(fields["n_modules"]),
@@ -215,18 +248,20 @@ def _refuse_control_characters(info: TrainingInfo) -> None:
         raise ValueError("control characters")
 
 
-def _parse_concept(entry: Mapping[str, Any]) -> ConceptNote:
+def _parse_concept(entry: Mapping[str, Any], stem: Any) -> ConceptNote:
     note = ConceptNote(
         handle=entry["handle"],
         noun=entry["noun"],
         is_background=entry["is_background"],
         n_vectors=entry["n_vectors"],
+        stem=stem or handle_stem(str(entry["handle"])),
     )
     is_typed = (
         isinstance(note.handle, str)
         and isinstance(note.noun, str)
         and isinstance(note.is_background, bool)
         and type(note.n_vectors) is int
+        and isinstance(note.stem, str)
     )
     if not is_typed or len(note.noun) > MAX_NOUN_CHARACTERS or not note.noun.isprintable():
         raise ValueError(f"a concept of odd types or noun: {str(entry)[:80]}")
@@ -243,6 +278,9 @@ def _table(text: str) -> dict[str, Any]:
 def _check_concepts(concepts: tuple[ConceptNote, ...], where: object) -> None:
     for concept in concepts:
         check_handle(concept.handle, where)
+        is_free = concept.stem.lower() not in RESERVED_STEMS
+        if STEM_FORM.fullmatch(concept.stem) is None or not is_free:
+            raise AdapterError("not a usable file name", where=where, got=ascii(concept.stem[:80]))
     stems = [concept.stem.lower() for concept in concepts]
     doubled = sorted({stem for stem in stems if stems.count(stem) > 1})
     if doubled:

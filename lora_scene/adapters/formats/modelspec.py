@@ -100,18 +100,22 @@ def kohya_metadata(adapter: Adapter, title: Title, sha256: str) -> dict[str, str
 
 
 def trigger_phrase(adapter: Adapter) -> str:
-    """Return the handles as interfaces spell them, by the names of their embedding files."""
-    return ", ".join(concept.stem for concept in adapter.concepts)
+    """Return the words as InvokeAI, which shows this field, wants embeddings called: `<stem>`."""
+    return ", ".join(f"<{concept.stem}>" for concept in adapter.concepts)
 
 
 def sidecar(adapter: Adapter, title: Title) -> dict[str, Any]:
-    """Return the object that A1111, Forge and SD.Next look for beside a LoRA file."""
+    """Return the JSON that A1111, Forge and SD.Next, which reads its `tags`, look for.
+
+    It lies beside the LoRA file; there, embeddings are called by the names of their files.
+    """
     nouns = ", ".join(f"{concept.stem} = {concept.noun}" for concept in adapter.concepts)
     return {
         "description": f"{FAMILIES[adapter.family].title}, base {adapter.info.base_model}. {nouns}."
         " Put the files of embeddings/ into the embeddings folder.",
         "sd version": SIDECAR_VERSIONS[adapter.family],
-        "activation text": trigger_phrase(adapter),
+        "activation text": ", ".join(concept.stem for concept in adapter.concepts),
+        "tags": [concept.stem for concept in adapter.concepts],
         "preferred weight": 1.0,
         "notes": f"Trained at {adapter.info.resolution} px with lora_scene.",
     }
