@@ -16,7 +16,11 @@ import torch
 
 from lora_scene.adapters.adapter import Adapter, product
 from lora_scene.adapters.adapter_folder import read_adapter
-from lora_scene.adapters.embedding_checks import load_embeddings, wrong_embeddings
+from lora_scene.adapters.embedding_checks import (
+    concept_of,
+    load_embeddings,
+    wrong_embeddings,
+)
 from lora_scene.adapters.fit import pipeline_family
 from lora_scene.adapters.formats.diffusers import FILE
 from lora_scene.adapters.formats.embeddings import embedding_path
@@ -177,7 +181,7 @@ def _check_lora(
         output_error = distance(draw_probe(pipeline, prompt), expected)
         problems += _error_problems(found, update_error, output_error)
     if found.layout == "bundle" and reference is not None:
-        problems += wrong_embeddings(found.path, reference)
+        problems += wrong_embeddings(found, reference)
     return Check(
         found.path,
         found.layout,
@@ -193,8 +197,7 @@ def _check_lora(
 def _check_embedding(found: Inspection, pipeline: Any, reference: Adapter | None) -> Check:
     n_expected = sum(found.n_vectors.values())
     problems = stated_problems(found)
-    concepts = {c.stem: c for c in reference.concepts} if reference is not None else {}
-    concept = concepts.get(found.path.stem)
+    concept = concept_of(found.path.stem, found, reference) if reference is not None else None
     token = (concept.handle if concept is not None else f"<{found.path.stem}>").lower()
     without = draw_probe(pipeline, "a photo of")
     try:
@@ -207,7 +210,7 @@ def _check_embedding(found: Inspection, pipeline: Any, reference: Adapter | None
     if effect < LEAST_EFFECT:
         problems.append("it loads and does nothing: the output is that of the base")
     if reference is not None:
-        problems += wrong_embeddings(found.path, reference)
+        problems += wrong_embeddings(found, reference)
     return Check(
         found.path, found.layout, n_expected, n_matched, effect, None, None, tuple(problems)
     )
