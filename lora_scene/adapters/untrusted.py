@@ -21,7 +21,7 @@ import torch
 from safetensors.torch import load
 
 from lora_scene.errors import AdapterError
-from lora_scene.scenes.handle_names import HANDLE_FORM, HANDLE_HELP
+from lora_scene.scenes.handle_names import HANDLE_FORM, HANDLE_HELP, RESERVED_STEMS
 
 MAX_HEADER_BYTES = 32 << 20  # previews travel in metadata; the format itself allows 100 MB
 MAX_FILE_BYTES = 8 << 30  # the largest LoRA file in the wild is well under this
@@ -128,11 +128,14 @@ def check_handle(handle: str, where: object) -> None:
     Raises:
         AdapterError: It is none, or too long.
     """
-    if HANDLE_FORM.fullmatch(handle) is None or len(handle) > MAX_HANDLE_CHARACTERS:
+    is_short = len(handle) <= MAX_HANDLE_CHARACTERS
+    is_free = handle.strip("<>").casefold() not in RESERVED_STEMS
+    if HANDLE_FORM.fullmatch(handle) is None or not is_short or not is_free:
         raise AdapterError(
             "not a usable handle",
             where=where,
-            expected=f"{HANDLE_HELP}, of at most {MAX_HANDLE_CHARACTERS} characters",
+            expected=f"{HANDLE_HELP}, of at most {MAX_HANDLE_CHARACTERS} characters, and"
+            " none of Windows' devices",
             got=ascii(handle[: 2 * MAX_HANDLE_CHARACTERS]),
         )
 

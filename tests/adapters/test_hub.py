@@ -57,13 +57,17 @@ def test_what_is_pushed_is_what_is_pulled(hub, stage, folder, tmp_path):
     assert set(hub.repos[REPO]) == set(published.files) == {
         "README.md", "plush.json", "plush.preview.png", "plush.safetensors",
         "plush_bundle.safetensors", "pytorch_lora_weights.safetensors",
-        "embeddings/bear.safetensors", "embeddings/bowl.safetensors",
+        "embeddings/plush_bear.safetensors", "embeddings/plush_bowl.safetensors",
         "samples/00700-0.png", "samples/00700-1.png", "samples/00700-2.png",
     }  # fmt: skip
     assert hub.private == set()
     copy_adapter(fetch_adapter(REPO, endpoint=hub.url), tmp_path / "out")
     names = sorted(p.name for p in (tmp_path / "out").rglob("*") if p.is_file())
-    assert names == ["bear.safetensors", "bowl.safetensors", "pytorch_lora_weights.safetensors"]
+    assert names == [
+        "plush_bear.safetensors",
+        "plush_bowl.safetensors",
+        "pytorch_lora_weights.safetensors",
+    ]
     assert read_adapter(tmp_path / "out").info == read_adapter(folder).info
     pipe = tiny.pipeline()
     assert load_adapter(pipe, REPO).handles == ("<bear>", "<bowl>")
@@ -96,7 +100,7 @@ def test_a_failed_push_is_said_plainly_and_publishes_nothing(hub, stage, where, 
 
 
 def test_a_half_published_adapter_is_not_called_done(hub, stage):
-    hub.lose = "embeddings/bowl.safetensors"
+    hub.lose = "embeddings/plush_bowl.safetensors"
     with pytest.raises(HubError, match=r"does not show what was sent(.|\n)*bowl.safetensors"):
         publish(stage, REPO, endpoint=hub.url)
 
@@ -173,7 +177,7 @@ def test_only_safetensors_of_the_layout_are_pulled(hub):
 
 def test_hostile_content_from_a_hub_is_refused_before_it_is_copied(hub, stage, tmp_path):
     publish(stage, REPO, endpoint=hub.url)
-    name = "embeddings/bear.safetensors"
+    name = "embeddings/plush_bear.safetensors"
     hub.repos[REPO][name] = hub.repos[REPO][name][:-4]
     with pytest.raises(AdapterError, match="truncated"):
         copy_adapter(fetch_adapter(REPO, endpoint=hub.url), tmp_path / "out")
