@@ -33,16 +33,29 @@ def flatten(weights: Sequence[nn.Parameter]) -> list[nn.Parameter]:
 def flat_optimizer(
     kind: type[torch.optim.Optimizer], weights: Sequence[nn.Parameter], **settings: Any
 ) -> torch.optim.Optimizer:
-    """Build an optimizer of `kind` over flat tensors; `zero_grad` keeps the gradients' views."""
+    """Build an optimizer of `kind` over flat tensors; `zero_grad` keeps the gradients' views.
+
+    Raises:
+        RuntimeError: At a step, when a weight's gradient was set to something else.
+    """
+    flats = flatten(weights)
+    views = [weight.grad for weight in weights]
 
     class Flat(kind):  # type: ignore[misc, valid-type]
+        def step(self, closure: Any = None) -> Any:
+            """Step, if the gradients still are the views that backward adds to."""
+            for weight, view in zip(weights, views, strict=True):
+                if weight.grad is not view:
+                    raise RuntimeError("gradients of flat weights are cleared by zero_grad alone")
+            return super().step(closure)
+
         def zero_grad(self, set_to_none: bool = True) -> None:
             """Fill with zeros: the weights' gradients are views that backward adds to."""
             for group in self.param_groups:
                 for flat in group["params"]:
                     flat.grad.zero_()
 
-    made: torch.optim.Optimizer = Flat(flatten(weights), **settings)
+    made: torch.optim.Optimizer = Flat(flats, **settings)
     return made
 
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from lora_scene.errors import RecipeError
+from lora_scene.learning.flat_weights import flat_optimizer
 from lora_scene.recipe import Optimizer, Phase
 
 LIBRARIES = {"prodigy": "prodigyopt", "schedulefree": "schedulefree"}
@@ -157,7 +158,7 @@ def _weights_optimizer(
 def _eight_bit(
     weights: Sequence[nn.Parameter], settings: Optimizer, common: dict[str, Any], notice: Notice
 ) -> torch.optim.Optimizer | None:
-    """Return bitsandbytes' optimizer, or None, said aloud, where it does not run."""
+    """Return bitsandbytes' optimizer on flat weights, or None, said aloud, where there is none."""
     device = weights[0].device.type
     try:
         import bitsandbytes as bnb
@@ -168,7 +169,7 @@ def _eight_bit(
         notice(f"bitsandbytes does not run on {device}; AdamW with 32-bit state takes its place")
         return None
     constants = {**common, "betas": (settings.beta1, settings.beta2)}
-    constants["min_8bit_size"] = settings.min_8bit_size
+    constants["min_8bit_size"] = 0  # a flat tensor of few numbers too
     kind = bnb.optim.AdamW8bit
     if settings.name == "lion8bit":
         kind = bnb.optim.Lion8bit
@@ -178,8 +179,7 @@ def _eight_bit(
         kind = bnb.optim.PagedAdamW8bit
     elif settings.name == "pagedadamw8bit":
         notice(f"paged memory needs CUDA; unpaged AdamW8bit takes its place on {device}")
-    optimizer: torch.optim.Optimizer = kind(weights, **constants)
-    return optimizer
+    return flat_optimizer(kind, weights, **constants)
 
 
 def optimizer_library(name: str) -> Any:

@@ -20,7 +20,7 @@ from lora_scene.learning.lora import add_lora, full_parameters, remove_lora
 from lora_scene.learning.optimizers import averaged, build_optimizers
 from lora_scene.learning.runs import CHECKPOINT
 from lora_scene.learning.samples import draw_samples, sample_prompts, save_samples
-from lora_scene.learning.step import Materials, Stepper, StepResult, precision, trained_by
+from lora_scene.learning.step import Materials, Stepper, StepResult, precision
 from lora_scene.recipe import Phase
 
 MOST_SKIPPED = 20  # in a row: from 2^16 down, float16's scale has then fallen below 1
@@ -180,7 +180,7 @@ class Trainer:
                 phase=number,
                 first_step=first,
                 n_steps=phase.steps,
-                n_parameters=sum(p.numel() for p in trained_by(self._optimizers)),
+                n_parameters=sum(p.numel() for p in self.parameters() if p.requires_grad),
                 images_per_step=run.batch_size * run.accumulation * (2 if prior else 1),
             )
         )

@@ -17,6 +17,7 @@ from lora_scene.backbones.architectures import Architecture, meta_backbone
 from lora_scene.backbones.backbone import Backbone, Moments
 from lora_scene.backbones.families import map_side
 from lora_scene.backbones.storage import BLOCKS, StoredLinear, packed_bytes, store
+from lora_scene.learning.flat_weights import BLOCK, blocks
 from lora_scene.learning.handles import HandleTable
 from lora_scene.learning.latents import EncodedVariant
 from lora_scene.learning.ledger import Ledger, kernels_of_gpus
@@ -30,7 +31,6 @@ from lora_scene.scenes.scene import Concept
 SLACK = 0.06  # assumed: fragmentation and rounding, as a share of all that is not weights
 WORKSPACE = 64 * 2**20  # assumed: cuBLAS and convolution workspaces, bytes
 STATE_BYTES = {"adamw": 8, "schedulefree": 8, "prodigy": 16}  # for each trained number
-BLOCK = 256  # numbers that share one 4-byte scale in an 8-bit state
 
 
 @dataclass(frozen=True)
@@ -208,8 +208,8 @@ def trainer_of(backbone: Backbone, recipe: Recipe, n_concepts: int) -> Trainer:
 def state_bytes(weights: Sequence[Tensor], settings: Optimizer) -> int:
     """Return the bytes that an optimizer keeps beside the weights.
 
-    Adafactor keeps a row and a column for each matrix; 8-bit optimizers keep 32-bit state for
-    tensors below `min_8bit_size`.
+    Adafactor keeps a row and a column for each matrix; 8-bit ones a scale for each of the blocks
+    that `flat_weights` fills.
     """
     total = 0
     for weight in weights:
@@ -218,8 +218,7 @@ def state_bytes(weights: Sequence[Tensor], settings: Optimizer) -> int:
             total += 4 * (sum(weight.shape[:2]) if weight.dim() > 1 else n)
         elif settings.name.endswith("8bit"):
             moments = 1 if settings.name == "lion8bit" else 2
-            is_small = n < settings.min_8bit_size
-            total += moments * (4 * n if is_small else n + 4 * -(-n // BLOCK))
+            total += moments * (BLOCK + 4) * blocks(n)
         else:
             total += STATE_BYTES[settings.name] * n
     return total

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lora_scene.backbones.backbone import Backbone
 from lora_scene.learning.attention import AttentionRecorder
@@ -131,8 +131,8 @@ class Stepper:
             self._table.count_gradients()
             if recipe.handles.norm == "vocabulary":
                 self._table.restore_norms()
-        for parameter in trained_by(self._optimizers):
-            parameter.grad = None
+        for optimizer in self._optimizers:
+            optimizer.zero_grad()
         return StepResult(losses, bad[0] if bad else "")
 
     def gradients(self, step: int) -> Tensor:
@@ -168,12 +168,6 @@ class Stepper:
             n_timesteps=self._backbone.n_timesteps,
             generators=generators,
         )
-
-
-def trained_by(optimizers: Sequence[torch.optim.Optimizer]) -> list[nn.Parameter]:
-    """Return the parameters that optimizers move."""
-    groups = [group for optimizer in optimizers for group in optimizer.param_groups]
-    return [parameter for group in groups for parameter in group["params"]]
 
 
 def precision(

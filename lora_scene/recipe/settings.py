@@ -235,7 +235,6 @@ class Optimizer:
         beta2: Second moment's decay.
         eps: Added to the denominator.
         weight_decay: Of adapters or weights; the rows have none.
-        min_8bit_size: Tensors of fewer elements keep 32-bit state.
         max_grad_norm: Gradients are clipped to this norm, over what is trained alone.
     """
 
@@ -246,7 +245,6 @@ class Optimizer:
     beta2: float = between(0.999, 0.0, 0.99999)
     eps: float = between(1e-8, 0.0, 1.0)
     weight_decay: float = between(0.01, 0.0, 1.0)
-    min_8bit_size: int = between(4096, 0)
     max_grad_norm: float = between(1.0, 0.0)
 
 

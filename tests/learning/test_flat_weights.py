@@ -85,3 +85,11 @@ def test_state_goes_on_bit_for_bit():
     second.load_state_dict(state)
     descend(second, resumed, 2, first=2)
     assert all(torch.equal(ours, theirs) for ours, theirs in zip(resumed, whole, strict=True))
+
+
+def test_a_gradient_that_was_set_aside_is_not_silently_lost():
+    parameters = weights()
+    optimizer = flat_optimizer(bnb.optim.AdamW8bit, parameters, lr=1e-3, min_8bit_size=0)
+    parameters[2].grad = None
+    with pytest.raises(RuntimeError, match="cleared by zero_grad alone"):
+        optimizer.step()

@@ -25,7 +25,7 @@ STOPS = {
 }
 RECIPES = {
     "adamw": ["optimizer.name=adamw"],
-    "adamw8bit": ["optimizer.name=adamw8bit", "optimizer.min_8bit_size=0"],
+    "adamw8bit": ["optimizer.name=adamw8bit"],
     "dropout": ["lora.dropout=0.5", "base.gradient_checkpointing=true"],
     "everything": [
         "run.batch_size=2",
@@ -49,7 +49,7 @@ RECIPES = {
     ],
     "schedulefree": ["optimizer.name=schedulefree"],
     "prodigy": ["optimizer.name=prodigy"],
-    "lion8bit": ["optimizer.name=lion8bit", "optimizer.min_8bit_size=0"],
+    "lion8bit": ["optimizer.name=lion8bit"],
     "adafactor": ["optimizer.name=adafactor"],
     "full": ["phase2.trains=full"],
 }

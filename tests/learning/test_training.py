@@ -135,7 +135,7 @@ KINDS = {
     "text": ("lora.text_encoder_rank=2", "lora.dora=true"),
     "vectors": ("handles.n_vectors=3",),
     "cross": ("lora.attention=cross",),
-    "8-bit": ("optimizer.name=adamw8bit", "optimizer.min_8bit_size=0"),
+    "8-bit": ("optimizer.name=adamw8bit",),
 }
 
 
