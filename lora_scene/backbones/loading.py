@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +27,8 @@ from lora_scene.backbones.storage import Quantization, store
 from lora_scene.errors import BackboneError
 
 Dtype = Literal["auto", "fp32", "fp16", "bf16"]
+
+_LIBRARIES = threading.RLock()
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -116,7 +119,16 @@ def _is_index_below(index: str, n: int) -> bool:
 
 @contextlib.contextmanager
 def quiet_libraries() -> Iterator[None]:
-    """Silence the loading libraries' progress bars and chatter, and restore them."""
+    """Silence the loading libraries' progress bars and chatter, and restore them.
+
+    The levels are the process's: threads take turns, so that none restores another's silence.
+    """
+    with _LIBRARIES, _quietened():
+        yield
+
+
+@contextlib.contextmanager
+def _quietened() -> Iterator[None]:
     from diffusers.utils import logging as diffusers_logging
     from transformers.utils import logging as transformers_logging
 

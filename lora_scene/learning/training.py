@@ -19,6 +19,7 @@ from lora_scene.adapters.adapter import Adapter
 from lora_scene.adapters.adapter_folder import save_adapter
 from lora_scene.backbones.backbone import Backbone
 from lora_scene.backbones.families import map_side
+from lora_scene.backbones.fitness import check_target, check_trainable
 from lora_scene.backbones.loading import (
     load_pipeline,
     resolve_device,
@@ -63,7 +64,6 @@ from lora_scene.scenes.framing import plan_frame
 from lora_scene.scenes.scene import Scene
 
 RECIPE = "recipe.toml"
-STRANGE_SIZE = 1.5  # a base's own size against the one it is trained at, or the other way
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,8 @@ def train(
     with memory_advice(recipe), fast_float32(torch.device(chosen)), _forked_rng(chosen):
         backbone = _load(recipe, chosen, tell)
         _refuse_early(backbone, recipe)
-        _tell_size(backbone, tell)
+        for notice in check_trainable(backbone, recipe.base):
+            tell(Notice(notice))
         if restart:
             clear(out)
         base_hash = backbone.content_hash()
@@ -222,6 +223,7 @@ def _materials(backbone: Backbone, job: _Job) -> Materials:
     free_cached(torch.device(device))
     store(backbone.unet, recipe.base.quantization, device=device)
     backbone.place(device)
+    check_target(backbone, variants[0].moments.mean, torch.Generator().manual_seed(seed))
     prior = None
     if recipe.prior.weight:
         job.tell(Notice(f"the prior: {recipe.prior.n_images} pictures of the untouched base"))
@@ -234,18 +236,6 @@ def _materials(backbone: Backbone, job: _Job) -> Materials:
             is_text_fixed=not trains_text(recipe),
         )
     return Materials(variants, prior, recipe, job.fingerprint)
-
-
-def _tell_size(backbone: Backbone, tell: Listener) -> None:
-    """Say when a recipe trains a base far from the size that it was made for."""
-    own = int(backbone.unet.config.sample_size) * backbone.vae_factor
-    if max(own, backbone.resolution) >= STRANGE_SIZE * min(own, backbone.resolution):
-        tell(
-            Notice(
-                f"{backbone.name} was made for {own} px, and this recipe trains it at "
-                f"{backbone.resolution}: take a recipe of its family, or base.resolution={own}"
-            )
-        )
 
 
 def _tell_framing(scene: Scene, size: int, tell: Listener) -> None:

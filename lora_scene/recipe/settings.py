@@ -15,8 +15,11 @@ class Base:
     Attributes:
         model: Hub id, diffusers folder, single `.safetensors` file, or `mini`.
         config: For a single file: hub id or folder of a base of the same family, for tokenizer
-            and configurations; empty lets diffusers take the family's usual hub id.
+            and configurations; empty takes the family's usual hub id.
         resolution: Training size in pixels; 0 takes the size that the model was made for.
+        family: `sd1`, `sd2` or `sdxl`, which the recipe is made for; empty suits any.
+        force: Whether to train a base that does not suit: of another family, made for a size more
+            than twice off, or distilled to few steps.
         dtype: Storage of the frozen weights; `auto` takes bf16 or fp16 on a GPU, fp32 elsewhere.
         quantization: Low-bit storage of the frozen UNet: `nf4` and `int8` by bitsandbytes, `fp8`
             by layerwise casting.
@@ -29,6 +32,8 @@ class Base:
     model: str = "stable-diffusion-v1-5/stable-diffusion-v1-5"
     config: str = ""
     resolution: int = between(0, 0, 2048)
+    family: Literal["", "sd1", "sd2", "sdxl"] = ""
+    force: bool = False
     dtype: Literal["auto", "fp32", "fp16", "bf16"] = "auto"
     quantization: Literal["none", "nf4", "int8", "fp8"] = "none"
     gradient_checkpointing: bool = False

@@ -22,7 +22,7 @@ def test_family_is_known_from_the_unet(family):
     ("change", "said"),
     [
         ({"in_channels": 9}, "inpainting"),
-        ({"in_channels": 8}, "edit model"),
+        ({"in_channels": 8}, "instruct-pix2pix"),
         ({"addition_embed_type": "image"}, "unknown family"),
         ({"encoder_hid_dim_type": "text_image_proj"}, "unknown family"),
     ],

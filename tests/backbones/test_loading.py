@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from pathlib import Path
 
 import pytest
@@ -131,3 +132,22 @@ def test_libraries_are_quieted_and_given_their_voice_back():
     assert logging.get_verbosity() == before
     with quiet_libraries():
         assert logging.get_verbosity() == logging.ERROR
+
+
+def test_threads_that_quieten_the_libraries_at_once_leave_them_as_they_were():
+    from diffusers.utils import logging
+
+    before = logging.get_verbosity()
+    inside = threading.Barrier(2, timeout=0.2)
+
+    def load():
+        with quiet_libraries(), contextlib.suppress(threading.BrokenBarrierError):
+            inside.wait()  # both meet here only if they do not take turns
+
+    threads = [threading.Thread(target=load) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert inside.broken
+    assert logging.get_verbosity() == before

@@ -7,6 +7,7 @@ import importlib
 import importlib.metadata
 import json
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -420,7 +421,8 @@ def test_folder_holds_the_resolved_recipe_and_where_the_adapter_comes_from(bases
     made.run(scene, settings, tmp_path)
     assert load_recipe(tmp_path / "recipe.toml") == settings
     info = read_adapter(tmp_path).info
-    assert info.base_model == bases["sd2"]
+    assert info.base_model == Path(bases["sd2"]).name
+    assert str(Path(bases["sd2"]).parent) not in info.recipe_toml
     assert info.prediction_type == "v_prediction"
     assert info.resolution == tiny.RESOLUTION
     assert info.versions["torch"] == importlib.metadata.version("torch")
