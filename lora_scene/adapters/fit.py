@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import torch
+
 from lora_scene.adapters.adapter import Adapter
 from lora_scene.adapters.formats.factors import part_of, refuse_dora_on_text_encoders
 from lora_scene.adapters.layers import base_layer, is_fused, refuse_offloaded
@@ -45,6 +47,7 @@ def check_fit(pipeline: Any, adapter: Adapter, *, name: str) -> None:
         )
     problems = [
         *_name_problems(pipeline, name),
+        *_number_problems(adapter),
         *_row_problems(pipeline, adapter, family),
         *_handle_problems(pipeline, adapter, family),
         *_module_problems(pipeline, adapter),
@@ -100,6 +103,14 @@ def _row_problems(pipeline: Any, adapter: Adapter, family: Family) -> Iterator[A
                     expected=(concept.n_vectors, matrix.shape[1]),
                     got=shape,
                 )
+
+
+def _number_problems(adapter: Adapter) -> Iterator[AdapterError]:
+    tensors = {c.handle: c.rows for c in adapter.concepts}
+    tensors |= {key: (module.down, module.up) for key, module in adapter.modules.items()}
+    for where, found in tensors.items():
+        if not all(torch.isfinite(tensor).all() for tensor in found):
+            yield AdapterError("holds NaN or an infinity", where=where)
 
 
 def _handle_problems(pipeline: Any, adapter: Adapter, family: Family) -> Iterator[AdapterError]:

@@ -44,10 +44,15 @@ def merge_adapters(
 
     Raises:
         AdapterError: Differing families, a handle that two of them have, DoRA magnitudes, which
-            do not add up, or weights that are no finite numbers, one an adapter.
+            do not add up, or weights that are no finite numbers, one an adapter, or overflow.
     """
     _check(adapters, weights)
     exact = _concatenate(adapters, weights)
+    beyond = [key for key, module in exact.items() if not torch.isfinite(module.up).all()]
+    if beyond:
+        raise AdapterError(
+            "weights so large that numbers overflow", where=beyond[0], got=list(weights)
+        )
     modules, squares, losses = {}, 0.0, 0.0
     worst = 0.0
     for key, module in exact.items():
@@ -110,7 +115,7 @@ def _check(adapters: Sequence[Adapter], weights: Sequence[float]) -> None:
         raise AdapterError(
             "two adapters have the same handle",
             got=", ".join(doubled),
-            hint="train one of them with handles of its own",
+            hint="rename one: --rename OLD=NEW, or Adapter.renamed",
         )
     _check_base_sizes(adapters)
     for adapter in adapters:

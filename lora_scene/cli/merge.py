@@ -14,8 +14,17 @@ from lora_scene.cli.values import Number
 @click.argument("folders", metavar="DIR DIR...", nargs=-1, type=GIVEN)
 @click.option("--weights", required=True, help="One factor an adapter, such as 0.8,0.5.")
 @click.option("--rank", type=click.IntRange(min=1), help="Cut to this rank by SVD.")
+@click.option(
+    "--rename",
+    "renames",
+    multiple=True,
+    metavar="OLD=NEW",
+    help="Rename a handle of the last adapter that has it, or with N:OLD=NEW of the N-th.",
+)
 @click.option("--out", required=True, type=TARGET_FOLDER, help="Folder to write.")
-def command(folders: tuple[Path, ...], weights: str, rank: int | None, out: Path) -> None:
+def command(
+    folders: tuple[Path, ...], weights: str, rank: int | None, renames: tuple[str, ...], out: Path
+) -> None:
     """Merge adapters into one that has the handles of all.
 
     Exact without --rank; with it, the error is printed.
@@ -23,11 +32,15 @@ def command(folders: tuple[Path, ...], weights: str, rank: int | None, out: Path
     from lora_scene.adapters.adapter_folder import read_adapter, refuse_another, save_adapter
     from lora_scene.adapters.formats.metadata import write_note
     from lora_scene.adapters.merging import merge_adapters
+    from lora_scene.adapters.renaming import parse_renames
     from lora_scene.cli.progress import show_notices
     from lora_scene.folder_lock import locked
 
     factors = [Number().convert(weight, None, None) for weight in weights.split(",")]
-    merge = merge_adapters([read_adapter(folder) for folder in folders], factors, rank=rank)
+    adapters = [read_adapter(folder) for folder in folders]
+    tables = parse_renames(renames, adapters)
+    named = [one.renamed(table) for one, table in zip(adapters, tables, strict=True)]
+    merge = merge_adapters(named, factors, rank=rank)
     with locked(out):
         refuse_another(out, write_note(merge.adapter.folded()))
         save_adapter(merge.adapter, out)

@@ -459,6 +459,18 @@ def test_a_row_of_another_width_is_refused_untouched():
     refused(pipe, dataclasses.replace(adapter, concepts=(thin,)), "rows of another size")
 
 
+def test_numbers_that_are_none_are_refused_untouched():
+    pipe = tiny.pipeline()
+    adapter = made.adapter(pipe, "sd1")
+    rows = (torch.full((1, 32), float("nan")),)
+    bad = dataclasses.replace(adapter.concepts[0], rows=rows)
+    refused(pipe, dataclasses.replace(adapter, concepts=(bad,)), "<bear>: holds NaN")
+    key = next(iter(adapter.modules))
+    module = dataclasses.replace(adapter.modules[key], up=adapter.modules[key].up / 0)
+    modules = {**adapter.modules, key: module}
+    refused(pipe, dataclasses.replace(adapter, modules=modules), "NaN or an infinity")
+
+
 def test_missing_things_are_said_plainly(tmp_path):
     pipe = tiny.pipeline()
     refused(pipe, tmp_path / "absent", "no such folder")

@@ -9,6 +9,7 @@ from click.testing import CliRunner
 from lora_scene import load_adapter
 from lora_scene.adapters.adapter_folder import read_adapter, save_adapter
 from lora_scene.adapters.merging import merge_adapters
+from lora_scene.adapters.renaming import parse_renames
 from lora_scene.cli.main import root
 from lora_scene.errors import AdapterError
 from tests import tiny
@@ -74,6 +75,8 @@ def test_what_cannot_be_merged_is_refused(pair):
         merge_adapters(pair, [1])
     with pytest.raises(AdapterError, match="finite"):
         merge_adapters(pair, [1, float("inf")])
+    with pytest.raises(AdapterError, match="overflow"):
+        merge_adapters(pair, [1, 1e39])
     key, module = next(iter(two.modules.items()))
     wider = dataclasses.replace(module, down=module.down.repeat(1, 2))
     with pytest.raises(AdapterError, match=f"{key}: adapters of differently sized bases"):
@@ -98,3 +101,37 @@ def test_the_command_writes_the_folder_and_prints_the_error(pair, tmp_path):
     assert read_adapter(out).handles == ("<bear>", "<bowl>")
     wrong = CliRunner().invoke(root, [*args[:3], "--weights", "a,b", "--out", str(out)])
     assert wrong.exit_code == 2
+
+
+def test_a_shared_handle_is_renamed_in_a_merge(tmp_path):
+    pipe = tiny.pipeline()
+    one = made.adapter(pipe, "sd1", handles=("<cup>", "<ground>"), unet=False)
+    two = made.adapter(pipe, "sd1", handles=("<dog>", "<ground>"), unet=False, seed=2)
+    folders = [str(save_adapter(a, tmp_path / n)) for a, n in zip((one, two), "ab", strict=True)]
+    args = ["merge", *folders, "--weights", "1,1", "--out", str(tmp_path / "ab")]
+    refused = CliRunner().invoke(root, args)
+    assert refused.exit_code == 1
+    merged = CliRunner().invoke(root, [*args, "--rename", "ground=lawn"])
+    assert merged.exit_code == 0, f"{merged.output} {merged.exception}"
+    found = read_adapter(tmp_path / "ab")
+    assert found.handles == ("<cup>", "<ground>", "<dog>", "<lawn>")
+    assert torch.equal(found.concepts[3].rows[0], two.concepts[1].rows[0])
+    assert (tmp_path / "ab" / "embeddings" / "lawn.safetensors").is_file()
+
+
+def test_renamings_name_the_adapter_that_they_mean():
+    pipe = tiny.pipeline()
+    two = [made.adapter(pipe, "sd1", unet=False) for _ in range(2)]  # <bear> and <bowl> both
+    assert parse_renames(["bear=lion"], two) == ({}, {"<bear>": "<lion>"})
+    assert parse_renames(["1:<bear>=<lion>", "bowl=cup"], two) == (
+        {"<bear>": "<lion>"},
+        {"<bowl>": "<cup>"},
+    )
+    for text, match in (
+        ("bear", "not a renaming"),
+        ("3:bear=x", "no such adapter"),
+        ("0:bear=x", "no such adapter"),
+        ("bera=x", "did you mean <bear>"),
+    ):
+        with pytest.raises(AdapterError, match=match):
+            parse_renames([text], two)
