@@ -11,8 +11,9 @@ import click
 @click.command(short_help="Estimate a recipe's memory without running it.")
 @click.option("--base", help="sd15, sd21, sd21-768, sdxl or a diffusers folder; else the recipe's.")
 @click.option("--recipe", default="sd15", show_default=True, help="A recipe's name or TOML file.")
-@click.option("--resolution", type=int, help="Pixels; else the recipe's.")
-@click.option("--concepts", default=3, show_default=True, help="Handles in one prompt.")
+@click.option("--resolution", type=click.IntRange(min=8), help="Pixels; else the recipe's.")
+@click.option("--concepts", default=3, show_default=True, type=click.IntRange(1, 64),
+              help="Handles in one prompt.")  # fmt: skip
 @click.option("--set", "overrides", multiple=True, metavar="SECTION.KEY=VALUE",
               help="Override a setting of the recipe; repeatable.")  # fmt: skip
 @click.option("--switches", is_flag=True, help="Also what each memory switch would save.")
@@ -35,6 +36,8 @@ def command(
     size = [f"base.resolution={resolution}"] if resolution else []
 
     def varied(more: list[str]) -> Recipe:
+        if more and not as_json:
+            click.echo(f"estimating with {' '.join(more)}", err=True)
         return load_recipe(recipe, [*overrides, *size, *more])
 
     settings = varied([])

@@ -63,7 +63,17 @@ def _device(device: str) -> Finding:
     problem = None
     if device == "cpu":
         problem = "no GPU was found: --recipe mini trains in minutes, others take hours or days"
+        if torch.version.cuda is None and has_nvidia_card():
+            problem = (
+                "there is an NVIDIA card, but this torch is built for the CPU alone: install the "
+                "build for CUDA that pytorch.org/get-started names for this system"
+            )
     return Finding("device", device, problem)
+
+
+def has_nvidia_card() -> bool:
+    """Tell whether the driver of an NVIDIA card is here, whatever torch was built for."""
+    return Path("/proc/driver/nvidia/version").exists() or shutil.which("nvidia-smi") is not None
 
 
 def _memory(device: str) -> Finding:

@@ -9,17 +9,19 @@ which takes the methods' ratings for those of different people, stands beside as
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from lora_scene.errors import JudgingError
+from lora_scene.documents import between, build, parse_json, read_text
+from lora_scene.errors import JudgingError, LoraSceneError
+
+Record = TypeVar("Record")
 
 QUESTIONS = ("identity", "prompt")
 MIN_PARTICIPANTS = 10  # below, no test is made
@@ -27,6 +29,44 @@ MIN_RATINGS = 30  # of each method and question
 SIGNIFICANT = 0.05
 CHECK_BOUNDS = {"own": (4, 5), "other": (1, 2)}  # identity that a careful eye would give
 MAX_FAILED_SHARE = 0.34  # of the checks
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A picture that is rated, as the key has it: a method's, or a check of the eye."""
+
+    method: str = ""
+    scene: str = ""
+    prompt: str = ""
+    seed: int = 0
+    check: Literal["own", "other"] | None = None
+
+
+@dataclass(frozen=True)
+class Key:
+    """A study's key.json."""
+
+    study: str
+    methods: tuple[str, ...]
+    trials: Mapping[str, Trial]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a participant gave one picture, 1 to 5; None where they gave nothing."""
+
+    trial: str
+    identity: int | None = between(None, 1, 5)
+    prompt: int | None = between(None, 1, 5)
+
+
+@dataclass(frozen=True)
+class AnswerFile:
+    """A participant's file."""
+
+    study: str
+    participant: str
+    answers: tuple[Answer, ...]
 
 
 @dataclass(frozen=True)
@@ -131,30 +171,28 @@ def analyse_study(key: Path, answers: Sequence[Path]) -> StudyResult:
     Raises:
         JudgingError: A file cannot be read, belongs to another study, or is given twice.
     """
-    meaning = _read(key)
-    files = [_read(path) for path in answers]
+    meaning = _read(Key, key)
+    files = [_read(AnswerFile, path) for path in answers]
     _refuse_strangers(meaning, files, answers)
-    trials: Mapping[str, Mapping[str, Any]] = meaning["trials"]
-    excluded = tuple(f["participant"] for f in files if not is_careful(f["answers"], trials))
-    kept = [file for file in files if file["participant"] not in excluded]
+    trials = meaning.trials
+    excluded = tuple(f.participant for f in files if not is_careful(f.answers, trials))
+    kept = [file for file in files if file.participant not in excluded]
     ratings = {question: list(_ratings(kept, trials, question)) for question in QUESTIONS}
-    short = tuple(_shortcomings(ratings, meaning["methods"], len(kept)))
+    short = tuple(_shortcomings(ratings, meaning.methods, len(kept)))
     questions = tuple(
         judge_question(question, ratings[question], has_tests=not short) for question in QUESTIONS
     )
     return StudyResult(questions, len(kept), excluded, short)
 
 
-def is_careful(
-    answers: Iterable[Mapping[str, Any]], trials: Mapping[str, Mapping[str, Any]]
-) -> bool:
+def is_careful(answers: Iterable[Answer], trials: Mapping[str, Trial]) -> bool:
     """Tell whether a participant gave most checks an identity that a careful eye would give."""
     outcomes = []
     for answer in answers:
-        check = trials[answer["trial"]].get("check")
+        check = trials[answer.trial].check
         if check is not None:
             low, high = CHECK_BOUNDS[check]
-            outcomes.append(low <= answer["identity"] <= high)
+            outcomes.append(answer.identity is not None and low <= answer.identity <= high)
     return not outcomes or outcomes.count(False) / len(outcomes) <= MAX_FAILED_SHARE
 
 
@@ -255,14 +293,15 @@ def _blocked_tukey(methods: Sequence[str], table: npt.NDArray[np.float64]) -> tu
 
 
 def _ratings(
-    files: Sequence[Mapping[str, Any]], trials: Mapping[str, Mapping[str, Any]], question: str
+    files: Sequence[AnswerFile], trials: Mapping[str, Trial], question: str
 ) -> Iterable[Rating]:
     for file in files:
-        for answer in file["answers"]:
-            trial = trials[answer["trial"]]
-            if "method" in trial and answer.get(question):
-                item = f"{trial['scene']}|{trial['prompt']}|{trial['seed']}"
-                yield Rating(file["participant"], trial["method"], item, int(answer[question]))
+        for answer in file.answers:
+            trial = trials[answer.trial]
+            value = answer.identity if question == "identity" else answer.prompt
+            if trial.method and value is not None:
+                item = f"{trial.scene}|{trial.prompt}|{trial.seed}"
+                yield Rating(file.participant, trial.method, item, value)
 
 
 def _shortcomings(
@@ -277,41 +316,40 @@ def _shortcomings(
                 yield f"{question} of {method}: {n} ratings, at least {MIN_RATINGS} are needed"
 
 
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        content: dict[str, Any] = json.loads(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise JudgingError("the file cannot be read", where=path, got=str(error)) from error
-    if not isinstance(content, dict) or "study" not in content:
-        raise JudgingError("not a file of a study", where=path)
-    return content
+def _read(kind: type[Record], path: Path) -> Record:
+    content = parse_json(read_text(path, JudgingError), path, JudgingError)
+    problems: list[LoraSceneError] = []
+    record = build(
+        kind, content, problems, error=JudgingError, where=f"{path}: ", ignores_unknown=True
+    )
+    if record is None or problems:
+        raise JudgingError.collect(problems, f"{path} is no file of a study")
+    return record
 
 
-def _refuse_strangers(
-    key: Mapping[str, Any], files: Sequence[Mapping[str, Any]], paths: Sequence[Path]
-) -> None:
+def _refuse_strangers(key: Key, files: Sequence[AnswerFile], paths: Sequence[Path]) -> None:
     problems: list[JudgingError] = []
     seen: dict[str, Path] = {}
     for file, path in zip(files, paths, strict=True):
-        if file["study"] != key["study"] or "answers" not in file:
+        if file.study != key.study:
             problems.append(
                 JudgingError(
-                    "answers to another study", where=path, expected=key["study"], got=file["study"]
+                    "answers to another study", where=path, expected=key.study, got=file.study
                 )
             )
             continue
-        unknown = {a["trial"] for a in file["answers"]} - key["trials"].keys()
+        unknown = {answer.trial for answer in file.answers} - key.trials.keys()
         if unknown:
             problems.append(JudgingError("answers to unknown trials", where=path, got=len(unknown)))
-        if file["participant"] in seen:
+        if file.participant in seen:
             problems.append(
                 JudgingError(
                     "one participant's answers twice",
                     where=path,
-                    got=f"the same as {seen[file['participant']]}",
+                    got=f"the same as {seen[file.participant]}",
                     hint="keep the later file",
                 )
             )
-        seen[file["participant"]] = path
+        seen[file.participant] = path
     if problems:
         raise JudgingError.collect(problems, "the answers cannot be analysed")

@@ -5,6 +5,7 @@ import builtins
 import pytest
 
 from lora_scene.errors import BackboneError
+from lora_scene.learning import machine
 from lora_scene.learning.machine import examine
 
 
@@ -44,3 +45,11 @@ def test_a_folder_that_does_not_exist_yet_is_looked_at_by_its_parent(tmp_path):
 def test_a_device_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(BackboneError, match="no such device"):
         examine(tmp_path, "cuda:7")
+
+
+def test_a_cpu_build_beside_an_nvidia_card_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(machine.torch.version, "cuda", None)
+    for has_card, said in ((True, "built for the CPU alone"), (False, "no GPU was found")):
+        monkeypatch.setattr(machine, "has_nvidia_card", lambda there=has_card: there)
+        found = {one.name: one.problem for one in machine.examine(tmp_path, "cpu")}
+        assert said in found["device"]

@@ -149,7 +149,7 @@ def test_strange_files_are_refused_all_at_once(crowd, tmp_path) -> None:
 @pytest.mark.parametrize("text", ["no json", "[1]", "{}"])
 def test_a_file_that_is_no_answer_is_refused(tmp_path, text) -> None:
     (tmp_path / "a.json").write_text(text)
-    with pytest.raises(JudgingError, match=r"read|not a file of a study"):
+    with pytest.raises(JudgingError, match=r"not valid JSON|expected a section|study: missing"):
         analyse_study(write_key(tmp_path), [tmp_path / "a.json"])
 
 
