@@ -63,6 +63,21 @@ def cpu_peak(prepare: Callable[[], Callable[[], None]]) -> dict[str, Any]:
     return {"passed": True, "step_bytes": peak}
 
 
+def imitate(gib: float, device: str) -> None:
+    """Hold the process to a smaller card's memory, its context taken off.
+
+    Raises:
+        ValueError: The card here is smaller.
+    """
+    index = torch.device(device).index
+    index = torch.cuda.current_device() if index is None else index  # the limit needs one
+    total = torch.cuda.get_device_properties(index).total_memory
+    share = (gib * 2**30 - CONTEXT) / total
+    if not 0 < share <= 1:
+        raise ValueError(f"a card of {gib} GiB cannot be imitated on one of {total / 2**30:.1f}")
+    torch.cuda.set_per_process_memory_fraction(share, index)
+
+
 def main() -> None:
     """Measure and write one line a contender and phase."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -76,9 +91,7 @@ def main() -> None:
     given = parser.parse_args()
     is_cpu = given.device == "cpu"
     if given.imitate_gb and not is_cpu:
-        total = torch.cuda.get_device_properties(given.device).total_memory
-        usable = given.imitate_gb * 2**30 - CONTEXT
-        torch.cuda.set_per_process_memory_fraction(usable / total, given.device)
+        imitate(given.imitate_gb, given.device)
     about = {**circumstances(given.device), "imitated_gib": given.imitate_gb}
     for name in given.recipes:
         dtypes = ["base.dtype=fp32"] if is_cpu else []

@@ -2,8 +2,9 @@
 
 On a GPU, under ten minutes:
     python -m benchmarks.step_time --device cuda --bases sd15 sd21 --out step_time.jsonl
-    python -m benchmarks.step_time --device cuda --bases sdxl --apart --out step_time.jsonl
-Contenders that do not fit into memory together are measured one after the other with --apart.
+    python -m benchmarks.step_time --device cuda --bases sdxl --out step_time.jsonl
+Contenders that do not fit into memory together are measured one after the other, as with --apart;
+one that does not fit alone leaves a line that says so.
 On a CPU only ratios make sense, of small architectures or of small pictures:
     OMP_NUM_THREADS=1 python -m benchmarks.step_time --device cpu --small --bases sd15
 
@@ -20,7 +21,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -28,12 +29,14 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.contenders import CONTENDERS, base_dtype, small
 from benchmarks.records import circumstances, write
 from lora_scene.backbones.architectures import ARCHITECTURES, Architecture
+from lora_scene.faults import is_out_of_memory
 from lora_scene.recipe import Recipe, load_recipe
 
 RECIPES = {"sd15": "sd15", "sd21": "sd21", "sdxl": "sdxl-12gb"}
 WARM_UP = 2
 PRODUCT_SIDE = {"cuda": 8192, "cpu": 2048}
 
+T = TypeVar("T")
 Variant = tuple[str, int]
 """Contender and number of concepts."""
 
@@ -80,6 +83,43 @@ def measure(
     return {key: (arithmetic(step), times[key]) for key, step in steps.items()}
 
 
+def measure_what_fits(
+    makers: Mapping[Variant, Callable[[], Callable[[], None]]],
+    *,
+    repeats: int,
+    device: str,
+    apart: bool,
+) -> Iterator[tuple[Variant, tuple[int, list[float]] | None, bool]]:
+    """Measure together, or, where memory is too small for that, one after the other.
+
+    Yields:
+        A variant; its operations and seconds, None if it does not fit alone; whether apart.
+    """
+    if not apart and len(makers) > 1:
+        measured = or_none(lambda: measure(makers, repeats=repeats, device=device))
+        if measured is not None:
+            for key, figures in measured.items():
+                yield key, figures, False
+            return
+    for key, make in makers.items():
+        alone = {key: make}
+        measured = or_none(lambda alone=alone: measure(alone, repeats=repeats, device=device))
+        yield key, measured and measured[key], True
+
+
+def or_none(work: Callable[[], T]) -> T | None:
+    """Return what work returns, or None if memory runs out; what it held is freed."""
+    try:
+        return work()
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+    gc.collect()  # here, where the error no longer holds the frames
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return None
+
+
 def measure_phase(
     architecture: Architecture, recipe: Recipe, phase: int, given: argparse.Namespace
 ) -> Iterator[dict[str, Any]]:
@@ -92,19 +132,24 @@ def measure_phase(
     }
     dtype = base_dtype(recipe)
     peak = peak_rate(given.device, dtype)
-    for group in [{key: one} for key, one in makers.items()] if given.apart else [makers]:
-        measured = measure(group, repeats=given.repeats, device=given.device)
+    for (name, k), figures, is_apart in measure_what_fits(
+        makers, repeats=given.repeats, device=given.device, apart=given.apart
+    ):
         gc.collect()
-        for (name, k), (operations, times) in measured.items():
+        line = {
+            "base": architecture.name, "phase": phase, "contender": name, "concepts": k,
+            "resolution": recipe.base.resolution, "repeats": given.repeats,
+            "peak_teraflop_per_s": peak / 1e12, "dtype": str(dtype).removeprefix("torch."),
+            "overrides": given.overrides, "apart": is_apart, "fits": figures is not None,
+        }  # fmt: skip
+        if figures is not None:
+            operations, times = figures
             median = statistics.median(times)
-            yield {
-                "base": architecture.name, "phase": phase, "contender": name, "concepts": k,
-                "resolution": recipe.base.resolution, "median_s": median,
-                "quartiles_s": statistics.quantiles(times, n=4), "repeats": given.repeats,
+            line |= {
+                "median_s": median, "quartiles_s": statistics.quantiles(times, n=4),
                 "teraflop": operations / 1e12, "share_of_peak": operations / median / peak,
-                "peak_teraflop_per_s": peak / 1e12, "dtype": str(dtype).removeprefix("torch."),
-                "overrides": given.overrides, "apart": given.apart,
             }  # fmt: skip
+        yield line
 
 
 def main() -> None:
@@ -116,7 +161,7 @@ def main() -> None:
     parser.add_argument("--contenders", nargs="+", default=list(CONTENDERS), choices=CONTENDERS)
     parser.add_argument("--concepts", nargs="+", type=int, default=[3, 1, 10], help="of ours")
     parser.add_argument(
-        "--apart", action="store_true", help="one after the other, where they do not fit together"
+        "--apart", action="store_true", help="one after the other, though they fit together"
     )
     parser.add_argument("--repeats", type=int, default=10)
     parser.add_argument("--resolution", type=int, default=0)

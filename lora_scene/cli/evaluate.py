@@ -60,10 +60,18 @@ def command(
     """
     from lora_scene.cli.evaluation_view import show_evaluation, show_sets
     from lora_scene.cli.progress import counting_bar
+    from lora_scene.files import check_target
     from lora_scene.judging.distribution import compare_sets, read_pictures
-    from lora_scene.judging.evaluation import evaluate, save_evaluation, untouched_base
+    from lora_scene.judging.evaluation import (
+        EVALUATION,
+        evaluate,
+        save_evaluation,
+        untouched_base,
+    )
     from lora_scene.scenes.scene import load_scene
 
+    if out is not None:
+        check_target(out, [EVALUATION])
     learnt_from = load_scene(scene)
     reference = read_pictures(against) if against else []
     studio = open_from([adapter], shared)
@@ -76,8 +84,6 @@ def command(
         result = evaluate(
             studio, learnt_from, judge=judge, plan=plan, base=untouched, progress=progress
         )
-    if out is not None:
-        save_evaluation(result, out)
     sets = None
     if reference:
         classes = tuple(f"a photo of {noun}" for noun in learnt_from.nouns)
@@ -87,10 +93,12 @@ def command(
     if as_json:
         report = {**result.as_dict(), "sets": asdict(sets) if sets else None}
         click.echo(json.dumps(report, indent=2))
-        return
-    show_evaluation(result)
-    if sets is not None:
-        show_sets(sets)
+    else:
+        show_evaluation(result)
+        if sets is not None:
+            show_sets(sets)
+    if out is not None:  # last: what was measured is told, whatever becomes of the disk
+        save_evaluation(result, out)
 
 
 def _usual_judge(studio: Studio) -> str:

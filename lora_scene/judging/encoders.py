@@ -63,7 +63,9 @@ class ClipEncoder:
         self.device = device
         self._source = str(source)
         with weights_of(source, "CLIP"):
-            self.model: Any = CLIPModel.from_pretrained(source).eval().to(device)
+            self.model: Any = (
+                CLIPModel.from_pretrained(source, use_safetensors=True).eval().to(device)
+            )
             self.tokenizer: Any = CLIPTokenizerFast.from_pretrained(source)
             self.processor: Any = load_processor("CLIPImageProcessor", source)
 
@@ -133,7 +135,8 @@ class DinoEncoder:
         self._device = device
         self._source = str(source)
         with weights_of(source, "DINO"):
-            self._model: Any = AutoModel.from_pretrained(source).eval().to(device)
+            model = AutoModel.from_pretrained(source, use_safetensors=True)
+            self._model: Any = model.eval().to(device)
             self._processor: Any = load_processor("ViTImageProcessor", source)
 
     @property
@@ -190,7 +193,7 @@ def weights_of(source: str | Path, what: str) -> Iterator[None]:
         raise JudgingError(
             f"the weights of {what} cannot be had",
             where=source,
-            expected="a folder or hub id that transformers loads",
+            expected="a folder or hub id that transformers loads, with safetensors: no pickles",
             got=f"{type(error).__name__}: {lines[0] if lines else ''}",
             hint="the folder is incomplete"
             if is_folder

@@ -5,7 +5,6 @@ adapter, scene, judge, plan -> pictures -> found things -> scores a picture -> m
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,18 +16,20 @@ from lora_scene.backbones.sources import find_base
 from lora_scene.creating.picture_files import save_picture
 from lora_scene.creating.studio import Studio, open_studio
 from lora_scene.errors import JudgingError
+from lora_scene.files import write_json
 from lora_scene.judging.judge import Judge
 from lora_scene.judging.metrics import diversity, drift, map_iou, mean
 from lora_scene.judging.plans import Cell, Plan, cells_of, drift_prompts
 from lora_scene.judging.scores import Scores, by_concept, find_things, measure, summarise
 from lora_scene.judging.watched_drawing import Drawn, draw_watched, training_maps
 from lora_scene.learning.latents import resize_masks
-from lora_scene.learning.runs import FULL_MODEL, write_text
+from lora_scene.learning.runs import FULL_MODEL
 from lora_scene.scenes.framing import frame_scene
 from lora_scene.scenes.photos import Pixels
 from lora_scene.scenes.scene import Scene
 from lora_scene.scenes.union import prompt_for
 
+EVALUATION = "evaluation.json"
 MAP_SHARES = (0.2, 0.4, 0.6, 0.8)  # timesteps at which attention is held against masks
 
 Progress = Callable[[int, int], None]  # pictures done, of how many
@@ -220,10 +221,10 @@ def untouched_base(studio: Studio, *, device: str = "auto") -> Studio | None:
 
 
 def save_evaluation(result: Evaluation, folder: Path) -> None:
-    """Write every picture, and all numbers as `evaluation.json`."""
+    """Write every picture, and all numbers as `EVALUATION`."""
     for index, (one, pixels) in enumerate(zip(result.scores, result.pictures, strict=True)):
         save_picture(folder / f"{index:03}.png", pixels, {"scores": one.as_dict()})
-    write_text(folder / "evaluation.json", json.dumps(result.as_dict(), indent=2) + "\n")
+    write_json(folder / EVALUATION, result.as_dict())
 
 
 def _diversity(cells: Sequence[Cell], pictures: Sequence[Pixels], judge: Judge) -> float | None:

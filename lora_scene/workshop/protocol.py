@@ -93,6 +93,7 @@ class Method:
         image_forwards: 0 takes the protocol's.
         course_of: The method of which this is a shorter training; the report joins them by a line.
         guide_scale: Strength of `guided`.
+        batch: Pictures that `guided` draws at once, which takes much memory; 0: the drawing's.
         note: For the report.
     """
 
@@ -105,6 +106,7 @@ class Method:
     image_forwards: int = between(0, 0)
     course_of: str = ""
     guide_scale: float = 0.1
+    batch: int = 0
     note: str = ""
 
 

@@ -138,7 +138,9 @@ def read_rows(out: Path) -> list[Row]:
 def write_rows(out: Path) -> list[Row]:
     """Gather all rows into `results.jsonl`, and return them."""
     rows = read_rows(out)
-    write_json(out / ROWS, [{key: row[key] for key in row if key != "pictures"} for row in rows])
+    lines = [{key: row[key] for key in row if key != "pictures"} for row in rows]
+    if lines:  # an empty file could not be told to be ours
+        write_json(out / ROWS, lines)
     return rows
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import platform
 import shutil
@@ -15,7 +16,8 @@ import torch
 
 from lora_scene.backbones.loading import resolve_device
 from lora_scene.creating.studio import Studio, open_studio
-from lora_scene.errors import JudgingError
+from lora_scene.errors import JudgingError, OutOfMemoryError
+from lora_scene.faults import is_out_of_memory
 from lora_scene.judging.encoders import ClipEncoder
 from lora_scene.judging.evaluation import Evaluation, evaluate, weigh
 from lora_scene.judging.judge import Judge, load_judge, open_finder
@@ -100,10 +102,21 @@ def run_benchmark(
             keep_row(known[run.key, made_of], folder_of(bench.out, run))
         elif n_new != max_runs:
             bench.tell(f"{position}/{len(runs)}  {run.key}")
-            do_run(bench, run, scene=scene, made_of=made_of)
-            write_rows(bench.out)
+            _try_run(bench, run, scene=scene, made_of=made_of)
             n_new += 1
     return write_rows(bench.out)
+
+
+def _try_run(bench: Bench, run: Run, *, scene: Scene, made_of: str) -> None:
+    """Do a run; one for which memory is too small is left undone, and the others go on."""
+    try:
+        do_run(bench, run, scene=scene, made_of=made_of)
+    except (RuntimeError, MemoryError, OutOfMemoryError) as error:
+        if not isinstance(error, OutOfMemoryError) and not is_out_of_memory(error):
+            raise
+        bench.tell(f"{run.key} ran out of memory and is left undone: {str(error).splitlines()[0]}")
+    gc.collect()
+    write_rows(bench.out)
 
 
 def do_run(bench: Bench, run: Run, *, scene: Scene, made_of: str) -> Row:
@@ -211,7 +224,7 @@ def _evaluate(bench: Bench, run: Run, scene: Scene, studio: Studio) -> Evaluatio
         encoder=captions,
         sampling=plan.sampling,
         scale=run.method.guide_scale,
-        batch_size=plan.batch_size,
+        batch_size=run.method.batch or plan.batch_size,
     )
     return weigh(cells, drawn, scene=framed, judge=bench.judge)
 

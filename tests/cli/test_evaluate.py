@@ -11,6 +11,7 @@ from PIL import Image
 
 from lora_scene.adapters.adapter_folder import save_adapter
 from lora_scene.cli.main import root
+from lora_scene.errors import FileError
 from tests import tiny
 from tests.adapters import made
 from tests.creating import studios
@@ -93,3 +94,23 @@ def test_evaluate_compares_whole_sets_and_warns_of_small_ones(evaluate, tmp_path
     assert "FID" in shown
     assert "5 pictures are few" in shown
     assert json.loads(evaluate(*options, "--json").stdout)["sets"]["n_generated"] == 6
+
+
+def test_what_was_measured_is_told_though_it_cannot_be_written(evaluate, tmp_path, monkeypatch):
+    def full(*_):
+        raise FileError("the disk is full")
+
+    monkeypatch.setattr("lora_scene.judging.evaluation.save_evaluation", full)
+    printed = []
+    monkeypatch.setattr("lora_scene.cli.evaluation_view.show_evaluation", printed.append)
+    with pytest.raises(FileError, match="the disk is full"):
+        evaluate("--out", str(tmp_path / "kept"))
+    assert printed[0].summary["exact_set"] is not None
+
+
+def test_a_target_that_is_somebody_elses_is_refused_before_the_work(evaluate, tmp_path):
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / "evaluation.json").write_text("mine")
+    with pytest.raises(FileError, match="did not write"):
+        evaluate("--out", str(tmp_path / "kept"))
+    assert (tmp_path / "kept" / "evaluation.json").read_text() == "mine"

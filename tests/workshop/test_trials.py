@@ -5,8 +5,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
+from lora_scene.creating.studio import open_studio
 from lora_scene.errors import JudgingError
+from lora_scene.judging.evaluation import evaluate
 from lora_scene.judging.judge import Judge
 from lora_scene.judging.mini import MiniJudge
 from lora_scene.learning.events import Saved
@@ -109,9 +112,22 @@ def test_planned_work_counts_what_a_run_does(make_bench) -> None:
     assert work == {"runs": 2, "image_forwards": 8, "pictures": 2 * (drawn + drift) + curve}
 
 
-def test_full_training_is_measured_against_the_untouched_base_and_not_kept(make_bench) -> None:
+def test_full_training_is_measured_against_the_untouched_base_and_not_kept(
+    make_bench, bases, monkeypatch
+) -> None:
     bench = make_bench(FULL)
+    sides = []
+
+    def watched(studio, *args, base, **kwargs):
+        sides.extend(dict(one.backbone.unet.state_dict()) for one in (studio, base))
+        return evaluate(studio, *args, base=base, **kwargs)
+
+    monkeypatch.setattr(trials, "evaluate", watched)
     [row] = run_benchmark(bench)
+    trained, base = sides
+    untouched = open_studio([], base=bases["sd1"], device="cpu").backbone.unet.state_dict()
+    assert all(torch.equal(base[key], untouched[key]) for key in untouched)
+    assert any(not torch.equal(trained[key], untouched[key]) for key in untouched)
     assert row["n_parameters"] > 50_000
     assert row["n_bytes"] > 4 * row["n_parameters"]
     assert row["curve"] == {}
@@ -254,3 +270,31 @@ def test_no_more_runs_are_begun_than_allowed(make_bench, quick_runs) -> None:
     bench = make_bench(OURS, ("other", "recipe", '"lora.rank=1"'))
     assert len(run_benchmark(bench, max_runs=1)) == 1
     assert len(run_benchmark(bench)) == 2
+
+
+def test_a_run_that_is_too_large_for_memory_does_not_stop_the_others(
+    make_bench, quick_runs, monkeypatch
+) -> None:
+    bench = make_bench(OURS, ("other", "recipe", '"lora.rank=1"'))
+    quick, errors = trials.do_run, [torch.OutOfMemoryError("CUDA out of memory. Tried")]
+
+    def large_once(bench, run, *, scene, made_of):
+        if errors:
+            raise errors.pop()
+        quick(bench, run, scene=scene, made_of=made_of)
+
+    monkeypatch.setattr(trials, "do_run", large_once)
+    told: list[str] = []
+    bench = replace(bench, tell=told.append)
+    assert [row["key"] for row in run_benchmark(bench)] == ["other/all-a-s0"]
+    assert any("ours/all-a-s0 ran out of memory and is left undone" in one for one in told)
+    assert len(run_benchmark(bench)) == 2, "the same command again does it"
+
+
+def test_another_error_of_a_run_is_raised(make_bench, quick_runs, monkeypatch) -> None:
+    def broken(*args, **kwargs):
+        raise RuntimeError("shapes differ")
+
+    monkeypatch.setattr(trials, "do_run", broken)
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        run_benchmark(make_bench(OURS))
