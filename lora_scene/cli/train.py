@@ -47,9 +47,11 @@ def command(
 
     The same command again goes on where an interrupted run stopped.
     """
+    from lora_scene.cli.progress import show_notices
     from lora_scene.cli.training_view import TrainingView, echo_json
     from lora_scene.learning.training import train
     from lora_scene.recipe import load_recipe
+    from lora_scene.scenes.handle_names import word_notes
     from lora_scene.scenes.scene import load_scene
 
     named = [f"base.model={json.dumps(base)}"] if base else []
@@ -68,6 +70,7 @@ def command(
         )
     handles = " and ".join(result.adapter.handles)
     click.echo(f"\nlearnt {handles}: {result.adapter.n_parameters:,} numbers in {result.folder}")
+    show_notices(word_notes(result.adapter.handles))
     click.echo("\nnext:")
     prompt = f"a photo of {handles} on a beach"
     for words in (

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from lora_scene.adapters.vocabulary import handle_tokens
+from lora_scene.adapters.vocabulary import handle_tokens, let_expand
 from lora_scene.backbones.backbone import Backbone
 from lora_scene.errors import SceneError
 from lora_scene.scenes.scene import Concept
@@ -127,6 +127,8 @@ class HandleTable(nn.Module):
         backbone = self._backbone[0]
         kept = backbone.tokenizers, [e.get_input_embeddings() for e in backbone.text_encoders]
         tokenizers = tuple(_with_tokens(tokenizer, self.tokens) for tokenizer in kept[0])
+        for tokenizer in tokenizers:  # whatever the case that a prompt spells a handle in
+            let_expand(tokenizer, {c.handle: self.n_vectors for c in self.concepts})
         backbone.tokenizers = tokenizers
         for encoder, lookup, table, tokenizer in zip(
             backbone.text_encoders, kept[1], self.tables, kept[0], strict=True

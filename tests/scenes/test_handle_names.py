@@ -4,7 +4,7 @@ from pathlib import PureWindowsPath
 
 import pytest
 
-from lora_scene.scenes.handle_names import check_handles, default_noun, handle_stem
+from lora_scene.scenes.handle_names import check_handles, default_noun, handle_stem, word_notes
 
 
 @pytest.mark.parametrize(
@@ -29,3 +29,10 @@ def test_a_handle_that_windows_keeps_for_a_device_is_refused(name):
     (problem,) = check_handles([f"<{name}>"], "scene.toml")
     assert "Windows" in str(problem)
     assert check_handles([f"<{name}x>", f"<my-{name}>"], "scene.toml") == []
+
+
+def test_words_as_names_of_files_are_told():
+    (said,) = word_notes(["<bear>", "<v0>", "<my-mug>", "<42>"])
+    assert said.startswith("embeddings called bear, 42 would take over these words")
+    assert "lora-scene export" in said
+    assert word_notes(["<v0>", "<bear_1>"]) == []
