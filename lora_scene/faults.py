@@ -30,6 +30,7 @@ REASONS = {
     errno.EIO: ("the disk failed", "look at the disk, and try again"),
 }
 _RUST_NUMBER = re.compile(r"\(os error (\d+)\)")  # how safetensors words the system's errors
+_GROUP = re.compile(rf"{re.escape(UNFINISHED)}[\w-]+\.part[/\\](new[/\\])?")
 _CPU_MEMORY = ("DefaultCPUAllocator", "not enough memory")  # how torch words the CPU's end
 
 
@@ -47,6 +48,8 @@ def as_file_error(error: Exception, where: object = None) -> FileError:
         number = int(found[1])
     named = getattr(error, "filename", None)
     path = where if named is None or UNFINISHED in str(named) else named
+    if path is not None:  # of a file in an unfinished group, say where it was to go
+        path = _GROUP.sub("", str(path))
     if number in REASONS:
         what, hint = REASONS[number]
         return FileError(what, where=path, hint=hint)

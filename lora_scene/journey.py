@@ -5,7 +5,6 @@ embedded scene -> train -> export -> verify in fresh pipelines -> draw and weigh
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -20,6 +19,7 @@ from lora_scene.creating.picture_files import save_image
 from lora_scene.creating.sampling import Pixels, Sampling
 from lora_scene.creating.sheets import contact_sheet, stacked
 from lora_scene.creating.studio import Studio, open_studio
+from lora_scene.files import write_json
 from lora_scene.judging.evaluation import attention_fit
 from lora_scene.judging.judge import Judge, load_judge
 from lora_scene.judging.metrics import mean
@@ -28,7 +28,6 @@ from lora_scene.judging.plans import Cell, subsets_of
 from lora_scene.judging.scores import find_things, measure, summarise
 from lora_scene.judging.watched_drawing import Asked, Drawn, draw_watched
 from lora_scene.learning.events import Event
-from lora_scene.learning.runs import write_text
 from lora_scene.learning.training import train
 from lora_scene.recipe import load_recipe
 from lora_scene.scenes.framing import frame_scene
@@ -100,7 +99,7 @@ def run_demo(
     figures, pictures = _weigh(studio, scene, load_judge(BASE))
     _draw_grid(pictures, scene, out / "grid.png")
     demo = Demo(out, figures, checks, result.seconds, scene.handles[0])
-    write_text(out / "demo.json", json.dumps(_as_json(demo), indent=2) + "\n")
+    write_json(out / "demo.json", _as_json(demo))
     return demo
 
 

@@ -56,10 +56,11 @@ def show(name: str, resolved: bool, overrides: tuple[str, ...]) -> None:
 def copy(name: str, file: Path, force: bool) -> None:
     """Copy a recipe to FILE, to change it."""
     from lora_scene.errors import RecipeError
-    from lora_scene.files import write_bytes
+    from lora_scene.files import check_file, write_bytes
     from lora_scene.recipe import recipe_text
 
     text = recipe_text(name)
+    check_file(file, force=True)
     if file.exists() and not force:
         raise RecipeError("the file exists", where=file, hint="take another name, or pass --force")
     write_bytes(file, text.encode("utf-8"), force=force)

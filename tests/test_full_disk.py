@@ -1,0 +1,111 @@
+"""Every verb that writes, on a disk that takes no more: a sentence, no half file, the old kept."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import resource
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from lora_scene.adapters.adapter_folder import save_adapter
+from lora_scene.cli.main import root
+from lora_scene.errors import FileError
+from tests import tiny
+from tests.adapters import made
+
+DRAWN = ("--base", "sd1-0", "--steps", "1", "--device", "cpu")
+VERBS = {
+    "check": ("check", "set", "--out", "out/x.png"),
+    "mask": ("mask", "photo.png", "--box", "bear=8,8,40,40", "--out", "out/x"),
+    "recipes": ("recipes", "copy", "sd15", "out/x.toml"),
+    "generate": ("generate", "a", "--prompt", "a <bear>", "--out", "out/x", *DRAWN),
+    "edit": (*("edit", "a", "--photo", "photo.png", "--mask", "mask.png", "--prompt", "a <bear>"),
+             *("--out", "out/x.png", *DRAWN)),
+    "complete": (*("complete", "a", "--photo", "photo.png", "--grow", "right=16"),
+                 *("--out", "out/x.png", *DRAWN)),
+    "export": ("export", "a", "--out", "out/x"),
+    "pipeline": ("export", "a", "--format", "pipeline", "--base", "sd1-0", "--out", "out/x"),
+    "merge": ("merge", "a", "b", "--weights", "1,1", "--out", "out/x"),
+    "card": ("card", "out/c"),
+    "pull": ("pull", "a", "--out", "out/x"),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with two adapters, a base, a scene, a photo and a mask."""
+    home = tmp_path_factory.mktemp("full")
+    tiny.folder("sd1", str(home))
+    pipe = tiny.pipeline("sd1")
+    adapter = made.adapter(pipe, "sd1")
+    save_adapter(adapter, home / "a")
+    save_adapter(made.adapter(pipe, "sd1", handles=("<dog>",)), home / "b")
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 80, 3), dtype=np.uint8)
+    pixels[14:36, 14:36] = (250, 20, 20)
+    (home / "set").mkdir()
+    for path in (home / "photo.png", home / "set" / "img.png"):
+        Image.fromarray(pixels).save(path)
+    mask = np.zeros((64, 80), np.uint8)
+    mask[20:50, 20:50] = 255
+    for path in (home / "mask.png", home / "set" / "mask0.png"):
+        Image.fromarray(mask).save(path)
+    save_adapter(adapter, home / "out" / "c")
+    return home
+
+
+@contextlib.contextmanager
+def disk_of(n_bytes: int) -> Iterator[None]:
+    """Let no file grow beyond a size; Python then gets the system's own error."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def contents(folder: Path) -> dict[str, str]:
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+@pytest.mark.parametrize("n_bytes", [300, 700])
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_full_disk_is_a_sentence_and_leaves_what_was_there(
+    home: Path, monkeypatch: pytest.MonkeyPatch, verb: str, n_bytes: int
+) -> None:
+    monkeypatch.chdir(home)
+    before = contents(home)
+    with disk_of(n_bytes):
+        done = CliRunner().invoke(root, list(VERBS[verb]))
+    assert isinstance(done.exception, FileError), f"{done.exception!r} {done.output}"
+    assert "larger than a file may become here" in str(done.exception)
+    assert ".lora_scene-" not in str(done.exception)
+    assert contents(home) == before, "nothing half, nothing changed, no debris"
+
+
+@pytest.mark.parametrize("out", ["photo.png/x", "/proc/x/y", "new/" + "n" * 300])
+@pytest.mark.parametrize("verb", [verb for verb in VERBS if verb != "card"])
+def test_a_place_that_takes_no_files_is_told_before_any_work(
+    home: Path, monkeypatch: pytest.MonkeyPatch, verb: str, out: str
+) -> None:
+    monkeypatch.chdir(home)
+    monkeypatch.setattr("lora_scene.backbones.loading.load_pipeline", None)  # would be a TypeError
+    before = contents(home)
+    command = [*VERBS[verb]]
+    at = 3 if verb == "recipes" else command.index("--out") + 1
+    command[at] = f"{out}.{'toml' if verb == 'recipes' else 'png'}"
+    done = CliRunner().invoke(root, command)
+    assert isinstance(done.exception, FileError), f"{done.exception!r} {done.output}"
+    command[at] = ""
+    assert CliRunner().invoke(root, command).exit_code == 2, "an empty path is no current folder"
+    assert contents(home) == before
