@@ -16,7 +16,8 @@ from lora_scene.adapters.formats.modelspec import Title
 from lora_scene.adapters.verification import Check, refuse_failures, verify_path
 from lora_scene.backbones.loading import load_pipeline
 from lora_scene.creating.picture_files import save_image
-from lora_scene.creating.sampling import Pixels, Sampling
+from lora_scene.creating.requests import Request, Sampling
+from lora_scene.creating.sampling import Pixels
 from lora_scene.creating.sheets import contact_sheet, stacked
 from lora_scene.creating.studio import Studio, open_studio
 from lora_scene.files import write_json
@@ -26,7 +27,7 @@ from lora_scene.judging.metrics import mean
 from lora_scene.judging.mini import with_article
 from lora_scene.judging.plans import Cell, subsets_of
 from lora_scene.judging.scores import find_things, measure, summarise
-from lora_scene.judging.watched_drawing import Asked, Drawn, draw_watched
+from lora_scene.judging.watched_drawing import Drawn, draw_watched
 from lora_scene.learning.events import Event
 from lora_scene.learning.training import train
 from lora_scene.recipe import load_recipe
@@ -129,7 +130,10 @@ def _cells(scene: Scene, weight: float) -> list[Cell]:
         for template in PLACES:
             plain = prompt_for([nouns[k] for k in subset], None, template)
             prompt = prompt_for([handles[k] for k in subset], None, template) if weight else plain
-            cells += [Cell(template, subset, Asked(prompt, seed, weight), plain) for seed in SEEDS]
+            cells += [
+                Cell(template, subset, Request(prompt, seed, weight=weight), plain)
+                for seed in SEEDS
+            ]
     return cells
 
 

@@ -14,7 +14,10 @@ from lora_scene.files import write_bytes
 from lora_scene.ownership import EXIF_SOFTWARE, NAME
 
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
-QUALITY = 95  # of JPEG and WebP, out of 100
+LOSSY = (".jpg", ".jpeg")
+QUALITY = 95  # of JPEG, out of 100
+EXIF_DESCRIPTION = 0x010E  # TIFF 6.0, section 8
+MAX_EXIF = 60_000  # bytes; a JPEG's whole EXIF has 65,533
 
 
 def write_picture(
@@ -30,36 +33,62 @@ def write_picture(
     Args:
         path: A `.png`, `.jpg` or `.webp`.
         image: What to write.
-        texts: Kept in a PNG; the other formats hold none.
+        texts: See `encode_picture`.
         root: See `writing`.
         force: Whether a file of others may be replaced.
 
     Raises:
         FileError: An unknown format, a foreign file, or the place cannot be written.
     """
+    # encoded first: an encoder that meets a full disk itself says only "encoder error -2"
+    return write_bytes(path, encode_picture(image, path, texts), root=root, force=force)
+
+
+def check_format(path: Path) -> str:
+    """Return the format of a picture's file by its ending.
+
+    Raises:
+        FileError: No format has it.
+    """
     kind = FORMATS.get(path.suffix.lower())
     if kind is None:
         raise FileError("no format of pictures", where=path, expected=", ".join(FORMATS))
-    options: dict[str, Any] = {"quality": QUALITY}
+    return kind
+
+
+def encode_picture(image: Image.Image, path: Path, texts: Mapping[str, str] | None = None) -> bytes:
+    """Return a picture's file in the format of its name, marked as ours; WebP without loss.
+
+    Args:
+        image: What to write.
+        path: A `.png`, `.jpg` or `.webp`.
+        texts: Kept in a PNG. The others hold the one named `lora_scene`, in ASCII, as their EXIF's
+            description.
+
+    Raises:
+        FileError: An unknown format, or a text that it cannot hold.
+    """
+    kind, texts = check_format(path), texts or {}
+    options: dict[str, Any] = {"lossless": True} if kind == "WEBP" else {}
     if kind == "PNG":
         info = PngImagePlugin.PngInfo()
         info.add_text("Software", NAME)
-        for key, text in (texts or {}).items():
+        for key, text in texts.items():
             info.add_itxt(key, text)
         options = {"pnginfo": info}
     else:
         exif = Image.Exif()
         exif[EXIF_SOFTWARE] = NAME
-        options["exif"] = exif
-    return _write(path, image, kind, options, root=root, force=force)
+        if NAME in texts:
+            exif[EXIF_DESCRIPTION] = texts[NAME]
+        if len(texts.get(NAME, "")) > MAX_EXIF:
+            raise FileError("too long a record for this format", where=path, hint="write a .png")
+        options |= {"exif": exif, "quality": QUALITY}
+    return _encoded(image, kind, options)
 
 
-def write_gif(path: Path, images: Sequence[Image.Image], *, milliseconds: int) -> Path:
-    """Write an endless GIF, `milliseconds` a frame.
-
-    Raises:
-        FileError: A foreign file, or the place cannot be written.
-    """
+def encode_gif(images: Sequence[Image.Image], *, milliseconds: int) -> bytes:
+    """Return an endless GIF, `milliseconds` a frame, marked as ours."""
     options = {
         "save_all": True,
         "append_images": images[1:],
@@ -67,13 +96,10 @@ def write_gif(path: Path, images: Sequence[Image.Image], *, milliseconds: int) -
         "loop": 0,
         "comment": NAME,
     }
-    return _write(path, images[0], "GIF", options)
+    return _encoded(images[0], "GIF", options)
 
 
-def _write(
-    path: Path, image: Image.Image, kind: str, options: Mapping[str, Any], **rules: Any
-) -> Path:
-    # encoded first: an encoder that meets a full disk itself says only "encoder error -2"
-    encoded = io.BytesIO()
-    image.save(encoded, format=kind, **options)
-    return write_bytes(path, encoded.getvalue(), **rules)
+def _encoded(image: Image.Image, kind: str, options: Mapping[str, Any]) -> bytes:
+    file = io.BytesIO()
+    image.save(file, format=kind, **options)
+    return file.getvalue()

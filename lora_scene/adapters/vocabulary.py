@@ -116,6 +116,21 @@ def restore(vocabulary: Vocabulary, tokenizer: Any, text_encoder: Any) -> None:
     _set_matrix(text_encoder, embedding, matrix)
 
 
+def noun_rows(tokenizer: Any, matrix: torch.Tensor, noun: str, n_vectors: int) -> torch.Tensor:
+    """Return a matrix's rows (n_vectors, d) of a noun, float32: where training starts from.
+
+    The noun's pieces are spread over the vectors where there are several of both; what has no
+    piece of its own takes the mean of them all.
+    """
+    pieces = tokenizer(noun, add_special_tokens=False).input_ids
+    known = matrix.detach()[torch.tensor(pieces, device=matrix.device)].float()
+    rows = known.mean(dim=0).repeat(n_vectors, 1)
+    if n_vectors > 1 and len(known) > 1:
+        n_own = min(n_vectors, len(known))
+        rows[:n_own] = known[:n_own]
+    return rows
+
+
 def clashes(handles: Mapping[str, int], tokenizer: Any) -> list[str]:
     """Return a sentence for each handle that cannot be told from what the tokenizer knows.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +11,17 @@ import click
 from lora_scene.cli.options import (
     adapters_argument,
     base_options,
+    cast_from,
     json_option,
+    look_at,
     open_from,
     picture_option,
-    sampling_from,
+    request_from,
     sampling_options,
     seed_option,
 )
 from lora_scene.cli.paths import GIVEN
+from lora_scene.cli.picture_options import check_picture, save_result
 
 
 @click.command(short_help="Fill holes in a photo, or grow its canvas.")
@@ -45,7 +48,6 @@ def command(adapters: tuple[str, ...], out: Path, as_json: bool, **shared: Any) 
     Where there is no hole, the result equals the photo to the last bit.
     """
     from lora_scene.cli.progress import drawing_bar
-    from lora_scene.creating.blending import Brush
     from lora_scene.creating.completion import (
         Growth,
         complete,
@@ -55,24 +57,24 @@ def command(adapters: tuple[str, ...], out: Path, as_json: bool, **shared: Any) 
         grown,
         spread,
     )
-    from lora_scene.creating.picture_files import save_picture
-    from lora_scene.files import check_file
     from lora_scene.scenes.mask_files import read_mask
     from lora_scene.scenes.photos import read_photo
 
     if bool(shared["mask"]) == bool(shared["grow"]):
         raise click.UsageError("give either --mask or --grow")
-    check_file(out, inputs=[path for path in (shared["photo"], shared["mask"]) if path])
+    check_picture(out, [path for path in (shared["photo"], shared["mask"]) if path])
+    asked = request_from(shared, seed=shared["seed"])
+    growth = Growth.parse(shared["grow"]) if shared["grow"] else None
     photo = read_photo(shared["photo"])
-    if shared["mask"]:
+    if growth is None:
         canvas, hole = photo.pixels, spread(read_mask(shared["mask"], photo), shared["spread"])
     else:
-        canvas, hole = grown(photo.pixels, Growth.parse(shared["grow"]))
-    studio = open_from(adapters, shared)
-    prompt = shared["prompt"] or default_prompt(studio)
-    brush = Brush(prompt, shared["seed"], shared["negative"], sampling_from(shared, studio))
+        canvas, hole = grown(photo.pixels, growth)
+    cast = cast_from(adapters, shared)
+    asked = replace(asked, prompt=shared["prompt"] or default_prompt(cast))
+    (request,) = look_at(cast, [asked])
+    studio = open_from(cast, shared)
     with drawing_bar("completing", count_windows(studio, hole), is_quiet=as_json) as tick:
-        result = complete(studio, canvas, hole, brush, tick=tick)
-    record = complete_record(studio, photo.pixels, hole, brush)
-    save_picture(out, result, record)
-    click.echo(json.dumps({"path": str(out), **record}, indent=2) if as_json else out)
+        result = complete(studio, canvas, hole, request, tick=tick)
+    record = complete_record(studio, photo.pixels, hole, request)
+    save_result(out, result, record, as_json=as_json)

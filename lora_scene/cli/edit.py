@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +11,18 @@ import click
 from lora_scene.cli.options import (
     adapters_argument,
     base_options,
-    control_from,
+    cast_from,
     control_options,
     json_option,
+    look_at,
     open_from,
     picture_option,
-    sampling_from,
+    request_from,
     sampling_options,
     seed_option,
 )
 from lora_scene.cli.paths import GIVEN
+from lora_scene.cli.picture_options import check_picture, save_result
 
 
 @click.command(short_help="Redraw regions of a photo.")
@@ -61,35 +63,29 @@ def command(adapters: tuple[str, ...], out: Path, as_json: bool, **shared: Any) 
     Where all masks are black, the result equals the photo to the last bit.
     """
     from lora_scene.cli.progress import drawing_bar
-    from lora_scene.creating.blending import Brush
     from lora_scene.creating.editing import Region, edit, edit_record
-    from lora_scene.creating.picture_files import save_picture
-    from lora_scene.files import check_file
     from lora_scene.scenes.mask_files import read_mask
     from lora_scene.scenes.photos import read_photo
 
     masks, prompts = shared["masks"], shared["prompts"]
     if len(masks) != len(prompts):
         raise click.UsageError(f"{len(masks)} --mask, but {len(prompts)} --prompt: one each")
-    check_file(out, inputs=[shared["photo"], *masks])
+    check_picture(out, [shared["photo"], *masks])
+    asked = request_from(shared, seed=shared["seed"], strength=shared["redraw"])
     photo = read_photo(shared["photo"])
     loaded = [read_mask(mask, photo) for mask in masks]
-    studio = open_from(adapters, shared)
-    sampling = sampling_from(shared, studio, shared["redraw"])
-    controls = control_from(shared).shared_out(studio, prompts)
-    regions = [
-        Region(
-            mask,
-            Brush(prompt, shared["seed"] + number, shared["negative"], sampling, control),
-            str(masks[number]),
-        )
-        for number, (mask, prompt, control) in enumerate(
-            zip(loaded, prompts, controls, strict=True)
-        )
+    cast = cast_from(adapters, shared)
+    controls = asked.control.shared_out(cast, prompts)
+    requests = [
+        replace(asked, prompt=prompt, seed=asked.seed + number, control=control)
+        for number, (prompt, control) in enumerate(zip(prompts, controls, strict=True))
     ]
+    requests = look_at(cast, requests)
+    studio = open_from(cast, shared)
+    sources = map(str, masks)
+    regions = [Region(*region) for region in zip(loaded, requests, sources, strict=True)]
     feather = shared["feather"]
     with drawing_bar("editing", len(regions), is_quiet=as_json) as tick:
         result = edit(studio, photo.pixels, regions, feather=feather, tick=tick)
     record = edit_record(studio, photo.pixels, regions, feather)
-    save_picture(out, result, record)
-    click.echo(json.dumps({"path": str(out), **record}, indent=2) if as_json else out)
+    save_result(out, result, record, as_json=as_json)

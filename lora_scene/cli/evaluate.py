@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lora_scene.cli.options import base_options, json_option, open_from
+from lora_scene.cli.options import base_options, cast_from, json_option, open_from
 from lora_scene.cli.paths import GIVEN, TARGET_FOLDER
 from lora_scene.cli.terminal import note
 
@@ -74,7 +74,7 @@ def command(
         check_target(out, [EVALUATION])
     learnt_from = load_scene(scene)
     reference = read_pictures(against) if against else []
-    studio = open_from([adapter], shared)
+    studio = open_from(cast_from([adapter], shared), shared)
     shared["judge"] = shared["judge"] or _usual_judge(studio)
     judge = _judge(shared)
     _warn_of_unknown_nouns(learnt_from, shared["judge"])
@@ -129,7 +129,7 @@ def _judge(shared: Mapping[str, Any]) -> Judge:
 
 
 def _plan(shared: Mapping[str, Any], studio: Studio) -> Plan:
-    from lora_scene.creating.sampling import Sampling
+    from lora_scene.creating.requests import Sampling
     from lora_scene.judging.plans import Plan, usual_prompts
 
     guidance = shared["guidance"]

@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lora_scene.cli.options import adapters_argument, open_from
+from lora_scene.cli.options import adapters_argument, cast_from, request_from
 from lora_scene.cli.paths import GIVEN
-from lora_scene.cli.picture_options import picture_options, print_pictures, request_from
+from lora_scene.cli.picture_options import draw_list, picture_options
+from lora_scene.cli.values import SEED, Number
 
 if TYPE_CHECKING:
     from lora_scene.creating.prompt_lines import PromptLine
     from lora_scene.creating.requests import Request
-    from lora_scene.creating.studio import Studio
+    from lora_scene.creating.studio import Cast
 
 
 @click.command(short_help="Draw pictures from prompts with handles.")
@@ -28,7 +29,11 @@ if TYPE_CHECKING:
 )
 @click.option("--again", type=GIVEN, help="Make this PNG anew, from what it says itself.")
 @click.option(
-    "--seed", "seeds", multiple=True, type=int, help="One picture each; repeatable.  [default: 0]"
+    "--seed",
+    "seeds",
+    multiple=True,
+    type=SEED,
+    help="One picture each, -1 draws one; repeatable.  [default: 0]",
 )
 @click.option(
     "--count",
@@ -36,7 +41,7 @@ if TYPE_CHECKING:
     default=1,
     help="Pictures from each --seed on, counting up.  [default: 1]",
 )
-@click.option("--weight", "weights", multiple=True, type=float, help="Of the LoRA; repeatable.")
+@click.option("--weight", "weights", multiple=True, type=Number(), help="Of the LoRA; repeatable.")
 @click.option("--grid", is_flag=True, help="A labelled sheet too, at weights 0, 0.7 and 1.")
 @click.option("--with-base", is_flag=True, help="The base's picture beside each.")
 @picture_options
@@ -45,26 +50,22 @@ def command(adapters: tuple[str, ...], out: Path, as_json: bool, **shared: Any) 
 
     Several DIRs work together. Every picture says in its file how it was made.
     """
-    from lora_scene.cli.progress import drawing_bar, show_notices
-    from lora_scene.creating.generation import GRID, batches, generate
+    from lora_scene.creating.generation import GRID, grid_sheet
     from lora_scene.creating.picture_files import read_record
-    from lora_scene.creating.requests import request_again
+    from lora_scene.creating.records import parse_record
 
     lines, again = _lines(shared), shared["again"]
     if bool(lines) == bool(again):
         raise click.UsageError("give --prompt or --prompts, or --again alone")
-    studio = open_from(adapters, shared)
     if again:
-        request, notices = request_again(studio, read_record(again))
-        requests = [request]
-        show_notices(notices)
+        told = parse_record(read_record(again))
+        cast = cast_from(adapters, shared, told.renamed)
+        requests = [told.request]
     else:
-        requests = _planned(lines, studio, shared)
-    batch, grid = shared["batch"], shared["grid"]
-    n_runs = len(batches(requests, batch))
-    with drawing_bar(f"drawing {len(requests)}", n_runs, is_quiet=as_json) as tick:
-        pictures = generate(studio, requests, out=out, batch_size=batch, with_grid=grid, tick=tick)
-    print_pictures(pictures, [out / GRID] if grid else [], as_json=as_json)
+        told, cast = None, cast_from(adapters, shared)
+        requests = _planned(lines, cast, shared)
+    sheet = (GRID, grid_sheet) if shared["grid"] else None
+    draw_list(cast, requests, told, out=out, shared=shared, as_json=as_json, sheet=sheet)
 
 
 def _lines(shared: dict[str, Any]) -> list[PromptLine]:
@@ -74,14 +75,15 @@ def _lines(shared: dict[str, Any]) -> list[PromptLine]:
     return lines + (read_prompts(shared["file"]) if shared["file"] else [])
 
 
-def _planned(lines: list[PromptLine], studio: Studio, shared: dict[str, Any]) -> list[Request]:
+def _planned(lines: list[PromptLine], cast: Cast, shared: dict[str, Any]) -> list[Request]:
     from lora_scene.creating.generation import GRID_WEIGHTS, plan
 
     return plan(
+        cast,
         lines,
         seeds=_seeds(shared["seeds"] or (0,), shared["count"]),
         weights=shared["weights"] or (GRID_WEIGHTS if shared["grid"] else (1.0,)),
-        default=request_from(shared, studio),
+        default=request_from(shared),
         with_base=shared["with_base"],
     )
 

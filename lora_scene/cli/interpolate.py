@@ -11,14 +11,17 @@ import click
 from lora_scene.cli.options import (
     adapters_argument,
     base_options,
+    cast_from,
     json_option,
+    look_at,
     open_from,
     out_option,
-    sampling_from,
+    request_from,
     sampling_options,
     seed_option,
     size_option,
 )
+from lora_scene.cli.values import SEED, Number
 
 
 @click.command(short_help="Draw the frames between two pictures.")
@@ -30,11 +33,13 @@ from lora_scene.cli.options import (
     "--from-weight",
     "first_weights",
     multiple=True,
-    type=float,
+    type=Number(),
     help="Factor of each DIR's weight in the first frame, in their order.",
 )
-@click.option("--to-weight", "last_weights", multiple=True, type=float, help="In the last frame.")
-@click.option("--to-seed", type=int, help="Moves the noise too.  [default: as --seed]")
+@click.option(
+    "--to-weight", "last_weights", multiple=True, type=Number(), help="In the last frame."
+)
+@click.option("--to-seed", type=SEED, help="Moves the noise too.  [default: as --seed]")
 @click.option("--frames", default=9, show_default=True, type=click.IntRange(min=2))
 @click.option("--milliseconds", default=120, show_default=True, type=click.IntRange(min=20))
 @out_option
@@ -50,31 +55,22 @@ def command(adapters: tuple[str, ...], out: Path, as_json: bool, **shared: Any) 
     """
     from lora_scene.cli.progress import drawing_bar
     from lora_scene.creating.interpolation import interpolate, make_ends, save_frames
-    from lora_scene.creating.prompt_lines import parse_size
+    from lora_scene.files import check_target
 
-    studio = open_from(adapters, shared)
+    check_target(out)
+    cast = cast_from(adapters, shared)
     ends = make_ends(
-        studio,
-        shared["prompt"],
+        cast,
+        request_from(shared, shared["prompt"], seed=shared["seed"]),
         (shared["first"], shared["last"]),
         weights=(shared["first_weights"], shared["last_weights"]),
-        seeds=(shared["seed"], shared["to_seed"]),
-        negative=shared["negative"],
+        seed=shared["to_seed"],
     )
-    sampling = sampling_from(shared, studio)
-    size = parse_size(shared["size"]) if shared["size"] else None
+    first, last = look_at(cast, ends)
+    studio = open_from(cast, shared)
     n_frames = shared["frames"]
     with drawing_bar(f"drawing {n_frames}", n_frames, is_quiet=as_json) as tick:
-        frames = interpolate(
-            studio, *ends, n_frames=n_frames, sampling=sampling, size=size, tick=tick
-        )
-        paths = save_frames(
-            studio,
-            list(frames),
-            ends,
-            out=out,
-            sampling=sampling,
-            milliseconds=shared["milliseconds"],
-        )
+        frames = list(interpolate(studio, first, last, n_frames=n_frames, tick=tick))
+    paths = save_frames(studio, frames, (first, last), out=out, milliseconds=shared["milliseconds"])
     names = [str(path) for path in paths]
     click.echo(json.dumps({"paths": names}, indent=2) if as_json else "\n".join(names))

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from lora_scene.cli.paths import TARGET_FILE, TARGET_FOLDER
-from lora_scene.cli.values import SEED
+from lora_scene.cli.values import SEED, Number, Size
 
 if TYPE_CHECKING:
-    from lora_scene.creating.control import Control
-    from lora_scene.creating.sampling import Sampling
-    from lora_scene.creating.studio import Studio
+    from lora_scene.creating.requests import Request
+    from lora_scene.creating.studio import Cast, Studio
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -59,10 +58,24 @@ picture_option = click.option(
     "--out",
     required=True,
     type=TARGET_FILE,
-    help="The picture to write, a .png.",
+    help="The picture to write: .png, .webp or .jpg.",
 )
-size_option = click.option("--size", help="Pixels, 512 or 512x768.  [default: the base's own]")
-adapters_argument = click.argument("adapters", nargs=-1, metavar="DIR[:WEIGHT]...")
+size_option = click.option(
+    "--size", type=Size(), help="Pixels, 512 or 512x768.  [default: the base's own]"
+)
+
+
+def adapters_argument(command: Command) -> Command:
+    """Add DIR[:WEIGHT]... and --rename."""
+    rename = click.option(
+        "--rename",
+        "renamed",
+        multiple=True,
+        metavar="OLD=NEW",
+        help="Another handle for one of an adapter, where two have the same: in the last. "
+        "Repeatable.",
+    )
+    return click.argument("adapters", nargs=-1, metavar="DIR[:WEIGHT]...")(rename(command))
 
 
 def sampling_options(command: Command) -> Command:
@@ -78,14 +91,14 @@ def sampling_options(command: Command) -> Command:
         ),
         click.option(
             "--guidance",
-            type=float,
+            type=Number(),
             help="CFG scale.  [default: 7.5; SDXL 5; bases of 128 px or less 3.5]",
         ),
         click.option(
             "--steps",
             default=30,
             show_default=True,
-            type=click.IntRange(min=1),
+            type=click.IntRange(1, 1000),
             help="Of the solver.",
         ),
     ):
@@ -135,13 +148,35 @@ def control_options(command: Command) -> Command:
     return command
 
 
-def open_from(adapters: Sequence[str], shared: Mapping[str, Any]) -> Studio:
-    """Open a studio as `adapters_argument` and `base_options` ask; show its notices."""
-    from lora_scene.cli.progress import show_notices
-    from lora_scene.creating.studio import AdapterChoice, open_studio
+def cast_from(
+    adapters: Sequence[str], shared: Mapping[str, Any], also: Mapping[str, str] | None = None
+) -> Cast:
+    """Read the adapters of `adapters_argument`, handles renamed; `also` renames where not asked."""
+    from lora_scene.creating.studio import AdapterChoice, read_cast
 
-    studio = open_studio(
-        [AdapterChoice.parse(text) for text in adapters],
+    pairs = [text.partition("=") for text in shared.get("renamed", ())]
+    if not all(old and new for old, _, new in pairs):
+        raise click.BadParameter("such as ground=lawn", param_hint="--rename")
+    renamed = {f"<{old.strip('<>')}>": f"<{new.strip('<>')}>" for old, _, new in pairs}
+    choices = [AdapterChoice.parse(text) for text in adapters]
+    return read_cast(choices, rename=renamed or also)
+
+
+def look_at(cast: Cast, requests: Sequence[Request]) -> list[Request]:
+    """Check what of requests needs no base, and show what a person should know of the prompts."""
+    from lora_scene.cli.progress import show_notices
+
+    requests = [request.resolved(cast) for request in requests]
+    prompts = dict.fromkeys(request.prompt for request in requests if not request.is_base)
+    show_notices([note for prompt in prompts for note in cast.notes_on(prompt)])
+    return requests
+
+
+def open_from(cast: Cast, shared: Mapping[str, Any]) -> Studio:
+    """Load the base that `base_options` ask for, with adapters; show the studio's notices."""
+    from lora_scene.cli.progress import show_notices
+
+    studio = cast.studio(
         base=shared["base"],
         device=shared["device"],
         dtype=shared["dtype"],
@@ -152,24 +187,27 @@ def open_from(adapters: Sequence[str], shared: Mapping[str, Any]) -> Studio:
     return studio
 
 
-def sampling_from(shared: Mapping[str, Any], studio: Studio, redraw: float = 1.0) -> Sampling:
-    """Read what `sampling_options` were given; guidance as it suits the base by default."""
-    from lora_scene.creating.sampling import Sampling
+def request_from(
+    shared: Mapping[str, Any], prompt: str = "", *, seed: int = 0, strength: float = 1.0
+) -> Request:
+    """Return the request that a verb's options ask for."""
+    from lora_scene.creating.requests import (
+        Control,
+        Place,
+        Request,
+        Sampling,
+        parse_amount,
+    )
 
-    guidance = shared["guidance"]
-    if guidance is None:
-        guidance = studio.backbone.usual_guidance
-    return Sampling(shared["steps"], guidance, shared["scheduler"], redraw)
-
-
-def control_from(shared: Mapping[str, Any]) -> Control:
-    """Read what `control_options` were given."""
-    from lora_scene.creating.control import Control
-    from lora_scene.creating.placing import Place
-    from lora_scene.creating.strength import parse_amount
-
-    return Control(
-        tuple(Place.parse(text) for text in shared["places"]),
-        tuple(parse_amount(text) for text in shared["strengths"]),
-        tuple(parse_amount(text) for text in shared["emphases"]),
+    return Request(
+        prompt,
+        seed=seed,
+        negative=shared["negative"],
+        size=shared.get("size"),
+        sampling=Sampling(shared["steps"], shared["guidance"], shared["scheduler"], strength),
+        control=Control(
+            tuple(Place.parse(text) for text in shared.get("places", ())),
+            tuple(parse_amount(text) for text in shared.get("strengths", ())),
+            tuple(parse_amount(text) for text in shared.get("emphases", ())),
+        ),
     )

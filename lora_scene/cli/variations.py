@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from lora_scene.cli.options import adapters_argument, open_from, seed_option
+from lora_scene.cli.options import adapters_argument, cast_from, request_from, seed_option
 from lora_scene.cli.paths import GIVEN
-from lora_scene.cli.picture_options import picture_options, print_pictures, request_from
+from lora_scene.cli.picture_options import draw_list, picture_options
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from lora_scene.creating.generation import Picture
 
 
 @click.command(short_help="Arrange a scene's concepts anew.")
@@ -26,24 +31,27 @@ def command(adapters: tuple[str, ...], out: Path, as_json: bool, **shared: Any) 
 
     Picture i has seed --seed + i. Writes each picture and variations.png.
     """
-    from lora_scene.cli.progress import drawing_bar
-    from lora_scene.creating.arrangements import SHEET, plan_variations, vary
-    from lora_scene.creating.generation import batches
+    from lora_scene.creating.arrangements import (
+        VARIATIONS_SHEET,
+        plan_variations,
+        variations_sheet,
+    )
     from lora_scene.scenes.photos import read_photo
 
     photo = read_photo(shared["photo"]).pixels if shared["photo"] else None
-    studio = open_from(adapters, shared)
+    cast = cast_from(adapters, shared)
     requests = plan_variations(
-        studio,
+        cast,
         shared["n"],
         handles=shared["handles"],
         template=shared["template"],
-        default=request_from(shared, studio, seed=shared["seed"]),
+        default=request_from(shared, seed=shared["seed"]),
         is_placed=shared["is_placed"],
     )
-    n_runs = len(batches(requests, shared["batch"]))
-    with drawing_bar(f"drawing {len(requests)}", n_runs, is_quiet=as_json) as tick:
-        pictures = vary(
-            studio, requests, out=out, photo=photo, batch_size=shared["batch"], tick=tick
-        )
-    print_pictures(pictures, [out / SHEET], as_json=as_json)
+
+    def sheet(pictures: list[Picture]) -> Image:
+        return variations_sheet([picture.pixels for picture in pictures], photo)
+
+    draw_list(
+        cast, requests, out=out, shared=shared, as_json=as_json, sheet=(VARIATIONS_SHEET, sheet)
+    )

@@ -1,30 +1,82 @@
-"""New arrangements of a photo's concepts: other orders, other places, other seeds."""
+"""A scene's concepts, taken apart or arranged anew.
+
+`plan_parts`: one picture a concept, and its background alone. Things that are entangled in the
+photo, a dog and its shirt, come apart because union sampling taught each handle without the other
+(Break-A-Scene, section 4.3). Where they still cling to each other, naming the other things in the
+negative prompt pushes them away; colours suffer from it.
+
+`plan_variations`: other orders, other places, other seeds.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 import numpy as np
+from PIL.Image import Image
 
-from lora_scene.creating.generation import Picture, generate
-from lora_scene.creating.picture_files import save_image
-from lora_scene.creating.placing import Place
-from lora_scene.creating.requests import Request
-from lora_scene.creating.sampling import Pixels, Tick
+from lora_scene.creating.names import Names
+from lora_scene.creating.requests import Place, Request
+from lora_scene.creating.sampling import Pixels
 from lora_scene.creating.sheets import contact_sheet
-from lora_scene.creating.studio import Studio
 from lora_scene.errors import CreationError
 from lora_scene.scenes.union import PROMPT_TEMPLATE, prompt_for
 
-SHEET = "variations.png"
+PARTS_SHEET, VARIATIONS_SHEET = "parts.png", "variations.png"
 N_COLUMNS = 5
 MIN_SHARE = 0.8  # of a column's or a row's width that a box takes
 
 
+@dataclass(frozen=True)
+class Part:
+    """One part of a scene.
+
+    Attributes:
+        label: For people, such as `<bear> teddy bear`.
+        handles: What its pictures show.
+        requests: One per seed.
+    """
+
+    label: str
+    handles: tuple[str, ...]
+    requests: tuple[Request, ...]
+
+
+def plan_parts(
+    names: Names,
+    *,
+    seeds: Sequence[int] = (0,),
+    default: Request | None = None,
+    template: str = PROMPT_TEMPLATE,
+    is_apart: bool = False,
+) -> list[Part]:
+    """Plan the pictures of a scene's parts: each thing, the background, then all together.
+
+    Args:
+        names: The handles.
+        seeds: One picture of each part a seed.
+        default: Whatever the plan leaves open: size, solver, weight, control.
+        template: The prompt, with {} for the handles.
+        is_apart: Whether the other things are named in the negative prompt.
+
+    Raises:
+        CreationError: No adapter is loaded, or the template has no {}.
+    """
+    handles = tuple(names.nouns)
+    if not handles:
+        raise CreationError("nothing to take apart: no adapter is loaded")
+    _check_template(template)
+    backgrounds = [handle for handle in handles if handle not in names.things]
+    alone = [(handle,) for handle in (*names.things, *backgrounds)]
+    groups = alone + ([handles] if len(handles) > 1 else [])
+    default = default or Request("")
+    default = replace(default, control=default.control.resolved(names))
+    return [_part(names, group, seeds, default, template, is_apart) for group in groups]
+
+
 def plan_variations(
-    studio: Studio,
+    names: Names,
     n: int,
     *,
     handles: Sequence[str] = (),
@@ -39,7 +91,7 @@ def plan_variations(
     others are drawn.
 
     Args:
-        studio: The base and its adapters.
+        names: The handles.
         n: How many.
         handles: What to show; all by default. The background is named last.
         template: The prompt, with {} for the handles.
@@ -49,32 +101,43 @@ def plan_variations(
     Raises:
         CreationError: Nothing to show, an unknown handle, or a template without {}.
     """
-    chosen = [studio.find_handle(handle) for handle in handles] or list(studio.nouns)
+    chosen = [names.find_handle(handle) for handle in handles] or list(names.nouns)
     if not chosen:
         raise CreationError("nothing to arrange: no adapter is loaded")
-    if "{}" not in template:
-        raise CreationError("no place for the handles", where=template, expected="{} in it")
+    _check_template(template)
     default = default or Request("")
+    default = replace(default, control=default.control.resolved(names))
     seeds = range(default.seed, default.seed + n)
-    return [_arranged(studio, chosen, template, replace(default, seed=s), is_placed) for s in seeds]
+    return [_arranged(names, chosen, template, replace(default, seed=s), is_placed) for s in seeds]
 
 
-def vary(
-    studio: Studio,
-    requests: Sequence[Request],
-    *,
-    out: Path | str,
-    photo: Pixels | None = None,
-    batch_size: int = 1,
-    tick: Tick | None = None,
-) -> list[Picture]:
-    """Draw planned variations, and lay them out in rows as `variations.png`, the photo first."""
-    pictures = generate(studio, requests, out=out, batch_size=batch_size, tick=tick)
-    cells: list[Pixels | None] = [photo] if photo is not None else []
-    cells += [picture.pixels for picture in pictures]
+def parts_sheet(
+    parts: Sequence[Part], drawn: Sequence[Pixels], photo: Pixels | None = None
+) -> Image:
+    """Lay the parts out beside each other, a seed a row, the photo first if it is given.
+
+    Args:
+        parts: See `plan_parts`.
+        drawn: (H, W, 3) uint8, of each part's requests in turn.
+        photo: (H, W, 3) uint8.
+    """
+    n_seeds = len(parts[0].requests)
+    columns = [drawn[start : start + n_seeds] for start in range(0, len(drawn), n_seeds)]
+    cells: list[list[Pixels | None]] = [
+        [column[row] for column in columns] for row in range(n_seeds)
+    ]
+    labels = [part.label for part in parts]
+    if photo is not None:
+        cells = [[photo if row == 0 else None, *line] for row, line in enumerate(cells)]
+        labels = ["the photo", *labels]
+    return contact_sheet(cells, columns=labels, like=drawn[0])
+
+
+def variations_sheet(drawn: Sequence[Pixels], photo: Pixels | None = None) -> Image:
+    """Lay pictures (H, W, 3) uint8 out in rows, the photo first if it is given."""
+    cells: list[Pixels | None] = [*([] if photo is None else [photo]), *drawn]
     rows = [cells[start : start + N_COLUMNS] for start in range(0, len(cells), N_COLUMNS)]
-    save_image(Path(out) / SHEET, contact_sheet(rows))
-    return pictures
+    return contact_sheet(rows, like=drawn[0])
 
 
 def random_places(handles: Sequence[str], rng: np.random.Generator) -> tuple[Place, ...]:
@@ -95,16 +158,42 @@ def random_places(handles: Sequence[str], rng: np.random.Generator) -> tuple[Pla
     return tuple(places)
 
 
+def _part(
+    names: Names,
+    group: tuple[str, ...],
+    seeds: Sequence[int],
+    default: Request,
+    template: str,
+    is_apart: bool,
+) -> Part:
+    others = [handle for handle in names.things if handle not in group]
+    negative = ", ".join([default.negative] * bool(default.negative) + others * is_apart)
+    label = " and ".join(group) if len(group) > 1 else f"{group[0]} {names.nouns[group[0]]}"
+    own = replace(
+        default,
+        prompt=prompt_for(group, None, template),
+        negative=negative,
+        control=default.control.only(group),
+    )
+    requests = tuple(replace(own, seed=seed) for seed in seeds)
+    return Part(label, group, requests)
+
+
 def _arranged(
-    studio: Studio, chosen: Sequence[str], template: str, request: Request, is_placed: bool
+    names: Names, chosen: Sequence[str], template: str, request: Request, is_placed: bool
 ) -> Request:
     """Return a request for one arrangement, drawn from the request's own seed."""
     rng = np.random.default_rng(request.seed)
-    things = [handle for handle in chosen if handle in studio.things]
+    things = [handle for handle in chosen if handle in names.things]
     things = [things[index] for index in rng.permutation(len(things))]
-    behind = [handle for handle in chosen if handle not in studio.things]
+    behind = [handle for handle in chosen if handle not in names.things]
     control = request.control
     if is_placed:
         control = replace(control, places=random_places(things, rng))
     prompt = prompt_for([*things, *behind], None, template)
     return replace(request, prompt=prompt, control=control)
+
+
+def _check_template(template: str) -> None:
+    if "{}" not in template:
+        raise CreationError("no place for the handles", where=template, expected="{} in it")

@@ -10,9 +10,11 @@ from typing import Any
 import cv2
 import numpy as np
 
-from lora_scene.creating.blending import Brush, check_photo_and_mask
-from lora_scene.creating.editing import Region, paint
-from lora_scene.creating.requests import picture_hash, provenance
+from lora_scene.creating.editing import Region, check_photo_and_mask, paint, region_record
+from lora_scene.creating.names import Names
+from lora_scene.creating.records import picture_hash, provenance
+from lora_scene.creating.rendering import checked
+from lora_scene.creating.requests import MAX_SEED, Request
 from lora_scene.creating.sampling import Pixels, Tick
 from lora_scene.creating.studio import Studio
 from lora_scene.creating.windows import Window, next_window, prefilled
@@ -38,9 +40,9 @@ class Growth:
         Raises:
             CreationError: It has another form.
         """
-        if re.fullmatch(r"\d+", text.strip()):
+        if re.fullmatch(r"[0-9]{1,5}", text.strip()):
             return cls(*[int(text)] * 4)
-        parts = [re.fullmatch(r"\s*(\w+)=(\d+)\s*", part) for part in text.split(",")]
+        parts = [re.fullmatch(r"\s*(\w+)=([0-9]{1,5})\s*", part) for part in text.split(",")]
         amounts = {match.group(1): int(match.group(2)) for match in parts if match is not None}
         if len(amounts) != len(parts) or not set(amounts) <= set(SIDES):
             raise CreationError(
@@ -49,18 +51,18 @@ class Growth:
         return cls(**amounts)
 
 
-def default_prompt(studio: Studio) -> str:
+def default_prompt(names: Names) -> str:
     """Return a prompt for what is around a scene: its own background, if it was learnt.
 
     Raises:
         CreationError: No adapter has a background handle.
     """
-    if studio.background is None:
+    if names.background is None:
         raise CreationError(
             "no background was learnt, so the hole needs a prompt",
             expected="--prompt, or an adapter of a scene with background = true",
         )
-    return f"a photo of {studio.background}"
+    return f"a photo of {names.background}"
 
 
 def grown(photo: Pixels, growth: Growth) -> tuple[Pixels, Mask]:
@@ -100,7 +102,7 @@ def spread(hole: Mask, pixels: int) -> Mask:
 
 
 def complete(
-    studio: Studio, photo: Pixels, hole: Mask, brush: Brush, *, tick: Tick | None = None
+    studio: Studio, photo: Pixels, hole: Mask, request: Request, *, tick: Tick | None = None
 ) -> Pixels:
     """Fill a hole of any size and form, window by window.
 
@@ -108,7 +110,7 @@ def complete(
         studio: The base and its adapters.
         photo: (H, W, 3) uint8.
         hole: (H, W) float32, 1 where is to be filled; elsewhere nothing changes.
-        brush: What to draw; window n is drawn with seed + n.
+        request: What to draw; window n is drawn with seed + n.
         tick: Called after every step; the solver runs once a window, see `count_windows`.
 
     Returns:
@@ -118,12 +120,12 @@ def complete(
         CreationError: The hole is empty or of another size; the prompt names an unknown handle.
     """
     check_photo_and_mask(photo, hole, "hole")
-    studio.handles_in(brush.prompt)
+    request = checked(studio, request)
     hole = spread(hole, 0)
     side = studio.backbone.resolution
     photo = prefilled(photo, hole)
     for number, (window, part) in enumerate(windows_for(hole, side)):
-        seeded = replace(brush, seed=brush.seed + number)
+        seeded = replace(request, seed=(request.seed + number) % (MAX_SEED + 1))
         photo = paint(studio, photo, Region(part, seeded), window, feather=0, tick=tick)
     return photo
 
@@ -133,12 +135,12 @@ def count_windows(studio: Studio, hole: Mask) -> int:
     return sum(1 for _ in windows_for(hole, studio.backbone.resolution))
 
 
-def complete_record(studio: Studio, photo: Pixels, hole: Mask, brush: Brush) -> dict[str, Any]:
+def complete_record(studio: Studio, photo: Pixels, hole: Mask, request: Request) -> dict[str, Any]:
     """Return everything that fills a hole again, but for the photo and the hole themselves."""
     return {
         **provenance(studio),
         "verb": "complete",
         "photo": picture_hash(photo),
         "hole": picture_hash(hole),
-        "regions": [brush.record()],
+        "regions": [region_record(studio, request)],
     }

@@ -3,19 +3,31 @@
     photo, mask -> window around the mask, at the base's size
       -> Blended Latent Diffusion -> laid over the photo through the mask
 
-Several regions are edited one after the other, each on the result of the one before.
+Blended Latent Diffusion (arXiv:2206.02779): after every step the latents outside the mask are
+replaced by the source's, noised to that step:
+
+    z_t <- m z_t + (1 - m) noised(z_source, t)
+
+Where the paper re-fits the decoder to the background, we lay the decoded pixels over the photo
+through the mask, which leaves the outside equal to the last bit. For thin masks the paper's
+progressive shrinking (section 4.4) is used: early steps see a wider mask. Several regions are
+edited one after the other, each on the result of the one before.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from lora_scene.creating.blending import Brush, check_photo_and_mask, redraw
-from lora_scene.creating.encoding import check_prompt
-from lora_scene.creating.requests import picture_hash, provenance
-from lora_scene.creating.sampling import Pixels, Tick
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lora_scene.creating.records import picture_hash, provenance
+from lora_scene.creating.rendering import checked, render
+from lora_scene.creating.requests import Request
+from lora_scene.creating.sampling import Pixels, Step, Tick, start_noise
 from lora_scene.creating.studio import Studio
 from lora_scene.creating.windows import (
     FEATHER,
@@ -25,7 +37,12 @@ from lora_scene.creating.windows import (
     to_size,
     window_around,
 )
+from lora_scene.errors import CreationError
 from lora_scene.scenes.photos import Mask
+
+THIN = 3  # latent cells: masks that are nowhere wider are widened in the early steps
+WIDENING = 2  # latent cells
+WIDE_SHARE = 0.5  # of the steps
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,12 +51,13 @@ class Region:
 
     Attributes:
         mask: (H, W) float32 of the photo's size, 0..1; where it is 0 nothing changes.
-        brush: What to draw there.
+        request: What to draw there; a strength below 1 keeps something of what was there, places
+            are within the window, the size is the base's own.
         source: The mask's file, for messages.
     """
 
     mask: Mask
-    brush: Brush
+    request: Request
     source: str = "mask"
 
 
@@ -68,8 +86,7 @@ def edit(
     """
     for region in regions:
         check_photo_and_mask(photo, region.mask, region.source)
-        check_prompt(studio, region.brush.prompt)
-        region.brush.control.check_named(studio, region.brush.prompt)
+    regions = [replace(region, request=checked(studio, region.request)) for region in regions]
     for region in regions:
         window = window_around(region.mask, studio.backbone.resolution)
         photo = paint(studio, photo, region, window, feather=feather, tick=tick)
@@ -85,8 +102,15 @@ def edit_record(
         "verb": "edit",
         "photo": picture_hash(photo),
         "feather": feather,
-        "regions": [{"mask": picture_hash(r.mask), **r.brush.record()} for r in regions],
+        "regions": [
+            {"mask": picture_hash(r.mask), **region_record(studio, r.request)} for r in regions
+        ],
     }
+
+
+def region_record(studio: Studio, request: Request) -> dict[str, Any]:
+    """Return what a record says of what was drawn in a region."""
+    return {**checked(studio, request).record(), "strength": request.sampling.strength}
 
 
 def paint(
@@ -100,6 +124,101 @@ def paint(
 ) -> Pixels:
     """Draw a region's part of a window anew and lay it over a copy of the photo."""
     source, mask = to_size(window, photo, region.mask, studio.backbone.resolution)
-    drawn = redraw(studio, source, mask, region.brush, tick=tick)
+    drawn = redraw(studio, source, mask, region.request, tick=tick)
     alpha = feathered(window.cut_mask(region.mask), window.side, feather)
     return window.paste(photo, back_to_window(window, drawn), alpha)
+
+
+def redraw(
+    studio: Studio, source: Pixels, mask: Mask, request: Request, *, tick: Tick | None = None
+) -> Pixels:
+    """Draw anew what is inside a mask; the outside only comes near the source, by the VAE.
+
+    Args:
+        studio: The base and its adapters.
+        source: (H, W, 3) uint8, of a size that the base can draw.
+        mask: (H, W), 1 inside.
+        request: What to draw; see `rendering.checked`.
+        tick: Called after every step.
+
+    Returns:
+        (H, W, 3) uint8.
+    """
+    backbone = studio.backbone
+    height, width = mask.shape
+    start = start_noise(studio, [request.seed], (width, height))
+    z = backbone.encode_picture(source).mean[None].to(backbone.device, backbone.dtype)
+    if request.sampling.strength < 1:
+        start = replace(start, z=z)
+    blend = Blend(z, start.eps.to(z), latent_mask(mask, backbone.vae_factor))
+    return render(studio, [request], start=start, guides=[blend], tick=tick).pixels[0]
+
+
+@dataclass(frozen=True)
+class Blend:
+    """Puts the noised source back outside the mask after every step.
+
+    Attributes:
+        z: (b, c, h, w) the source's latents.
+        eps: (b, c, h, w) its noise, the same at all steps.
+        cells: (h, w), 1 where is drawn.
+    """
+
+    z: Tensor
+    eps: Tensor
+    cells: Tensor
+
+    def before(self, z_t: Tensor, step: Step) -> Tensor:
+        """Leave the latents as they are."""
+        return z_t
+
+    def after(self, z_t: Tensor, step: Step) -> Tensor:
+        """Replace what is outside the mask."""
+        source = self.z
+        if step.next_t is not None:
+            source = step.scheduler.add_noise(self.z, self.eps, step.next_t[None])
+        mask = widened(self.cells, step.index / step.n_steps).to(z_t)
+        blended: Tensor = mask * z_t + (1 - mask) * source.to(z_t)
+        return blended
+
+
+def latent_mask(mask: Mask, factor: int) -> Tensor:
+    """Return the cells (h, w) that a mask (H, W) covers by half, or touches if it covers none."""
+    shares = F.avg_pool2d(torch.from_numpy(mask)[None, None].float(), factor)[0, 0]
+    cells = shares >= 0.5
+    return (cells if bool(cells.any()) else shares > 0).float()
+
+
+def widened(cells: Tensor, progress: float) -> Tensor:
+    """Return the cells (h, w) that a step may draw: more of them early on, where they are thin.
+
+    Args:
+        cells: (h, w) of 0 and 1.
+        progress: Share of the steps that are done, 0..1.
+    """
+    eroded = -F.max_pool2d(-cells[None, None], THIN, stride=1, padding=THIN // 2)
+    reach = round(WIDENING * max(0.0, 1 - progress / WIDE_SHARE))
+    if bool(eroded.any()) or reach == 0:
+        return cells
+    return F.max_pool2d(cells[None, None], 2 * reach + 1, stride=1, padding=reach)[0, 0]
+
+
+def check_photo_and_mask(photo: Pixels, mask: Mask, where: object = "mask") -> None:
+    """Check that a mask fits a photo and marks something.
+
+    Raises:
+        CreationError: It does not.
+    """
+    if mask.shape != photo.shape[:2]:
+        raise CreationError(
+            "the mask is not of the photo's size",
+            where=where,
+            expected=_told(photo.shape),
+            got=_told(mask.shape),
+        )
+    if not (mask > 0).any():
+        raise CreationError("an empty region", where=where, expected="at least one bright pixel")
+
+
+def _told(shape: Sequence[int]) -> str:
+    return f"{shape[1]}x{shape[0]}"

@@ -8,21 +8,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lora_scene.creating.control import Control, steered
-from lora_scene.creating.encoding import check_prompt, encode_prompts
-from lora_scene.creating.picture_files import Record, save_image, save_picture
+from PIL.Image import Image
+
+from lora_scene.creating.names import Names
+from lora_scene.creating.picture_files import Record, save_numbered
 from lora_scene.creating.prompt_lines import PromptLine
-from lora_scene.creating.requests import Request, prompt_of, record_of
-from lora_scene.creating.sampling import (
-    Pixels,
-    Tick,
-    check_size,
-    decode,
-    denoise,
-    start_noise,
-)
+from lora_scene.creating.records import record_of
+from lora_scene.creating.rendering import checked, render
+from lora_scene.creating.requests import Request
+from lora_scene.creating.sampling import Pixels, Tick
 from lora_scene.creating.sheets import contact_sheet
-from lora_scene.creating.strength import strengthened
 from lora_scene.creating.studio import Studio
 from lora_scene.errors import CreationError
 
@@ -49,6 +44,7 @@ class Picture:
 
 
 def plan(
+    names: Names,
     lines: Sequence[PromptLine],
     *,
     seeds: Sequence[int] = (0,),
@@ -59,23 +55,29 @@ def plan(
     """Cross prompts, seeds and weights; what a prompt's line sets is not crossed.
 
     Args:
-        lines: The prompts.
+        names: The handles.
+        lines: The prompts; each is asked the default's control of the handles that it names.
         seeds: For prompts that set none.
         weights: For prompts that set none.
         default: Whatever else a line leaves open.
         with_base: Whether the bare base draws each prompt and seed too, before the adapters.
+
+    Raises:
+        CreationError: A prompt names an unknown handle, or none a handle that is controlled.
     """
     default = default or Request("")
     requests = []
-    for line in lines:
-        request = _with_line(default, line)
-        for seed in seeds if line.seed is None else (line.seed,):
+    controls = default.control.shared_out(names, [line.prompt for line in lines])
+    for line, control in zip(lines, controls, strict=True):
+        request = replace(default, control=control).with_settings(line.settings)
+        request = replace(request, prompt=line.prompt)
+        for seed in [line.settings["seed"]] if "seed" in line.settings else seeds:
             seeded = replace(request, seed=seed)
             if with_base:
                 requests.append(replace(seeded, weight=0.0, is_base=True))
             requests += [
                 replace(seeded, weight=weight)
-                for weight in (weights if line.weight is None else (line.weight,))
+                for weight in ([request.weight] if "weight" in line.settings else weights)
             ]
     return requests
 
@@ -117,18 +119,15 @@ def draw(
     """
     if batch_size < 1:
         raise CreationError("an empty batch", where="batch", expected="at least 1", got=batch_size)
-    requests = [replace(one, control=one.control.resolved(studio)) for one in requests]
-    for request in requests:
-        check_size(studio, request.size)
-        check_prompt(studio, prompt_of(studio, request))
-        check_prompt(studio, request.negative)
-        if not request.is_base:
-            request.control.check_named(studio, request.prompt)
+    requests = [checked(studio, request) for request in requests]
     for batch in batches(requests, batch_size):
         chosen = [requests[index] for index in batch]
-        drawn = _draw_batch(studio, chosen, tick)
-        for index, request, (pixels, told) in zip(batch, chosen, drawn, strict=True):
-            yield index, Picture(pixels, request, {**record_of(studio, request), **told})
+        done = render(studio, chosen, tick=tick)
+        for index, request, pixels, inside in zip(
+            batch, chosen, done.pixels, done.inside, strict=True
+        ):
+            record = {**record_of(studio, request), **({"inside": inside} if inside else {})}
+            yield index, Picture(pixels, request, record)
 
 
 def generate(
@@ -137,7 +136,6 @@ def generate(
     *,
     out: Path | str,
     batch_size: int = 1,
-    with_grid: bool = False,
     tick: Tick | None = None,
 ) -> list[Picture]:
     """Draw pictures into a folder, each written as soon as it is done.
@@ -145,27 +143,22 @@ def generate(
     Args:
         studio: The base and its adapters.
         requests: What to draw; see `plan`.
-        out: The folder; pictures of the same names in it are replaced.
+        out: The folder; other pictures of the same names in it stay, see `save_numbered`.
         batch_size: How many are drawn at once.
-        with_grid: Whether a labelled sheet of all is written too, as `grid.png`.
         tick: Called after every step.
 
     Raises:
-        CreationError: See `draw`; or the folder cannot be written to.
+        CreationError: See `draw`.
+        FileError: The folder cannot be written to.
     """
-    out = Path(out)
     pictures: dict[int, Picture] = {}
     for index, picture in draw(studio, requests, batch_size=batch_size, tick=tick):
-        path = out / f"{index:03}_{slug(picture.request)}.png"
-        save_picture(path, picture.pixels, picture.record)
-        pictures[index] = replace(picture, path=path)
-    ordered = [pictures[index] for index in sorted(pictures)]
-    if with_grid:
-        save_image(out / GRID, grid_sheet(ordered))
-    return ordered
+        path = Path(out) / f"{index:03}_{slug(picture.request)}.png"
+        pictures[index] = replace(picture, path=save_numbered(path, picture.pixels, picture.record))
+    return [pictures[index] for index in sorted(pictures)]
 
 
-def grid_sheet(pictures: Sequence[Picture]) -> Any:
+def grid_sheet(pictures: Sequence[Picture]) -> Image:
     """Lay pictures out: prompts and seeds down, weights across; seeds across at one weight."""
     weights = list(dict.fromkeys(_weight_label(picture.request) for picture in pictures))
     prompts = list(dict.fromkeys(picture.request.prompt for picture in pictures))
@@ -190,51 +183,17 @@ def grid_sheet(pictures: Sequence[Picture]) -> Any:
 def slug(request: Request) -> str:
     """Return a file's name for a request, such as `a_photo_of_bear_s7_w0.7`."""
     words = re.sub(r"[^a-z0-9]+", "_", request.prompt.lower()).strip("_")[:SLUG_LENGTH].strip("_")
-    tail = "base" if request.is_base else f"w{request.weight:g}"
+    tail = "base" if request.is_base else f"w{_told_weight(request)}"
     return f"{words}_s{request.seed}" + ("" if request.weight == 1.0 else f"_{tail}")
-
-
-def _draw_batch(
-    studio: Studio, chosen: Sequence[Request], tick: Tick | None
-) -> Iterator[tuple[Pixels, dict[str, Any]]]:
-    """Draw requests that share all settings; give the pixels, and what was measured of places."""
-    first = chosen[0]
-    control = Control() if first.is_base else first.control
-    prompts = [prompt_of(studio, request) for request in chosen]
-    with studio.weighted(first.weight), strengthened(studio, dict(control.strengths)):
-        text = encode_prompts(studio, prompts, [request.negative for request in chosen])
-        seeds = [request.seed for request in chosen]
-        start = start_noise(studio, seeds, check_size(studio, first.size))
-        rows, columns = start.eps.shape[-2:]
-        with steered(studio, prompts, control, text=text, latents=(rows, columns)) as guides:
-            z = denoise(studio, text, start, sampling=first.sampling, guides=guides, tick=tick)
-    for index, pixels in enumerate(decode(studio, z)):
-        yield pixels, {"inside": guides[0].told(index)} if guides else {}
 
 
 def _weight_label(request: Request) -> str:
     if request.is_base:
         return "base, class nouns"
     alone = " (handles alone)" if request.weight == 0 else ""
-    return f"weight {request.weight:g}{alone}"
+    return f"weight {_told_weight(request)}{alone}"
 
 
-def _with_line(default: Request, line: PromptLine) -> Request:
-    size = default.size
-    if line.width or line.height:
-        width, height = size or (None, None)
-        width, height = line.width or width, line.height or height
-        size = (width or height or 0, height or width or 0)
-    sampling = default.sampling
-    return replace(
-        default,
-        prompt=line.prompt,
-        negative=default.negative if line.negative is None else line.negative,
-        size=size,
-        sampling=replace(
-            sampling,
-            n_steps=sampling.n_steps if line.steps is None else line.steps,
-            guidance=sampling.guidance if line.guidance is None else line.guidance,
-            scheduler=line.scheduler or sampling.scheduler,
-        ),
-    )
+def _told_weight(request: Request) -> str:
+    weight = request.weight
+    return "-".join(f"{w:g}" for _, w in weight) if isinstance(weight, tuple) else f"{weight:g}"

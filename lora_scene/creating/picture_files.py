@@ -1,50 +1,83 @@
-"""Pictures on disk: PNG files that say how they were made, written aside and renamed."""
+"""Pictures on disk: files that say how they were made; none is written over another picture."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
 from lora_scene.creating.sampling import Pixels
+from lora_scene.documents import parse_json
 from lora_scene.errors import CreationError
-from lora_scene.picture_writing import write_gif, write_picture
+from lora_scene.files import write_bytes
+from lora_scene.ownership import NAME as RECORD  # the PNG text that holds the record, as JSON
+from lora_scene.picture_writing import EXIF_DESCRIPTION, encode_picture
 
-RECORD = "lora_scene"  # the PNG text that holds the record, as JSON
 PARAMETERS = "parameters"  # the PNG text that user interfaces show
 
 Record = Mapping[str, Any]
 
 
 def save_picture(path: Path, pixels: Pixels, record: Record) -> Path:
-    """Write a picture with its record; folders are made if need be.
+    """Write a picture with its record; a picture of ours under that name is replaced.
 
     Args:
-        path: A `.png` file.
+        path: A `.png`, `.jpg` or `.webp` file.
         pixels: (H, W, 3) uint8.
         record: How it was made, as JSON can hold it.
-    """
-    texts = {RECORD: json.dumps(record, ensure_ascii=False, sort_keys=True)}
-    if "prompt" in record:
-        texts[PARAMETERS] = parameters_text(record)
-    return save_image(path, Image.fromarray(pixels), texts)
-
-
-def save_image(path: Path, image: Image.Image, texts: Mapping[str, str] | None = None) -> Path:
-    """Write a picture, a PNG with texts.
 
     Raises:
-        FileError: A file of others stands there, or the folder cannot be written to.
+        FileError: Another ending, or it cannot be written, or the file there is not ours.
     """
-    return write_picture(path, image, texts)
+    return write_bytes(path, picture_bytes(path, pixels, record))
 
 
-def save_gif(path: Path, frames: Sequence[Pixels], *, milliseconds: int) -> Path:
-    """Write frames (H, W, 3) uint8 as an endless GIF, `milliseconds` each."""
-    return write_gif(path, [Image.fromarray(frame) for frame in frames], milliseconds=milliseconds)
+def picture_bytes(path: Path, pixels: Pixels, record: Record) -> bytes:
+    """Return a picture's file with its record."""
+    is_png = path.suffix.lower() == ".png"
+    texts = {RECORD: json.dumps(record, ensure_ascii=not is_png, sort_keys=True)}
+    if "prompt" in record:
+        texts[PARAMETERS] = parameters_text(record)
+    return encode_picture(Image.fromarray(pixels), path, texts)
+
+
+def save_numbered(path: Path, pixels: Pixels, record: Record) -> Path:
+    """Write a PNG with its record beside what is there, see `save_set`; return where it is."""
+    return save_set({path: picture_bytes(path, pixels, record)})[0]
+
+
+def save_image(path: Path, image: Image.Image) -> Path:
+    """Write a sheet as PNG beside what is there, see `save_set`; return where it is."""
+    return save_set({path: encode_picture(image, path)})[0]
+
+
+def save_set(files: Mapping[Path, bytes]) -> list[Path]:
+    """Write files that belong together; where other files have their names, numbered on.
+
+    A file that is there already, byte for byte, is left as it is. If any other is there, all get
+    the first number that is free: `name_2.png`.
+
+    Raises:
+        FileError: They cannot be written.
+    """
+    number = 1
+    while True:
+        paths = [
+            path if number == 1 else path.with_name(f"{path.stem}_{number}{path.suffix}")
+            for path in files
+        ]
+        pairs = list(zip(paths, files.values(), strict=True))
+        if all(not path.is_symlink() and _is_free_for(path, data) for path, data in pairs):
+            break
+        number += 1
+    for path, data in pairs:
+        if not path.exists():
+            write_bytes(path, data)
+    return paths
 
 
 def read_record(path: Path) -> dict[str, Any]:
@@ -53,18 +86,22 @@ def read_record(path: Path) -> dict[str, Any]:
     Raises:
         CreationError: It is no picture, or not one of ours.
     """
+    if not path.is_file():
+        raise CreationError("not a readable picture", where=path, expected="a file")
     try:
-        with Image.open(path) as image:
-            text = image.info.get(RECORD)
-    except OSError as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path) as image:
+                text = image.info.get(RECORD) or image.getexif().get(EXIF_DESCRIPTION)
+    except Exception as error:  # Pillow's readers raise whatever a damaged file leads them to
         raise CreationError("not a readable picture", where=path, got=str(error)) from error
-    if text is None:
+    record = parse_json(text, path, CreationError) if isinstance(text, str) and text else None
+    if not isinstance(record, dict):
         raise CreationError(
             "this picture does not say how it was made",
             where=path,
-            expected="a PNG as this program wrote it; editors often drop its texts",
+            expected="a picture as this program wrote it; editors often drop its texts",
         )
-    record: dict[str, Any] = json.loads(text)
     return record
 
 
@@ -85,3 +122,13 @@ def parameters_text(record: Record) -> str:
     line = ", ".join(f"{name}: {value}" for name, value in settings.items())
     negative = f"Negative prompt: {record['negative']}\n" if record["negative"] else ""
     return f"{record['prompt']}\n{negative}{line}"
+
+
+def _is_free_for(path: Path, data: bytes) -> bool:
+    """Tell whether nothing is there, or the very same."""
+    try:
+        return path.stat().st_size == len(data) and path.read_bytes() == data
+    except PermissionError:
+        return False
+    except OSError:  # nothing there; or what writing will tell better
+        return True

@@ -11,40 +11,27 @@ The short names of other prompt files are read too: --n, --w, --h, --d, --s, --l
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lora_scene.creating.requests import Request, parse_size
 from lora_scene.documents import read_text
 from lora_scene.errors import CreationError, did_you_mean
 
 
 @dataclass(frozen=True)
 class PromptLine:
-    """A prompt and what its line sets; None leaves a setting to the caller.
+    """A prompt and what its line sets.
 
     Attributes:
         prompt: The prompt, with handles.
-        negative: The negative prompt.
-        seed: The seed.
-        width: Pixels.
-        height: Pixels.
-        steps: Denoising steps.
-        guidance: Classifier-free guidance.
-        weight: Factor of the adapters' weights.
-        scheduler: A key of `schedulers.SAMPLERS`.
+        settings: By the names of `READERS`; see `Request.with_settings`.
     """
 
     prompt: str
-    negative: str | None = None
-    seed: int | None = None
-    width: int | None = None
-    height: int | None = None
-    steps: int | None = None
-    guidance: float | None = None
-    weight: float | None = None
-    scheduler: str | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 READERS: dict[str, Callable[[str], Any]] = {
@@ -86,7 +73,7 @@ def read_prompts(path: Path) -> list[PromptLine]:
             problems.append(
                 CreationError(
                     error.what,
-                    where=f"{path}:{number}",
+                    where=f"{path}:{number}" + (f": {error.where}" if error.where else ""),
                     expected=error.expected,
                     got=error.got,
                     hint=error.hint,
@@ -108,21 +95,9 @@ def parse_line(line: str) -> PromptLine:
     prompt, *options = re.split(r"\s--(?=[a-z])", f" {line}")
     if not prompt.strip():
         raise CreationError("options without a prompt", got=line.strip())
-    pairs = [pair for option in options for pair in _pairs(option)]
-    return PromptLine(prompt.strip(), **dict(pairs))
-
-
-def parse_size(text: str) -> tuple[int, int]:
-    """Read `512` or `512x768` as (width, height), pixels.
-
-    Raises:
-        CreationError: It is neither.
-    """
-    match = re.fullmatch(r"(\d+)(?:x(\d+))?", text.strip())
-    if match is None:
-        raise CreationError("not a size", expected="512 or WIDTHxHEIGHT, such as 512x768", got=text)
-    width = int(match.group(1))
-    return width, int(match.group(2) or width)
+    settings = dict(pair for option in options for pair in _pairs(option))
+    Request("").with_settings(settings)  # numbers out of range are told with their line
+    return PromptLine(prompt.strip(), settings)
 
 
 def _pairs(option: str) -> list[tuple[str, Any]]:

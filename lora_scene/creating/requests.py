@@ -1,30 +1,189 @@
-"""What a picture was asked for, and the record from which it can be made again."""
+"""What a picture is asked for: the prompt, how it is drawn, what is wished of single concepts.
+
+Numbers are checked here, before anything is loaded; what needs the adapters' handles or the base
+is checked by `rendering.checked`. Importing this does not import torch.
+"""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
-
-import lora_scene
-from lora_scene.creating.control import Control
-from lora_scene.creating.sampling import Sampling, check_size
-from lora_scene.creating.studio import Studio
+from lora_scene.creating.schedulers import OWN, check_scheduler
 from lora_scene.errors import CreationError
-from lora_scene.learning.outcome import installed_versions
 
-VERB = "generate"
-TELLING_VERSIONS = ("torch", "diffusers", "transformers", "peft")
+if TYPE_CHECKING:
+    from lora_scene.creating.names import Names
+
+N_STEPS = 30
+MAX_STEPS = 1000  # timesteps that Stable Diffusion is trained on
+MAX_SEED = 2**63 - 1
+SIDES = (8, 8192)  # pixels; what divides is told by the base
+
+Size = tuple[int, int]  # width and height, pixels
+Box = tuple[float, float, float, float]
+Amounts = tuple[tuple[str, float], ...]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How pictures are drawn.
+
+    Attributes:
+        n_steps: Denoising steps.
+        guidance: Classifier-free guidance (arXiv:2207.12598); 1 or less turns it off, None takes
+            what suits the base.
+        scheduler: A key of `schedulers.SAMPLERS`, or `base`.
+        strength: Share of the noising that is run, 0..1; 1 starts at pure noise.
+    """
+
+    n_steps: int = N_STEPS
+    guidance: float | None = None
+    scheduler: str = OWN
+    strength: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check_range("steps", self.n_steps, 1, MAX_STEPS)
+        if self.guidance is not None:
+            _check_finite("guidance", self.guidance)
+        check_scheduler(self.scheduler)
+        if not 0 < self.strength <= 1:
+            raise CreationError(
+                "a strength out of range", where="strength", expected="0..1", got=self.strength
+            )
+
+    @property
+    def is_guided(self) -> bool:
+        """Tell whether the negative prompt is looked at."""
+        return self.guidance is None or self.guidance > 1
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a concept should stand.
+
+    Attributes:
+        handle: The concept's handle.
+        box: (left, top, right, bottom), shares of the picture's sides, 0..1.
+    """
+
+    handle: str
+    box: Box
+
+    def __post_init__(self) -> None:
+        left, top, right, bottom = self.box
+        if not (0 <= left < right <= 1 and 0 <= top < bottom <= 1):
+            raise _no_place(f"{self.handle.strip('<>')}={','.join(map(str, self.box))}")
+
+    @classmethod
+    def parse(cls, text: str) -> Place:
+        """Read `bear=0.1,0.5,0.5,1.0`; the handle's brackets may be left out.
+
+        Raises:
+            CreationError: It has another form, or is no box within the picture.
+        """
+        number = r"(\d{1,9}\.?\d*|\.\d+)"
+        match = re.fullmatch(rf"<?([^=<>]+)>?={','.join([number] * 4)}", text.strip(), re.ASCII)
+        if match is None:
+            raise _no_place(text)
+        left, top, right, bottom = (float(part) for part in match.groups()[1:])
+        return cls(f"<{match.group(1)}>", (left, top, right, bottom))
+
+
+@dataclass(frozen=True)
+class Control:
+    """What a picture asks of single concepts.
+
+    Attributes:
+        places: Boxes that concepts should stand in.
+        strengths: (handle, strength) pairs; see `rendering.strengthened`.
+        emphases: (handle, factor) pairs: of the odds of attending to the handle's tokens.
+    """
+
+    places: tuple[Place, ...] = ()
+    strengths: Amounts = ()
+    emphases: Amounts = ()
+
+    def __post_init__(self) -> None:
+        for handle, amount in (*self.strengths, *self.emphases):
+            _check_finite(handle, amount)
+        for handle, factor in self.emphases:
+            if factor < 0:
+                raise CreationError(
+                    "a negative emphasis", where=handle, expected="0 or more", got=factor
+                )
+
+    @property
+    def attended(self) -> tuple[str, ...]:
+        """Return the handles whose attention is steered: of places, then of emphases."""
+        return (*(place.handle for place in self.places), *(handle for handle, _ in self.emphases))
+
+    @property
+    def handles(self) -> tuple[str, ...]:
+        """Return every handle that is asked anything of, each once."""
+        return tuple(dict.fromkeys((*self.attended, *(handle for handle, _ in self.strengths))))
+
+    def resolved(self, names: Names) -> Control:
+        """Return the same with every handle as its adapter spells it.
+
+        Raises:
+            CreationError: No adapter knows a handle, or one is asked the same thing twice.
+        """
+        find = names.find_handle
+        found = Control(
+            tuple(Place(find(place.handle), place.box) for place in self.places),
+            tuple((find(handle), strength) for handle, strength in self.strengths),
+            tuple((find(handle), factor) for handle, factor in self.emphases),
+        )
+        for what, asked in (
+            ("strengths", [handle for handle, _ in found.strengths]),
+            ("emphases", [handle for handle, _ in found.emphases]),
+            ("places", [place.handle for place in found.places]),
+        ):
+            for handle in asked:
+                if asked.count(handle) > 1:
+                    raise CreationError(f"two {what} of {handle}", expected="one of each handle")
+        return found
+
+    def shared_out(self, names: Names, prompts: Sequence[str]) -> list[Control]:
+        """Return what each of several prompts is asked: of the handles alone that it names.
+
+        Raises:
+            CreationError: No adapter knows a handle, or no prompt names it.
+        """
+        resolved = self.resolved(names)
+        named = [names.handles_in(prompt) for prompt in prompts]
+        missing = [h for h in resolved.handles if not any(h in own for own in named)]
+        if missing:
+            raise CreationError(
+                f"no prompt names {missing[0]}", where="; ".join(prompts), got=", ".join(missing)
+            )
+        return [resolved.only(own) for own in named]
+
+    def only(self, handles: Sequence[str]) -> Control:
+        """Return what is asked of some handles."""
+        return Control(
+            tuple(place for place in self.places if place.handle in handles),
+            tuple(pair for pair in self.strengths if pair[0] in handles),
+            tuple(pair for pair in self.emphases if pair[0] in handles),
+        )
+
+    def record(self) -> dict[str, Any]:
+        """Return what a picture's record says of it; empty where nothing is asked."""
+        told = {
+            "places": {place.handle: list(place.box) for place in self.places},
+            "strengths": dict(self.strengths),
+            "emphases": dict(self.emphases),
+        }
+        return {key: value for key, value in told.items() if value}
 
 
 @dataclass(frozen=True)
 class Request:
-    """One picture to be drawn.
+    """One picture to be drawn, or one part of a photo.
 
     Attributes:
         prompt: With handles.
@@ -32,7 +191,8 @@ class Request:
         negative: The negative prompt; empty for the base's default.
         size: (width, height) in pixels; None takes the base's own.
         sampling: Solver, steps, guidance.
-        weight: Factor of every adapter's own weight; the handles' rows are not scaled.
+        weight: Factor of every adapter's own weight, or (name, factor) pairs, others staying at 1;
+            the handles' rows are not scaled.
         is_base: Whether the bare base draws it, each handle replaced by its class noun.
         control: Places, strengths and emphases of single concepts.
     """
@@ -40,121 +200,114 @@ class Request:
     prompt: str
     seed: int = 0
     negative: str = ""
-    size: tuple[int, int] | None = None
+    size: Size | None = None
     sampling: Sampling = field(default_factory=Sampling)
-    weight: float = 1.0
+    weight: float | Amounts = 1.0
     is_base: bool = False
     control: Control = field(default_factory=Control)
 
+    def __post_init__(self) -> None:
+        _check_range("seed", self.seed, 0, MAX_SEED)
+        for side in self.size or ():
+            _check_range("size", side, *SIDES)
+            if side % SIDES[0]:
+                raise CreationError(
+                    "no base draws at that size",
+                    where="size",
+                    expected=f"multiples of {SIDES[0]} pixels",
+                    got="x".join(map(str, self.size or ())),
+                )
+        weights = self.weight if isinstance(self.weight, tuple) else (("weight", self.weight),)
+        for name, weight in weights:
+            _check_finite(name, weight)
 
-def prompt_of(studio: Studio, request: Request) -> str:
-    """Return the prompt that the text encoder reads."""
-    return studio.without_handles(request.prompt) if request.is_base else request.prompt
+    def resolved(self, names: Names) -> Request:
+        """Return the same with handles as their adapters spell them, once they are looked at.
+
+        Raises:
+            CreationError: A prompt names an unknown handle, or not one whose attention is steered.
+        """
+        control = self.control.resolved(names)
+        names.handles_in(self.negative)
+        named = names.handles_in(self.prompt)
+        for handle in () if self.is_base else control.attended:
+            if handle not in named:
+                raise CreationError(f"the prompt does not name {handle}", where=self.prompt)
+        return replace(self, control=control)
+
+    def with_settings(self, settings: Mapping[str, Any]) -> Request:
+        """Return the same with settings by the names that prompt files and records give them.
+
+        Args:
+            settings: Of prompt, negative, seed, weight, width, height, steps, guidance and
+                scheduler; None leaves one as it is.
+        """
+        given = {key: value for key, value in settings.items() if value is not None}
+        sides = dict(zip(("width", "height"), self.size or (), strict=False)) | given
+        width, height = sides.get("width", 0), sides.get("height", 0)
+        own = {"steps": "n_steps", "guidance": "guidance", "scheduler": "scheduler"}
+        drawn = {own[key]: value for key, value in given.items() if key in own}
+        plain = ("prompt", "negative", "seed", "weight")
+        return replace(
+            self,
+            size=(width or height, height or width) if width or height else None,
+            sampling=replace(self.sampling, **drawn),
+            **{key: value for key, value in given.items() if key in plain},
+        )
+
+    def record(self) -> dict[str, Any]:
+        """Return what the records of all verbs say of a request."""
+        return {
+            "prompt": self.prompt,
+            "seed": self.seed,
+            "negative": self.negative,
+            "steps": self.sampling.n_steps,
+            "guidance": self.sampling.guidance,
+            "scheduler": self.sampling.scheduler,
+            **self.control.record(),
+        }
 
 
-def record_of(studio: Studio, request: Request) -> dict[str, Any]:
-    """Return everything that makes a picture again."""
-    width, height = check_size(studio, request.size)
-    sampling = request.sampling
-    return {
-        **provenance(studio),
-        "verb": VERB,
-        "prompt": prompt_of(studio, request),
-        "negative": request.negative,
-        "seed": request.seed,
-        "width": width,
-        "height": height,
-        "steps": sampling.n_steps,
-        "guidance": sampling.guidance,
-        "scheduler": sampling.scheduler,
-        "weight": request.weight,
-        **({} if request.is_base else request.control.record()),
-    }
-
-
-def provenance(studio: Studio) -> dict[str, Any]:
-    """Return what every picture of a studio shares: base, adapters, versions; no folder's path."""
-    hashes = studio.fingerprints
-    versions = installed_versions()
-    name = studio.backbone.name
-    return {
-        "software": f"lora_scene {lora_scene.__version__}",
-        "base": {
-            "name": Path(name).name if Path(name).exists() else name,
-            "hash": studio.base_hash,
-        },
-        "quantization": studio.quantization,
-        "adapters": [
-            {"name": one.name, "weight": one.weight, "fingerprint": hashes[one.name]}
-            for one in studio.adapters
-        ],
-        "device": studio.backbone.device.type,
-        "dtype": str(studio.backbone.dtype).removeprefix("torch."),
-        "versions": {name: versions[name] for name in TELLING_VERSIONS},
-    }
-
-
-def picture_hash(pixels: npt.NDArray[np.generic]) -> str:
-    """Return the sha256 over a picture's or a mask's values, hexadecimal."""
-    return hashlib.sha256(np.ascontiguousarray(pixels).tobytes()).hexdigest()
-
-
-def request_again(studio: Studio, record: dict[str, Any]) -> tuple[Request, tuple[str, ...]]:
-    """Return the request that a record stands for, and why it may come out a little different.
+def parse_amount(text: str) -> tuple[str, float]:
+    """Read `bear=0.5` as a handle and a number; the handle's brackets may be left out.
 
     Raises:
-        CreationError: The record is another verb's, or the studio holds another base or other
-            adapters than the record names.
+        CreationError: It has another form.
     """
-    if record["verb"] != VERB:
-        raise CreationError("a picture of another verb", expected=VERB, got=record["verb"])
-    here = provenance(studio)
-    changed = [
-        key for key in ("device", "dtype", "quantization", "versions") if record[key] != here[key]
-    ]
-    compared = {"adapters": "choice of adapters or weights"}
-    # float16 rounds 32-bit weights, and low-bit ones have no hash.
-    is_rounded = "dtype" in changed and "float16" in (record["dtype"], here["dtype"])
-    can_compare = not is_rounded and "quantization" not in changed
-    if can_compare:
-        compared = {"base": "base", **compared}
-    problems = [
-        CreationError(f"another {what}", expected=_told(record[key]), got=_told(here[key]))
-        for key, what in compared.items()
-        if _identity(record[key]) != _identity(here[key])
-    ]
-    if problems:
-        raise CreationError.collect(problems, "this picture cannot be made again from these")
-    notices = tuple(
-        f"made with {key} {record[key]}, now {here[key]}: small differences are to be expected"
-        for key in changed
+    match = re.fullmatch(r"<?([^=<>]+)>?=(-?\d*\.?\d+)", text.strip(), re.ASCII)
+    if match is None or not math.isfinite(float(match.group(2))):
+        raise CreationError("not a handle's amount", where=text, expected="such as bear=0.5")
+    return f"<{match.group(1)}>", float(match.group(2))
+
+
+def parse_size(text: str) -> Size:
+    """Read `512` or `512x768` as (width, height), pixels.
+
+    Raises:
+        CreationError: It is neither.
+    """
+    match = re.fullmatch(r"(\d{1,6})(?:x(\d{1,6}))?", text.strip(), re.ASCII)
+    if match is None:
+        raise CreationError("not a size", expected="512 or WIDTHxHEIGHT, such as 512x768", got=text)
+    width = int(match.group(1))
+    return width, int(match.group(2) or width)
+
+
+def _no_place(text: str) -> CreationError:
+    return CreationError(
+        "not a place",
+        where=text,
+        expected="handle=left,top,right,bottom, shares of the picture from 0 to 1, such as "
+        "bear=0.1,0.5,0.5,1.0",
     )
-    if not can_compare and record["base"]["name"] != here["base"]["name"]:
-        notices += (
-            f"made on {record['base']['name']}, now {here['base']['name']}: their weights cannot be"
-            " compared in these dtypes",
-        )
-    request = Request(
-        prompt=record["prompt"],
-        seed=record["seed"],
-        negative=record["negative"],
-        size=(record["width"], record["height"]),
-        sampling=Sampling(record["steps"], record["guidance"], record["scheduler"]),
-        weight=record["weight"],
-        control=Control.from_record(record),
-    )
-    return request, notices
 
 
-def _identity(value: Any) -> Any:
-    """Return what must be equal: hashes and weights, not names."""
-    if isinstance(value, Mapping):
-        return value["hash"]
-    return [(adapter["fingerprint"], adapter["weight"]) for adapter in value]
+def _check_range(name: str, value: int, low: int, high: int) -> None:
+    if not low <= value <= high:
+        expected = f"at least {low}" if value < low else f"at most {high}"
+        raise CreationError(f"a wrong {name}", where=name, expected=expected, got=value)
 
 
-def _told(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return f"{value['name']} (sha256 {value['hash'][:12]})"
-    told = [f"{a['name']}:{a['weight']:g} (sha256 {a['fingerprint'][:12]})" for a in value]
-    return ", ".join(told) or "none"
+def _check_finite(name: str, value: float) -> None:
+    if not math.isfinite(value):
+        raise CreationError("not a finite number", where=name, got=value)

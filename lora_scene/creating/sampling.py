@@ -22,45 +22,13 @@ from torch import Tensor
 
 from lora_scene.backbones.backbone import Backbone, TextEncoding
 from lora_scene.creating.encoding import Text
-from lora_scene.creating.schedulers import OWN, make_scheduler
+from lora_scene.creating.requests import Sampling, Size
+from lora_scene.creating.schedulers import make_scheduler
 from lora_scene.creating.studio import Studio
 from lora_scene.errors import CreationError
 
-GUIDANCE = 7.5
-N_STEPS = 30
-
 Tick = Callable[[int, int], None]  # steps done, of how many, in the run at hand
 Pixels = npt.NDArray[np.uint8]
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How pictures are drawn.
-
-    Attributes:
-        n_steps: Denoising steps.
-        guidance: Classifier-free guidance (arXiv:2207.12598); 1 or less turns it off.
-        scheduler: A key of `schedulers.SAMPLERS`, or `base`.
-        strength: Share of the noising that is run, 0..1; 1 starts at pure noise.
-    """
-
-    n_steps: int = N_STEPS
-    guidance: float = GUIDANCE
-    scheduler: str = OWN
-    strength: float = 1.0
-
-    def __post_init__(self) -> None:
-        if self.n_steps < 1:
-            raise CreationError("no steps", where="steps", expected="at least 1", got=self.n_steps)
-        if not 0 < self.strength <= 1:
-            raise CreationError(
-                "a strength out of range", where="strength", expected="0..1", got=self.strength
-            )
-
-    @property
-    def is_guided(self) -> bool:
-        """Tell whether the negative prompt is looked at."""
-        return self.guidance > 1
 
 
 @dataclass(frozen=True)
@@ -109,7 +77,7 @@ class Start:
     z: Tensor | None = None
 
 
-def start_noise(studio: Studio, seeds: Sequence[int], size: tuple[int, int]) -> Start:
+def start_noise(studio: Studio, seeds: Sequence[int], size: Size) -> Start:
     """Draw each picture's noise from its own seed, on the CPU, whatever batch it is in.
 
     Args:
@@ -125,7 +93,7 @@ def start_noise(studio: Studio, seeds: Sequence[int], size: tuple[int, int]) -> 
     return Start(eps, generators)
 
 
-def check_size(studio: Studio, size: tuple[int, int] | None) -> tuple[int, int]:
+def check_size(studio: Studio, size: Size | None) -> Size:
     """Return (width, height), the base's own by default.
 
     Raises:
@@ -171,12 +139,15 @@ def denoise(
     timesteps = _begin(scheduler, sampling)
     z_t = _first_latents(studio.backbone, scheduler, start, timesteps[:1])
     extra = _step_arguments(scheduler, start)
+    guidance = sampling.guidance
+    if guidance is None:
+        guidance = studio.backbone.usual_guidance
     for index, t in enumerate(timesteps):
         following = timesteps[index + 1] if index + 1 < len(timesteps) else None
         step = Step(index, len(timesteps), t, scheduler, following)
         for guide in guides:
             z_t = guide.before(z_t, step)
-        prediction = predict(studio, z_t, step, text, guidance=sampling.guidance)
+        prediction = predict(studio, z_t, step, text, guidance=guidance)
         z_t = scheduler.step(prediction, t, z_t, return_dict=False, **extra)[0]
         for guide in guides:
             z_t = guide.after(z_t, step)
@@ -218,15 +189,33 @@ def run_unet(studio: Studio, scaled: Tensor, t: Tensor, text: TextEncoding) -> T
 
 @torch.no_grad()
 def decode(studio: Studio, z: Tensor) -> list[Pixels]:
-    """Decode clean latents (b, c, h, w) to pictures (H, W, 3) uint8, one by one."""
+    """Decode clean latents (b, c, h, w) to pictures (H, W, 3) uint8, one by one.
+
+    Raises:
+        CreationError: Something is not finite, and would be black.
+    """
     vae = studio.backbone.vae
     pictures = []
     with wide_enough(vae):
         for latent in z:
+            _refuse_non_finite(studio, latent, "latents")
             decoded = vae.decode(unscaled(vae, latent[None].to(vae.dtype)), return_dict=False)[0]
+            _refuse_non_finite(studio, decoded, "decoder's pixels")
             shares = (decoded[0] / 2 + 0.5).clamp(0, 1).permute(1, 2, 0).float().cpu().numpy()
             pictures.append((shares * 255).round().astype("uint8"))
     return pictures
+
+
+def _refuse_non_finite(studio: Studio, values: Tensor, what: str) -> None:
+    if not bool(values.isfinite().all()):
+        dtype = str(values.dtype).removeprefix("torch.")
+        raise CreationError(
+            "the picture is no picture: it holds infinities or is not a number",
+            where=studio.backbone.name,
+            got=f"the {what} in {dtype}",
+            hint="smaller weights, strengths and guidance"
+            + ("" if dtype == "float32" else ", or --dtype fp32"),
+        )
 
 
 @contextlib.contextmanager

@@ -49,6 +49,21 @@ SAMPLERS: Mapping[str, Sampler] = {
 }
 
 
+def check_scheduler(name: str) -> None:
+    """Refuse a name that is neither `base` nor a key of `SAMPLERS`.
+
+    Raises:
+        CreationError: It is neither.
+    """
+    if name != OWN and name not in SAMPLERS:
+        raise CreationError(
+            "no such scheduler",
+            where=name,
+            expected=", ".join([OWN, *SAMPLERS]),
+            hint=did_you_mean(name, SAMPLERS),
+        )
+
+
 def make_scheduler(base: Any, name: str = OWN) -> Any:
     """Build a fresh scheduler on the base's schedule.
 
@@ -62,13 +77,7 @@ def make_scheduler(base: Any, name: str = OWN) -> Any:
     config = {**LATENT_DEFAULTS, **base.config}
     if name == OWN:
         return type(base).from_config(base.config)
-    if name not in SAMPLERS:
-        raise CreationError(
-            "no such scheduler",
-            where=name,
-            expected=", ".join([OWN, *SAMPLERS]),
-            hint=did_you_mean(name, SAMPLERS),
-        )
+    check_scheduler(name)
     import diffusers
 
     sampler = SAMPLERS[name]

@@ -1,25 +1,33 @@
-"""A base with adapters in it, ready to draw: what every verb of this room works with."""
+"""A base with adapters in it, ready to draw: what every verb of this room works with.
+
+    folders -> read_cast -> Cast -> Cast.studio(base) -> Studio
+
+A cast already knows handles and nouns, so requests can be checked before the base is loaded.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lora_scene.adapters.adapter import Adapter, TrainingInfo
+from lora_scene.adapters.adapter import Adapter, LearnedConcept, TrainingInfo
 from lora_scene.adapters.adapter_folder import read_adapter
 from lora_scene.adapters.attachment import LoadedAdapter, load_adapter, locate, plain_name
+from lora_scene.adapters.formats.metadata import fingerprint
 from lora_scene.adapters.layers import lora_layers
 from lora_scene.backbones.backbone import Backbone
 from lora_scene.backbones.loading import Dtype, load_pipeline, resolve_device
 from lora_scene.backbones.sources import find_base
 from lora_scene.backbones.storage import Quantization
-from lora_scene.errors import CreationError, did_you_mean
+from lora_scene.creating.names import Names
+from lora_scene.errors import CreationError
 from lora_scene.learning.runs import FULL_MODEL
-from lora_scene.scenes.handle_names import HANDLE_FORM
 
 PARTS = ("unet", "text_encoder", "text_encoder_2")
 
@@ -36,6 +44,10 @@ class AdapterChoice:
     source: Adapter | Path | str
     weight: float = 1.0
 
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.weight):
+            raise CreationError("not a finite number", where="weight", got=self.weight)
+
     @classmethod
     def parse(cls, text: str) -> AdapterChoice:
         """Read `DIR` or `DIR:weight`; a folder whose name ends so wins over the weight."""
@@ -45,8 +57,86 @@ class AdapterChoice:
         return cls(text)
 
 
+Adapters = Sequence[AdapterChoice | Path | str]
+
+
 @dataclass(frozen=True, eq=False)
-class Studio:
+class Member:
+    """An adapter of a cast.
+
+    Attributes:
+        name: What to call it in the pipeline.
+        choice: What it was read from, and its weight.
+        adapter: What was read, its handles renamed.
+        fingerprint: sha256 over its tensors, as they were read.
+        renamed: Old handle to new one.
+    """
+
+    name: str
+    choice: AdapterChoice
+    adapter: Adapter
+    fingerprint: str
+    renamed: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Cast(Names):
+    """Adapters that are read, but in no base yet."""
+
+    members: tuple[Member, ...] = ()
+
+    @property
+    def concepts(self) -> tuple[LearnedConcept, ...]:
+        """Return the concepts of all adapters, in order."""
+        return tuple(c for member in self.members for c in member.adapter.concepts)
+
+    def studio(
+        self,
+        *,
+        base: str | Path | None = None,
+        device: str = "auto",
+        dtype: Dtype = "auto",
+        quantization: Quantization = "none",
+        config: str | Path | None = None,
+    ) -> Studio:
+        """Load a base, and the adapters into it; see `open_studio`."""
+        name = str(base) if base is not None else _default_base(self.members)
+        chosen = resolve_device(device)
+        pipeline = load_pipeline(
+            name, device=chosen, dtype=dtype, quantization=quantization, config=config
+        )
+        is_full = base is None and Path(name).name == FULL_MODEL
+        return self.assembled(
+            pipeline, name=name, quantization=quantization, is_expected=not is_full
+        )
+
+    def assembled(
+        self,
+        pipeline: Any,
+        *,
+        name: str,
+        quantization: Quantization = "none",
+        is_expected: bool = True,
+    ) -> Studio:
+        """Load the adapters into a pipeline; see `assemble_studio`."""
+        backbone = Backbone(pipeline, name=name)
+        base_hash = backbone.content_hash() if quantization == "none" else ""
+        loaded = tuple(
+            load_adapter(pipeline, one.adapter, name=one.name, weight=one.choice.weight)
+            for one in self.members
+        )
+        notices = tuple(
+            f"{one.name} was trained on another base ({one.adapter.info.base_model}, "
+            f"sha256 {one.adapter.info.base_hash[:12]}) than this one ({name}, {base_hash[:12]}): "
+            "its concepts may look different"
+            for one in loaded
+            if is_expected and _is_other(one.adapter.info, name, base_hash)
+        )
+        return Studio(backbone, base_hash, loaded, notices, quantization, self.members)
+
+
+@dataclass(frozen=True, eq=False)
+class Studio(Names):
     """A base with adapters in it.
 
     Attributes:
@@ -55,6 +145,7 @@ class Studio:
         adapters: What was loaded, in order.
         notices: What a person should know of how they fit together.
         quantization: Storage of the UNet's weights.
+        members: What the adapters were read from, in their order.
     """
 
     backbone: Backbone
@@ -62,6 +153,7 @@ class Studio:
     adapters: tuple[LoadedAdapter, ...]
     notices: tuple[str, ...] = ()
     quantization: Quantization = "none"
+    members: tuple[Member, ...] = ()
 
     @property
     def pipeline(self) -> Any:
@@ -69,59 +161,9 @@ class Studio:
         return self.backbone.pipeline
 
     @property
-    def nouns(self) -> Mapping[str, str]:
-        """Return every handle with its class noun."""
-        return {h: noun for loaded in self.adapters for h, noun in loaded.nouns.items()}
-
-    @property
-    def background(self) -> str | None:
-        """Return the handle of the background, if one was learnt."""
-        concepts = [c for loaded in self.adapters for c in loaded.adapter.concepts]
-        return next((c.handle for c in concepts if c.is_background), None)
-
-    @property
-    def things(self) -> tuple[str, ...]:
-        """Return the handles that do not stand for a background."""
-        concepts = [c for loaded in self.adapters for c in loaded.adapter.concepts]
-        return tuple(c.handle for c in concepts if not c.is_background)
-
-    @property
-    def fingerprints(self) -> Mapping[str, str]:
-        """Return each adapter's name with the sha256 over its tensors."""
-        return {loaded.name: loaded.fingerprint for loaded in self.adapters}
-
-    def handles_in(self, prompt: str) -> tuple[str, ...]:
-        """Return the handles that a prompt names, in its order, each once.
-
-        Raises:
-            CreationError: The prompt names a handle that no adapter has.
-        """
-        known = {handle.casefold(): handle for handle in self.nouns}
-        named: dict[str, None] = {}
-        for match in HANDLE_FORM.finditer(prompt):
-            handle = known.get(match.group().casefold())
-            if handle is None:
-                raise unknown_handle(match.group(), self.nouns, where=prompt)
-            named[handle] = None
-        return tuple(named)
-
-    def find_handle(self, name: str) -> str:
-        """Return the handle for `<bear>` or just `bear`.
-
-        Raises:
-            CreationError: No adapter has it.
-        """
-        plain = name.strip("<>").casefold()
-        for handle in self.nouns:
-            if handle.strip("<>").casefold() == plain:
-                return handle
-        raise unknown_handle(name, self.nouns)
-
-    def without_handles(self, prompt: str) -> str:
-        """Return a prompt with every handle replaced by its class noun."""
-        for handle in self.handles_in(prompt):
-            prompt = re.sub(re.escape(handle), self.nouns[handle], prompt, flags=re.IGNORECASE)
-        return prompt
+    def concepts(self) -> tuple[LearnedConcept, ...]:
+        """Return the concepts of all adapters, in order."""
+        return tuple(c for loaded in self.adapters for c in loaded.adapter.concepts)
 
     @contextlib.contextmanager
     def weighted(self, factor: float | Mapping[str, float] = 1.0) -> Iterator[None]:
@@ -145,13 +187,14 @@ class Studio:
 
 
 def open_studio(
-    adapters: Sequence[AdapterChoice | Path | str],
+    adapters: Adapters,
     *,
     base: str | Path | None = None,
     device: str = "auto",
     dtype: Dtype = "auto",
     quantization: Quantization = "none",
     config: str | Path | None = None,
+    rename: Mapping[str, str] | None = None,
 ) -> Studio:
     """Load a base and adapters into it.
 
@@ -163,35 +206,24 @@ def open_studio(
         dtype: Of the base's weights.
         quantization: Storage of the UNet's weights, see `load_pipeline`.
         config: For a single-file base, see `load_pipeline`.
+        rename: See `read_cast`.
 
     Raises:
         AdapterError: An adapter is missing, damaged or does not fit.
         BackboneError: The base cannot be loaded.
-        CreationError: Neither a base nor an adapter is given.
+        CreationError: Neither a base nor an adapter is given; or see `read_cast`.
     """
-    choices = [a if isinstance(a, AdapterChoice) else AdapterChoice(a) for a in adapters]
-    read = [
-        c.source if isinstance(c.source, Adapter) else read_adapter(locate(c.source))
-        for c in choices
-    ]
-    name = str(base) if base is not None else _default_base(choices, read)
-    chosen = resolve_device(device)
-    pipeline = load_pipeline(
-        name, device=chosen, dtype=dtype, quantization=quantization, config=config
-    )
-    is_full = base is None and Path(name).name == FULL_MODEL
-    return assemble_studio(
-        pipeline, choices, name=name, quantization=quantization, is_expected=not is_full
+    return read_cast(adapters, rename=rename).studio(
+        base=base, device=device, dtype=dtype, quantization=quantization, config=config
     )
 
 
 def assemble_studio(
     pipeline: Any,
-    adapters: Sequence[AdapterChoice] = (),
+    adapters: Adapters = (),
     *,
     name: str = "pipeline",
-    quantization: Quantization = "none",
-    is_expected: bool = True,
+    rename: Mapping[str, str] | None = None,
 ) -> Studio:
     """Load adapters into a pipeline that is already there.
 
@@ -199,50 +231,65 @@ def assemble_studio(
         pipeline: A stock pipeline.
         adapters: What to draw with.
         name: What to call the base.
-        quantization: How the UNet's weights are stored.
-        is_expected: Whether the base should be the one that the adapters were trained on, so that
-            another one is worth a notice.
+        rename: See `read_cast`.
     """
-    backbone = Backbone(pipeline, name=name)
-    base_hash = backbone.content_hash() if quantization == "none" else ""
-    loaded = []
-    taken: set[str] = set()
-    for choice in adapters:
-        one = load_adapter(
-            pipeline, choice.source, name=_free_name(choice.source, taken), weight=choice.weight
+    return read_cast(adapters, rename=rename).assembled(pipeline, name=name)
+
+
+def read_cast(adapters: Adapters, *, rename: Mapping[str, str] | None = None) -> Cast:
+    """Read adapters without a base.
+
+    Args:
+        adapters: What to draw with.
+        rename: Old handle to new one; of several adapters that have it, in the last.
+
+    Raises:
+        AdapterError: An adapter is missing or damaged.
+        CreationError: Two adapters have one handle, or a handle cannot be renamed so.
+    """
+    members: list[Member] = []
+    for one in adapters:
+        choice = one if isinstance(one, AdapterChoice) else AdapterChoice(one)
+        source = choice.source
+        adapter = source if isinstance(source, Adapter) else read_adapter(locate(source))
+        name = _free_name(source, {member.name for member in members})
+        members.append(Member(name, choice, adapter, fingerprint(adapter)))
+    for old, new in (rename or {}).items():
+        _rename(members, old, new)
+    cast = Cast(tuple(members))
+    known = [concept.handle for concept in cast.concepts]
+    folded = [handle.casefold() for handle in known]
+    doubled = list(dict.fromkeys(h for h in known if folded.count(h.casefold()) > 1))
+    if doubled:
+        raise CreationError(
+            "two adapters have one handle",
+            where=", ".join(doubled),
+            hint=f"--rename {doubled[0]}=<another> renames it in the last of them",
         )
-        taken.add(one.name)
-        loaded.append(one)
-    notices = tuple(
-        f"{one.name} was trained on another base ({one.adapter.info.base_model}, "
-        f"sha256 {one.adapter.info.base_hash[:12]}) than this one ({name}, {base_hash[:12]}): "
-        "its concepts may look different"
-        for one in loaded
-        if is_expected and _is_other(one.adapter.info, name, base_hash)
-    )
-    return Studio(backbone, base_hash, tuple(loaded), notices, quantization)
+    return cast
 
 
-def unknown_handle(name: str, known: Mapping[str, str], where: str | None = None) -> CreationError:
-    """Build the error for a handle that no adapter has, with those that there are."""
-    listed = ", ".join(f"{handle} ({noun})" for handle, noun in known.items())
-    return CreationError(
-        f"no adapter knows the handle {name}",
-        where=where,
-        expected=listed or "no handles: no adapter is loaded",
-        hint=did_you_mean(name, known),
+def _rename(members: list[Member], old: str, new: str) -> None:
+    """Rename a handle in the last adapter that has it."""
+    old, new = Cast(tuple(members)).find_handle(old), f"<{new.strip('<>')}>"
+    index = max(i for i, member in enumerate(members) if old in member.adapter.handles)
+    member = members[index]
+    members[index] = dataclasses.replace(
+        member,
+        adapter=member.adapter.renamed({old: new}),
+        renamed={**member.renamed, old: new},
     )
 
 
-def _default_base(choices: Sequence[AdapterChoice], read: Sequence[Adapter]) -> str:
-    if not choices:
+def _default_base(members: Sequence[Member]) -> str:
+    if not members:
         raise CreationError("neither an adapter nor a base is given", hint="pass --base")
-    source = choices[0].source
+    source = members[0].choice.source
     if not isinstance(source, Adapter):
         full = locate(source) / FULL_MODEL
         if (full / "model_index.json").is_file():
             return str(full)
-    info = read[0].info
+    info = members[0].adapter.info
     near = None if isinstance(source, Adapter) else locate(source)
     return find_base(info.base_model, base_hash=info.base_hash, near=near)
 
@@ -252,9 +299,8 @@ def _is_other(info: TrainingInfo, name: str, base_hash: str) -> bool:
     return info.base_model != name and "" != info.base_hash != base_hash != ""
 
 
-def _free_name(source: Adapter | Path | str, taken: set[str]) -> str | None:
-    """Return a name for a second adapter from a folder of the same name, else None."""
+def _free_name(source: Adapter | Path | str, taken: set[str]) -> str:
+    """Return a name for an adapter, numbered where it is taken: two folders may be called alike."""
     stem = plain_name(source)
-    if stem not in taken:
-        return None
-    return next(f"{stem}_{n}" for n in range(2, len(taken) + 3) if f"{stem}_{n}" not in taken)
+    names = (stem, *(f"{stem}_{n}" for n in range(2, len(taken) + 3)))
+    return next(name for name in names if name not in taken)

@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 from itertools import combinations, pairwise
 from typing import Literal
 
-from lora_scene.creating.sampling import Sampling
+from lora_scene.creating.requests import Request, Sampling
 from lora_scene.errors import JudgingError
-from lora_scene.judging.watched_drawing import Asked
 from lora_scene.scenes.scene import Scene
 from lora_scene.scenes.union import prompt_for
 
@@ -92,7 +91,7 @@ class Cell:
 
     template: str
     subset: tuple[int, ...]
-    asked: Asked
+    asked: Request
     plain: str
 
 
@@ -104,7 +103,7 @@ def cells_of(plan: Plan, scene: Scene) -> list[Cell]:
             prompt = prompt_for([scene.handles[k] for k in subset], None, template)
             plain = prompt_for([scene.nouns[k] for k in subset], None, template)
             cells += [
-                Cell(template, subset, Asked(prompt, seed, plan.weight), plain)
+                Cell(template, subset, Request(prompt, seed, weight=plan.weight), plain)
                 for seed in plan.seeds
             ]
     return cells
@@ -122,14 +121,14 @@ def subsets_of(things: Sequence[int], kind: Subsets) -> list[tuple[int, ...]]:
     return [*singles, *pairs, *whole]
 
 
-def drift_prompts(plan: Plan, scene: Scene) -> list[Asked]:
+def drift_prompts(plan: Plan, scene: Scene) -> list[Request]:
     """Return prompts with class nouns alone, one seed each, spread over templates and nouns."""
     nouns = [scene.nouns[k] for k in scene.things]
     return [
-        Asked(
+        Request(
             plan.prompts[i % len(plan.prompts)].replace("{}", nouns[i % len(nouns)]),
             plan.seeds[i % len(plan.seeds)],
-            plan.weight,
+            weight=plan.weight,
         )
         for i in range(plan.n_drift)
     ]

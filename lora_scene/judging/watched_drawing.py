@@ -4,40 +4,19 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from lora_scene.adapters.vocabulary import handle_tokens
 from lora_scene.creating.encoding import encode_prompts
-from lora_scene.creating.sampling import (
-    Sampling,
-    Step,
-    Tick,
-    check_size,
-    decode,
-    denoise,
-    start_noise,
-)
+from lora_scene.creating.rendering import render
+from lora_scene.creating.requests import Request, Sampling
+from lora_scene.creating.sampling import Step, Tick
 from lora_scene.creating.studio import Studio
+from lora_scene.creating.token_attention import token_columns
 from lora_scene.learning.attention import AttentionRecorder, Columns
 from lora_scene.scenes.photos import Mask, Pixels
-
-
-@dataclass(frozen=True)
-class Asked:
-    """A picture that is wanted.
-
-    Attributes:
-        prompt: With handles, or without.
-        seed: Of its noise.
-        weight: Factor of the adapters' weights.
-    """
-
-    prompt: str
-    seed: int = 0
-    weight: float = 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +30,7 @@ class Drawn:
         maps: (k, r, r) float32, each handle's attention, averaged over layers, heads and steps.
     """
 
-    asked: Asked
+    asked: Request
     pixels: Pixels
     handles: tuple[str, ...]
     maps: Mask
@@ -59,7 +38,7 @@ class Drawn:
 
 def draw_watched(
     studio: Studio,
-    wanted: Sequence[Asked],
+    wanted: Sequence[Request],
     *,
     sampling: Sampling,
     batch_size: int = 8,
@@ -74,14 +53,10 @@ def draw_watched(
         batch_size: How many are drawn at once; pictures of different weights never are.
         tick: Called after every step of a batch.
     """
-    size = check_size(studio, None)
-    for batch in _batches(wanted, batch_size):
-        with studio.weighted(batch[0].weight):
-            text = encode_prompts(studio, [one.prompt for one in batch], [""] * len(batch))
-            watch = AttentionWatch(studio, [one.prompt for one in batch], sampling)
-            start = start_noise(studio, [one.seed for one in batch], size)
-            z = denoise(studio, text, start, sampling=sampling, guides=[watch], tick=tick)
-        for one, pixels, maps in zip(batch, decode(studio, z), watch.mean_maps(), strict=True):
+    for batch in _batches([replace(one, sampling=sampling) for one in wanted], batch_size):
+        watch = AttentionWatch(studio, [one.prompt for one in batch], sampling)
+        done = render(studio, batch, guides=[watch], tick=tick)
+        for one, pixels, maps in zip(batch, done.pixels, watch.mean_maps(), strict=True):
             named = studio.handles_in(one.prompt)
             yield Drawn(one, pixels, named, maps.cpu().numpy())
 
@@ -142,22 +117,11 @@ class AttentionWatch:
 
 def handle_positions(studio: Studio, prompts: Sequence[str]) -> tuple[list[list[list[int]]], int]:
     """Return where the tokens of each handle of each prompt stand, and the number of tokens."""
-    tokenizer = studio.backbone.tokenizers[0]
-    n_vectors = {
-        concept.handle: concept.n_vectors
-        for loaded in studio.adapters
-        for concept in loaded.adapter.concepts
-    }
-    expanded = [studio.pipeline.maybe_convert_prompt(prompt, tokenizer) for prompt in prompts]
-    ids = studio.backbone.tokenize(expanded)[0]
-    positions = []
-    for prompt, row in zip(prompts, ids.tolist(), strict=True):
-        tokens = [
-            {tokenizer.convert_tokens_to_ids(t) for t in handle_tokens(h, n_vectors[h])}
-            for h in studio.handles_in(prompt)
-        ]
-        positions.append([[i for i, one in enumerate(row) if one in own] for own in tokens])
-    return positions, ids.shape[1]
+    positions = [
+        [token_columns(studio, prompt, handle) for handle in studio.handles_in(prompt)]
+        for prompt in prompts
+    ]
+    return positions, studio.backbone.tokenizers[0].model_max_length
 
 
 def word_positions(
@@ -215,9 +179,9 @@ def _first_run(row: Sequence[int], tokens: Sequence[int]) -> list[int]:
     return list(range(starts[0], starts[0] + n)) if starts else []
 
 
-def _batches(wanted: Sequence[Asked], size: int) -> Iterator[list[Asked]]:
+def _batches(wanted: Sequence[Request], size: int) -> Iterator[list[Request]]:
     """Yield neighbours of one weight, `size` at most."""
-    batch: list[Asked] = []
+    batch: list[Request] = []
     for one in wanted:
         if batch and (len(batch) == size or one.weight != batch[0].weight):
             yield batch

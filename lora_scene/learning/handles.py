@@ -15,7 +15,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from lora_scene.adapters.vocabulary import handle_tokens, let_expand
+from lora_scene.adapters.vocabulary import handle_tokens, let_expand, noun_rows
 from lora_scene.backbones.backbone import Backbone
 from lora_scene.errors import SceneError
 from lora_scene.scenes.scene import Concept
@@ -208,24 +208,14 @@ def _first_rows(
     init: str,
     generator: torch.Generator,
 ) -> Tensor:
-    """Return a concept's first rows (n_vectors, d), float32, where the vocabulary lies.
-
-    A noun of several pieces is spread over several vectors, piece by piece; what has no piece of
-    its own takes the mean of them all.
-    """
+    """Return a concept's first rows (n_vectors, d), float32, where the vocabulary lies."""
     matrix: Tensor = encoder.get_input_embeddings().weight.detach()
     noise = torch.randn(n_vectors, matrix.shape[1], generator=generator).to(matrix.device)
     deviation = matrix.float().std(dim=0)
     if init == "random":
         return matrix.float().mean(dim=0) + deviation * noise
-    pieces = tokenizer(concept.noun, add_special_tokens=False).input_ids
-    known: Tensor = matrix[torch.tensor(pieces, device=matrix.device)].float()
-    rows: Tensor = known.mean(dim=0).repeat(n_vectors, 1)
-    if n_vectors > 1:
-        n_own = min(n_vectors, len(known))
-        rows[:n_own] = known[:n_own] if len(known) > 1 else rows[:n_own]
-        rows = rows + SPLIT_NOISE * deviation * noise
-    return rows
+    rows = noun_rows(tokenizer, matrix, concept.noun, n_vectors)
+    return rows + SPLIT_NOISE * deviation * noise if n_vectors > 1 else rows
 
 
 def _with_tokens(tokenizer: Any, tokens: Sequence[str]) -> Any:

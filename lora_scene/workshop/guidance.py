@@ -15,15 +15,12 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from lora_scene.creating.encoding import Text, encode_prompts
+from lora_scene.creating.encoding import Text
+from lora_scene.creating.rendering import encode, render
+from lora_scene.creating.requests import Request, Sampling
 from lora_scene.creating.sampling import (
-    Sampling,
     Step,
-    check_size,
-    decode,
-    denoise,
     run_unet,
-    start_noise,
     unscaled,
     wide_enough,
 )
@@ -33,7 +30,7 @@ from lora_scene.errors import JudgingError
 from lora_scene.judging.encoders import ClipEncoder
 from lora_scene.judging.finding import cut_out
 from lora_scene.judging.plans import Cell
-from lora_scene.judging.watched_drawing import Asked, AttentionWatch, Drawn
+from lora_scene.judging.watched_drawing import AttentionWatch, Drawn
 from lora_scene.scenes.scene import INSIDE, Scene
 
 WINDOW = 0.6  # side of the small windows, as a share of the picture's
@@ -149,19 +146,19 @@ def draw_guided(
     looks = _looks(scene, encoder)
     for start in range(0, len(cells), batch_size):
         batch = cells[start : start + batch_size]
-        text = encode_prompts(studio, [cell.plain for cell in batch], [""] * len(batch))
+        asked = [Request(cell.plain, cell.asked.seed, sampling=sampling) for cell in batch]
+        text = encode(studio, asked)
         guide = ClipGuide(
             studio, encoder, text, looks=[looks[list(cell.subset)] for cell in batch], scale=scale
         )
         named = [[scene.nouns[k] for k in cell.subset] for cell in batch]
-        watch = AttentionWatch(studio, [cell.plain for cell in batch], sampling, words=named)
-        noise = start_noise(studio, [c.asked.seed for c in batch], check_size(studio, None))
+        watch = AttentionWatch(studio, [one.prompt for one in asked], sampling, words=named)
         with wide_enough(studio.backbone.vae):
-            z = denoise(studio, text, noise, sampling=sampling, guides=[guide, watch])
-        for cell, pixels, maps in zip(batch, decode(studio, z), watch.mean_maps(), strict=True):
-            asked = Asked(cell.plain, cell.asked.seed)
+            done = render(studio, asked, text=text, guides=[guide, watch])
+        results = zip(batch, asked, done.pixels, watch.mean_maps(), strict=True)
+        for cell, one, pixels, maps in results:
             handles = tuple(scene.handles[k] for k in cell.subset)
-            yield Drawn(asked, pixels, handles, maps.cpu().numpy())
+            yield Drawn(one, pixels, handles, maps.cpu().numpy())
 
 
 def _looks(scene: Scene, encoder: ClipEncoder) -> Tensor:

@@ -28,7 +28,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from lora_scene.creating.sampling import Sampling
+from lora_scene.creating.requests import Sampling
 from lora_scene.documents import between, build, parse_toml, read_text
 from lora_scene.errors import JudgingError, LoraSceneError
 from lora_scene.judging.plans import MINI_PROMPTS, Plan, Subsets

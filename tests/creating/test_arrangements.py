@@ -7,14 +7,16 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from PIL import Image
 
-from lora_scene.creating.arrangements import plan_variations, random_places, vary
-from lora_scene.creating.control import Control
-from lora_scene.creating.decomposition import decompose, plan_parts
-from lora_scene.creating.placing import Place
-from lora_scene.creating.requests import Request
-from lora_scene.creating.sampling import Sampling
+from lora_scene.creating.arrangements import (
+    parts_sheet,
+    plan_parts,
+    plan_variations,
+    random_places,
+    variations_sheet,
+)
+from lora_scene.creating.generation import draw
+from lora_scene.creating.requests import Control, Place, Request, Sampling
 from lora_scene.creating.studio import assemble_studio
 from lora_scene.errors import CreationError
 from tests import tiny
@@ -39,13 +41,11 @@ def test_clinging_things_are_named_in_the_negative_prompt():
     assert told == ["dark", "dark, <bear>", "dark"]
 
 
-def test_parts_are_drawn_beside_the_photo(tmp_path):
+def test_parts_are_shown_beside_the_photo():
     photo = np.zeros((64, 64, 3), np.uint8)
     parts = plan_parts(studio(), default=QUICK)
-    pictures = decompose(studio(), parts, out=tmp_path, photo=photo)
-    assert len(pictures) == 3
-    with Image.open(tmp_path / "parts.png") as sheet:
-        assert sheet.width == 4 * (192 + 6) + 6
+    sheet = parts_sheet(parts, [photo + n for n in range(3)], photo)
+    assert sheet.width == 4 * (192 + 6) + 6
 
 
 def test_variations_keep_the_concepts_and_change_order_noise_and_boxes():
@@ -68,21 +68,21 @@ def test_boxes_lie_in_the_picture_beside_each_other():
             assert before.box[2] <= after.box[0] + 1e-3
 
 
-def test_variations_are_drawn_on_a_sheet_with_the_photo_first(tmp_path):
+def test_variations_are_shown_on_a_sheet_with_the_photo_first():
     planned = plan_variations(studio(), 5, handles=["bear"], default=QUICK)
-    pictures = vary(studio(), planned, out=tmp_path, photo=np.zeros((64, 64, 3), np.uint8))
-    assert [picture.request.prompt for picture in pictures] == ["a photo of <bear>"] * 5
-    with Image.open(tmp_path / "variations.png") as sheet:
-        assert sheet.height == 2 * (192 + 6)
+    assert [request.prompt for request in planned] == ["a photo of <bear>"] * 5
+    photo = np.zeros((64, 64, 3), np.uint8)
+    assert variations_sheet([photo] * 5, photo).height == 2 * (192 + 6)
 
 
-def test_parts_are_asked_only_of_the_handles_that_they_name(tmp_path):
+def test_parts_are_asked_only_of_the_handles_that_they_name():
     one = studio()
     control = Control((Place("bear", (0.0, 0.0, 0.5, 1.0)),), (), (("bowl", 2.0),))
     parts = plan_parts(one, default=replace(QUICK, control=control))
     asked = [part.requests[0].control.handles for part in parts]
     assert asked == [("<bear>",), ("<bowl>",), ("<bear>", "<bowl>")]
-    assert len(decompose(one, parts, out=tmp_path)) == 3
+    requests = [request for part in parts for request in part.requests]
+    assert len(list(draw(one, requests))) == 3
 
 
 @pytest.mark.parametrize("plan", [plan_parts, lambda one, **k: plan_variations(one, 2, **k)])

@@ -5,10 +5,10 @@ import pytest
 from PIL import Image
 
 from lora_scene.creating.generation import batches, draw, generate, grid_sheet, plan
-from lora_scene.creating.picture_files import read_record
+from lora_scene.creating.picture_files import read_record, save_image
 from lora_scene.creating.prompt_lines import PromptLine
-from lora_scene.creating.requests import Request, request_again
-from lora_scene.creating.sampling import Sampling
+from lora_scene.creating.records import compare, parse_record
+from lora_scene.creating.requests import Request, Sampling
 from lora_scene.creating.studio import AdapterChoice, assemble_studio
 from lora_scene.errors import CreationError
 from tests import tiny
@@ -27,9 +27,9 @@ def pixels_of(one, *requests, **kwargs):
 
 
 def test_prompts_seeds_and_weights_are_crossed_but_for_what_a_line_sets():
-    lines = [PromptLine("a"), PromptLine("b", seed=9, weight=0.5, width=96)]
+    lines = [PromptLine("a"), PromptLine("b", {"seed": 9, "weight": 0.5, "width": 96})]
     default = Request("", size=(64, 64), negative="dark")
-    planned = plan(lines, seeds=(1, 2), weights=(0.0, 1.0), default=default)
+    planned = plan(studio(), lines, seeds=(1, 2), weights=(0.0, 1.0), default=default)
     told = [(r.prompt, r.seed, r.weight, r.size, r.negative) for r in planned]
     assert told == [
         ("a", 1, 0.0, (64, 64), "dark"),
@@ -88,9 +88,10 @@ def test_a_picture_is_made_again_from_its_own_file(tmp_path):
         weight=0.4,
     )
     (first,) = generate(one, [request], out=tmp_path / "one")
-    again, notices = request_again(one, read_record(first.path))
+    told = parse_record(read_record(first.path))
+    again = told.request
     assert again == request
-    assert notices == ()
+    assert compare(one, told) == ()
     (second,) = generate(one, [again], out=tmp_path / "two")
     assert first.path.read_bytes() == second.path.read_bytes()
 
@@ -102,7 +103,7 @@ def test_another_adapter_or_base_cannot_make_a_picture_again():
     adapter = made.adapter(pipeline, "sd1", seed=2)
     other = assemble_studio(pipeline, [AdapterChoice(adapter)], name="other")
     with pytest.raises(CreationError, match=r"(?s)2 problems.*another base.*tiny.*adapters"):
-        request_again(other, picture.record)
+        compare(other, parse_record(picture.record))
 
 
 def test_another_base_is_told_where_dtypes_differ_too():
@@ -110,24 +111,25 @@ def test_another_base_is_told_where_dtypes_differ_too():
     (picture,) = [p for _, p in draw(one, [BEAR])]
     base = {"name": "elsewhere", "hash": "00" * 32}
     with pytest.raises(CreationError, match="another base"):
-        request_again(one, {**picture.record, "dtype": "bfloat16", "base": base})
-    _, notices = request_again(one, {**picture.record, "dtype": "float16", "base": base})
+        compare(one, parse_record({**picture.record, "dtype": "bfloat16", "base": base}))
+    notices = compare(one, parse_record({**picture.record, "dtype": "float16", "base": base}))
     assert "made on elsewhere, now tiny: their weights cannot be compared" in notices[-1]
 
 
 def test_a_changed_dtype_or_version_is_told():
     one = studio()
     (picture,) = [p for _, p in draw(one, [BEAR])]
-    _, notices = request_again(one, {**picture.record, "dtype": "float16"})
+    notices = compare(one, parse_record({**picture.record, "dtype": "float16"}))
     assert "made with dtype float16, now float32" in notices[0]
 
 
 def test_files_are_named_by_prompt_seed_and_weight_and_the_grid_shows_all(tmp_path):
     one = studio()
     requests = plan(
-        [PromptLine("a photo of <bear>")], weights=(0.0, 1.0), default=BEAR, with_base=True
+        one, [PromptLine("a photo of <bear>")], weights=(0.0, 1.0), default=BEAR, with_base=True
     )
-    generate(one, requests, out=tmp_path, with_grid=True)
+    pictures = generate(one, requests, out=tmp_path)
+    save_image(tmp_path / "grid.png", grid_sheet(pictures))
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "000_a_photo_of_bear_s0_base.png",
         "001_a_photo_of_bear_s0_w0.png",
@@ -140,7 +142,9 @@ def test_files_are_named_by_prompt_seed_and_weight_and_the_grid_shows_all(tmp_pa
 
 def test_the_grid_puts_seeds_across_at_one_weight():
     one = studio()
-    requests = plan([PromptLine("a"), PromptLine("b", seed=3)], seeds=(1, 2), default=BEAR)
+    requests = plan(
+        one, [PromptLine("a"), PromptLine("b", {"seed": 3})], seeds=(1, 2), default=BEAR
+    )
     sheet = grid_sheet([picture for _, picture in draw(one, requests)])
     cell = 64 * 3 + 6
     assert sheet.width == 64 * 3 + 6 + 3 * cell + 6

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,16 +9,16 @@ import torch
 from PIL import Image
 
 from lora_scene.creating.generation import draw
-from lora_scene.creating.interpolation import End, interpolate, make_ends, save_frames, slerp
+from lora_scene.creating.interpolation import interpolate, make_ends, save_frames, slerp
 from lora_scene.creating.picture_files import read_record
-from lora_scene.creating.requests import Request
-from lora_scene.creating.sampling import Sampling
+from lora_scene.creating.requests import Request, Sampling
 from lora_scene.errors import CreationError
 from tests import tiny
 from tests.creating.studios import studio
 
 QUICK = Sampling(2, 3.0)
-BEAR, BOWL = End("a photo of <bear>", 1), End("a photo of <bowl>", 1)
+BEAR = Request("a photo of <bear>", 1, sampling=QUICK)
+BOWL = Request("a photo of <bowl>", 1, sampling=QUICK)
 
 
 def picture(one, **asked):
@@ -27,7 +28,7 @@ def picture(one, **asked):
 @pytest.mark.parametrize("family", tiny.FAMILIES)
 def test_both_ends_are_the_pictures_that_generate_draws(family):
     one = studio(family)
-    frames = list(interpolate(one, BEAR, BOWL, n_frames=3, sampling=QUICK))
+    frames = list(interpolate(one, BEAR, BOWL, n_frames=3))
     np.testing.assert_array_equal(frames[0], picture(one, prompt=BEAR.prompt, seed=1))
     np.testing.assert_array_equal(frames[2], picture(one, prompt=BOWL.prompt, seed=1))
     assert not np.array_equal(frames[1], frames[0])
@@ -37,8 +38,8 @@ def test_both_ends_are_the_pictures_that_generate_draws(family):
 def test_weights_move_from_one_end_to_the_other():
     one = studio()
     (name,) = [loaded.name for loaded in one.adapters]
-    ends = [End(BEAR.prompt, 1, weights={name: weight}) for weight in (0.0, 1.0)]
-    frames = list(interpolate(one, *ends, n_frames=3, sampling=QUICK))
+    ends = [replace(BEAR, weight=((name, weight),)) for weight in (0.0, 1.0)]
+    frames = list(interpolate(one, *ends, n_frames=3))
     for frame, weight in zip(frames, (0.0, 0.5, 1.0), strict=True):
         expected = picture(one, prompt=BEAR.prompt, seed=1, weight=weight)
         np.testing.assert_array_equal(frame, expected)
@@ -46,7 +47,7 @@ def test_weights_move_from_one_end_to_the_other():
 
 def test_two_seeds_are_joined_on_the_sphere():
     one = studio()
-    frames = list(interpolate(one, BEAR, End(BEAR.prompt, 2), n_frames=3, sampling=QUICK))
+    frames = list(interpolate(one, BEAR, Request(BEAR.prompt, 2), n_frames=3))
     np.testing.assert_array_equal(frames[2], picture(one, prompt=BEAR.prompt, seed=2))
     assert not np.array_equal(frames[1], frames[0])
 
@@ -62,8 +63,8 @@ def test_slerp_keeps_the_norm_and_divides_the_angle():
 
 def test_frames_a_strip_and_a_gif_are_written(tmp_path):
     one = studio()
-    frames = list(interpolate(one, BEAR, BOWL, n_frames=4, sampling=QUICK))
-    paths = save_frames(one, frames, (BEAR, BOWL), out=tmp_path, sampling=QUICK)
+    frames = list(interpolate(one, BEAR, BOWL, n_frames=4))
+    paths = save_frames(one, frames, (BEAR, BOWL), out=tmp_path)
     names = ["000.png", "001.png", "002.png", "003.png", "strip.png", "interpolation.gif"]
     assert [path.name for path in paths] == names
     assert read_record(paths[3])["share"] == 1.0
@@ -76,11 +77,11 @@ def test_frames_a_strip_and_a_gif_are_written(tmp_path):
 def test_ends_are_made_from_a_template():
     one = studio()
     (name,) = [loaded.name for loaded in one.adapters]
-    first, last = make_ends(
-        one, "a {} on grass", ("<bear>", "<bowl>"), weights=((0.5,), ()), seeds=(3, None)
-    )
-    assert first == End("a <bear> on grass", 3, weights={name: 0.5})
-    assert last == End("a <bowl> on grass", 3)
+    template = Request("a {} on grass", 3)
+    first, last = make_ends(one, template, ("<bear>", "<bowl>"), weights=((0.5,), ()))
+    assert first == Request("a <bear> on grass", 3, weight=((name, 0.5),))
+    assert last == Request("a <bowl> on grass", 3)
+    assert make_ends(one, template, ("a", "b"), seed=9)[1] == Request("a b on grass", 9)
 
 
 def test_mistakes_are_told():
@@ -88,8 +89,8 @@ def test_mistakes_are_told():
     with pytest.raises(CreationError, match="at least 2"):
         list(interpolate(one, BEAR, BOWL, n_frames=1))
     with pytest.raises(CreationError, match="no such adapter"):
-        list(interpolate(one, BEAR, End("a", weights={"other": 1.0}), n_frames=2))
+        list(interpolate(one, BEAR, Request("a", weight=(("other", 1.0),)), n_frames=2))
     with pytest.raises(CreationError, match="one weight an adapter"):
-        make_ends(one, "{}", ("a", "b"), weights=((1.0, 0.0), ()))
+        make_ends(one, Request("{}"), ("a", "b"), weights=((1.0, 0.0), ()))
     with pytest.raises(CreationError, match="no place for the ends"):
-        make_ends(one, "a", ("a", "b"))
+        make_ends(one, Request("a"), ("a", "b"))

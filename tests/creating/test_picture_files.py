@@ -1,61 +1,111 @@
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
-from lora_scene.creating.picture_files import read_record, save_gif, save_image, save_picture
-from lora_scene.creating.sheets import contact_sheet, enlargement, strip
-from lora_scene.errors import FileError
+from lora_scene.creating.picture_files import (
+    read_record,
+    save_image,
+    save_numbered,
+    save_picture,
+    save_set,
+)
+from lora_scene.errors import CreationError, FileError
 
 
 def colour(value, height=8, width=8):
     return np.full((height, width, 3), value, np.uint8)
 
 
-def test_a_record_of_any_language_survives_the_file(tmp_path):
+@pytest.mark.parametrize("ending", ["png", "jpg", "jpeg", "webp", "PNG"])
+def test_a_record_of_any_language_survives_the_file(tmp_path, ending):
     record = {"verb": "edit", "regions": [{"prompt": "ein <bär> 熊"}]}
-    path = save_picture(tmp_path / "deep" / "x.png", colour(7), record)
+    path = save_picture(tmp_path / "deep" / f"x.{ending}", colour(7), record)
     assert read_record(path) == record
     with Image.open(path) as image:
+        assert image.format == {"jpg": "JPEG"}.get(ending, ending.upper())
         np.testing.assert_array_equal(np.asarray(image), colour(7))
 
 
-def test_nothing_half_written_is_left_behind(tmp_path):
-    class Broken:
-        def save(self, file, **options):
-            file.write(b"half of it")
-            raise RuntimeError
+def test_a_webp_keeps_every_pixel(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+    with Image.open(save_picture(tmp_path / "x.webp", pixels, {})) as image:
+        np.testing.assert_array_equal(np.asarray(image), pixels)
 
-    with pytest.raises(RuntimeError):
-        save_image(tmp_path / "x.png", Broken())
+
+def test_an_unknown_ending_and_a_record_that_a_jpeg_cannot_hold_are_refused(tmp_path):
+    with pytest.raises(FileError, match=r"\.png, \.jpg"):
+        save_picture(tmp_path / "x.tiff", colour(1), {})
+    with pytest.raises(FileError, match="write a .png"):
+        save_picture(tmp_path / "x.jpg", colour(1), {"long": "x" * 70_000})
+
+
+def test_the_same_picture_stays_and_another_is_numbered_on(tmp_path):
+    path = tmp_path / "x.png"
+    assert save_numbered(path, colour(1), {"seed": 1}) == path
+    assert save_numbered(path, colour(1), {"seed": 1}) == path
+    assert save_numbered(path, colour(1), {"seed": 2}) == tmp_path / "x_2.png"
+    assert save_numbered(path, colour(3), {"seed": 1}) == tmp_path / "x_3.png"
+    assert read_record(path) == {"seed": 1}
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_pictures_of_others_and_links_are_numbered_around(tmp_path):
+    (tmp_path / "x.png").write_bytes(b"mine")
+    (tmp_path / "x_2.png").symlink_to(tmp_path / "nowhere.png")
+    assert save_image(tmp_path / "x.png", Image.new("RGB", (2, 2))).name == "x_3.png"
+    assert (tmp_path / "x.png").read_bytes() == b"mine"
+    assert not (tmp_path / "nowhere.png").exists()
+
+
+def test_files_that_belong_together_get_one_number(tmp_path):
+    (tmp_path / "b.png").write_bytes(b"mine")
+    gif = b"GIF89a"
+    paths = save_set({tmp_path / "a.gif": gif, tmp_path / "b.png": b"theirs"})
+    assert [path.name for path in paths] == ["a_2.gif", "b_2.png"]
+    assert save_set({tmp_path / "a.gif": gif, tmp_path / "b.png": b"mine"})[0].name == "a.gif"
+
+
+def test_a_place_that_cannot_be_written_is_told(tmp_path):
     (tmp_path / "taken").write_text("a file where a folder should be")
-    with pytest.raises(FileError, match="not a folder"):
-        save_picture(tmp_path / "taken" / "x.png", colour(1), {})
+    with pytest.raises(FileError, match="taken"):
+        save_numbered(tmp_path / "taken" / "x.png", colour(1), {})
+    with pytest.raises(FileError):
+        save_numbered(tmp_path / f"{'x' * 300}.png", colour(1), {})
     assert [path.name for path in tmp_path.iterdir()] == ["taken"]
 
 
-def test_a_gif_holds_every_frame(tmp_path):
-    path = save_gif(tmp_path / "x.gif", [colour(0), colour(128), colour(255)], milliseconds=50)
-    with Image.open(path) as gif:
-        assert gif.n_frames == 3
-        assert gif.info["duration"] == 50
+def png_with(path, text):
+    info = PngImagePlugin.PngInfo()
+    info.add_itxt("lora_scene", text, zip=len(text) > 1000)
+    Image.new("RGB", (2, 2)).save(path, pnginfo=info)
 
 
-def test_small_pictures_are_enlarged_by_a_whole_factor_and_large_ones_are_not():
-    assert enlargement([colour(0, 64, 64)]) == 3
-    assert enlargement([colour(0, 512, 512)]) == 1
-    sheet = np.asarray(strip([colour(200, 64, 64), colour(90, 64, 64)]))
-    assert (sheet == 200).all(axis=2).sum() == (64 * 3) ** 2
-    assert (sheet == 90).all(axis=2).sum() == (64 * 3) ** 2
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "no json",
+        "[1]",
+        "7",
+        "[" * 5000,
+        '{"seed": ' + "9" * 5000 + "}",
+        '{"guidance": NaN}',
+        json.dumps({"pad": "x" * (8 << 20)}),
+    ],
+)
+def test_a_hostile_record_is_a_sentence(tmp_path, text):
+    png_with(tmp_path / "x.png", text)
+    with pytest.raises(CreationError):
+        read_record(tmp_path / "x.png")
 
 
-def test_labels_are_written_above_columns_and_left_of_rows_on_the_paper_only():
-    cells = [[colour(100, 64, 64), None]]
-    plain = np.asarray(contact_sheet(cells))
-    labelled = contact_sheet(cells, columns=["one", "two"], rows=["a rather long label of a row"])
-    ink = (np.asarray(labelled) < 50).all(axis=2)
-    assert not (plain < 50).any()
-    assert ink[:, :192].any()
-    assert ink[:20, 192:].any()
-    assert not ink[30:, 204:].any()
+def test_what_is_no_picture_is_a_sentence(tmp_path):
+    whole = save_picture(tmp_path / "x.png", colour(7), {"verb": "edit"}).read_bytes()
+    (tmp_path / "half.png").write_bytes(whole[: len(whole) // 4])
+    for path in (tmp_path / "half.png", tmp_path, tmp_path / "none.png", "/dev/zero"):
+        with pytest.raises(CreationError, match="not a readable picture"):
+            read_record(type(tmp_path)(path))

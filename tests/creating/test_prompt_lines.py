@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from lora_scene.creating.prompt_lines import PromptLine, parse_line, parse_size, read_prompts
+from lora_scene.creating.prompt_lines import PromptLine, parse_line, read_prompts
+from lora_scene.creating.requests import Request, Sampling, parse_size
 from lora_scene.errors import CreationError
 
 
@@ -17,16 +18,16 @@ def test_a_file_gives_one_prompt_a_line_with_its_own_options(tmp_path):
     )
     assert read_prompts(path) == [
         PromptLine("a photo of <bear>"),
-        PromptLine("a <bear>", seed=7, steps=40, negative="dark, blurry", weight=0.7),
-        PromptLine("<bowl>", width=512, height=768, guidance=5.0, scheduler="euler"),
+        PromptLine("a <bear>", {"seed": 7, "steps": 40, "negative": "dark, blurry", "weight": 0.7}),
+        PromptLine("<bowl>", {"width": 512, "height": 768, "guidance": 5.0, "scheduler": "euler"}),
     ]
 
 
 def test_short_names_of_other_prompt_files_are_read():
     line = parse_line("a <bear> --n dark --w 64 --h 96 --d 3 --s 9 --l 2.5 --am 0.5")
-    assert line == PromptLine(
-        "a <bear>", negative="dark", width=64, height=96, seed=3, steps=9, guidance=2.5, weight=0.5
-    )
+    asked = Request("").with_settings(line.settings)
+    assert (asked.negative, asked.size, asked.seed, asked.weight) == ("dark", (64, 96), 3, 0.5)
+    assert asked.sampling == Sampling(9, 2.5)
 
 
 def test_a_prompt_may_hold_dashes():

@@ -6,14 +6,8 @@ import torch
 
 from lora_scene.backbones.backbone import Backbone
 from lora_scene.creating.encoding import encode_prompts
-from lora_scene.creating.sampling import (
-    Sampling,
-    _begin,
-    check_size,
-    decode,
-    denoise,
-    start_noise,
-)
+from lora_scene.creating.requests import Sampling
+from lora_scene.creating.sampling import _begin, check_size, decode, denoise, start_noise
 from lora_scene.creating.schedulers import OWN, SAMPLERS, make_scheduler
 from lora_scene.errors import CreationError
 from tests import tiny

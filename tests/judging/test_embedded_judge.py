@@ -9,13 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lora_scene.creating.requests import Request
 from lora_scene.errors import JudgingError
 from lora_scene.judging.comparison import compare, reference_looks
 from lora_scene.judging.finding import GREY, Found
 from lora_scene.judging.judge import Judge, load_judge
 from lora_scene.judging.plans import Cell
 from lora_scene.judging.scores import Scores, find_things, measure
-from lora_scene.judging.watched_drawing import Asked, Drawn
+from lora_scene.judging.watched_drawing import Drawn
 from lora_scene.scenes.scene import Scene, load_scene
 
 ROOT = Path(__file__).parents[2] / "benchmarks" / "scenes"
@@ -36,7 +37,7 @@ def scenes() -> tuple[Scene, ...]:
 
 def marked(judge: Judge, scene: Scene, pixels: np.ndarray) -> Scores:
     plain = "a photo of " + " and ".join(scene.nouns)
-    cell = Cell("a photo of {}", scene.things, Asked(""), plain)
+    cell = Cell("a photo of {}", scene.things, Request(""), plain)
     drawn = Drawn(cell.asked, pixels, scene.handles, np.zeros((0, 1, 1), np.float32))
     found = find_things(drawn, scene, judge)
     return measure([cell], [drawn], [found], scene=scene, judge=judge)[0]

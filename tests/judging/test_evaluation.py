@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from lora_scene.adapters.layers import lora_layers
-from lora_scene.creating.sampling import Sampling
+from lora_scene.creating.requests import Request, Sampling
 from lora_scene.errors import JudgingError
 from lora_scene.judging import evaluation
 from lora_scene.judging.evaluation import evaluate, save_evaluation, untouched_base
 from lora_scene.judging.plans import Plan
-from lora_scene.judging.watched_drawing import Asked, draw_watched, training_maps
+from lora_scene.judging.watched_drawing import draw_watched, training_maps
 from tests.creating import studios
 from tests.judging import fakes
 
@@ -80,11 +80,10 @@ def test_attention_is_measured_at_the_plan_s_weight_and_where_things_are_shown(m
 
 def test_watching_changes_no_picture() -> None:
     from lora_scene.creating.generation import draw
-    from lora_scene.creating.requests import Request
 
     studio, sampling = studios.studio(), Sampling(n_steps=2)
     prompt = "a photo of <bear> on grass"
-    [watched] = draw_watched(studio, [Asked(prompt, 3)], sampling=sampling)
+    [watched] = draw_watched(studio, [Request(prompt, 3)], sampling=sampling)
     [(_, plain)] = draw(studio, [Request(prompt, 3, sampling=sampling)])
     difference = np.abs(watched.pixels.astype(int) - plain.pixels.astype(int)).max()
     assert difference == 0, difference
@@ -93,7 +92,7 @@ def test_watching_changes_no_picture() -> None:
 @pytest.mark.parametrize("guidance", [1.0, 7.5])
 def test_maps_are_recorded_for_the_handles_of_each_prompt(guidance) -> None:
     studio = studios.studio(n_vectors=2)
-    wanted = [Asked("a photo of <bowl> and <bear>"), Asked("a photo of grass")]
+    wanted = [Request("a photo of <bowl> and <bear>"), Request("a photo of grass")]
     two, none = draw_watched(studio, wanted, sampling=Sampling(n_steps=2, guidance=guidance))
     assert two.handles == ("<bowl>", "<bear>")
     assert two.maps.shape == (2, 4, 4)

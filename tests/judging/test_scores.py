@@ -3,11 +3,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from lora_scene.creating.requests import Request
 from lora_scene.judging.comparison import Comparison, References, compare, rates
 from lora_scene.judging.finding import Found
 from lora_scene.judging.plans import Cell
 from lora_scene.judging.scores import Scores, by_concept, find_things, measure, summarise
-from lora_scene.judging.watched_drawing import Asked, Drawn
+from lora_scene.judging.watched_drawing import Drawn
 from tests.judging import fakes
 
 BOTH = (0, 1)
@@ -16,7 +17,7 @@ BOTH = (0, 1)
 def marked(pixels: np.ndarray, subset: tuple[int, ...] = BOTH) -> Scores:
     scene, judge = fakes.scene(), fakes.judge()
     plain = "a photo of " + " and ".join(scene.nouns[k] for k in subset)
-    cell = Cell("a photo of {}", subset, Asked("a photo of <bear> and <bowl>"), plain)
+    cell = Cell("a photo of {}", subset, Request("a photo of <bear> and <bowl>"), plain)
     drawn = Drawn(cell.asked, pixels, scene.handles, np.zeros((2, 4, 4), np.float32))
     found = find_things(drawn, scene, judge)
     [scores] = measure([cell], [drawn], [found], scene=scene, judge=judge)
@@ -112,7 +113,7 @@ def test_of_several_copies_the_most_copied_counts(monkeypatch) -> None:
     scene, judge = fakes.scene(), fakes.judge()
     inside = scene.photos[0].masks[0] >= 0.5
     copies = [Found(inside, 0), Found(~inside, 0)]
-    cell = Cell("a photo of {}", (0,), Asked("a photo of <bear>"), "a photo of a bear")
+    cell = Cell("a photo of {}", (0,), Request("a photo of <bear>"), "a photo of a bear")
     drawn = Drawn(cell.asked, scene.photos[0].pixels, scene.handles, np.zeros((2, 4, 4)))
     for found in (copies, copies[::-1]):
         [scores] = measure([cell], [drawn], [found], scene=scene, judge=judge)
@@ -128,7 +129,7 @@ def test_the_prompt_similarity_is_the_caption_cosine() -> None:
 
 def test_rates_are_shares_of_the_named_concepts() -> None:
     scene, judge = fakes.scene(), fakes.judge()
-    cell = Cell("a photo of {}", BOTH, Asked("<bear> and <bowl>"), "bear and bowl")
+    cell = Cell("a photo of {}", BOTH, Request("<bear> and <bowl>"), "bear and bowl")
     pictures = [fakes.picture(fakes.RED, fakes.BLUE), fakes.picture(fakes.RED, None)]
     empty = np.zeros((2, 4, 4), np.float32)
     drawn = [Drawn(cell.asked, pixels, scene.handles, empty) for pixels in pictures]
@@ -150,7 +151,7 @@ def test_without_a_finder_the_strongest_attention_is_a_handles_region() -> None:
     maps = np.zeros((2, 4, 4), np.float32)
     maps[0, :2, :2] = 0.5
     maps[1, 2:, 2:] = 0.01
-    drawn = Drawn(Asked(""), fakes.picture(fakes.RED, fakes.BLUE), scene.handles, maps)
+    drawn = Drawn(Request(""), fakes.picture(fakes.RED, fakes.BLUE), scene.handles, maps)
     first, second = find_things(drawn, scene, blind)
     assert (first.owner, second.owner) == (0, 1)
     assert first.region[:24, :24].all()

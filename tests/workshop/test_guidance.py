@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from lora_scene.creating.sampling import Sampling
+from lora_scene.creating.requests import Sampling
 from lora_scene.creating.studio import assemble_studio
 from lora_scene.errors import JudgingError
 from lora_scene.judging.encoders import ClipEncoder

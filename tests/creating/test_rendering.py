@@ -5,11 +5,10 @@ import pytest
 import torch
 
 from lora_scene.adapters.adapter import LearnedConcept
-from lora_scene.creating.control import Control
+from lora_scene.adapters.vocabulary import noun_rows
 from lora_scene.creating.generation import draw
-from lora_scene.creating.requests import Request
-from lora_scene.creating.sampling import Sampling
-from lora_scene.creating.strength import noun_rows, parse_amount, strengthened
+from lora_scene.creating.rendering import strengthened
+from lora_scene.creating.requests import Control, Request, Sampling, parse_amount
 from lora_scene.creating.studio import AdapterChoice, assemble_studio
 from lora_scene.errors import CreationError
 from tests import tiny

@@ -1,26 +1,29 @@
-"""Region control: a concept is placed in a box, by guiding and gating its handle's attention.
+"""What is asked of single concepts, done: placed in boxes, and attended to more or less.
 
 Guiding follows layout guidance (arXiv:2304.03373, equation 2): before each of the first steps the
 latents move down the gradient of E = sum_h (1 - sum(A_h * box_h) / sum(A_h))^2, A_h being handle
 h's cross-attention map. We differ in the step's length: it is a share of the latents' deviation
 along the gradient's direction, and their norm is kept, so that one setting serves all bases,
-solvers and sizes. Gating takes the handle's token away from all cells outside its box.
+solvers and sizes. Gating takes the handle's token away from all cells outside its box. Emphasis
+multiplies the odds with which the picture attends to a handle, its identity unchanged.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
+import contextlib
+import functools
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from lora_scene.creating.encoding import Text
+from lora_scene.creating.requests import Control, Place
 from lora_scene.creating.sampling import Step, run_unet
 from lora_scene.creating.studio import Studio
-from lora_scene.creating.token_attention import Grid, MapReader
-from lora_scene.errors import CreationError
+from lora_scene.creating.token_attention import Grid, MapReader, biased, token_columns
 
 GATE = 1e4  # logits; e^-10000 is 0 in every dtype, and float16 holds the number
 # Compared by eye and by share on a 64 px base: longer moves or more guided steps place no better,
@@ -28,41 +31,6 @@ GATE = 1e4  # logits; e^-10000 is 0 in every dtype, and float16 holds the number
 GUIDED_SHARE = 0.3  # of the steps; later ones only draw details
 N_MOVES = 3  # a guided step
 MOVE = 0.05  # of the latents' deviation
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a concept should stand.
-
-    Attributes:
-        handle: The concept's handle.
-        box: (left, top, right, bottom), shares of the picture's sides, 0..1.
-    """
-
-    handle: str
-    box: tuple[float, float, float, float]
-
-    @classmethod
-    def parse(cls, text: str) -> Place:
-        """Read `bear=0.1,0.5,0.5,1.0`; the handle's brackets may be left out.
-
-        Raises:
-            CreationError: It has another form, or is no box within the picture.
-        """
-        number = r"(\d+\.?\d*|\.\d+)"
-        match = re.fullmatch(rf"<?([^=<>]+)>?={','.join([number] * 4)}", text.strip())
-        numbers = [float(part) for part in match.groups()[1:]] if match else []
-        is_box = len(numbers) == 4 and (
-            0 <= numbers[0] < numbers[2] <= 1 and 0 <= numbers[1] < numbers[3] <= 1
-        )
-        if match is None or not is_box:
-            raise CreationError(
-                "not a place",
-                where=text,
-                expected="handle=left,top,right,bottom, shares of the picture from 0 to 1, such as "
-                "bear=0.1,0.5,0.5,1.0",
-            )
-        return cls(f"<{match.group(1)}>", (numbers[0], numbers[1], numbers[2], numbers[3]))
 
 
 def box_cells(place: Place, grid: Grid) -> Tensor:
@@ -151,6 +119,88 @@ def moved(z_t: Tensor, gradient: Tensor) -> Tensor:
     there = z_t.float() - MOVE * spread * gradient.float() / length
     norms = [z.pow(2).sum(dim=dims, keepdim=True).sqrt() for z in (z_t.float(), there)]
     return (there * norms[0] / norms[1]).to(z_t.dtype)
+
+
+@dataclass(frozen=True)
+class Steering:
+    """How places are enforced.
+
+    Attributes:
+        n_moves: See `PlaceGuide`; 0 only measures.
+        is_gated: Whether a placed handle is hidden from the cells outside its box.
+    """
+
+    n_moves: int = N_MOVES
+    is_gated: bool = True
+
+
+STEERING = Steering()
+
+
+@contextlib.contextmanager
+def steered(
+    studio: Studio,
+    prompts: Sequence[str],
+    control: Control,
+    *,
+    text: Text,
+    latents: Grid,
+    steering: Steering = STEERING,
+) -> Iterator[list[PlaceGuide]]:
+    """Steer the attention of a batch; give the guides that `denoise` needs for it.
+
+    Args:
+        studio: The base and its adapters.
+        prompts: One a sample.
+        control: What is asked, of every sample alike.
+        text: The encoded prompts.
+        latents: The latents' rows and columns.
+        steering: How places are enforced.
+
+    Raises:
+        CreationError: A prompt does not name a handle that is asked for.
+    """
+    if not control.attended:
+        yield []
+        return
+    n_tokens = text.positive.states.shape[1]
+    columns = [[token_columns(studio, prompt, h) for h in control.attended] for prompt in prompts]
+
+    @functools.cache
+    def bias_of(grid: Grid) -> Tensor:
+        return _bias(control, columns, n_tokens, grid, steering.is_gated)
+
+    unet = studio.backbone.unet
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(biased(unet, bias_of, latents))
+        guides = []
+        if control.places:
+            placed = [sample[: len(control.places)] for sample in columns]
+            reader = MapReader(unet, placed, n_tokens=n_tokens, latents=latents)
+            stack.enter_context(reader.attached())
+            guides = [PlaceGuide(studio, text, control.places, reader, steering.n_moves)]
+        yield guides
+
+
+def _bias(
+    control: Control,
+    columns: Sequence[Sequence[Sequence[int]]],
+    n_tokens: int,
+    grid: Grid,
+    is_gated: bool,
+) -> Tensor:
+    """Return the bias (b, n_cells, n_tokens) on the logits."""
+    bias = torch.zeros(len(columns), grid[0] * grid[1], n_tokens)
+    for sample, handles in zip(bias, columns, strict=True):
+        for place, positions in zip(control.places, handles, strict=False):
+            if is_gated:
+                outside = 1 - box_cells(place, grid).flatten()
+                sample[:, list(positions)] -= GATE * outside[:, None]
+        for (_, factor), positions in zip(
+            control.emphases, handles[len(control.places) :], strict=True
+        ):
+            sample[:, list(positions)] += math.log(factor) if factor else -GATE
+    return bias
 
 
 def _inside(start: float, end: float, n: int) -> Tensor:

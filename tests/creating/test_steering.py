@@ -4,12 +4,19 @@ import numpy as np
 import pytest
 import torch
 
-from lora_scene.creating.control import Control, Steering, steered
 from lora_scene.creating.encoding import encode_prompts
 from lora_scene.creating.generation import draw
-from lora_scene.creating.placing import MOVE, Place, box_cells, inside_share, moved
-from lora_scene.creating.requests import Request
-from lora_scene.creating.sampling import Sampling, denoise, start_noise
+from lora_scene.creating.records import parse_record
+from lora_scene.creating.requests import Control, Place, Request, Sampling
+from lora_scene.creating.sampling import denoise, start_noise
+from lora_scene.creating.steering import (
+    MOVE,
+    Steering,
+    box_cells,
+    inside_share,
+    moved,
+    steered,
+)
 from lora_scene.errors import CreationError
 from tests import tiny
 from tests.creating.studios import QUIET, studio
@@ -93,7 +100,7 @@ def test_a_placed_picture_can_be_drawn_by_name_and_is_deterministic():
     assert not np.array_equal(first.pixels, free.pixels)
     assert first.record["places"] == {"<bear>": [0.0, 0.0, 0.5, 0.5]}
     assert 0 < first.record["inside"]["<bear>"] < 1
-    assert Control.from_record(first.record) == Control(
+    assert parse_record(first.record).request.control == Control(
         places=(Place("<bear>", (0.0, 0.0, 0.5, 0.5)),)
     )
 

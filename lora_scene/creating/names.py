@@ -1,0 +1,110 @@
+"""The handles that adapters bring, and how prompts use them; no base is needed for it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from lora_scene.errors import CreationError, did_you_mean
+from lora_scene.scenes.handle_names import HANDLE_FORM
+
+if TYPE_CHECKING:
+    from lora_scene.adapters.adapter import LearnedConcept
+
+# What other programs read out of a prompt and the text encoder would read as plain words.
+FOREIGN = {
+    r"\([^()]*:\s*[\d.]+\s*\)|\(\([^()]*\)\)": "an emphasis elsewhere (--emphasis HANDLE=FACTOR)",
+    r"\[[^\[\]]+\]": "square brackets",
+    r"<(?:lora|lyco|hypernet)\s*:[^<>]*>": "a tag that loads an adapter (give its folder instead)",
+    r"\bembedding:\S+": "a ComfyUI embedding (its handle <name> is the way here)",
+    r"\b(?:BREAK|AND)\b": "a word that joins prompts elsewhere",
+    r"__[\w/-]+__|\{[^{}]*\}": "a wildcard",
+}
+
+
+class Names:
+    """What studios, and adapters that are not in a base yet, know of their concepts."""
+
+    @property
+    def concepts(self) -> tuple[LearnedConcept, ...]:
+        """Return the concepts of all adapters, in order."""
+        raise NotImplementedError
+
+    @property
+    def nouns(self) -> Mapping[str, str]:
+        """Return every handle with its class noun."""
+        return {concept.handle: concept.noun for concept in self.concepts}
+
+    @property
+    def background(self) -> str | None:
+        """Return the handle of the background, if one was learnt."""
+        return next((c.handle for c in self.concepts if c.is_background), None)
+
+    @property
+    def things(self) -> tuple[str, ...]:
+        """Return the handles that do not stand for a background."""
+        return tuple(c.handle for c in self.concepts if not c.is_background)
+
+    def handles_in(self, prompt: str) -> tuple[str, ...]:
+        """Return the handles that a prompt names, in its order, each once.
+
+        Raises:
+            CreationError: The prompt names a handle that no adapter has.
+        """
+        known = {handle.casefold(): handle for handle in self.nouns}
+        named: dict[str, None] = {}
+        for match in HANDLE_FORM.finditer(prompt):
+            handle = known.get(match.group().casefold())
+            if handle is None:
+                raise unknown_handle(match.group(), self.nouns, where=prompt)
+            named[handle] = None
+        return tuple(named)
+
+    def find_handle(self, name: str) -> str:
+        """Return the handle for `<bear>` or just `bear`.
+
+        Raises:
+            CreationError: No adapter has it.
+        """
+        plain = name.strip("<>").casefold()
+        for handle in self.nouns:
+            if handle.strip("<>").casefold() == plain:
+                return handle
+        raise unknown_handle(name, self.nouns)
+
+    def without_handles(self, prompt: str) -> str:
+        """Return a prompt with every handle replaced by its class noun."""
+        for handle in self.handles_in(prompt):
+            spelled = re.compile(re.escape(handle), re.IGNORECASE)
+            prompt = self.nouns[handle].join(spelled.split(prompt))
+        return prompt
+
+    def notes_on(self, prompt: str) -> list[str]:
+        """Return what a person should know of a prompt that would be drawn otherwise than meant."""
+        told = [
+            f"{match.group()!r} is {meaning}: here it is read as plain words"
+            for form, meaning in FOREIGN.items()
+            if (match := re.search(form, prompt)) is not None
+        ]
+        foreign = re.compile("|".join(FOREIGN))
+        for match in re.finditer(r"<[^<>]{1,80}>", prompt):
+            text = match.group()
+            if HANDLE_FORM.fullmatch(text) is None and foreign.fullmatch(text) is None:
+                near = did_you_mean(text, self.nouns)
+                told.append(f"{text!r} is no handle, and is read as plain words; {near or ''}")
+        if self.nouns and not self.handles_in(prompt):
+            listed = ", ".join(f"{handle} ({noun})" for handle, noun in self.nouns.items())
+            told.append(f"it names no handle; there are {listed}")
+        return [f"{prompt!r}: {note.rstrip('; ')}" for note in told]
+
+
+def unknown_handle(name: str, known: Mapping[str, str], where: str | None = None) -> CreationError:
+    """Build the error for a handle that no adapter has, with those that there are."""
+    listed = ", ".join(f"{handle} ({noun})" for handle, noun in known.items())
+    return CreationError(
+        f"no adapter knows the handle {name}",
+        where=where,
+        expected=listed or "no handles: no adapter is loaded",
+        hint=did_you_mean(name, known),
+    )
