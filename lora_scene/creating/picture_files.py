@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import stat
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -71,7 +72,7 @@ def save_set(files: Mapping[Path, bytes]) -> list[Path]:
             for path in files
         ]
         pairs = list(zip(paths, files.values(), strict=True))
-        if all(not path.is_symlink() and _is_free_for(path, data) for path, data in pairs):
+        if all(_is_free_for(path, data) for path, data in pairs):
             break
         number += 1
     for path, data in pairs:
@@ -127,7 +128,8 @@ def parameters_text(record: Record) -> str:
 def _is_free_for(path: Path, data: bytes) -> bool:
     """Tell whether nothing is there, or the very same."""
     try:
-        return path.stat().st_size == len(data) and path.read_bytes() == data
+        is_file = stat.S_ISREG(path.lstat().st_mode)
+        return is_file and path.stat().st_size == len(data) and path.read_bytes() == data
     except PermissionError:
         return False
     except OSError:  # nothing there; or what writing will tell better

@@ -39,7 +39,7 @@ def test_a_webp_keeps_every_pixel(tmp_path):
 def test_an_unknown_ending_and_a_record_that_a_jpeg_cannot_hold_are_refused(tmp_path):
     with pytest.raises(FileError, match=r"\.png, \.jpg"):
         save_picture(tmp_path / "x.tiff", colour(1), {})
-    with pytest.raises(FileError, match="write a .png"):
+    with pytest.raises(FileError, match=r"write a \.png"):
         save_picture(tmp_path / "x.jpg", colour(1), {"long": "x" * 70_000})
 
 

@@ -44,4 +44,4 @@ def test_a_long_label_has_room_and_a_long_word_is_broken():
     sheet = np.asarray(contact_sheet([[drawn], [drawn]], rows=[label, "short"]))
     assert sheet.shape[0] > 2 * (192 + 6)
     assert (sheet == 90).all(axis=2).sum() == 2 * 192 * 192
-    assert not (sheet[:, 192:198] < 50).all(axis=2).any()
+    assert not (sheet[:, 199:204] < 50).all(axis=2).any()
