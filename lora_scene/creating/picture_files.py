@@ -7,7 +7,7 @@ import stat
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from PIL import Image
 
@@ -71,12 +71,12 @@ def save_set(files: Mapping[Path, bytes]) -> list[Path]:
             path if number == 1 else path.with_name(f"{path.stem}_{number}{path.suffix}")
             for path in files
         ]
-        pairs = list(zip(paths, files.values(), strict=True))
-        if all(_is_free_for(path, data) for path, data in pairs):
+        states = [_state(path, data) for path, data in zip(paths, files.values(), strict=True)]
+        if "other" not in states:
             break
         number += 1
-    for path, data in pairs:
-        if not path.exists():
+    for path, data, state in zip(paths, files.values(), states, strict=True):
+        if state == "absent":
             write_bytes(path, data)
     return paths
 
@@ -125,12 +125,13 @@ def parameters_text(record: Record) -> str:
     return f"{record['prompt']}\n{negative}{line}"
 
 
-def _is_free_for(path: Path, data: bytes) -> bool:
-    """Tell whether nothing is there, or the very same."""
+def _state(path: Path, data: bytes) -> Literal["absent", "same", "other"]:
+    """Tell what is under a name."""
     try:
-        is_file = stat.S_ISREG(path.lstat().st_mode)
-        return is_file and path.stat().st_size == len(data) and path.read_bytes() == data
+        mode = path.lstat().st_mode
+        is_same = stat.S_ISREG(mode) and path.stat().st_size == len(data)
+        return "same" if is_same and path.read_bytes() == data else "other"
     except PermissionError:
-        return False
+        return "other"
     except OSError:  # nothing there; or what writing will tell better
-        return True
+        return "absent"
