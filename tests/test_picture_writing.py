@@ -5,8 +5,9 @@ import pytest
 from PIL import Image
 
 from lora_scene.errors import FileError
+from lora_scene.files import write_bytes
 from lora_scene.ownership import is_ours
-from lora_scene.picture_writing import write_gif, write_picture
+from lora_scene.picture_writing import encode_gif, write_picture
 
 RED = Image.new("RGB", (8, 6), "red")
 
@@ -27,7 +28,9 @@ def test_a_picture_has_the_format_of_its_name_and_is_replaced_by_us_alone(tmp_pa
 
 def test_a_gif_is_ours_and_no_other_format_is_guessed(tmp_path):
     frames = [RED, Image.new("RGB", (8, 6), "blue")]
-    for _ in range(2):
-        assert is_ours(write_gif(tmp_path / "a.gif", frames, milliseconds=50))
+    path = write_bytes(tmp_path / "a.gif", encode_gif(frames, milliseconds=50))
+    assert is_ours(path)
+    with Image.open(path) as gif:
+        assert (gif.n_frames, gif.info["duration"]) == (2, 50)
     with pytest.raises(FileError, match="no format of pictures"):
         write_picture(tmp_path / "a.bmp", RED)
