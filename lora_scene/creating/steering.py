@@ -30,6 +30,7 @@ GATE = 1e4  # logits; e^-10000 is 0 in every dtype, and float16 holds the number
 # and fill the rest of the picture with debris.
 GUIDED_SHARE = 0.3  # of the steps; later ones only draw details
 N_MOVES = 3  # a guided step
+GRADIENT_SCALE = 1024.0  # its direction alone counts, and float16 would round it to nothing
 MOVE = 0.05  # of the latents' deviation
 
 
@@ -103,7 +104,7 @@ class PlaceGuide:
             )
             maps = self.reader.take()
             energy = ((1 - inside_share(maps, self._boxes(maps))) ** 2).sum()
-            (gradient,) = torch.autograd.grad(energy, z)
+            (gradient,) = torch.autograd.grad(GRADIENT_SCALE * energy, z)
         return moved(z_t, gradient)
 
     def _boxes(self, maps: Tensor) -> Tensor:

@@ -25,6 +25,7 @@ from lora_scene.creating.sampling import (
     wide_enough,
 )
 from lora_scene.creating.schedulers import make_scheduler
+from lora_scene.creating.steering import GRADIENT_SCALE
 from lora_scene.creating.studio import Studio
 from lora_scene.errors import JudgingError
 from lora_scene.judging.encoders import ClipEncoder
@@ -69,10 +70,11 @@ class ClipGuide:
         deviation = (1 - step.scheduler.alphas_cumprod[int(step.t)]).sqrt().to(z_t)
         z = z_t.detach().requires_grad_(True)
         pictures = self._foresee(z, step)
-        (gradient,) = torch.autograd.grad(self._agreement(pictures), z)
+        (gradient,) = torch.autograd.grad(GRADIENT_SCALE * self._agreement(pictures), z)
+        gradient = gradient.float()  # squares underflow in float16
         size = gradient.square().mean(dim=(1, 2, 3), keepdim=True).sqrt().clamp_min(1e-12)
-        moved: Tensor = z_t + self._scale * deviation * (gradient / size)
-        return moved.detach()
+        moved: Tensor = z_t.float() + self._scale * deviation.float() * (gradient / size)
+        return moved.to(z_t).detach()
 
     def after(self, z_t: Tensor, step: Step) -> Tensor:
         """Return the latents as they are."""

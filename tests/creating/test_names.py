@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import pytest
+
+from lora_scene.creating.studio import read_cast
+from lora_scene.errors import AdapterError, CreationError
+from tests import tiny
+from tests.adapters import made
+
+
+def cast(**how):
+    adapter = made.adapter(tiny.pipeline("sd1"), "sd1", handles=("<bear>", "<bowl>"))
+    return read_cast([adapter], **how)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "told"),
+    [
+        ("(<bear>:1.3) on grass", "--emphasis"),
+        ("((<bear>)) on grass", "--emphasis"),
+        ("[<bear>] on grass", "square brackets"),
+        ("<lora:a:1> a photo of <bear>", "loads an adapter"),
+        ("embedding:bear and <bowl>", "ComfyUI"),
+        ("<bear> BREAK <bowl>", "joins prompts"),
+        ("<bear> in __place__", "wildcard"),
+        ("a <bear > and <bowl>", "did you mean <bear>"),
+        ("a photo of a bear", "names no handle; there are <bear> (noun 0), <bowl> (noun 1)"),
+    ],
+)
+def test_what_would_be_drawn_otherwise_than_meant_is_told(prompt, told):
+    (note,) = cast().notes_on(prompt)
+    assert told in note
+    assert prompt in note
+
+
+@pytest.mark.parametrize("prompt", ["a <bear> (brown)", "a <Bear>, 2:30 pm", "a <bear> and brea"])
+def test_plain_prompts_are_not_commented_on(prompt):
+    assert cast().notes_on(prompt) == []
+
+
+def test_a_handle_is_renamed_in_the_last_adapter_that_has_it():
+    pipeline = tiny.pipeline("sd1")
+    pair = [made.adapter(pipeline, "sd1", handles=("<ground>",), seed=seed) for seed in (1, 2)]
+    with pytest.raises(CreationError, match=r"(?s)<ground>: two adapters.*--rename"):
+        read_cast(pair)
+    one = read_cast(pair, rename={"ground": "lawn"})
+    assert [concept.handle for concept in one.concepts] == ["<ground>", "<lawn>"]
+    assert [dict(member.renamed) for member in one.members] == [{}, {"<ground>": "<lawn>"}]
+    plain = read_cast(pair[1:])
+    assert one.members[1].fingerprint == plain.members[0].fingerprint
+    with pytest.raises(CreationError, match="no adapter knows"):
+        cast(rename={"cup": "hat"})
+    with pytest.raises(AdapterError):
+        cast(rename={"bear": "no handle"})
