@@ -178,3 +178,26 @@ def test_the_input_is_never_changed():
         change(original, generator)
     np.testing.assert_array_equal(original.pixels, before[0])
     np.testing.assert_array_equal(original.masks, before[1])
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_the_later_concept_lies_on_top_in_pixels_and_masks(order):
+    colours = np.array([(250, 10, 10), (10, 10, 250)], np.uint8)
+    halves = np.zeros((2, 40, 40), np.float32)
+    halves[0, :, :20] = halves[1, :, 20:] = 1.0
+    pixels = np.where(halves[0][:, :, None] == 1.0, colours[0], colours[1])
+    parts = Photo(pixels, halves, "x")
+    below, above = order
+    met = 0
+    for seed in range(8):
+        made = recompose(
+            parts, order, np.random.default_rng(seed), scale=(1.1, 1.2), max_overlap=1.0
+        ).photo
+        ys, xs = np.nonzero(made.masks[above] >= 0.5)
+        rectangle = made.masks[above][ys.min() : ys.max() + 1, xs.min() : xs.max() + 1]
+        assert rectangle.min() == 1.0, "nothing lies on what was pasted last"
+        assert made.masks[below][made.masks[above] == 1.0].max() == 0.0
+        assert np.abs(made.pixels[made.masks[above] == 1.0].astype(int) - colours[above]).max() <= 1
+        ys, xs = np.nonzero(made.masks[below] >= 0.5)
+        met += int(made.masks[below][ys.min() : ys.max() + 1, xs.min() : xs.max() + 1].min() == 0.0)
+    assert met, "the pieces overlap in some of the draws"

@@ -3,20 +3,24 @@
 Rother, Kolmogorov and Blake, *GrabCut* (SIGGRAPH 2004), alternates colour models of inside and
 outside with a minimal cut. One run depends on where it starts; here several runs, from different
 starts and in two colour spaces, vote. Points and strokes are held fast, those of *other* concepts
-as outside; what lies nearer to these, along the photo's colours, starts outside too.
+as outside; what lies nearer to these, along the photo's colours, starts outside too. A mark changes
+what the box alone finds only where it contradicts it: right marks then seldom do harm.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
+from lora_scene.errors import LoraSceneWarning
 from lora_scene.scenes.mask_prompts import Box, Kind, Mark, Point, Prompt
 from lora_scene.scenes.photos import Mask, Pixels
 from lora_scene.scenes.refine import GROWTH, Flags, finish, keep_main_parts
+from lora_scene.scenes.segmenters.geodesic import geodesic_distance
 
 MARGIN = 0.2  # of the box, seen around it
 CUT_SIDE = 320  # of the crop that is cut, pixels: the colour models need no more
@@ -26,10 +30,8 @@ DISK = 0.04  # of the box: radius of what a point holds fast
 MAX_DISK = 9  # pixels at the cut's size
 WIDE_START, NARROW_START = 0.85, 0.70  # half axes of the starting ellipses, of the half box
 LOOSEST = 0.75  # of the tightest cut's share of the box: looser cuts lost a part of the concept
+MUCH_LOST = 0.6  # of a mask, to marks: worth a look
 RIM = 1  # pixels of a photo's edge that are background where no box is drawn
-STEP_COST = 3.0  # of one pixel's path in flat colour, against 1 a level of Lab difference
-
-Values = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,16 +45,18 @@ class _Crop:
         in_box: (h, w) whether a pixel may belong to the concept.
         inside: (h, w) whether the user said that it does.
         outside: (h, w) whether the user said that it does not.
+        disk: Radius of what a point holds fast, pixels.
         seeds: (x, y) of the points inside.
         is_boxed: Whether the user drew a box.
     """
 
     rgb: Pixels
     lab: Pixels
-    rho: Values
+    rho: npt.NDArray[np.float64]
     in_box: Flags
     inside: Flags
     outside: Flags
+    disk: float
     seeds: tuple[tuple[int, int], ...]
     is_boxed: bool
 
@@ -98,7 +102,11 @@ def _cut_out(pixels: Pixels, prompt: Prompt, others: Sequence[Mark]) -> Mask:
     box = prompt.box or Box(RIM, RIM, width - RIM, height - RIM)
     window = _window(box, (height, width))
     crop = _crop(pixels, box, window, prompt, others)
-    rough = _vote(crop)
+    first = [m for m in prompt.marks if m.is_inside][:1] if prompt.box is None else []
+    if not crop.is_boxed:
+        _warn(prompt, "points and strokes alone give rough masks; draw a box around it too")
+    plain = _paint(first, window, crop.inside.shape, crop.disk)
+    rough = _correct(crop, replace(crop, inside=plain, outside=np.zeros_like(plain)), prompt)
     mask = np.zeros((height, width), dtype=np.float32)
     inner = slice(window.top, window.bottom), slice(window.left, window.right)
     soft = finish(rough, pixels[inner], reach=EDGE_REACH, growth=GROWTH, seeds=crop.seeds)
@@ -151,6 +159,7 @@ def _crop(
         (u <= 1) & (v <= 1),
         inside,
         outside,
+        disk,
         seeds,
         prompt.box is not None,
     )
@@ -169,6 +178,44 @@ def _paint(marks: Sequence[Mark], window: _Window, shape: tuple[int, int], disk:
             cv2.polylines(canvas, [path], False, 1, max(round(mark.width * window.scale), 1))
     painted: Flags = canvas.astype(bool)
     return painted
+
+
+def _correct(crop: _Crop, plain: _Crop, prompt: Prompt) -> Flags:
+    """Cut without most marks, and take from the cut by all marks what they contradict there."""
+    rough = _vote(plain)
+    contradicted = _blobs(crop.inside, rough, is_inside=True)
+    contradicted |= _blobs(crop.outside, rough, is_inside=False)
+    if contradicted.any():
+        changed = _vote(crop) ^ rough
+        labels = _labels(changed)
+        kept = np.isin(labels, np.setdiff1d(labels[contradicted], 0))
+        lost = float((kept & rough).sum() / max(int(rough.sum()), 1))
+        if lost > MUCH_LOST:
+            _warn(prompt, f"its marks, or others', take {100 * lost:.0f} % of the mask away")
+        rough = rough ^ kept
+    corrected: Flags = (rough | crop.inside) & ~crop.outside
+    return corrected
+
+
+def _blobs(marks: Flags, mask: Flags, *, is_inside: bool) -> Flags:
+    """Return the marks of which most lies where a mask says otherwise."""
+    labels = _labels(marks)
+    areas = np.maximum(np.bincount(labels.ravel()), 1)
+    wrong = np.bincount(labels.ravel(), weights=(mask != is_inside).ravel()) > areas / 2
+    wrong[0] = False
+    found: Flags = wrong[labels]
+    return found
+
+
+def _labels(flags: Flags) -> npt.NDArray[np.int32]:
+    import cv2
+
+    labels: npt.NDArray[np.int32] = cv2.connectedComponents(flags.astype(np.uint8))[1]
+    return labels
+
+
+def _warn(prompt: Prompt, text: str) -> None:
+    warnings.warn(f"{prompt.handle}: {text}", LoraSceneWarning, stacklevel=2)
 
 
 def _vote(crop: _Crop) -> Flags:
@@ -228,30 +275,3 @@ def _grab(crop: _Crop, image: Pixels, start: Flags) -> Flags:
     cv2.grabCut(image, labels, None, *models, N_ROUNDS, cv2.GC_INIT_WITH_MASK)
     cut: Flags = (labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD)
     return cut
-
-
-def geodesic_distance(seeds: Flags, features: Values, *, n_sweeps: int = 6) -> Values:
-    """Return each pixel's cheapest path to a seed, over 4-neighbours.
-
-    A step costs `STEP_COST` and the sum of the absolute differences of the features. Sweeps to
-    and fro along rows and columns find it: min_j d_j + |C_i - C_j| is a running minimum of
-    d - C, where C is the cumulated cost.
-
-    Args:
-        seeds: (h, w), where the distance is 0.
-        features: (h, w, n).
-        n_sweeps: Sweeps of all four directions; more turns of a path need more.
-    """
-    distance = np.where(seeds, 0.0, np.inf)
-    costs = []
-    for axis in (0, 1):
-        steps = np.abs(np.diff(features, axis=axis)).sum(axis=2) + STEP_COST
-        margins = [(0, 0), (0, 0)]
-        margins[axis] = (1, 0)
-        costs.append(np.pad(np.cumsum(steps, axis=axis), margins))
-    for _ in range(n_sweeps):
-        for axis, cost in enumerate(costs):
-            forth = np.minimum.accumulate(distance - cost, axis=axis) + cost
-            back = np.flip(np.minimum.accumulate(np.flip(distance + cost, axis), axis=axis), axis)
-            distance = np.minimum(distance, np.minimum(forth, back - cost))
-    return distance

@@ -2,15 +2,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.sparse import lil_matrix
-from scipy.sparse.csgraph import dijkstra
 
 from benchmarks.drawn_scenes import draw_scene
 from benchmarks.masks import derive_prompts, iou
+from lora_scene.errors import LoraSceneWarning
 from lora_scene.scenes.mask_prompts import Box, Point, Prompt, Stroke
 from lora_scene.scenes.masking import make_masks
 from lora_scene.scenes.refine import settle_overlaps
-from lora_scene.scenes.segmenters.grabcut import STEP_COST, GrabCut, geodesic_distance
+from lora_scene.scenes.segmenters.grabcut import GrabCut
 
 
 @pytest.mark.parametrize(("slack", "n_points"), [(0.05, 0), (0.15, 2)])
@@ -47,10 +46,9 @@ def test_points_alone_find_a_thing_of_one_colour():
     pixels, _ = two_tone()
     red = np.zeros(pixels.shape[:2], np.float32)
     red[20:40, 40:80] = 1.0
-    (found,) = GrabCut().segment(
-        pixels,
-        [Prompt("<a>", "a", points=(Point(60, 30), Point(60, 50, is_inside=False)))],
-    )
+    points = (Point(60, 30), Point(60, 50, is_inside=False))
+    with pytest.warns(LoraSceneWarning, match="<a>: points and strokes alone .* draw a box"):
+        (found,) = GrabCut().segment(pixels, [Prompt("<a>", "a", points=points)])
     assert iou(found, red) > 0.85
 
 
@@ -114,19 +112,18 @@ def test_a_large_photo_keeps_its_size_and_place():
     assert iou(found, np.kron(mask, np.ones((12, 12), np.float32))) > 0.93
 
 
-def test_geodesic_distance_equals_dijkstras():
-    generator = np.random.default_rng(0)
-    features = generator.integers(0, 50, (9, 11, 3)).astype(np.float64)
-    seeds = np.zeros((9, 11), bool)
-    seeds[2, 3] = seeds[8, 10] = True
-    graph = lil_matrix((99, 99))
-    for y in range(9):
-        for x in range(11):
-            for ny, nx in ((y + 1, x), (y, x + 1)):
-                if ny < 9 and nx < 11:
-                    cost = STEP_COST + np.abs(features[y, x] - features[ny, nx]).sum()
-                    graph[y * 11 + x, ny * 11 + nx] = cost
-    sources = [2 * 11 + 3, 8 * 11 + 10]
-    expected = dijkstra(graph.tocsr(), directed=False, indices=sources).min(axis=0).reshape(9, 11)
-    difference = np.abs(geodesic_distance(seeds, features) - expected).max()
-    assert difference < 1e-9, difference
+def test_right_points_do_a_good_mask_no_harm():
+    photo = draw_scene(3, camouflage=0.6)
+    (boxed,), (marked,) = (
+        GrabCut().segment(photo.pixels, derive_prompts(photo, slack=0.1, n_points=n)[:1])
+        for n in (0, 5)
+    )
+    assert iou(boxed, photo.masks[0]) > 0.9
+    assert iou(marked, photo.masks[0]) > iou(boxed, photo.masks[0]) - 0.02
+
+
+def test_marks_that_take_most_of_a_mask_away_are_told():
+    pixels, _ = two_tone()
+    outside = tuple(Stroke(((42, y), (78, y)), 6, is_inside=False) for y in (24, 30, 36, 46))
+    with pytest.warns(LoraSceneWarning, match=r"take \d+ % of the mask away"):
+        GrabCut().segment(pixels, [Prompt("<a>", "a", Box(36, 16, 84, 64), strokes=outside)])
