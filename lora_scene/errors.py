@@ -9,7 +9,8 @@
     ├── TrainingError      training cannot start or go on
     │   ├── NonFiniteLossError
     │   ├── OutOfMemoryError
-    │   └── CheckpointError
+    │   ├── CheckpointError
+    │   └── InterruptedRunError
     ├── AdapterError       an adapter file is missing, hostile or does not fit
     │   ├── VerificationError
     │   └── HubError
@@ -114,6 +115,23 @@ class OutOfMemoryError(TrainingError):
 
 class CheckpointError(TrainingError):
     """A checkpoint is damaged or belongs to another run."""
+
+
+class InterruptedRunError(TrainingError):
+    """A run was asked to stop, and can go on.
+
+    Args:
+        number: Of the signal.
+        what: How it stopped.
+        hint: How to go on.
+
+    Attributes:
+        exit_code: Of a process that such a signal ends: 128 + its number.
+    """
+
+    def __init__(self, number: int, what: str, hint: str) -> None:
+        super().__init__(what, hint=hint)
+        self.exit_code = 128 + number
 
 
 class AdapterError(LoraSceneError):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from lora_scene.adapters.adapter import Adapter
 from lora_scene.errors import RecipeError
-from lora_scene.recipe import parse_recipe
+from lora_scene.recipe import Recipe, parse_recipe
 from lora_scene.scenes.union import prompt_for
 
 FOLDER = "samples"
@@ -41,7 +42,7 @@ def last_samples(folder: Path, adapter: Adapter) -> tuple[Sample, ...]:
         if (match := _NAME.fullmatch(path.name)) is not None
     ]
     last = max((step for step, _, _ in found), default=0)
-    prompts = sample_prompts(adapter)
+    prompts = _prompts_of(adapter)
     everything = " and ".join(adapter.handles)
     return tuple(
         Sample(path, prompts[number] if number < len(prompts) else everything)
@@ -50,15 +51,18 @@ def last_samples(folder: Path, adapter: Adapter) -> tuple[Sample, ...]:
     )
 
 
-def sample_prompts(adapter: Adapter) -> tuple[str, ...]:
-    """Return the prompts of training's samples: the recipe's, or each handle alone and all."""
+def sample_prompts(recipe: Recipe, handles: Sequence[str]) -> tuple[str, ...]:
+    """Return the recipe's sample prompts, or each handle alone and all together."""
+    if recipe.run.sample_prompts:
+        return recipe.run.sample_prompts
+    template = recipe.handles.templates[0]
+    alone = tuple(prompt_for([handle], None, template) for handle in handles)
+    return (*alone, prompt_for(handles, None, template)) if len(handles) > 1 else alone
+
+
+def _prompts_of(adapter: Adapter) -> tuple[str, ...]:
     try:
         recipe = parse_recipe(adapter.info.recipe_toml)
     except RecipeError:  # an adapter of another version may hold a recipe that is none here
         return ()
-    if recipe.run.sample_prompts:
-        return recipe.run.sample_prompts
-    template = recipe.handles.templates[0]
-    alone = tuple(prompt_for([handle], None, template) for handle in adapter.handles)
-    together = prompt_for(list(adapter.handles), None, template)
-    return (*alone, together) if len(alone) > 1 else alone
+    return sample_prompts(recipe, list(adapter.handles))

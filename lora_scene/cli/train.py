@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 
 import click
@@ -49,6 +50,7 @@ def command(
     """
     from lora_scene.cli.progress import show_notices
     from lora_scene.cli.training_view import TrainingView, echo_json
+    from lora_scene.learning.interruption import Interruption
     from lora_scene.learning.training import train
     from lora_scene.recipe import load_recipe
     from lora_scene.scenes.handle_names import word_notes
@@ -60,16 +62,22 @@ def command(
     recipe = recipe or ("mini" if base == "mini" else "sd15")
     settings = load_recipe(recipe, [*overrides, *named])
     learnt_from = load_scene(scene)
-    view = TrainingView()
-    if as_json:
-        train(learnt_from, settings, out=out, device=device, listener=echo_json, restart=restart)
-        return
-    with view.shown():
+    view, interruption = TrainingView(), Interruption()
+    with interruption.heard(), nullcontext() if as_json else view.shown():
         result = train(
-            learnt_from, settings, out=out, device=device, listener=view, restart=restart
+            learnt_from,
+            settings,
+            out=out,
+            device=device,
+            listener=echo_json if as_json else view,
+            restart=restart,
+            interruption=interruption,
         )
-    handles = " and ".join(result.adapter.handles)
-    click.echo(f"\nlearnt {handles}: {result.adapter.n_parameters:,} numbers in {result.folder}")
+    if as_json:
+        return
+    handles = " and ".join(result.learnt or result.adapter.handles)
+    told = f"learnt {handles}" if result.learnt else "learnt nothing"
+    click.echo(f"\n{told}: {result.adapter.n_parameters:,} numbers in {result.folder}")
     show_notices(word_notes(result.adapter.handles))
     click.echo("\nnext:")
     prompt = f"a photo of {handles} on a beach"

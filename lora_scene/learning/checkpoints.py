@@ -1,11 +1,13 @@
 """Checkpoints: everything a run needs to go on bit for bit, in one safetensors file.
 
 All draws of a step come from a generator seeded by (seed, phase, step), so no generator's state
-has to be kept: parameters, optimizer states and the position are the whole of it.
+has to be kept: parameters, optimizer states and the position are the whole of it. The checkpoint
+before the last is kept beside it: should the last be damaged, no more than one interval is lost.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -13,13 +15,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save_file
 from torch import Tensor
 
 from lora_scene.errors import CheckpointError
+from lora_scene.files import writing
 
-FORMAT = "lora_scene.checkpoint.1"
+FORMAT = "lora_scene.checkpoint.2"
+PREVIOUS = "previous.safetensors"
 
 
 @dataclass(frozen=True)
@@ -40,7 +45,11 @@ class Checkpoint:
 
 
 def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
-    """Write a checkpoint aside, flush it to the disk, and rename it into place."""
+    """Write a checkpoint with a checksum; the one that lies there becomes the previous one.
+
+    Raises:
+        FileError: It cannot be written; what lies there is left as it is.
+    """
     tensors: dict[str, Tensor] = {}
     skeleton = _take_apart(checkpoint.state, tensors)
     metadata = {
@@ -50,44 +59,80 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
         "step": str(checkpoint.step),
         "skeleton": json.dumps(skeleton),
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_suffix(f".{os.getpid()}.tmp")
-    try:
+    metadata["sha256"] = _digest(metadata, tensors)
+    with writing(path) as aside:
         save_file(tensors, aside, metadata)
         with aside.open("rb+") as file:
             os.fsync(file.fileno())
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
+        if path.is_file():
+            os.replace(path, path.with_name(PREVIOUS))
+
+
+def newest_checkpoint(path: Path) -> Path | None:
+    """Return the file to go on from: the previous one where a kill fell between both renamings."""
+    return next((p for p in (path, path.with_name(PREVIOUS)) if p.is_file()), None)
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
-    """Read a checkpoint; its tensors lie on the CPU.
+    """Read a checkpoint; its tensors lie on the CPU, and the file is not kept open.
 
     Raises:
         CheckpointError: The file is damaged or not a checkpoint.
     """
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        if metadata.get("format") != FORMAT:
-            raise CheckpointError(
-                "not a checkpoint of this version", where=path, got=metadata.get("format")
-            )
-        return Checkpoint(
-            fingerprint=metadata["fingerprint"],
-            phase=int(metadata["phase"]),
-            step=int(metadata["step"]),
-            state=_put_together(json.loads(metadata["skeleton"]), tensors),
-        )
-    except (SafetensorError, KeyError, ValueError, OSError) as error:
+        return _read(path)
+    except (SafetensorError, KeyError, ValueError, TypeError, OSError, AttributeError) as error:
         raise CheckpointError(
-            "the checkpoint cannot be read",
-            where=path,
-            got=error,
-            hint="delete it, or pass --restart, to begin anew",
+            "the checkpoint cannot be read", where=path, got=error, hint=what_is_left(path)
         ) from error
+
+
+def what_is_left(path: Path) -> str:
+    """Say what to do about a checkpoint that cannot be gone on from."""
+    anew = "--restart begins anew"
+    previous = path.with_name(PREVIOUS)
+    try:
+        good = _read(previous) if path != previous and previous.is_file() else None
+    except (SafetensorError, CheckpointError, KeyError, ValueError, TypeError, OSError):
+        good = None
+    if good is None:
+        return anew
+    at = f"after step {good.step} of phase {good.phase}"
+    return f"the last good one is {previous}, {at}: delete the damaged one to go on there; {anew}"
+
+
+def _read(path: Path) -> Checkpoint:
+    data = path.read_bytes()
+    n_header = int.from_bytes(data[:8], "little")
+    metadata = json.loads(data[8 : 8 + n_header]).get("__metadata__", {})
+    if metadata.get("format") != FORMAT:
+        raise CheckpointError(
+            "not a checkpoint of this version",
+            where=path,
+            got=metadata.get("format"),
+            hint="--restart begins anew",
+        )
+    tensors = load(data)
+    if metadata.pop("sha256") != _digest(metadata, tensors):
+        raise ValueError("its checksum does not fit: it was changed after it was written")
+    found = Checkpoint(
+        fingerprint=metadata["fingerprint"],
+        phase=int(metadata["phase"]),
+        step=int(metadata["step"]),
+        state=_put_together(json.loads(metadata["skeleton"]), tensors),
+    )
+    if found.phase not in (1, 2) or found.step < 0:
+        raise ValueError(f"no run is at step {found.step} of phase {found.phase}")
+    return found
+
+
+def _digest(metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:
+    """Return the sha256 over everything that a checkpoint holds."""
+    digest = hashlib.sha256(json.dumps(dict(sorted(metadata.items()))).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def _take_apart(value: Any, tensors: dict[str, Tensor]) -> Any:

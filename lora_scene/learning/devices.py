@@ -12,6 +12,7 @@ import torch
 
 from lora_scene.backbones.backbone import Backbone
 from lora_scene.errors import OutOfMemoryError, RecipeError
+from lora_scene.faults import is_out_of_memory
 from lora_scene.recipe import Recipe
 
 CLEAR_REFS = Path("/proc/self/clear_refs")  # 5 resets the peak of the resident set (Linux, proc(5))
@@ -86,7 +87,9 @@ def memory_advice(recipe: Recipe) -> Iterator[None]:
     """
     try:
         yield
-    except torch.OutOfMemoryError as error:
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
         switches = memory_switches(recipe)
         raise OutOfMemoryError(
             "the device ran out of memory",

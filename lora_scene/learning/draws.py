@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from lora_scene.learning.latents import EncodedVariant
-from lora_scene.recipe import Handles, Phase
+from lora_scene.recipe import Handles, Phase, Recipe
 from lora_scene.scenes.scene import Concept
 from lora_scene.scenes.union import draw_single, draw_subset, prompt_for
 
@@ -83,6 +83,23 @@ def draw_sample(
         z=variant.moments.sample(posterior),
         eps=eps,
     )
+
+
+def longest_prompts(
+    variants: Sequence[EncodedVariant], concepts: Sequence[Concept], recipe: Recipe
+) -> tuple[str, ...]:
+    """Return the longest prompts of a run: all that a variant shows, in each template."""
+    is_single = all(phase.sampling == "single" for phase in recipe.phases if phase.steps)
+    found = []
+    for present, suffix, is_whole in {
+        (variant.present, variant.caption_suffix, variant.names_all) for variant in variants
+    }:
+        subsets = [(k,) for k in present] if is_single and not is_whole else [present]
+        for subset in subsets:
+            names = [concepts[k].handle for k in subset]
+            nouns = [concepts[k].noun for k in subset] if recipe.handles.with_nouns else None
+            found += [prompt_for(names, nouns, t) + suffix for t in recipe.handles.templates]
+    return tuple(found)
 
 
 def draw_variant(

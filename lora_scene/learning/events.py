@@ -42,12 +42,16 @@ class StepDone:
         step: Steps done in this phase.
         losses: Each term's value, averaged over the accumulated passes.
         seconds: Wall time of the step.
+        n_steps: Steps of this phase in all.
+        fault: What was not finite, so that the step moved nothing; empty for one that was made.
     """
 
     phase: int
     step: int
     losses: Mapping[str, float]
     seconds: float
+    n_steps: int
+    fault: str = ""
 
 
 @dataclass(frozen=True)

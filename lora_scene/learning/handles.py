@@ -175,6 +175,29 @@ class HandleTable(nn.Module):
                 )
         return found
 
+    def refuse_cut(self, prompts: Sequence[str], where: str) -> None:
+        """Refuse prompts that a tokenizer would cut.
+
+        Args:
+            prompts: With handles; the table is spliced in.
+            where: The setting that they come from.
+
+        Raises:
+            SceneError: Naming the first such prompt.
+        """
+        for tokenizer in self._backbone[0].tokenizers:
+            limit = int(tokenizer.model_max_length)
+            for prompt in dict.fromkeys(map(self.expand, prompts)):
+                n = len(tokenizer(prompt, verbose=False).input_ids)
+                if n > limit:
+                    raise SceneError(
+                        "a prompt is too long for the text encoder, and would be cut",
+                        where=where,
+                        expected=f"at most {limit} tokens",
+                        got=f"{n}: {prompt}",
+                        hint="a shorter template, fewer handles.n_vectors or concepts",
+                    )
+
     def rows_of(self, index: int) -> tuple[Tensor, ...]:
         """Return concept `index`'s rows, one (n_vectors, d_i) tensor a text encoder."""
         span = slice(index * self.n_vectors, (index + 1) * self.n_vectors)

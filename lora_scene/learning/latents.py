@@ -7,16 +7,16 @@ The VAE is needed for this alone; afterwards it may leave the device.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from lora_scene.backbones.backbone import Backbone, Moments
+from lora_scene.errors import LoraSceneError, SceneError
 from lora_scene.recipe import Augment
 from lora_scene.scenes.augment import (
     Variant,
@@ -27,9 +27,11 @@ from lora_scene.scenes.augment import (
     rearrange,
     recompose,
 )
-from lora_scene.scenes.framing import frame
-from lora_scene.scenes.scene import Photo, Scene
+from lora_scene.scenes.framing import Resize, frame, grid_masks
+from lora_scene.scenes.scene import Concept, Photo, Scene
 from lora_scene.scenes.union import draw_subset
+
+LEAST_CELLS = 0.5  # of the latents' grid, over all variants: less is a smear of a few pixels
 
 
 @dataclass(frozen=True)
@@ -63,10 +65,9 @@ def encode_variants(
     *,
     map_side: int,
     generator: np.random.Generator,
+    resize: Resize = "area",
 ) -> tuple[EncodedVariant, ...]:
     """Make and encode all variants of a scene's photos.
-
-    Masks are resized to the grids by taking the nearest pixel, as the published code does.
 
     Args:
         backbone: The base.
@@ -74,6 +75,7 @@ def encode_variants(
         settings: Which variants, how likely each.
         map_side: Side of the attention maps, in cells.
         generator: Source of crops and recompositions.
+        resize: How masks come to the grids; see `grid_masks`.
     """
     encoded = []
     for photo in scene.photos:
@@ -82,8 +84,8 @@ def encode_variants(
             encoded.append(
                 EncodedVariant(
                     moments=backbone.encode_picture(made.variant.photo.pixels).on_cpu(),
-                    masks=resize_masks(masks, backbone.latent_side),
-                    map_masks=resize_masks(masks, map_side),
+                    masks=resize_masks(masks, backbone.latent_side, resize),
+                    map_masks=resize_masks(masks, map_side, resize),
                     present=made.variant.present,
                     names_all=made.names_all,
                     caption_suffix=made.variant.caption_suffix,
@@ -93,9 +95,35 @@ def encode_variants(
     return tuple(encoded)
 
 
-def resize_masks(masks: Tensor, side: int) -> Tensor:
-    """Resize masks (K, H, W) to (K, side, side) by taking the nearest pixel."""
-    return F.interpolate(masks[None], (side, side), mode="nearest")[0]
+def resize_masks(masks: Tensor, side: int, resize: Resize = "area") -> Tensor:
+    """Bring masks (K, H, W) to a grid (K, side, side); see `grid_masks`."""
+    return torch.from_numpy(grid_masks(masks.numpy(), side, resize=resize).copy())
+
+
+def refuse_unseen(variants: Sequence[EncodedVariant], concepts: Sequence[Concept]) -> None:
+    """Refuse a concept of which no variant shows enough to learn from.
+
+    Raises:
+        SceneError: Naming all such concepts, and what is left of each on both grids.
+    """
+    problems: list[LoraSceneError] = []
+    for k, concept in enumerate(concepts):
+        shown = [variant for variant in variants if k in variant.present]
+        cells = max((float(variant.masks[k].sum()) for variant in shown), default=0.0)
+        map_cells = max((float(variant.map_masks[k].sum()) for variant in shown), default=0.0)
+        if cells < LEAST_CELLS or not map_cells:
+            problems.append(
+                SceneError(
+                    "too little of it is left in the training square to be learnt",
+                    where=concept.handle,
+                    expected=f"at least {LEAST_CELLS:g} cells of the latents, some of the maps",
+                    got=f"{cells:.2f} and {map_cells:.2f}",
+                    hint="crop the photo around it, enlarge its mask or base.resolution, "
+                    'take masked_loss.resize="area", or leave it out',
+                )
+            )
+    if problems:
+        raise SceneError.collect(problems, "concepts that cannot be learnt")
 
 
 @dataclass(frozen=True)

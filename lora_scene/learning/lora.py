@@ -104,7 +104,8 @@ def lora_parameters(backbone: Backbone) -> Iterator[nn.Parameter]:
 def full_parameters(backbone: Backbone, settings: Full) -> list[nn.Parameter]:
     """Return the model's own weights that `trains = "full"` trains, cast to float32.
 
-    The vocabulary matrix is never among them: only handles' rows may change.
+    Position embeddings are among them, as in the published code; the vocabulary matrix never is:
+    only handles' rows may change.
     """
     if settings.unet == "all":
         chosen = list(backbone.unet.parameters())
@@ -114,7 +115,7 @@ def full_parameters(backbone: Backbone, settings: Full) -> list[nn.Parameter]:
         chosen = [p for name, p in backbone.unet.named_parameters() if name.endswith(cross_kv)]
     if settings.text_encoder:
         for encoder in backbone.text_encoders:
-            chosen += [p for name, p in encoder.named_parameters() if "embedding" not in name]
+            chosen += [p for name, p in encoder.named_parameters() if "token_embedding" not in name]
     for parameter in chosen:
         parameter.data = parameter.data.float()
         parameter.requires_grad_(True)

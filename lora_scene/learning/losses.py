@@ -66,7 +66,8 @@ def map_error(maps: Tensor, masks: Tensor) -> Tensor:
     """Return the cross-attention loss of each concept (Break-A-Scene, eq. 2).
 
     Each map is divided by its own maximum, through which the gradient flows, as in the published
-    code; then the mean squared difference from its mask over the map's cells.
+    code; then the mean squared difference from its mask over the map's cells. A mask that covers no
+    cell whole is divided by its own maximum too: a thin thing's attention is not held below 1.
 
     Args:
         maps: (k, r, r), >= 0, one handle's attention each, averaged over layers and heads.
@@ -76,7 +77,8 @@ def map_error(maps: Tensor, masks: Tensor) -> Tensor:
         (k,).
     """
     peaks = maps.amax(dim=(1, 2), keepdim=True).clamp_min(1e-12)
-    return (maps / peaks - masks).square().mean(dim=(1, 2))
+    tops = masks.amax(dim=(1, 2), keepdim=True).clamp_min(1e-12)
+    return (maps / peaks - masks / tops).square().mean(dim=(1, 2))
 
 
 def map_confusion(maps: Tensor, masks: Tensor) -> Tensor:

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
+from lora_scene.adapters.gallery import sample_prompts
 from lora_scene.backbones.backbone import Backbone
-from lora_scene.errors import NonFiniteLossError
-from lora_scene.learning.checkpoints import Checkpoint, save_checkpoint
+from lora_scene.errors import CheckpointError, InterruptedRunError, NonFiniteLossError
+from lora_scene.learning.checkpoints import Checkpoint, save_checkpoint, what_is_left
 from lora_scene.learning.devices import device_bytes, mixed_precision, peak_bytes
 from lora_scene.learning.events import Listener, Notice, PhaseEnded, PhaseStarted, Saved, StepDone
 from lora_scene.learning.handles import HandleTable
+from lora_scene.learning.interruption import Interruption
 from lora_scene.learning.lora import add_lora, full_parameters, remove_lora
+from lora_scene.learning.loss_log import LossLog
 from lora_scene.learning.optimizers import averaged, build_optimizers
-from lora_scene.learning.runs import CHECKPOINT
-from lora_scene.learning.samples import draw_samples, sample_prompts, save_samples
+from lora_scene.learning.runs import CHECKPOINT, LOSSES
+from lora_scene.learning.samples import draw_samples, has_samples, save_samples
 from lora_scene.learning.step import Materials, Stepper, StepResult, precision
 from lora_scene.recipe import Phase
 
@@ -36,6 +40,7 @@ class Trainer:
         materials: What is learnt from, and how.
         folder: Where checkpoints and samples go.
         listener: Told what happens.
+        interruption: Looked at after each step.
 
     Attributes:
         steps_done: Optimizer steps of each phase that lie behind, skipped ones included.
@@ -50,6 +55,7 @@ class Trainer:
         materials: Materials,
         folder: Path,
         listener: Listener,
+        interruption: Interruption | None = None,
     ) -> None:
         self.backbone = backbone
         self.table = table
@@ -62,6 +68,8 @@ class Trainer:
         self._materials = materials
         self._folder = folder
         self._listener = listener
+        self._interruption = interruption or Interruption()
+        self._log = LossLog(folder / LOSSES)
         self._accelerator = mixed_precision(backbone)
         self._optimizers: list[torch.optim.Optimizer] = []
 
@@ -74,20 +82,22 @@ class Trainer:
         """
         phase = self.recipe.phases[number - 1]
         stepper = self.stepper(number)
-        first = 0
+        first = resumed.step if resumed else 0
         if resumed is not None:
-            first = resumed.step
             self._restore(resumed, with_optimizers=True)
+        self._log.cut(number, first)
         self._announce(number, phase, first)
         begun = time.perf_counter()
-        with stepper.attached():
+        with stepper.attached(), self._interruption.waiting():
+            self._sample(number, first)
             for step in range(first, phase.steps):
-                self._sample(number, step, is_due=step == 0 and number == 1)
                 started = time.perf_counter()
                 result = stepper(step)
                 self._count(result, number, step + 1)
                 seconds = time.perf_counter() - started
-                self._listener(StepDone(number, step + 1, result.losses, seconds))
+                done = StepDone(number, step + 1, result.losses, seconds, phase.steps, result.fault)
+                self._listener(done)
+                self._log.add(done)
                 self.steps_done = self._steps_until(number, step + 1)
                 self._keep(number, step + 1)
         self._listener(
@@ -146,14 +156,39 @@ class Trainer:
     def _restore(self, checkpoint: Checkpoint, *, with_optimizers: bool) -> None:
         """Put a checkpoint's parameters, and if asked its optimizers, back in place."""
         state = checkpoint.state
+        try:
+            self._check_shapes(state)
+            for parameter, kept in zip(self.parameters(), state["parameters"], strict=True):
+                parameter.copy_(kept)
+            for counts, kept in zip(self.table.n_gradients, state["n_gradients"], strict=True):
+                counts.copy_(kept)
+            self.n_skipped, self._skipped_in_a_row = state["n_skipped"]
+            if with_optimizers:
+                for optimizer, kept in zip(self._optimizers, state["optimizers"], strict=True):
+                    optimizer.load_state_dict(kept)
+                if self._accelerator.scaler is not None and state["scaler"] is not None:
+                    self._accelerator.scaler.load_state_dict(state["scaler"])
+        except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+            raise CheckpointError(
+                "the checkpoint does not fit what is trained",
+                where=self.checkpoint_path,
+                got=error,
+                hint=what_is_left(self.checkpoint_path),
+            ) from error
         self.steps_done = self._steps_until(checkpoint.phase, checkpoint.step)
-        for parameter, kept in zip(self.parameters(), state["parameters"], strict=True):
-            parameter.copy_(kept)
-        if with_optimizers:
-            for optimizer, kept in zip(self._optimizers, state["optimizers"], strict=True):
-                optimizer.load_state_dict(kept)
-            if self._accelerator.scaler is not None and state["scaler"] is not None:
-                self._accelerator.scaler.load_state_dict(state["scaler"])
+
+    def _check_shapes(self, state: Mapping[str, Any]) -> None:
+        """Compare numbers and states with what they are for: copying would stretch some shapes."""
+        shapes = [p.shape for p in self.parameters()], [p.shape for p in state["parameters"]]
+        if shapes[0] != shapes[1]:
+            raise ValueError("parameters of another shape")
+        for optimizer, kept in zip(self._optimizers, state["optimizers"], strict=False):
+            moved = [p for group in optimizer.param_groups for p in group["params"]]
+            for index, parameter in enumerate(moved):
+                own = kept["state"].get(index, {})
+                moments = [own[name] for name in ("exp_avg", "exp_avg_sq") if name in own]
+                if any(moment.shape != parameter.shape for moment in moments):
+                    raise ValueError("optimizer states of another shape")
 
     def parameters(self) -> list[nn.Parameter]:
         """Return all that the phases so far train: rows, then weights."""
@@ -174,14 +209,15 @@ class Trainer:
         return (step, 0) if number == 1 else (self.recipe.phase1.steps, step)
 
     def _announce(self, number: int, phase: Phase, first: int) -> None:
-        run, prior = self.recipe.run, self._materials.prior
+        run = self.recipe.run
+        is_beside = self._materials.prior is not None and phase.trains != "rows"
         self._listener(
             PhaseStarted(
                 phase=number,
                 first_step=first,
                 n_steps=phase.steps,
                 n_parameters=sum(p.numel() for p in self.parameters() if p.requires_grad),
-                images_per_step=run.batch_size * run.accumulation * (2 if prior else 1),
+                images_per_step=run.batch_size * run.accumulation * (1 + is_beside),
             )
         )
 
@@ -214,9 +250,15 @@ class Trainer:
                 where=f"phase {number}, step {step}",
                 hint=HINT,
             )
-        if is_due:
+        if is_due or self._interruption.number:
             self.save(number, step)
-        self._sample(number, step, is_due=bool(run.sample_every) and step % run.sample_every == 0)
+        if self._interruption.number:
+            raise InterruptedRunError(
+                self._interruption.number,
+                f"stopped after step {step} of phase {number}; a checkpoint is saved",
+                hint="the same command again goes on there",
+            )
+        self._sample(number, step)
 
     def save(self, number: int, step: int) -> None:
         """Write a checkpoint."""
@@ -225,17 +267,24 @@ class Trainer:
             "parameters": list(self.parameters()),
             "optimizers": [optimizer.state_dict() for optimizer in self._optimizers],
             "scaler": None if scaler is None else scaler.state_dict(),
+            "n_gradients": list(self.table.n_gradients),
+            "n_skipped": [self.n_skipped, self._skipped_in_a_row],
+            "n_steps": [phase.steps for phase in self.recipe.phases],
         }
         checkpoint = Checkpoint(self._materials.fingerprint, number, step, state)
         save_checkpoint(checkpoint, self.checkpoint_path)
         self._listener(Saved("checkpoint", self.checkpoint_path))
 
-    def _sample(self, number: int, step: int, *, is_due: bool) -> None:
-        if not (is_due and self.recipe.run.sample_every):
+    def _sample(self, number: int, step: int) -> None:
+        """Draw the pictures that are due after so many steps, unless a run before drew them."""
+        every, phases = self.recipe.run.sample_every, self.recipe.phases
+        is_end = step == phases[number - 1].steps and not any(p.steps for p in phases[number:])
+        is_stop = bool(every) and step % every == 0 and (step > 0 or number == 1)
+        done = sum(self._steps_until(number, step))
+        prompts = sample_prompts(self.recipe, [concept.handle for concept in self.table.concepts])
+        is_due = bool(every) and (is_end or is_stop)
+        if not is_due or has_samples(self._folder, done, len(prompts)):
             return
-        done = step + (self.recipe.phase1.steps if number == 2 else 0)
-        handles = [concept.handle for concept in self.table.concepts]
-        prompts = sample_prompts(self.recipe, handles)
         with self.as_delivered():
             pictures = draw_samples(self.backbone, self.table, prompts, seed=self.recipe.run.seed)
         paths = save_samples(pictures, self._folder, done)

@@ -6,19 +6,21 @@ They are kept as latents: drawn once, never decoded and encoded again.
 from __future__ import annotations
 
 import functools
-import os
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
+from safetensors.torch import load, save_file
 from torch import Tensor
 
 from lora_scene.backbones.backbone import Backbone, TextEncoding
+from lora_scene.files import writing
 from lora_scene.learning.objective import EncodingCache, PriorBatch
+from lora_scene.ownership import metadata_of
 from lora_scene.recipe import Prior, Recipe
 
 
@@ -102,18 +104,23 @@ def trains_text(recipe: Recipe) -> bool:
 
 def _read_cache(cache: Path, drawn_as: str) -> Tensor | None:
     """Return the latents that an interrupted run drew in the same way, if there are any."""
-    if not cache.is_file():
+    if metadata_of(cache).get("drawn") != drawn_as:
         return None
-    with safe_open(cache, framework="pt") as file:
-        is_same = (file.metadata() or {}).get("drawn") == drawn_as
-        return file.get_tensor("latents") if is_same else None
+    try:
+        latents = load(cache.read_bytes())["latents"]
+    except (SafetensorError, KeyError, OSError):
+        return None
+    return latents if metadata_of(cache).get("sha256") == _digest(latents) else None
 
 
 def _write_cache(cache: Path, drawn_as: str, latents: Tensor) -> None:
-    cache.parent.mkdir(parents=True, exist_ok=True)
-    aside = cache.with_suffix(f".{os.getpid()}.tmp")
-    save_file({"latents": latents}, aside, {"drawn": drawn_as})
-    os.replace(aside, cache)
+    metadata = {"format": "lora_scene.prior.1", "drawn": drawn_as, "sha256": _digest(latents)}
+    with writing(cache) as aside:
+        save_file({"latents": latents}, aside, metadata)
+
+
+def _digest(latents: Tensor) -> str:
+    return hashlib.sha256(latents.contiguous().numpy().tobytes()).hexdigest()
 
 
 def _draw(backbone: Backbone, prompt: str, settings: Prior, seed: int) -> Tensor:

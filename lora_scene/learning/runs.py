@@ -4,34 +4,43 @@ out/
 ├── pytorch_lora_weights.safetensors, embeddings/   the adapter
 ├── recipe.toml                                     every setting of the run
 ├── training.json                                   written last: the run is finished
+├── losses.jsonl                                    a line a step
 ├── samples/                                        pictures drawn on the way
 ├── pipeline/                                       the whole model, where it was fine-tuned
-└── checkpoint/                                     only while the run is not finished
+└── checkpoint/                                     where to go on, once finished with more steps
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-import os
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from lora_scene.adapters.adapter import Adapter
-from lora_scene.adapters.adapter_folder import read_adapter
+from lora_scene.adapters.adapter_folder import own_adapter_files, read_adapter
 from lora_scene.adapters.gallery import FOLDER as SAMPLES
-from lora_scene.errors import CheckpointError, TrainingError
-from lora_scene.learning.checkpoints import Checkpoint, load_checkpoint
+from lora_scene.documents import build, parse_json, read_text
+from lora_scene.errors import CheckpointError, LoraSceneError, TrainingError
+from lora_scene.file_groups import remove_ours
+from lora_scene.files import write_json
+from lora_scene.learning.checkpoints import (
+    Checkpoint,
+    load_checkpoint,
+    newest_checkpoint,
+    what_is_left,
+)
+from lora_scene.ownership import is_ours, own_files
 from lora_scene.recipe import Recipe, dump_recipe
 from lora_scene.scenes.scene import Scene
 
+RECIPE = "recipe.toml"
 SUMMARY = "training.json"
+LOSSES = "losses.jsonl"
 CHECKPOINT = Path("checkpoint") / "state.safetensors"
 LAST_GOOD = "last_good"
 FULL_MODEL = "pipeline"  # where a fully fine-tuned base lies
+FOLDERS = (str(CHECKPOINT.parent), LAST_GOOD, SAMPLES, FULL_MODEL)
 
 
 @dataclass(frozen=True)
@@ -44,6 +53,8 @@ class TrainingResult:
         seconds: Wall time, loading included; of an earlier run if nothing was left to do.
         peak_bytes: Peak memory, of the device on CUDA, of the process elsewhere.
         n_trained: Numbers that were trained: rows, and adapters or the base's own weights.
+        unlearnt: Handles of which some row never had a gradient: they are as they began.
+        n_skipped: Steps that moved nothing, because something in them was not finite.
     """
 
     adapter: Adapter
@@ -51,16 +62,46 @@ class TrainingResult:
     seconds: float
     peak_bytes: int
     n_trained: int
+    unlearnt: tuple[str, ...] = ()
+    n_skipped: int = 0
+
+    @property
+    def learnt(self) -> tuple[str, ...]:
+        """Return the handles whose rows were learnt."""
+        return tuple(h for h in self.adapter.handles if h not in self.unlearnt)
+
+
+@dataclass(frozen=True)
+class _Summary:
+    """What `training.json` holds."""
+
+    fingerprint: str
+    seconds: float
+    peak_bytes: int
+    n_trained: int
+    handles: tuple[str, ...]
+    steps: tuple[int, ...] = ()
+    unlearnt: tuple[str, ...] = ()
+    n_skipped: int = 0
 
 
 def fingerprint(scene: Scene, recipe: Recipe, base_hash: str) -> str:
-    """Return the sha256 of all that decides a run's result; how often it is saved does not."""
+    """Return the sha256 of all that decides a run's result.
+
+    What a recipe is called and how often it is saved does not.
+    """
     run = replace(recipe.run, checkpoint_every=0, sample_every=0, sample_prompts=())
-    digest = hashlib.sha256(dump_recipe(replace(recipe, run=run)).encode())
+    digest = hashlib.sha256(dump_recipe(replace(recipe, run=run, name="", description="")).encode())
     digest.update(base_hash.encode())
     for part in scene_bytes(scene):
         digest.update(part)
     return digest.hexdigest()
+
+
+def lineage(scene: Scene, recipe: Recipe, base_hash: str) -> str:
+    """Return the fingerprint that runs share which differ in the last phase's length alone."""
+    phase2 = replace(recipe.phase2, steps=1)
+    return fingerprint(scene, replace(recipe, phase2=phase2), base_hash)
 
 
 def scene_bytes(scene: Scene) -> Iterator[bytes]:
@@ -72,34 +113,73 @@ def scene_bytes(scene: Scene) -> Iterator[bytes]:
         yield photo.masks.tobytes()
 
 
-def finished(out: Path, fingerprint: str) -> TrainingResult | None:
-    """Return the result that `out` holds, if it is this run's.
+def finished(out: Path, mine: str, recipe: Recipe) -> TrainingResult | None:
+    """Return the result that `out` holds, if it is this run's; None if there is more to do.
+
+    Args:
+        out: A run's folder.
+        mine: This run's `lineage`.
+        recipe: Every setting.
 
     Raises:
-        TrainingError: It is another run's.
+        TrainingError: It is another run's, or a longer one's, or damaged.
     """
     path = out / SUMMARY
     if not path.is_file():
         return None
-    summary = json.loads(path.read_text("utf-8"))
-    if summary["fingerprint"] != fingerprint:
+    anew = "take another --out, or pass --restart to discard it"
+    problems: list[LoraSceneError] = []
+    table = parse_json(read_text(path, TrainingError), path, TrainingError)
+    found = build(_Summary, table, problems, error=TrainingError, ignores_unknown=True)
+    if problems or found is None:
+        raise TrainingError(
+            "the record of a finished run is damaged", where=path, got=problems[0], hint=anew
+        )
+    if found.fingerprint != mine:
         raise _other_run(TrainingError, out)
-    costs = (summary[name] for name in ("seconds", "peak_bytes", "n_trained"))
-    return TrainingResult(read_adapter(out), out, *costs)
+    done, wanted = found.steps[-1] if found.steps else 0, recipe.phase2.steps
+    if done > wanted:
+        raise TrainingError(
+            "the folder holds a longer run", where=out, expected=wanted, got=done, hint=anew
+        )
+    if done < wanted:
+        if newest_checkpoint(out / CHECKPOINT) is None:
+            raise TrainingError(
+                "a finished run without a checkpoint cannot go on", where=out, hint=anew
+            )
+        return None
+    return TrainingResult(
+        read_adapter(out),
+        out,
+        found.seconds,
+        found.peak_bytes,
+        found.n_trained,
+        found.unlearnt,
+        found.n_skipped,
+    )
 
 
-def resumable(out: Path, fingerprint: str) -> Checkpoint | None:
+def resumable(out: Path, mine: str, recipe: Recipe) -> Checkpoint | None:
     """Return the checkpoint that `out` holds, if it is this run's.
 
     Raises:
-        CheckpointError: It is another run's, or damaged.
+        CheckpointError: It is another run's, or damaged, or no step of this recipe.
     """
-    path = out / CHECKPOINT
-    if not path.is_file():
+    path = newest_checkpoint(out / CHECKPOINT)
+    if path is None:
         return None
     checkpoint = load_checkpoint(path)
-    if checkpoint.fingerprint != fingerprint:
+    if checkpoint.fingerprint != mine:
         raise _other_run(CheckpointError, out)
+    n_steps = recipe.phases[checkpoint.phase - 1].steps
+    if checkpoint.step > n_steps:
+        raise CheckpointError(
+            "the checkpoint lies behind the end of the run",
+            where=path,
+            expected=f"at most {n_steps} steps of phase {checkpoint.phase}",
+            got=checkpoint.step,
+            hint=what_is_left(path),
+        )
     return checkpoint
 
 
@@ -111,28 +191,43 @@ def _other_run(kind: type[TrainingError], out: Path) -> TrainingError:
     )
 
 
-def write_summary(result: TrainingResult, fingerprint: str) -> None:
-    """Mark a run as finished."""
-    summary: dict[str, Any] = {
-        "fingerprint": fingerprint,
-        "seconds": result.seconds,
-        "peak_bytes": result.peak_bytes,
-        "n_trained": result.n_trained,
-        "handles": result.adapter.handles,
-    }
-    write_text(result.folder / SUMMARY, json.dumps(summary, indent=2) + "\n")
+def write_summary(result: TrainingResult, mine: str) -> None:
+    """Record that a run is finished."""
+    summary = _Summary(
+        mine,
+        result.seconds,
+        result.peak_bytes,
+        result.n_trained,
+        tuple(result.adapter.handles),
+        result.adapter.info.steps,
+        result.unlearnt,
+        result.n_skipped,
+    )
+    write_json(result.folder / SUMMARY, vars(summary))
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a text aside and rename it into place."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_suffix(f".{os.getpid()}.tmp")
-    aside.write_text(text, "utf-8")
-    os.replace(aside, path)
+def refuse_others(out: Path, *, restart: bool) -> None:
+    """Leave a folder alone that holds something, and no run of this program.
+
+    Raises:
+        TrainingError: It holds an adapter that no training made, or there is no run to discard.
+    """
+    if any(is_ours(out / name) for name in (SUMMARY, RECIPE, CHECKPOINT)):
+        return
+    if own_adapter_files(out):
+        raise TrainingError(
+            "the folder holds an adapter that no training made here",
+            where=out,
+            hint="take another --out",
+        )
+    if restart and out.is_dir() and any(p.name[0] != "." for p in out.iterdir()):
+        raise TrainingError(
+            "--restart discards a run, and the folder holds none", where=out, hint="another --out"
+        )
 
 
 def clear(out: Path) -> None:
-    """Delete an earlier run's marks and pictures, so that nothing of it is taken up."""
-    for name in (CHECKPOINT.parent, LAST_GOOD, SAMPLES, FULL_MODEL):
-        shutil.rmtree(out / name, ignore_errors=True)
-    (out / SUMMARY).unlink(missing_ok=True)
+    """Delete what an earlier run wrote, so that nothing of it is taken up; all else stays."""
+    for name in FOLDERS:
+        remove_ours(out / name, list(own_files(out / name)))
+    remove_ours(out, [p for n in (SUMMARY, LOSSES) if is_ours(p := out / n)])

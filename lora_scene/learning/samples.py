@@ -10,20 +10,12 @@ import torch
 
 from lora_scene.adapters.gallery import FOLDER
 from lora_scene.backbones.backbone import Backbone, TextEncoding
+from lora_scene.learning.devices import free_cached
 from lora_scene.learning.handles import HandleTable
-from lora_scene.recipe import Recipe
-from lora_scene.scenes.union import prompt_for
+from lora_scene.ownership import is_ours
+from lora_scene.picture_writing import write_picture
 
 N_STEPS = 25
-
-
-def sample_prompts(recipe: Recipe, handles: Sequence[str]) -> tuple[str, ...]:
-    """Return the recipe's sample prompts, or each handle alone and all together."""
-    if recipe.run.sample_prompts:
-        return recipe.run.sample_prompts
-    template = recipe.handles.templates[0]
-    alone = tuple(prompt_for([handle], None, template) for handle in handles)
-    return (*alone, prompt_for(handles, None, template)) if len(handles) > 1 else alone
 
 
 @torch.no_grad()
@@ -53,6 +45,7 @@ def draw_samples(
             **pooled,
         ).images
     backbone.vae.to("cpu")
+    free_cached(backbone.device)
     return pictures
 
 
@@ -67,10 +60,12 @@ def _encode_empty(backbone: Backbone) -> TextEncoding:
 
 def save_samples(pictures: Sequence[Any], folder: Path, step: int) -> list[Path]:
     """Write pictures as `samples/<step>-<number>.png`, with the step over both phases."""
-    target = folder / FOLDER
-    target.mkdir(parents=True, exist_ok=True)
-    paths = []
-    for number, picture in enumerate(pictures):
-        paths.append(target / f"{step:05}-{number}.png")
-        picture.save(paths[-1])
+    paths = [folder / FOLDER / f"{step:05}-{number}.png" for number in range(len(pictures))]
+    for path, picture in zip(paths, pictures, strict=True):
+        write_picture(path, picture, root=folder)
     return paths
+
+
+def has_samples(folder: Path, step: int, n: int) -> bool:
+    """Tell whether all `n` pictures of a step are drawn."""
+    return all(is_ours(folder / FOLDER / f"{step:05}-{number}.png") for number in range(n))

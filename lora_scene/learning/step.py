@@ -155,9 +155,14 @@ class Stepper:
         torch.manual_seed(dropout_seed(recipe.run.seed, self._number, step, part))
         with precision(self._backbone, recipe, self._accelerator):
             batch = None
-            if prior is not None:
+            if prior is not None and not self._is_prior_idle(prior):
                 batch = prior.batch(self._backbone, recipe.run.batch_size, *generators)
             return self._objective(samples, batch, (draw, part) if again else None)
+
+    def _is_prior_idle(self, prior: PriorSet) -> bool:
+        """Tell whether the prior's pictures move nothing: rows train alone, unread there."""
+        is_read = any(token in prompt for token in self._table.tokens for prompt in prior.prompts)
+        return self.phase.trains == "rows" and not is_read
 
     def _sample(self, generators: Any) -> Sample:
         return draw_sample(

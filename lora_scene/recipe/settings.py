@@ -114,6 +114,8 @@ class MaskedLoss:
     Attributes:
         enabled: Whether the loss is masked at all (off is an ablation).
         normalize: `none` averages over all cells as the paper does, `area` over the weights.
+        resize: How masks come to the grids of latents and maps: by the `area` that they cover of
+            a cell, or by its `nearest` pixel as published, where thin things may be lost.
         outside_weight: Weight of the cells that belong to no concept.
         outside_target: What these cells are held to: the photo's (`data`), or what the untouched
             base predicts for the same prompt with nouns (`base`).
@@ -121,6 +123,7 @@ class MaskedLoss:
 
     enabled: bool = True
     normalize: Literal["none", "area"] = "none"
+    resize: Literal["area", "nearest"] = "area"
     outside_weight: float = between(0.0, 0.0, 1.0)
     outside_target: Literal["data", "base"] = "data"
 

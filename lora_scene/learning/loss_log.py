@@ -1,0 +1,57 @@
+"""The losses of every step, a JSON line each, in the run's folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from lora_scene.faults import told_plainly
+from lora_scene.files import write_json
+from lora_scene.learning.events import StepDone
+from lora_scene.ownership import KEY, seal_json
+
+
+class LossLog:
+    """Keeps a line a step, each step once, however often the run was taken up again.
+
+    Args:
+        path: A `.jsonl` file, which need not exist.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def cut(self, phase: int, step: int) -> None:
+        """Forget what lies behind a step that the run goes on from; a half line goes too."""
+        if not self._path.is_file():
+            return
+        kept = [line for line in self._lines() if (line["phase"], line["step"]) <= (phase, step)]
+        if kept:
+            write_json(self._path, kept, force=True)  # its lines are ours, also if the last is half
+        elif self._lines() or not self._path.stat().st_size:
+            self._path.unlink()
+
+    def add(self, event: StepDone) -> None:
+        """Append a step."""
+        line = {"phase": event.phase, "step": event.step, **event.losses, "seconds": event.seconds}
+        if event.fault:
+            line["skipped"] = event.fault
+        with told_plainly(self._path), self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(seal_json({k: _plain(v) for k, v in line.items()})) + "\n")
+
+    def _lines(self) -> list[dict[str, Any]]:
+        found = []
+        for text in self._path.read_bytes().decode("utf-8", "replace").splitlines():
+            try:
+                line = json.loads(text)
+                if line[KEY] == seal_json(line)[KEY]:
+                    found.append(line)
+            except (ValueError, KeyError, TypeError, AttributeError):
+                continue
+        return found
+
+
+def _plain(value: Any) -> Any:
+    """Return what JSON can say: not a number is `null`."""
+    return None if isinstance(value, float) and not abs(value) < float("inf") else value

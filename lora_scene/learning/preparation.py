@@ -1,0 +1,160 @@
+"""What is made ready before the first step, and all that can be refused by then."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from lora_scene.adapters.gallery import sample_prompts
+from lora_scene.backbones.backbone import Backbone
+from lora_scene.backbones.families import map_side
+from lora_scene.backbones.fitness import check_target
+from lora_scene.backbones.loading import load_pipeline, resolve_dtype
+from lora_scene.backbones.sources import is_hub_id, public_name
+from lora_scene.backbones.storage import store
+from lora_scene.backbones.switches import switch_on
+from lora_scene.learning.attention import AttentionRecorder
+from lora_scene.learning.devices import free_cached
+from lora_scene.learning.draws import longest_prompts
+from lora_scene.learning.events import Listener, Notice
+from lora_scene.learning.handles import HandleTable
+from lora_scene.learning.interruption import Interruption
+from lora_scene.learning.latents import encode_variants, refuse_unseen
+from lora_scene.learning.lora import unet_targets
+from lora_scene.learning.optimizers import optimizer_library
+from lora_scene.learning.prior import draw_prior, trains_text
+from lora_scene.learning.runs import CHECKPOINT
+from lora_scene.learning.step import Materials
+from lora_scene.recipe import Recipe
+from lora_scene.scenes.framing import plan_frame
+from lora_scene.scenes.scene import Scene
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is to be learnt, from what, where to.
+
+    Attributes:
+        scene: What is learnt from.
+        recipe: Every setting.
+        out: Folder of the result.
+        device: A device that exists.
+        base_hash: `Backbone.content_hash` before training.
+        fingerprint: The run's `lineage`.
+        tell: Told what happens.
+        interruption: Looked at between steps.
+    """
+
+    scene: Scene
+    recipe: Recipe
+    out: Path
+    device: str
+    base_hash: str
+    fingerprint: str
+    tell: Listener
+    interruption: Interruption
+
+
+def load_base(recipe: Recipe, device: str, tell: Listener) -> Backbone:
+    """Load the base into the host's memory, in the dtype that the device will compute in."""
+    base = recipe.base
+    if is_hub_id(base.model):
+        tell(Notice(f"loading {base.model}; the first time it is downloaded, several gigabytes"))
+    kind = resolve_dtype(base.dtype, device)
+    names = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
+    pipeline = load_pipeline(
+        base.model,
+        dtype=names[kind],  # type: ignore[arg-type]
+        config=base.config or None,
+    )
+    backbone = Backbone(pipeline, name=public_name(base.model), resolution=base.resolution)
+    switch_on(backbone.unet, base, device=device)
+    return backbone
+
+
+def refuse_early(backbone: Backbone, recipe: Recipe) -> None:
+    """Find what would stop a later phase before the first one is paid for.
+
+    Raises:
+        RecipeError: A target or a side of maps that the base has not, or a missing library.
+    """
+    phases = [phase for phase in recipe.phases if phase.steps]
+    if any(phase.trains == "lora" for phase in phases):
+        unet_targets(backbone.unet, recipe.lora)
+    if any(phase.trains != "rows" for phase in phases):
+        optimizer_library(recipe.optimizer.name)
+    if any(phase.attention_weight or phase.pairwise_weight for phase in phases):
+        side = recipe.attention_loss.map_side
+        AttentionRecorder(backbone.unet, latent_side=backbone.latent_side, side=side)
+
+
+def prepare_materials(backbone: Backbone, job: Job) -> Materials:
+    """Encode the photos, free the VAE's place on the device, move the rest in, draw the prior.
+
+    Raises:
+        SceneError: A concept that no variant shows enough of.
+    """
+    scene, recipe, device = job.scene, job.recipe, job.device
+    seed = recipe.run.seed
+    side = recipe.attention_loss.map_side or map_side(backbone.unet.config, backbone.latent_side)
+    backbone.vae.to(device)
+    variants = encode_variants(
+        backbone,
+        scene,
+        recipe.augment,
+        map_side=side,
+        generator=np.random.default_rng([seed, 0]),
+        resize=recipe.masked_loss.resize,
+    )
+    refuse_unseen(variants, scene.concepts)
+    backbone.vae.to("cpu")
+    free_cached(torch.device(device))
+    store(backbone.unet, recipe.base.quantization, device=device)
+    backbone.place(device)
+    check_target(backbone, variants[0].moments.mean, torch.Generator().manual_seed(seed))
+    prior = None
+    if recipe.prior.weight:
+        job.tell(Notice(f"the prior: {recipe.prior.n_images} pictures of the untouched base"))
+        prior = draw_prior(
+            backbone,
+            [concept.noun for concept in scene.concepts if not concept.is_background],
+            recipe.prior,
+            seed=seed,
+            cache=job.out / CHECKPOINT.with_name("prior.safetensors"),
+            is_text_fixed=not trains_text(recipe),
+        )
+    return Materials(variants, prior, recipe, job.fingerprint)
+
+
+def prepare_handles(backbone: Backbone, job: Job, materials: Materials) -> HandleTable:
+    """Put the handles' rows together, and see that every prompt with them is read whole.
+
+    Raises:
+        SceneError: A handle is a token of the base already, or a prompt would be cut.
+    """
+    settings = job.recipe.handles
+    table = HandleTable(
+        backbone,
+        job.scene.concepts,
+        n_vectors=settings.n_vectors,
+        init=settings.init,
+        generator=torch.Generator().manual_seed(job.recipe.run.seed),
+    )
+    handles = [concept.handle for concept in table.concepts]
+    with table.spliced():
+        longest = longest_prompts(materials.variants, table.concepts, job.recipe)
+        table.refuse_cut(longest, "handles.templates")
+        if job.recipe.run.sample_every:
+            table.refuse_cut(sample_prompts(job.recipe, handles), "run.sample_prompts")
+    return table
+
+
+def tell_framing(scene: Scene, size: int, tell: Listener) -> None:
+    """Say what is lost where a photo is cut to the training square."""
+    for photo in scene.photos:
+        names = {k: scene.handles[k] for k in photo.present if k in scene.things}
+        for loss in plan_frame(photo, focus=scene.things).warnings(size, names):
+            tell(Notice(f"{photo.source}: {loss}"))
