@@ -126,6 +126,7 @@ def bench(pipe: Any, scene: Scene, settings: Recipe, *, with_lora: bool = True) 
         settings.augment,
         map_side=map_side(backbone.unet.config, backbone.latent_side),
         generator=np.random.default_rng(0),
+        resize=settings.masked_loss.resize,
     )
     table = HandleTable(
         backbone,
