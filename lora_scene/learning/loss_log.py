@@ -34,7 +34,12 @@ class LossLog:
 
     def add(self, event: StepDone) -> None:
         """Append a step."""
-        line: dict[str, Any] = {"phase": event.phase, "step": event.step, **event.losses, "seconds": event.seconds}
+        line: dict[str, Any] = {
+            "phase": event.phase,
+            "step": event.step,
+            **event.losses,
+            "seconds": event.seconds,
+        }
         if event.fault:
             line["skipped"] = event.fault
         with told_plainly(self._path), self._path.open("a", encoding="utf-8") as file:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import os
 import signal
 import subprocess
@@ -11,9 +13,15 @@ import textwrap
 import bitsandbytes as bnb
 import pytest
 
-from lora_scene.errors import CheckpointError, TrainingError
-from lora_scene.learning.checkpoints import load_checkpoint
+from lora_scene.errors import (
+    CheckpointError,
+    InterruptedRunError,
+    LoraSceneError,
+    TrainingError,
+)
+from lora_scene.learning.checkpoints import load_checkpoint, save_checkpoint
 from lora_scene.learning.events import Saved, StepDone
+from lora_scene.learning.interruption import Interruption
 from tests.learning import made
 
 STEPS = (2, 2)
@@ -129,7 +137,90 @@ def test_finished_run_is_not_made_again(bases, scene, tmp_path):
     second = made.run(scene, settings(bases, "adamw8bit"), tmp_path, listener=events.append)
     made.assert_equal(made.numbers(first), made.numbers(second))
     assert not [event for event in events if isinstance(event, StepDone)]
-    assert not (tmp_path / "checkpoint").exists()
+    assert [f.name for f in (tmp_path / "checkpoint").iterdir()] == ["state.safetensors"]
+
+
+def test_finished_run_goes_on_with_more_steps_as_if_it_had_had_them(bases, scene, tmp_path):
+    """Under a constant rate; the name of the recipe's file is nobody's business."""
+    made.run(scene, made.recipe(bases["sd1"], steps=(1, 1)), tmp_path / "grown")
+    longer = dataclasses.replace(made.recipe(bases["sd1"], steps=(1, 3)), name="renamed")
+    events = []
+    grown = made.run(scene, longer, tmp_path / "grown", listener=events.append)
+    at_once = made.run(scene, made.recipe(bases["sd1"], steps=(1, 3)), tmp_path / "at_once")
+    made.assert_equal(made.numbers(grown), made.numbers(at_once))
+    assert [e.step for e in events if isinstance(e, StepDone)] == [2, 3]
+    lines = (tmp_path / "grown" / "losses.jsonl").read_text("utf-8").splitlines()
+    read = [(line["phase"], line["step"]) for line in map(json.loads, lines)]
+    assert read == [(1, 1), (2, 1), (2, 2), (2, 3)]
+    with pytest.raises(TrainingError, match="holds a longer run"):
+        made.run(scene, made.recipe(bases["sd1"], steps=(1, 2)), tmp_path / "grown")
+
+
+@pytest.mark.parametrize("content", ["{", '{"fingerprint": 3}', "[]"])
+def test_damaged_record_of_a_finished_run_is_told(content, bases, scene, tmp_path):
+    settings = made.recipe(bases["sd1"], steps=(1, 0))
+    made.run(scene, settings, tmp_path)
+    (tmp_path / "training.json").write_text(content, "utf-8")
+    with pytest.raises(LoraSceneError, match=r"training\.json"):
+        made.run(scene, settings, tmp_path)
+
+
+def test_flipped_bit_is_refused_and_the_last_good_one_goes_on(bases, scene, tmp_path, unbroken):
+    with pytest.raises(StoppedError):
+        made.run(scene, settings(bases, "adamw"), tmp_path, listener=stop_after(2, 1))
+    path = tmp_path / "checkpoint" / "state.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-5] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(
+        CheckpointError, match=r"checksum(.|\n)*last good one is .*previous"
+    ) as told:
+        made.run(scene, settings(bases, "adamw"), tmp_path)
+    assert "after step 2 of phase 1" in str(told.value)
+    path.unlink()
+    resumed = made.run(scene, settings(bases, "adamw"), tmp_path)
+    made.assert_equal(made.numbers(resumed), made.numbers(unbroken("adamw")))
+
+
+@pytest.mark.parametrize(("phase", "step"), [(3, 0), (1, -1), (2, 99)])
+def test_checkpoint_of_no_step_of_the_run_is_refused(phase, step, bases, scene, tmp_path):
+    with pytest.raises(StoppedError):
+        made.run(scene, settings(bases, "adamw"), tmp_path, listener=stop_after(1, 1))
+    path = tmp_path / "checkpoint" / "state.safetensors"
+    save_checkpoint(dataclasses.replace(load_checkpoint(path), phase=phase, step=step), path)
+    with pytest.raises(CheckpointError, match="--restart"):
+        made.run(scene, settings(bases, "adamw"), tmp_path)
+
+
+def test_checkpoint_of_another_shape_is_refused(bases, scene, tmp_path):
+    with pytest.raises(StoppedError):
+        made.run(scene, settings(bases, "adamw"), tmp_path, listener=stop_after(1, 1))
+    path = tmp_path / "checkpoint" / "state.safetensors"
+    found = load_checkpoint(path)
+    state = {**found.state, "parameters": [p[:1] for p in found.state["parameters"]]}
+    save_checkpoint(dataclasses.replace(found, state=state), path)
+    with pytest.raises(CheckpointError, match=r"another shape(.|\n)*--restart"):
+        made.run(scene, settings(bases, "adamw"), tmp_path)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sends signals")
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_signal_ends_a_step_with_a_checkpoint_and_goes_on(name, bases, scene, tmp_path, unbroken):
+    number, interruption = getattr(signal, name), Interruption()
+    often = settings(bases, "adamw")
+    seldom = dataclasses.replace(often, run=dataclasses.replace(often.run, checkpoint_every=0))
+
+    def listen(event):
+        if isinstance(event, StepDone) and (event.phase, event.step) == (1, 1):
+            os.kill(os.getpid(), number)
+
+    before = signal.getsignal(number)
+    with interruption.heard(), pytest.raises(InterruptedRunError, match="after step 1") as told:
+        made.run(scene, seldom, tmp_path, listener=listen, interruption=interruption)
+    assert told.value.exit_code == 128 + number
+    assert signal.getsignal(number) is before
+    resumed = made.run(scene, settings(bases, "adamw"), tmp_path)
+    made.assert_equal(made.numbers(resumed), made.numbers(unbroken("adamw")))
 
 
 @pytest.mark.parametrize("stop", ["inside phase 1", None])

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DiffusionPipeline
+from PIL import Image
 from safetensors.torch import load_file
 
 from lora_scene import load_adapter
@@ -24,6 +25,7 @@ from lora_scene.errors import (
     NonFiniteLossError,
     OutOfMemoryError,
     RecipeError,
+    SceneError,
     TrainingError,
 )
 from lora_scene.learning import objective, phases, samples, step
@@ -31,6 +33,7 @@ from lora_scene.learning.devices import memory_switches
 from lora_scene.learning.events import Notice, PhaseEnded, PhaseStarted, Saved, StepDone
 from lora_scene.learning.lora import lora_parameters
 from lora_scene.learning.runs import fingerprint
+from lora_scene.picture_writing import write_picture
 from lora_scene.recipe import load_recipe
 from lora_scene.scenes.scene import Concept, Photo, Scene
 from tests import tiny
@@ -428,7 +431,7 @@ def test_folder_holds_the_resolved_recipe_and_where_the_adapter_comes_from(bases
     assert info.versions["torch"] == importlib.metadata.version("torch")
     summary = json.loads((tmp_path / "training.json").read_text("utf-8"))
     assert summary["handles"] == list(scene.handles)
-    assert not (tmp_path / "checkpoint").exists()
+    assert [f.name for f in (tmp_path / "checkpoint").iterdir()] == ["state.safetensors"]
 
 
 def test_sample_pictures_are_drawn_before_and_after_with_a_rank_mask(
@@ -672,12 +675,13 @@ def test_restart_discards_pictures_too_but_nothing_before_the_base_is_loaded(
     settings = made.recipe(bases["sd1"], steps=(1, 0))
     made.run(scene, settings, tmp_path)
     (tmp_path / "samples").mkdir()
-    (tmp_path / "samples" / "00009-0.png").touch()
+    write_picture(tmp_path / "samples" / "00009-0.png", Image.new("RGB", (4, 4)))
+    Image.new("RGB", (4, 4)).save(tmp_path / "samples" / "of_a_user.png")
     with pytest.raises(BackboneError):
         made.run(scene, made.recipe("nowhere.safetensors"), tmp_path, restart=True)
     assert (tmp_path / "training.json").is_file()
     made.run(scene, settings, tmp_path, restart=True)
-    assert not (tmp_path / "samples").exists()
+    assert [path.name for path in (tmp_path / "samples").iterdir()] == ["of_a_user.png"]
 
 
 @pytest.mark.parametrize(("side", "n_told"), [(tiny.RESOLUTION, 0), (2 * tiny.RESOLUTION, 1)])
@@ -696,3 +700,47 @@ def test_another_scene_in_the_folder_is_refused(bases, scene, tmp_path):
     other = Scene(scene.concepts, (Photo(photo.pixels // 2, photo.masks, ""),), "other")
     with pytest.raises(TrainingError, match="another recipe, scene or base"):
         made.run(other, settings, tmp_path)
+
+
+def test_concept_without_a_cell_is_refused_before_the_first_step(bases, scene, tmp_path):
+    photo = scene.photos[0]
+    masks = photo.masks.copy()
+    masks[1] = 0
+    masks[1, 30, 30] = 1  # a pixel
+    thin = dataclasses.replace(scene, photos=(Photo(photo.pixels, masks, "thin"),))
+    told = []
+    with pytest.raises(SceneError, match="<bowl>: too little of it is left"):
+        made.run(thin, made.recipe(bases["sd1"]), tmp_path, listener=told.append)
+    assert not any(isinstance(event, StepDone) for event in told)
+
+
+def test_handle_that_no_step_drew_is_not_called_learnt(bases, scene, tmp_path):
+    events = []
+    settings = made.recipe(bases["sd1"], "phase1.sampling=single", steps=(1, 0))
+    result = made.run(scene, settings, tmp_path, listener=events.append)
+    assert len(result.learnt) == 1
+    assert len(result.unlearnt) == len(scene.handles) - 1
+    assert any("not learnt" in e.text for e in events if isinstance(e, Notice))
+    again = made.run(scene, settings, tmp_path)
+    assert again.unlearnt == result.unlearnt
+
+
+def test_several_processes_are_refused_in_a_sentence(bases, scene, tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(TrainingError, match=r"one process(.|\n)*batch"):
+        made.run(scene, made.recipe(bases["sd1"]), tmp_path)
+
+
+@pytest.mark.parametrize("is_read", [False, True])
+def test_prior_is_left_out_while_rows_train_alone_and_its_prompts_name_none(
+    is_read, bases, scene, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(step.Stepper, "_is_prior_idle", lambda self, prior: not is_read)
+    settings = made.recipe(
+        bases["sd1"], "prior.weight=1", "prior.n_images=1", "prior.n_steps=1", steps=(2, 0)
+    )
+    rows = made.numbers(made.run(scene, settings, tmp_path / "asked"))
+    monkeypatch.undo()
+    whole = made.numbers(made.run(scene, settings, tmp_path / "whole"))
+    for name, row in rows.items():
+        torch.testing.assert_close(row, whole[name], rtol=0, atol=1e-6)
