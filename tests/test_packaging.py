@@ -198,3 +198,12 @@ def test_wheel_runs_without_the_source_beside_it(wheel, tmp_path):
     where, steps = found.stdout.split()
     assert Path(where).is_relative_to(tmp_path / "site")
     assert steps == "400"
+
+
+def test_the_pages_import_public_names_alone():
+    root = Path(__file__).parents[1]
+    for page in [root / "README.md", *(root / "docs").glob("*.md")]:
+        for line in page.read_text("utf-8").splitlines():
+            assert not re.match(r"\s*(from lora_scene\.|import lora_scene\.)", line), (page, line)
+            if match := re.match(r"from lora_scene import ([\w, ]+)$", line):
+                assert set(match[1].split(", ")) <= set(lora_scene.__all__), (page, line)
