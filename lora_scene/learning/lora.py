@@ -135,16 +135,10 @@ def learned_modules(backbone: Backbone) -> dict[str, LoraModule]:
                 continue
             if part != "unet" and not name.startswith("text_model."):
                 name = f"text_model.{name}"
-            magnitude = None
-            if ADAPTER_NAME in layer.lora_magnitude_vector:
-                magnitude = _on_cpu(layer.lora_magnitude_vector[ADAPTER_NAME].weight)
-            rank = layer.r[ADAPTER_NAME]
             modules[f"{part}.{name}"] = LoraModule(
                 down=_on_cpu(layer.lora_A[ADAPTER_NAME].weight),
                 up=_on_cpu(layer.lora_B[ADAPTER_NAME].weight),
                 alpha=float(layer.lora_alpha[ADAPTER_NAME]),
-                is_rslora=layer.scaling[ADAPTER_NAME] != layer.lora_alpha[ADAPTER_NAME] / rank,
-                magnitude=magnitude,
             )
     return modules
 
@@ -206,52 +200,6 @@ class ConvFactor(nn.Conv2d):
         return F.conv2d(input, weight, stride=self.stride, padding=self.padding)
 
 
-class RankMask:
-    """Lets noisy timesteps use fewer ranks of the attention's adapters (arXiv:2507.05964).
-
-    r(t) = floor((r - r_min) (T - t) / T) + r_min; the ranks above are zeroed for that sample.
-
-    Args:
-        backbone: The base, adapters in place.
-        settings: `min_rank` 0 masks nothing.
-    """
-
-    def __init__(self, backbone: Backbone, settings: Lora) -> None:
-        self._backbone = backbone
-        self._settings = settings
-        self._mask: Tensor | None = None
-
-    @contextlib.contextmanager
-    def attached(self) -> Iterator[None]:
-        """Mask every forward pass in training mode, and its repetition in the backward pass.
-
-        Out of training mode, as sample pictures are drawn, all ranks act: as in a pipeline.
-        """
-        layers = _lora_layers((self._backbone.unet,)) if self._settings.min_rank else ()
-        downs = [layer.lora_A[ADAPTER_NAME] for layer in layers]
-        hooks = [
-            down.register_forward_hook(self._apply) for down in downs if isinstance(down, Factor)
-        ]
-        try:
-            yield
-        finally:
-            for hook in hooks:
-                hook.remove()
-
-    def set_timesteps(self, t: Tensor) -> None:
-        """Say which timesteps (b,) the next forward pass has."""
-        lowest, n = self._settings.min_rank, self._backbone.n_timesteps
-        kept = (self._settings.rank - lowest) * (n - t) // n + lowest  # (b,)
-        ranks = torch.arange(self._settings.rank, device=t.device)
-        self._mask = (ranks < kept[:, None]).float()[:, None]  # (b, 1, r)
-
-    def _apply(self, module: nn.Module, args: Any, low: Tensor) -> Tensor:
-        if not module.training:
-            return low
-        assert self._mask is not None
-        return low * self._mask.to(low.dtype)
-
-
 def _inject(
     model: Any, settings: Lora, rank: int, targets: list[str], convolutions: Sequence[str] = ()
 ) -> None:
@@ -265,8 +213,6 @@ def _inject(
         alpha_pattern=dict.fromkeys(apart, settings.alpha or settings.conv_rank),
         lora_dropout=settings.dropout,
         target_modules=[*targets, *convolutions],
-        use_rslora=settings.rslora,
-        use_dora=settings.dora and "unet" in type(model).__name__.lower(),
         init_lora_weights=True,
     )
     model.add_adapter(config, adapter_name=ADAPTER_NAME)

@@ -16,7 +16,7 @@ from lora_scene.backbones.backbone import Backbone, TextEncoding
 from lora_scene.learning.attention import AttentionRecorder, Columns
 from lora_scene.learning.draws import Sample
 from lora_scene.learning.handles import HandleTable
-from lora_scene.learning.lora import RankMask, without_lora
+from lora_scene.learning.lora import without_lora
 from lora_scene.learning.losses import (
     cell_weights,
     map_confusion,
@@ -81,7 +81,6 @@ class Objective:
         backbone: The base.
         table: The handles.
         recorder: Listens to the maps; None where no attention term is weighed.
-        rank_mask: Told each batch's timesteps.
         recipe: The loss's settings.
         phase: The terms' weights.
     """
@@ -92,14 +91,12 @@ class Objective:
         table: HandleTable,
         recorder: AttentionRecorder | None,
         *,
-        rank_mask: RankMask,
         recipe: Recipe,
         phase: Phase,
     ) -> None:
         self._backbone = backbone
         self._table = table
         self._recorder = recorder
-        self._rank_mask = rank_mask
         self._recipe = recipe
         self._phase = phase
         self._encodings = EncodingCache(backbone)
@@ -158,7 +155,6 @@ class Objective:
         self, samples: Sequence[Sample], ids: Tensor, z_t: Tensor, t: Tensor, text: TextEncoding
     ) -> tuple[Tensor, list[Tensor] | None]:
         """Denoise; return the prediction and, if they are recorded, each sample's maps."""
-        self._rank_mask.set_timesteps(t)
         if self._recorder is None:
             return self._backbone.denoise(z_t, t, text), None
         positions = [

@@ -19,7 +19,6 @@ from lora_scene.learning.attention import AttentionRecorder
 from lora_scene.learning.draws import Sample, draw_sample, dropout_seed, step_generators
 from lora_scene.learning.handles import HandleTable
 from lora_scene.learning.latents import EncodedVariant
-from lora_scene.learning.lora import RankMask
 from lora_scene.learning.objective import LOSSES, LossTerms, Objective
 from lora_scene.learning.optimizers import clip_gradients, rate_factor, set_rate_factor, step_all
 from lora_scene.learning.prior import PriorSet
@@ -102,14 +101,11 @@ class Stepper:
                     backbone.unet, latent_side=backbone.latent_side, side=side
                 )
                 stack.enter_context(recorder.attached())
-            rank_mask = RankMask(backbone, recipe.lora)
-            stack.enter_context(rank_mask.attached())
             stack.enter_context(backbone.in_mode(is_training=True))
             self._objective = Objective(
                 backbone,
                 self._table,
                 recorder,
-                rank_mask=rank_mask,
                 recipe=recipe,
                 phase=self.phase,
             )

@@ -13,7 +13,6 @@ def contradictions(recipe: Recipe) -> Iterator[RecipeError]:
     """Yield settings that are right alone and wrong together."""
     yield from _texts(recipe)
     yield from _phases(recipe)
-    yield from _ranks(recipe)
     augment = recipe.augment
     shares = augment.crop_prob + augment.recompose_prob
     shares += augment.rearrange_prob + augment.paste_prob
@@ -70,23 +69,6 @@ def _phases(recipe: Recipe) -> Iterator[RecipeError]:
             where="base.quantization",
             expected='none, or phase2.trains = "lora"',
         )
-
-
-def _ranks(recipe: Recipe) -> Iterator[RecipeError]:
-    if recipe.lora.min_rank and recipe.lora.dora:
-        yield RecipeError(
-            "DoRA's magnitude belongs to the whole rank",
-            where="lora.min_rank",
-            expected="0, or lora.dora = false",
-        )
-    if recipe.lora.conv_rank and recipe.lora.dora:
-        yield RecipeError(
-            "DoRA is for the attention's linear layers",
-            where="lora.conv_rank",
-            expected="0, or lora.dora = false",
-        )
-    if recipe.lora.min_rank > recipe.lora.rank:
-        yield RecipeError("above the rank", where="lora.min_rank", got=recipe.lora.min_rank)
 
 
 def _is_template(text: str) -> bool:

@@ -72,13 +72,9 @@ class Lora:
         dropout: Probability of dropping an input of the down projection.
         targets: Linear layers of each attention.
         attention: `all`, or only `cross`-attention.
-        rslora: Scale by alpha / sqrt(r) (arXiv:2312.03732).
-        dora: Learn a magnitude beside the direction (arXiv:2402.09353).
         conv_rank: Rank of adapters on the 3x3 convolutions of the UNet's residual blocks (LoCon,
             arXiv:2309.14859); 0 leaves them frozen.
         text_encoder_rank: Rank of adapters on the text encoders' attention; 0 leaves them frozen.
-        min_rank: Rank kept in the UNet's attention at the noisiest timestep, rising linearly to
-            `rank` at the cleanest (T-LoRA, arXiv:2507.05964); 0 uses the whole rank everywhere.
     """
 
     rank: int = between(16, 1, 1024)
@@ -86,11 +82,8 @@ class Lora:
     dropout: float = between(0.0, 0.0, 0.95)
     targets: tuple[str, ...] = ("to_q", "to_k", "to_v", "to_out.0")
     attention: Literal["all", "cross"] = "all"
-    rslora: bool = False
-    dora: bool = False
     conv_rank: int = between(0, 0, 1024)
     text_encoder_rank: int = between(0, 0, 1024)
-    min_rank: int = between(0, 0, 1024)
 
 
 @dataclass(frozen=True)

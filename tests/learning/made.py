@@ -18,7 +18,7 @@ from lora_scene.learning.attention import AttentionRecorder
 from lora_scene.learning.draws import Sample
 from lora_scene.learning.handles import HandleTable
 from lora_scene.learning.latents import EncodedVariant, encode_variants
-from lora_scene.learning.lora import RankMask, add_lora
+from lora_scene.learning.lora import add_lora
 from lora_scene.learning.objective import Objective
 from lora_scene.learning.training import TrainingResult, train
 from lora_scene.recipe import Recipe, load_recipe
@@ -104,14 +104,12 @@ class Bench:
     def objective(self, phase: int = 2) -> Iterator[Objective]:
         """Attach what a phase attaches."""
         recorder = AttentionRecorder(self.backbone.unet, latent_side=self.backbone.latent_side)
-        rank_mask = RankMask(self.backbone, self.settings.lora)
         self.backbone.unet.train()
-        with self.table.spliced(), recorder.attached(), rank_mask.attached():
+        with self.table.spliced(), recorder.attached():
             yield Objective(
                 self.backbone,
                 self.table,
                 recorder,
-                rank_mask=rank_mask,
                 recipe=self.settings,
                 phase=self.settings.phases[phase - 1],
             )

@@ -6,9 +6,8 @@ import dataclasses
 
 import pytest
 import torch
-from torch import nn
 
-from lora_scene.learning.lora import RankMask, without_lora
+from lora_scene.learning.lora import without_lora
 from tests import tiny
 from tests.learning import made
 
@@ -131,35 +130,6 @@ def test_without_lora_is_the_base_bit_for_bit_and_restores_the_adapters(scene):
     assert not torch.equal(adapted, plain(z, t, text).sample)
 
 
-@pytest.mark.parametrize(("t", "kept"), [(0, 4), (333, 3), (334, 2), (500, 2), (667, 1), (999, 1)])
-def test_rank_mask_keeps_the_ranks_of_its_formula(t, kept, scene):
-    """r(t) = floor((r - r_min)(T - t) / T) + r_min with r = 4, r_min = 1, T = 1000."""
-    bench = ready(scene, "lora.min_rank=1")
-    down, _ = next(iter(made.factors(bench.backbone.unet).values()))
-    layer = next(m for m in bench.backbone.unet.modules() if getattr(m, "weight", None) is down)
-    mask = RankMask(bench.backbone, bench.settings.lora)
-    bench.backbone.unet.train()
-    x = torch.randn(2, 5, layer.in_features)
-    with mask.attached():
-        mask.set_timesteps(torch.tensor([t, 0]))
-        low = layer(x)
-        assert low.abs().amax(dim=(1,)).gt(0).sum(dim=-1).tolist() == [kept, 4]
-        bench.backbone.unet.eval()
-        assert torch.equal(layer(x), nn.functional.linear(x, down)), "pipelines use all ranks"
-        bench.backbone.unet.train()
-    assert torch.equal(layer(x), nn.functional.linear(x, down))
-
-
-def test_rank_mask_reaches_the_loss(scene):
-    masked, whole = ready(scene, "lora.min_rank=1"), ready(scene)
-    totals = []
-    for bench in (masked, whole):
-        with bench.objective() as objective, torch.no_grad():
-            totals.append([objective([bench.sample((0,), t=t)]).total.item() for t in (0, 900)])
-    assert totals[0][0] == totals[1][0]
-    assert totals[0][1] != pytest.approx(totals[1][1], rel=1e-4)
-
-
 def test_dropout_acts_in_training_alone(scene):
     bench = ready(scene, "lora.dropout=0.5")
     sample = [bench.sample((0,))]
@@ -169,11 +139,11 @@ def test_dropout_acts_in_training_alone(scene):
         assert objective(sample).total == objective(sample).total
 
 
-@pytest.mark.parametrize("overrides", [(), ("lora.rslora=true",), ("lora.alpha=2",)])
+@pytest.mark.parametrize("overrides", [(), ("lora.alpha=2",)])
 def test_lora_adds_its_scaled_product(overrides, scene):
     bench = ready(scene, *overrides)
     lora = bench.settings.lora
-    scale = (lora.alpha or lora.rank) / (lora.rank**0.5 if lora.rslora else lora.rank)
+    scale = (lora.alpha or lora.rank) / lora.rank
     name, (down, up) = next(iter(made.factors(bench.backbone.unet).items()))
     layer = bench.backbone.unet.get_submodule(name)
     x = torch.randn(3, layer.in_features)

@@ -134,9 +134,7 @@ STRONG = ("phase1.rows_lr=0.05", "phase2.rows_lr=0.05", "phase2.weights_lr=0.05"
 KINDS = {
     "plain": (),
     "alpha": ("lora.alpha=7", 'lora.targets=["to_q","to_v"]'),
-    "rslora": ("lora.rslora=true",),
-    "dora": ("lora.dora=true",),
-    "text": ("lora.text_encoder_rank=2", "lora.dora=true"),
+    "text": ("lora.text_encoder_rank=2",),
     "vectors": ("handles.n_vectors=3",),
     "cross": ("lora.attention=cross",),
     "8-bit": ("optimizer.name=adamw8bit",),
@@ -434,15 +432,12 @@ def test_folder_holds_the_resolved_recipe_and_where_the_adapter_comes_from(bases
     assert [f.name for f in (tmp_path / "checkpoint").iterdir()] == ["state.safetensors"]
 
 
-def test_sample_pictures_are_drawn_before_and_after_with_a_rank_mask(
-    bases, scene, tmp_path, monkeypatch
-):
+def test_sample_pictures_are_drawn_before_and_after_the_steps(bases, scene, tmp_path, monkeypatch):
     monkeypatch.setattr(samples, "N_STEPS", 2)
     settings = made.recipe(
         bases["sd1"],
         "run.sample_every=2",
         "run.batch_size=3",
-        "lora.min_rank=1",
         "lora.dropout=0.5",
     )
     made.run(scene, settings, tmp_path)
