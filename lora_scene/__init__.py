@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from lora_scene.creating.generation import generate as generate
     from lora_scene.creating.picture_files import save_image as save_image
     from lora_scene.creating.requests import Request as Request
-    from lora_scene.creating.sampling import Sampling as Sampling
+    from lora_scene.creating.requests import Sampling as Sampling
     from lora_scene.creating.sheets import contact_sheet as contact_sheet
     from lora_scene.creating.studio import AdapterChoice as AdapterChoice
     from lora_scene.creating.studio import open_studio as open_studio
@@ -57,8 +57,7 @@ _NAMES = {
         "generate",
     ),
     "lora_scene.creating.picture_files": ("save_image",),
-    "lora_scene.creating.requests": ("Request",),
-    "lora_scene.creating.sampling": ("Sampling",),
+    "lora_scene.creating.requests": ("Request", "Sampling"),
     "lora_scene.creating.sheets": ("contact_sheet",),
     "lora_scene.creating.studio": (
         "AdapterChoice",

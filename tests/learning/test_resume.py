@@ -42,7 +42,6 @@ RECIPES = {
         "handles.norm=vocabulary",
         "handles.init=random",
         "lora.text_encoder_rank=2",
-        "lora.min_rank=1",
         "lora.conv_rank=1",
         "augment.recompose_prob=0.3",
         "augment.n_variants=2",
