@@ -59,7 +59,7 @@ def command(adapters: tuple[str, ...], out: Path, as_json: bool, **shared: Any) 
         raise click.UsageError("give --prompt or --prompts, or --again alone")
     if again:
         told = parse_record(read_record(again))
-        cast = cast_from(adapters, shared, told.renamed)
+        cast = cast_from(adapters, shared, told.renames)
         requests = [told.request]
     else:
         told, cast = None, cast_from(adapters, shared)

@@ -148,18 +148,12 @@ def control_options(command: Command) -> Command:
     return command
 
 
-def cast_from(
-    adapters: Sequence[str], shared: Mapping[str, Any], also: Mapping[str, str] | None = None
-) -> Cast:
+def cast_from(adapters: Sequence[str], shared: Mapping[str, Any], also: Sequence[str] = ()) -> Cast:
     """Read the adapters of `adapters_argument`, handles renamed; `also` renames where not asked."""
     from lora_scene.creating.studio import AdapterChoice, read_cast
 
-    pairs = [text.partition("=") for text in shared.get("renamed", ())]
-    if not all(old and new for old, _, new in pairs):
-        raise click.BadParameter("such as ground=lawn", param_hint="--rename")
-    renamed = {f"<{old.strip('<>')}>": f"<{new.strip('<>')}>" for old, _, new in pairs}
     choices = [AdapterChoice.parse(text) for text in adapters]
-    return read_cast(choices, rename=renamed or also)
+    return read_cast(choices, rename=shared.get("renamed") or also)
 
 
 def look_at(cast: Cast, requests: Sequence[Request]) -> list[Request]:

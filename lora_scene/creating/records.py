@@ -85,9 +85,10 @@ class PictureTold:
         return Request("", control=control).with_settings(vars(self))
 
     @property
-    def renamed(self) -> dict[str, str]:
-        """Return the handles that were renamed, old to new."""
-        return {old: new for one in self.adapters for old, new in one.renamed.items()}
+    def renames(self) -> list[str]:
+        """Return the handles that were renamed, as `read_cast` takes them."""
+        numbered = enumerate(self.adapters, 1)
+        return [f"{n}:{old}={new}" for n, one in numbered for old, new in one.renamed.items()]
 
 
 def record_of(studio: Studio, request: Request) -> dict[str, Any]:

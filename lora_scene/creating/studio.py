@@ -8,7 +8,6 @@ A cast already knows handles and nouns, so requests can be checked before the ba
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,9 +20,10 @@ from lora_scene.adapters.adapter_folder import read_adapter
 from lora_scene.adapters.attachment import LoadedAdapter, load_adapter, locate, plain_name
 from lora_scene.adapters.formats.metadata import fingerprint
 from lora_scene.adapters.layers import lora_layers
+from lora_scene.adapters.renaming import parse_renames
 from lora_scene.backbones.backbone import Backbone
 from lora_scene.backbones.loading import Dtype, load_pipeline, resolve_device
-from lora_scene.backbones.sources import find_base
+from lora_scene.backbones.sources import find_base, public_name
 from lora_scene.backbones.storage import Quantization
 from lora_scene.creating.names import Names
 from lora_scene.errors import CreationError
@@ -194,7 +194,7 @@ def open_studio(
     dtype: Dtype = "auto",
     quantization: Quantization = "none",
     config: str | Path | None = None,
-    rename: Mapping[str, str] | None = None,
+    rename: Sequence[str] = (),
 ) -> Studio:
     """Load a base and adapters into it.
 
@@ -223,7 +223,7 @@ def assemble_studio(
     adapters: Adapters = (),
     *,
     name: str = "pipeline",
-    rename: Mapping[str, str] | None = None,
+    rename: Sequence[str] = (),
 ) -> Studio:
     """Load adapters into a pipeline that is already there.
 
@@ -236,26 +236,25 @@ def assemble_studio(
     return read_cast(adapters, rename=rename).assembled(pipeline, name=name)
 
 
-def read_cast(adapters: Adapters, *, rename: Mapping[str, str] | None = None) -> Cast:
+def read_cast(adapters: Adapters, *, rename: Sequence[str] = ()) -> Cast:
     """Read adapters without a base.
 
     Args:
         adapters: What to draw with.
-        rename: Old handle to new one; of several adapters that have it, in the last.
+        rename: Such as `ground=lawn`; see `parse_renames`.
 
     Raises:
         AdapterError: An adapter is missing or damaged.
         CreationError: Two adapters have one handle, or a handle cannot be renamed so.
     """
+    choices = [one if isinstance(one, AdapterChoice) else AdapterChoice(one) for one in adapters]
+    sources = [choice.source for choice in choices]
+    read = [one if isinstance(one, Adapter) else read_adapter(locate(one)) for one in sources]
+    renames = parse_renames(rename, read)
     members: list[Member] = []
-    for one in adapters:
-        choice = one if isinstance(one, AdapterChoice) else AdapterChoice(one)
-        source = choice.source
-        adapter = source if isinstance(source, Adapter) else read_adapter(locate(source))
-        name = _free_name(source, {member.name for member in members})
-        members.append(Member(name, choice, adapter, fingerprint(adapter)))
-    for old, new in (rename or {}).items():
-        _rename(members, old, new)
+    for choice, adapter, table in zip(choices, read, renames, strict=True):
+        name = _free_name(choice.source, {member.name for member in members})
+        members.append(Member(name, choice, adapter.renamed(table), fingerprint(adapter), table))
     cast = Cast(tuple(members))
     known = [concept.handle for concept in cast.concepts]
     folded = [handle.casefold() for handle in known]
@@ -264,21 +263,9 @@ def read_cast(adapters: Adapters, *, rename: Mapping[str, str] | None = None) ->
         raise CreationError(
             "two adapters have one handle",
             where=", ".join(doubled),
-            hint=f"--rename {doubled[0]}=<another> renames it in the last of them",
+            hint=f"--rename {doubled[0].strip('<>')}=another renames it in the last of them",
         )
     return cast
-
-
-def _rename(members: list[Member], old: str, new: str) -> None:
-    """Rename a handle in the last adapter that has it."""
-    old, new = Cast(tuple(members)).find_handle(old), f"<{new.strip('<>')}>"
-    index = max(i for i, member in enumerate(members) if old in member.adapter.handles)
-    member = members[index]
-    members[index] = dataclasses.replace(
-        member,
-        adapter=member.adapter.renamed({old: new}),
-        renamed={**member.renamed, old: new},
-    )
 
 
 def _default_base(members: Sequence[Member]) -> str:
@@ -296,7 +283,8 @@ def _default_base(members: Sequence[Member]) -> str:
 
 def _is_other(info: TrainingInfo, name: str, base_hash: str) -> bool:
     """Tell whether neither name nor hash match; hashes differ between dtypes, names by place."""
-    return info.base_model != name and "" != info.base_hash != base_hash != ""
+    is_named = public_name(info.base_model) == public_name(name)
+    return not is_named and "" != info.base_hash != base_hash != ""
 
 
 def _free_name(source: Adapter | Path | str, taken: set[str]) -> str:

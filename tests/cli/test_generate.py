@@ -87,3 +87,44 @@ def test_two_adapters_work_together(run, folders, tmp_path):
         ("scene", 1.0),
         ("scene_2", 0.6),
     ]
+
+
+def test_other_settings_into_the_same_folder_number_on(run, folders, tmp_path):
+    for guidance in ("2", "3", "3"):
+        run(folders[1], "--prompt", "a <bear>", "--guidance", guidance)
+    names = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert names == ["000_a_bear_s0.png", "000_a_bear_s0_2.png"]
+
+
+def test_two_adapters_of_one_handle_draw_together_and_again(run, folders, tmp_path):
+    other = save_adapter(made.adapter(tiny.pipeline("sd1"), "sd1", seed=5), tmp_path / "other")
+    pair = [folders[1], str(other)]
+    with pytest.raises(CreationError, match="--rename bear="):
+        run(*pair, "--prompt", "a <bear>")
+    names = ("--rename", "bear=cub", "--rename", "bowl=cup")
+    (record,) = json.loads(run(*pair, "--prompt", "<bear> <cub>", *names, "--json").stdout)
+    assert record["adapters"][1]["renamed"] == {"<bear>": "<cub>", "<bowl>": "<cup>"}
+    (again,) = json.loads(run(*pair, "--again", record["path"], "--json").stdout)
+    assert again["path"] == record["path"]  # the same bytes: nothing is written anew
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ("--prompt", "a <cup>"),
+        ("--prompt", "a <bowl>", "--at", "bear=0,0,1,1"),
+        ("--prompt", "a", "--scheduler", "eular"),
+    ],
+)
+def test_what_needs_no_base_is_refused_before_it_is_loaded(run, folders, wrong, monkeypatch):
+    loaded = []
+    monkeypatch.setattr("lora_scene.creating.studio.load_pipeline", loaded.append)
+    with pytest.raises(CreationError):
+        run(folders[1], *wrong)
+    assert loaded == []
+
+
+def test_notes_on_prompts_go_to_stderr(run, folders):
+    done = run(folders[1], "--prompt", "(a bear:1.3)")
+    assert "names no handle" in done.stderr
+    assert "an emphasis elsewhere" in done.stderr
