@@ -13,6 +13,7 @@ import click
 from lora_scene.cli.options import base_options, cast_from, json_option, open_from
 from lora_scene.cli.paths import GIVEN, TARGET_FOLDER
 from lora_scene.cli.terminal import note
+from lora_scene.cli.values import Number
 
 if TYPE_CHECKING:
     from lora_scene.creating.studio import Studio
@@ -39,9 +40,9 @@ if TYPE_CHECKING:
 @click.option("--subsets", default="powerset", show_default=True,
               type=click.Choice(["singles", "powerset", "edges"]),
               help="Which handles prompts name together.")  # fmt: skip
-@click.option("--steps", default=30, show_default=True, type=click.IntRange(min=1))
-@click.option("--guidance", type=float, help="CFG scale.  [default: as it suits the base]")
-@click.option("--weight", default=1.0, show_default=True, type=float, help="Of the LoRA.")
+@click.option("--steps", default=30, show_default=True, type=click.IntRange(1, 1000))
+@click.option("--guidance", type=Number(), help="CFG scale.  [default: as it suits the base]")
+@click.option("--weight", default=1.0, show_default=True, type=Number(), help="Of the LoRA.")
 @click.option("--against", type=click.Path(path_type=Path, exists=True, file_okay=False),
               help="Reference pictures, for FID, KID, IS, precision and recall.")  # fmt: skip
 @click.option("--batch", default=8, show_default=True, type=click.IntRange(min=1),
@@ -105,10 +106,16 @@ def _usual_judge(studio: Studio) -> str:
     return "mini" if studio.adapters[0].adapter.info.base_model == "mini" else "clip+dino"
 
 
-def _warn_of_unknown_nouns(scene: Scene, judge: str) -> None:
+def strange_nouns(scene: Scene) -> list[str]:
+    """Return the things' nouns that the embedded base and its judge have never seen."""
     from lora_scene.judging.mini import NOUNS
 
-    unknown = [scene.nouns[k] for k in scene.things if scene.nouns[k] not in NOUNS]
+    nouns = dict.fromkeys(scene.nouns[k] for k in scene.things)
+    return [noun for noun in nouns if noun not in NOUNS]
+
+
+def _warn_of_unknown_nouns(scene: Scene, judge: str) -> None:
+    unknown = strange_nouns(scene)
     if judge == "mini" and unknown:
         note(
             f"the embedded judge has never seen {' or '.join(unknown)}: its figures mean nothing "

@@ -10,7 +10,7 @@ import click
 
 from lora_scene.cli.options import base_config_option
 from lora_scene.cli.paths import GIVEN, TARGET_FOLDER
-from lora_scene.cli.terminal import shell
+from lora_scene.cli.terminal import note, shell
 from lora_scene.cli.values import SEED
 
 
@@ -48,6 +48,7 @@ def command(
 
     The same command again goes on where an interrupted run stopped.
     """
+    from lora_scene.cli.evaluate import strange_nouns
     from lora_scene.cli.progress import show_notices
     from lora_scene.cli.training_view import TrainingView, echo_json
     from lora_scene.learning.interruption import Interruption
@@ -62,6 +63,12 @@ def command(
     recipe = recipe or ("mini" if base == "mini" else "sd15")
     settings = load_recipe(recipe, [*overrides, *named])
     learnt_from = load_scene(scene)
+    if settings.base.model == "mini" and (strange := strange_nouns(learnt_from)):
+        note(
+            "the base mini knows drawings of 16 nouns at 64 px, not photos, and has never seen "
+            f"{' or '.join(strange)}; --recipe sd15 learns from photos",
+            warning=True,
+        )
     view, interruption = TrainingView(), Interruption()
     with interruption.heard(), nullcontext() if as_json else view.shown():
         result = train(

@@ -78,3 +78,12 @@ def test_the_same_command_again_finds_it_finished_and_another_is_refused(train):
     with pytest.raises(TrainingError, match="another recipe, scene or base"):
         train("--seed", "8")
     assert "StepDone" in train("--seed", "8", "--restart", "--json").stdout
+
+
+def test_the_embedded_base_says_that_it_knows_drawings_alone(folder):
+    """The device is not there: the note comes before the base is looked for."""
+    command = ["train", str(folder), "--base", "mini", "--out", str(folder / "o"), "--device", "x"]
+    done = CliRunner().invoke(root, command)
+    assert done.exit_code == 1
+    assert "knows drawings of 16 nouns" in done.stderr
+    assert "has never seen object;" in done.stderr

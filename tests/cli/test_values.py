@@ -6,6 +6,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from lora_scene.cli.main import root
 from lora_scene.cli.values import SEED, Number, Size, packed
 
 
@@ -71,3 +72,23 @@ def test_a_number_is_finite_and_within_its_range(weight):
 @pytest.mark.parametrize("size", ["0", "7", "63", "64x", "x64", "64x65", "8200", "9" * 99, "-8"])
 def test_a_size_is_of_whole_cells(size):
     assert run("--size", size).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("verb", "flag"),
+    [("evaluate", "--weight"), ("evaluate", "--guidance"), ("generate", "--weight"),
+     ("generate", "--guidance"), ("merge", "--weights"), ("edit", "--guidance"),
+     ("interpolate", "--from-weight")],
+)  # fmt: skip
+@pytest.mark.parametrize("value", ["nan", "inf"])
+def test_no_verb_takes_what_is_not_finite(verb, flag, value, tmp_path):
+    needed = {
+        "evaluate": ["x", "--scene", "x"], "generate": ["x", "--prompt", "a", "--out"],
+        "merge": ["x", "--out"],
+        "edit": ["x", "--photo", "x", "--mask", "x", "--prompt", "a", "--out"],
+        "interpolate": ["x", "--from", "a", "--to", "b", "--out"],
+    }[verb]  # fmt: skip
+    target = [str(tmp_path / "new.png")] if needed[-1] == "--out" else []
+    done = CliRunner().invoke(root, [verb, *needed, *target, flag, value])
+    assert done.exit_code == 2, done.output
+    assert "finite" in done.output
