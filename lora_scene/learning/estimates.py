@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
+
 from lora_scene.backbones.architectures import Architecture
-from lora_scene.backbones.loading import DTYPES
+from lora_scene.backbones.loading import DTYPES, resolve_dtype
 from lora_scene.learning.devices import memory_switches
 from lora_scene.learning.simulation import PhaseEstimate, Simulation
 from lora_scene.recipe import Recipe
@@ -58,14 +60,18 @@ def estimate_memory(
 
     Args:
         architecture: The base's parts.
-        recipe: Every setting; the dtype `auto` is taken as bf16.
+        recipe: Every setting; the dtype `auto` is the card's, bf16 without one.
         n_concepts: Handles, all drawn at once.
 
     Raises:
         BackboneError: The size does not fit the architecture.
         RecipeError: A setting does not fit the architecture.
     """
-    dtype = "bf16" if recipe.base.dtype == "auto" else recipe.base.dtype
+    dtype: str = recipe.base.dtype
+    if dtype == "auto":  # the card's own, where there is one: fp16 before Ampere
+        has_card = torch.cuda.is_available()
+        kind = resolve_dtype("auto", "cuda") if has_card else torch.bfloat16
+        dtype = "fp16" if kind == torch.float16 else "bf16"
     simulation = Simulation(architecture, recipe, DTYPES[dtype], n_concepts)
     phases = [simulation.encode()]
     if recipe.prior.weight:

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import errno
+
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from lora_scene.errors import CheckpointError
+from lora_scene.errors import CheckpointError, FileError
 from lora_scene.learning import checkpoints
 from lora_scene.learning.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from lora_scene.learning.prior import draw_prior
@@ -50,10 +52,10 @@ def test_failed_write_keeps_the_earlier_checkpoint(tmp_path, monkeypatch):
 
     def fail(tensors, target, metadata):
         target.write_bytes(b"half")
-        raise OSError("No space left on device")
+        raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(checkpoints, "save_file", fail)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(FileError):
         save_checkpoint(Checkpoint("mark", 1, 2, STATE), path)
     assert load_checkpoint(path).step == 1
     assert [file.name for file in tmp_path.iterdir()] == ["state.safetensors"]

@@ -105,7 +105,7 @@ def test_flip_is_drawn_by_its_probability_with_masks_and_picture_together(scene)
     assert [variant.probability for variant in found] == [0.75, 0.25]
     straight, mirrored = found
     flipped = flip(scene.photos[0]).masks
-    assert torch.equal(mirrored.masks, resize_masks(torch.from_numpy(flipped), 16))
+    assert torch.equal(mirrored.masks, resize_masks(torch.from_numpy(flipped), 16, "nearest"))
     assert not torch.equal(mirrored.moments.mean, straight.moments.mean)
     rng = np.random.default_rng(0)
     share = np.mean([draw_variant(found, rng) is mirrored for _ in range(2000)])
@@ -169,6 +169,8 @@ def test_photo_that_shows_only_the_background_needs_no_recomposition(scene):
     assert any(variant.present == (2,) for variant in found)
 
 
-def test_masks_are_resized_to_the_nearest_pixel():
+def test_masks_come_to_a_grid_by_area_or_as_published_by_the_nearest_pixel():
     masks = torch.rand(2, 64, 64, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(resize_masks(masks, 16), masks[:, ::4, ::4])
+    assert torch.equal(resize_masks(masks, 16, "nearest"), masks[:, ::4, ::4])
+    means = torch.nn.functional.avg_pool2d(masks, 4)
+    torch.testing.assert_close(resize_masks(masks, 16), means, rtol=0, atol=1e-6)
