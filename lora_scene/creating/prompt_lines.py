@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lora_scene.creating.requests import Request, parse_size
+from lora_scene.creating.requests import Request, Size
 from lora_scene.documents import read_text
 from lora_scene.errors import CreationError, did_you_mean
 
@@ -98,6 +98,19 @@ def parse_line(line: str) -> PromptLine:
     settings = dict(pair for option in options for pair in _pairs(option))
     Request("").with_settings(settings)  # numbers out of range are told with their line
     return PromptLine(prompt.strip(), settings)
+
+
+def parse_size(text: str) -> Size:
+    """Read `512` or `512x768` as (width, height), pixels.
+
+    Raises:
+        CreationError: It is neither.
+    """
+    match = re.fullmatch(r"(\d{1,6})(?:x(\d{1,6}))?", text.strip(), re.ASCII)
+    if match is None:
+        raise CreationError("not a size", expected="512 or WIDTHxHEIGHT, such as 512x768", got=text)
+    width = int(match.group(1))
+    return width, int(match.group(2) or width)
 
 
 def _pairs(option: str) -> list[tuple[str, Any]]:

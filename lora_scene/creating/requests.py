@@ -280,19 +280,6 @@ def parse_amount(text: str) -> tuple[str, float]:
     return f"<{match.group(1)}>", float(match.group(2))
 
 
-def parse_size(text: str) -> Size:
-    """Read `512` or `512x768` as (width, height), pixels.
-
-    Raises:
-        CreationError: It is neither.
-    """
-    match = re.fullmatch(r"(\d{1,6})(?:x(\d{1,6}))?", text.strip(), re.ASCII)
-    if match is None:
-        raise CreationError("not a size", expected="512 or WIDTHxHEIGHT, such as 512x768", got=text)
-    width = int(match.group(1))
-    return width, int(match.group(2) or width)
-
-
 def _no_place(text: str) -> CreationError:
     return CreationError(
         "not a place",
