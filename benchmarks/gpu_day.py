@@ -1,6 +1,6 @@
 """All that waits for a GPU, in one command of about ten minutes; a part that fails stops no other.
 
-    python -m benchmarks.gpu_day --out gpu.jsonl        # then: python -m benchmarks.gpu_tables gpu.jsonl
+    python -m benchmarks.gpu_day --out gpu.jsonl
     python -m benchmarks.gpu_day --device cpu --short --out rehearsal.jsonl
 
 Parts: the device; the tests marked gpu; seconds a step beside the published algorithm and a plain

@@ -19,7 +19,7 @@ from benchmarks.records import circumstances
 from lora_scene.backbones.backbone import Backbone
 from lora_scene.backbones.families import map_side
 from lora_scene.backbones.loading import load_pipeline
-from lora_scene.learning.handles import HandleTable
+from lora_scene.learning.handle_table import HandleTable
 from lora_scene.learning.latents import encode_variants
 from lora_scene.learning.phases import Trainer
 from lora_scene.learning.step import Materials

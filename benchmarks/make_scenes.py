@@ -17,7 +17,7 @@ from benchmarks.mini_world.backgrounds import BACKGROUNDS
 from benchmarks.mini_world.compose import Composition, Sprites, compose
 from benchmarks.mini_world.drawings import HELD_OUT_STYLE, load_drawings
 from benchmarks.mini_world.nouns import noun_set
-from lora_scene.scenes.handle_names import Concept
+from lora_scene.scenes.handles import Concept
 from lora_scene.scenes.manifest import MANIFEST_NAME, Manifest, manifest_text
 
 DEVELOPMENT_NOUNS = ("dog", "penguin", "owl", "burger", "mushroom", "rocket")

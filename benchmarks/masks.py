@@ -20,7 +20,7 @@ from benchmarks.drawn_scenes import draw_scene
 from lora_scene.scenes.mask_prompts import Box, Point, Prompt
 from lora_scene.scenes.masking import make_masks
 from lora_scene.scenes.masks import bounding_box
-from lora_scene.scenes.photos import Mask
+from lora_scene.scenes.pictures import Mask
 from lora_scene.scenes.scene import INSIDE, Photo, load_scene
 
 SLACKS = (0.05, 0.15)  # of the box's width and height, on each side

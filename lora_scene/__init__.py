@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lora_scene.adapters.adapter import Adapter as Adapter
-    from lora_scene.adapters.adapter_folder import read_adapter as read_adapter
     from lora_scene.adapters.attachment import load_adapter as load_adapter
     from lora_scene.adapters.attachment import unload_adapter as unload_adapter
     from lora_scene.adapters.exports import export_adapter as export_adapter
+    from lora_scene.adapters.folder import read_adapter as read_adapter
     from lora_scene.backbones.loading import load_pipeline as load_pipeline
     from lora_scene.creating.generation import draw as draw
     from lora_scene.creating.generation import generate as generate
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from lora_scene.scenes.masking import make_masks as make_masks
     from lora_scene.scenes.masks import report_on as report_on
     from lora_scene.scenes.overlay import draw_overlay as draw_overlay
-    from lora_scene.scenes.photos import read_photo as read_photo
+    from lora_scene.scenes.pictures import read_photo as read_photo
     from lora_scene.scenes.scene import Scene as Scene
     from lora_scene.scenes.scene import load_scene as load_scene
     from lora_scene.scenes.scene_folder import write_scene as write_scene
@@ -45,7 +45,7 @@ __version__ = "0.1.0"
 
 _NAMES = {
     "lora_scene.adapters.adapter": ("Adapter",),
-    "lora_scene.adapters.adapter_folder": ("read_adapter",),
+    "lora_scene.adapters.folder": ("read_adapter",),
     "lora_scene.adapters.attachment": (
         "load_adapter",
         "unload_adapter",
@@ -79,7 +79,7 @@ _NAMES = {
     "lora_scene.scenes.masking": ("make_masks",),
     "lora_scene.scenes.masks": ("report_on",),
     "lora_scene.scenes.overlay": ("draw_overlay",),
-    "lora_scene.scenes.photos": ("read_photo",),
+    "lora_scene.scenes.pictures": ("read_photo",),
     "lora_scene.scenes.scene": (
         "Scene",
         "load_scene",

@@ -6,7 +6,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from lora_scene.adapters.adapter_folder import read_adapter
+from lora_scene.adapters.folder import read_adapter
 from lora_scene.cli.main import root
 from lora_scene.journey import demo_scene
 

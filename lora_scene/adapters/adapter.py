@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 import torch
 
 from lora_scene.errors import AdapterError, did_you_mean
-from lora_scene.scenes.handle_names import check_handles, handle_stem
+from lora_scene.scenes.handles import check_handles, handle_stem
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,8 @@ from typing import Any, ParamSpec, TypeVar
 import torch
 
 from lora_scene.adapters.adapter import Adapter
-from lora_scene.adapters.adapter_folder import read_adapter
 from lora_scene.adapters.fit import check_fit
+from lora_scene.adapters.folder import read_adapter
 from lora_scene.adapters.formats.metadata import fingerprint
 from lora_scene.adapters.layers import (
     add_modules,

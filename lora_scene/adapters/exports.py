@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from lora_scene.adapters.adapter import Adapter
-from lora_scene.adapters.adapter_folder import files_of_others, refuse_another
+from lora_scene.adapters.folder import files_of_others, refuse_another
 from lora_scene.adapters.formats import diffusers, embeddings, kohya
 from lora_scene.adapters.formats.factors import padded_ranks
 from lora_scene.adapters.formats.metadata import public_info, write_note
@@ -29,7 +29,7 @@ from lora_scene.errors import AdapterError
 from lora_scene.file_groups import written_together
 from lora_scene.files import write_json
 from lora_scene.picture_writing import write_picture
-from lora_scene.scenes.handle_names import RESERVED_STEMS, handle_stem
+from lora_scene.scenes.handles import RESERVED_STEMS, handle_stem
 
 DTYPES: Mapping[str, torch.dtype] = {
     "fp32": torch.float32,

@@ -20,8 +20,8 @@ from urllib.parse import quote
 import numpy as np
 from PIL import Image
 
-from lora_scene.adapters.adapter_folder import files_of_others, read_adapter, refuse_another
 from lora_scene.adapters.exports import export_adapter
+from lora_scene.adapters.folder import files_of_others, read_adapter, refuse_another
 from lora_scene.adapters.formats.diffusers import FILE
 from lora_scene.adapters.formats.embeddings import FOLDER
 from lora_scene.adapters.formats.modelspec import Title

@@ -21,7 +21,7 @@ import torch
 from safetensors.torch import load
 
 from lora_scene.errors import AdapterError
-from lora_scene.scenes.handle_names import HANDLE_FORM, HANDLE_HELP, RESERVED_STEMS
+from lora_scene.scenes.handles import HANDLE_FORM, HANDLE_HELP, RESERVED_STEMS
 
 MAX_HEADER_BYTES = 32 << 20  # previews travel in metadata; the format itself allows 100 MB
 MAX_FILE_BYTES = 8 << 30  # the largest LoRA file in the wild is well under this

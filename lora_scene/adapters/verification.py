@@ -15,13 +15,13 @@ from typing import Any
 import torch
 
 from lora_scene.adapters.adapter import Adapter, product
-from lora_scene.adapters.adapter_folder import read_adapter
 from lora_scene.adapters.embedding_checks import (
     concept_of,
     load_embeddings,
     wrong_embeddings,
 )
 from lora_scene.adapters.fit import pipeline_family
+from lora_scene.adapters.folder import read_adapter
 from lora_scene.adapters.formats.diffusers import FILE
 from lora_scene.adapters.formats.embeddings import embedding_path
 from lora_scene.adapters.formats.factors import PARTS

@@ -17,8 +17,8 @@ from lora_scene.cli.paths import GIVEN
 @click.option("--force", is_flag=True, help="Replace a README.md written or edited by hand.")
 def command(folder: Path, repo: str | None, name: str | None, licence: str, force: bool) -> None:
     """Write DIR/README.md: gallery, handles, snippets that run, training details, limits."""
-    from lora_scene.adapters.adapter_folder import read_adapter
     from lora_scene.adapters.attachment import plain_name
+    from lora_scene.adapters.folder import read_adapter
     from lora_scene.adapters.gallery import last_samples
     from lora_scene.adapters.model_card import CardFacts, check_card, write_card
     from lora_scene.files import check_target, write_text

@@ -58,7 +58,7 @@ def command(adapters: tuple[str, ...], out: Path, as_json: bool, **shared: Any) 
         spread,
     )
     from lora_scene.scenes.mask_files import read_mask
-    from lora_scene.scenes.photos import read_photo
+    from lora_scene.scenes.pictures import read_photo
 
     if bool(shared["mask"]) == bool(shared["grow"]):
         raise click.UsageError("give either --mask or --grow")

@@ -36,7 +36,7 @@ def command(adapters: tuple[str, ...], out: Path, as_json: bool, **shared: Any) 
     Entangled things, a dog and its shirt, come apart. Writes each picture and parts.png.
     """
     from lora_scene.creating.arrangements import PARTS_SHEET, parts_sheet, plan_parts
-    from lora_scene.scenes.photos import read_photo
+    from lora_scene.scenes.pictures import read_photo
 
     photo = read_photo(shared["photo"]).pixels if shared["photo"] else None
     cast = cast_from(adapters, shared)

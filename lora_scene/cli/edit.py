@@ -65,7 +65,7 @@ def command(adapters: tuple[str, ...], out: Path, as_json: bool, **shared: Any) 
     from lora_scene.cli.progress import drawing_bar
     from lora_scene.creating.editing import Region, edit, edit_record
     from lora_scene.scenes.mask_files import read_mask
-    from lora_scene.scenes.photos import read_photo
+    from lora_scene.scenes.pictures import read_photo
 
     masks, prompts = shared["masks"], shared["prompts"]
     if len(masks) != len(prompts):

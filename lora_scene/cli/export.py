@@ -36,9 +36,9 @@ def command(
     as_json: bool,
 ) -> None:
     """Write the adapter in DIR for diffusers, ComfyUI, A1111, Forge, SD.Next and InvokeAI."""
-    from lora_scene.adapters.adapter_folder import read_adapter
     from lora_scene.adapters.attachment import plain_name
     from lora_scene.adapters.exports import export_adapter
+    from lora_scene.adapters.folder import read_adapter
     from lora_scene.adapters.formats.modelspec import Title
     from lora_scene.adapters.gallery import last_samples
     from lora_scene.adapters.whole_pipeline import export_pipeline, refuse_checkpoint

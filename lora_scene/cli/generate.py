@@ -13,7 +13,7 @@ from lora_scene.cli.picture_options import draw_list, picture_options
 from lora_scene.cli.values import SEED, Number
 
 if TYPE_CHECKING:
-    from lora_scene.creating.prompt_lines import PromptLine
+    from lora_scene.creating.prompts import PromptLine
     from lora_scene.creating.requests import Request
     from lora_scene.creating.studio import Cast
 
@@ -69,7 +69,7 @@ def command(adapters: tuple[str, ...], out: Path, as_json: bool, **shared: Any) 
 
 
 def _lines(shared: dict[str, Any]) -> list[PromptLine]:
-    from lora_scene.creating.prompt_lines import PromptLine, read_prompts
+    from lora_scene.creating.prompts import PromptLine, read_prompts
 
     lines = [PromptLine(prompt) for prompt in shared["prompts"]]
     return lines + (read_prompts(shared["file"]) if shared["file"] else [])

@@ -16,7 +16,7 @@ from lora_scene.picture_writing import write_picture
 from lora_scene.scenes.mask_prompt_text import PromptText, parse_background, parse_prompts
 from lora_scene.scenes.masking import ListedPhoto, MaskedPhoto, list_regions, make_masks
 from lora_scene.scenes.masks import covered
-from lora_scene.scenes.photos import read_photo
+from lora_scene.scenes.pictures import read_photo
 from lora_scene.scenes.scene_folder import check_scene_place, write_scene
 from lora_scene.scenes.segmenters.catalog import CATALOG, open_lister, open_segmenter
 

@@ -29,7 +29,7 @@ def command(
 
     Exact without --rank; with it, the error is printed.
     """
-    from lora_scene.adapters.adapter_folder import read_adapter, refuse_another, save_adapter
+    from lora_scene.adapters.folder import read_adapter, refuse_another, save_adapter
     from lora_scene.adapters.formats.metadata import write_note
     from lora_scene.adapters.merging import merge_adapters
     from lora_scene.adapters.renaming import parse_renames

@@ -54,7 +54,7 @@ def command(
     from lora_scene.learning.interruption import Interruption
     from lora_scene.learning.training import train
     from lora_scene.recipe import load_recipe
-    from lora_scene.scenes.handle_names import word_notes
+    from lora_scene.scenes.handles import word_notes
     from lora_scene.scenes.scene import load_scene
 
     named = [f"base.model={json.dumps(base)}"] if base else []

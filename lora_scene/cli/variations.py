@@ -36,7 +36,7 @@ def command(adapters: tuple[str, ...], out: Path, as_json: bool, **shared: Any) 
         plan_variations,
         variations_sheet,
     )
-    from lora_scene.scenes.photos import read_photo
+    from lora_scene.scenes.pictures import read_photo
 
     photo = read_photo(shared["photo"]).pixels if shared["photo"] else None
     cast = cast_from(adapters, shared)

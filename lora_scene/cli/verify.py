@@ -30,7 +30,7 @@ def command(path: Path, base: str | None, folder: Path | None, as_json: bool) ->
     Fails, with the reason, on a file that is refused, ignored in part, scaled wrongly, or that
     loads and does nothing.
     """
-    from lora_scene.adapters.adapter_folder import read_adapter
+    from lora_scene.adapters.folder import read_adapter
     from lora_scene.adapters.inspection import inspect_path
     from lora_scene.adapters.verification import own_reference, refuse_failures, verify_path
     from lora_scene.backbones.loading import load_pipeline

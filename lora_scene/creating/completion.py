@@ -19,7 +19,7 @@ from lora_scene.creating.sampling import Pixels, Tick
 from lora_scene.creating.studio import Studio
 from lora_scene.creating.windows import Window, next_window, prefilled
 from lora_scene.errors import CreationError
-from lora_scene.scenes.photos import Mask
+from lora_scene.scenes.pictures import Mask
 
 SIDES = ("left", "top", "right", "bottom")
 

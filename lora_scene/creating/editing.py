@@ -38,7 +38,7 @@ from lora_scene.creating.windows import (
     window_around,
 )
 from lora_scene.errors import CreationError
-from lora_scene.scenes.photos import Mask
+from lora_scene.scenes.pictures import Mask
 
 THIN = 3  # latent cells: masks that are nowhere wider are widened in the early steps
 WIDENING = 2  # latent cells

@@ -12,7 +12,7 @@ from PIL.Image import Image
 
 from lora_scene.creating.names import Names
 from lora_scene.creating.picture_files import Record, save_numbered
-from lora_scene.creating.prompt_lines import PromptLine
+from lora_scene.creating.prompts import PromptLine
 from lora_scene.creating.records import record_of
 from lora_scene.creating.rendering import checked, render
 from lora_scene.creating.requests import Request

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from lora_scene.errors import CreationError, did_you_mean
-from lora_scene.scenes.handle_names import HANDLE_FORM
+from lora_scene.scenes.handles import HANDLE_FORM
 
 if TYPE_CHECKING:
     from lora_scene.adapters.adapter import LearnedConcept

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from lora_scene.adapters.adapter import Adapter, LearnedConcept, TrainingInfo
-from lora_scene.adapters.adapter_folder import read_adapter
 from lora_scene.adapters.attachment import LoadedAdapter, load_adapter, locate, plain_name
+from lora_scene.adapters.folder import read_adapter
 from lora_scene.adapters.formats.metadata import fingerprint
 from lora_scene.adapters.layers import lora_layers
 from lora_scene.adapters.renaming import parse_renames

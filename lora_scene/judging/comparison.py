@@ -15,7 +15,7 @@ import numpy as np
 from lora_scene.judging.encoders import PictureEncoder, Vectors
 from lora_scene.judging.finding import Found, cut_out
 from lora_scene.judging.metrics import cosines, mean
-from lora_scene.scenes.photos import Pixels
+from lora_scene.scenes.pictures import Pixels
 from lora_scene.scenes.scene import INSIDE, Scene
 
 

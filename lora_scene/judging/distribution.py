@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from lora_scene.errors import JudgingError
 from lora_scene.judging.encoders import CaptionEncoder, PictureEncoder, Vectors
 from lora_scene.judging.metrics import cosines
-from lora_scene.scenes.photos import Pixels, read_photo
+from lora_scene.scenes.pictures import Pixels, read_photo
 
 NEIGHBOURS = 3  # k of precision and recall (arXiv:1904.06991)
 KID_SUBSETS = 50

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lora_scene.errors import JudgingError
-from lora_scene.scenes.photos import Pixels
+from lora_scene.scenes.pictures import Pixels
 
 Vectors = npt.NDArray[np.float32]
 

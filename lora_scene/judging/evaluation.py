@@ -25,7 +25,7 @@ from lora_scene.judging.watched_drawing import Drawn, draw_watched, training_map
 from lora_scene.learning.latents import resize_masks
 from lora_scene.learning.runs import FULL_MODEL
 from lora_scene.scenes.framing import frame_scene
-from lora_scene.scenes.photos import Pixels
+from lora_scene.scenes.pictures import Pixels
 from lora_scene.scenes.scene import Scene
 from lora_scene.scenes.union import prompt_for
 

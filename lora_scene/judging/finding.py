@@ -12,7 +12,7 @@ from PIL import Image
 
 from lora_scene.scenes.framing import rescale_masks
 from lora_scene.scenes.mask_prompts import Prompt
-from lora_scene.scenes.photos import Mask, Pixels
+from lora_scene.scenes.pictures import Mask, Pixels
 from lora_scene.scenes.scene import INSIDE, Concept
 from lora_scene.scenes.segmenters.segmenter import Segmenter
 

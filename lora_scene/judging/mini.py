@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from lora_scene.errors import JudgingError
 from lora_scene.judging.encoders import ClipEncoder
 from lora_scene.judging.finding import Found
-from lora_scene.scenes.photos import Pixels
+from lora_scene.scenes.pictures import Pixels
 from lora_scene.scenes.scene import Concept
 
 NAME = "mini"

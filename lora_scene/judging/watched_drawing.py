@@ -16,7 +16,7 @@ from lora_scene.creating.sampling import Step, Tick
 from lora_scene.creating.studio import Studio
 from lora_scene.creating.token_attention import token_columns
 from lora_scene.learning.attention import AttentionRecorder, Columns
-from lora_scene.scenes.photos import Mask, Pixels
+from lora_scene.scenes.pictures import Mask, Pixels
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,7 +15,7 @@ from torch import Tensor
 from lora_scene.backbones.backbone import Backbone, TextEncoding
 from lora_scene.learning.attention import AttentionRecorder, Columns
 from lora_scene.learning.draws import Sample
-from lora_scene.learning.handles import HandleTable
+from lora_scene.learning.handle_table import HandleTable
 from lora_scene.learning.lora import without_lora
 from lora_scene.learning.losses import (
     cell_weights,

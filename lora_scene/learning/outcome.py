@@ -9,7 +9,7 @@ from dataclasses import replace
 from lora_scene.adapters.adapter import Adapter, LearnedConcept, TrainingInfo
 from lora_scene.backbones.backbone import Backbone
 from lora_scene.backbones.sources import public_name
-from lora_scene.learning.handles import HandleTable
+from lora_scene.learning.handle_table import HandleTable
 from lora_scene.learning.lora import learned_modules
 from lora_scene.recipe import Recipe, dump_recipe
 from lora_scene.scenes.scene import Scene

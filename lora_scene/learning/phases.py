@@ -17,7 +17,7 @@ from lora_scene.errors import CheckpointError, InterruptedRunError, NonFiniteLos
 from lora_scene.learning.checkpoints import Checkpoint, save_checkpoint, what_is_left
 from lora_scene.learning.devices import device_bytes, mixed_precision, peak_bytes
 from lora_scene.learning.events import Listener, Notice, PhaseEnded, PhaseStarted, Saved, StepDone
-from lora_scene.learning.handles import HandleTable
+from lora_scene.learning.handle_table import HandleTable
 from lora_scene.learning.interruption import Interruption
 from lora_scene.learning.lora import add_lora, full_parameters, remove_lora
 from lora_scene.learning.loss_log import LossLog

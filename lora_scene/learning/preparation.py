@@ -20,7 +20,7 @@ from lora_scene.learning.attention import AttentionRecorder
 from lora_scene.learning.devices import free_cached
 from lora_scene.learning.draws import longest_prompts
 from lora_scene.learning.events import Listener, Notice
-from lora_scene.learning.handles import HandleTable
+from lora_scene.learning.handle_table import HandleTable
 from lora_scene.learning.interruption import Interruption
 from lora_scene.learning.latents import encode_variants, refuse_unseen
 from lora_scene.learning.lora import unet_targets

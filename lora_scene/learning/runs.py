@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lora_scene.adapters.adapter import Adapter
-from lora_scene.adapters.adapter_folder import own_adapter_files, read_adapter
+from lora_scene.adapters.folder import own_adapter_files, read_adapter
 from lora_scene.adapters.gallery import FOLDER as SAMPLES
 from lora_scene.documents import build, parse_json, read_text
 from lora_scene.errors import CheckpointError, LoraSceneError, TrainingError

@@ -11,7 +11,7 @@ import torch
 from lora_scene.adapters.gallery import FOLDER
 from lora_scene.backbones.backbone import Backbone, TextEncoding
 from lora_scene.learning.devices import free_cached
-from lora_scene.learning.handles import HandleTable
+from lora_scene.learning.handle_table import HandleTable
 from lora_scene.ownership import is_ours
 from lora_scene.picture_writing import write_picture
 

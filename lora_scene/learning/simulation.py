@@ -18,7 +18,7 @@ from lora_scene.backbones.backbone import Backbone, Moments
 from lora_scene.backbones.families import map_side
 from lora_scene.backbones.storage import BLOCKS, StoredLinear, packed_bytes, store
 from lora_scene.learning.flat_weights import BLOCK, blocks
-from lora_scene.learning.handles import HandleTable
+from lora_scene.learning.handle_table import HandleTable
 from lora_scene.learning.latents import EncodedVariant
 from lora_scene.learning.ledger import Ledger, kernels_of_gpus
 from lora_scene.learning.objective import EncodingCache

@@ -17,7 +17,7 @@ from torch import Tensor
 from lora_scene.backbones.backbone import Backbone
 from lora_scene.learning.attention import AttentionRecorder
 from lora_scene.learning.draws import Sample, draw_sample, dropout_seed, step_generators
-from lora_scene.learning.handles import HandleTable
+from lora_scene.learning.handle_table import HandleTable
 from lora_scene.learning.latents import EncodedVariant
 from lora_scene.learning.objective import LOSSES, LossTerms, Objective
 from lora_scene.learning.optimizers import clip_gradients, rate_factor, set_rate_factor, step_all

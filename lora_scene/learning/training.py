@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from lora_scene.adapters.adapter import Adapter
-from lora_scene.adapters.adapter_folder import save_adapter
+from lora_scene.adapters.folder import save_adapter
 from lora_scene.adapters.formats import diffusers, embeddings
 from lora_scene.backbones.backbone import Backbone
 from lora_scene.backbones.fitness import check_trainable

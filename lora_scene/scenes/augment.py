@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 
 from lora_scene.scenes.framing import rescale_masks, resize_pixels
-from lora_scene.scenes.photos import Mask, Pixels
+from lora_scene.scenes.pictures import Mask, Pixels
 from lora_scene.scenes.scene import INSIDE, Photo
 
 SIMPLE_BACKGROUND = " on a simple background"  # the caption that MuDI's recomposition needs

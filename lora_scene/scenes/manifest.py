@@ -21,8 +21,8 @@ from pathlib import Path
 from lora_scene.documents import build, filled, parse_toml, read_text
 from lora_scene.errors import MAX_SHOWN, LoraSceneError, SceneError
 from lora_scene.faults import told_plainly
-from lora_scene.scenes.handle_names import Concept, check_handles, default_noun
-from lora_scene.scenes.photos import HEIF_SUFFIXES
+from lora_scene.scenes.handles import Concept, check_handles, default_noun
+from lora_scene.scenes.pictures import HEIF_SUFFIXES
 
 MANIFEST_NAME = "scene.toml"
 MOST_CONCEPTS = 256  # as many as an attention map has cells at 512 px

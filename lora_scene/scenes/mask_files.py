@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from lora_scene.errors import LoraSceneWarning
-from lora_scene.scenes.photos import (
+from lora_scene.scenes.pictures import (
     DEEP_MODES,
     UPRIGHT,
     Mask,

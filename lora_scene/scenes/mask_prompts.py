@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from lora_scene.errors import SceneError, SegmenterError
-from lora_scene.scenes.handle_names import check_handles
+from lora_scene.scenes.handles import check_handles
 
 Kind = Literal["box", "point", "stroke", "words", "pick"]
 

@@ -9,10 +9,10 @@ import numpy as np
 from PIL import Image
 
 from lora_scene.errors import SegmenterError
-from lora_scene.scenes.handle_names import check_handles
+from lora_scene.scenes.handles import check_handles
 from lora_scene.scenes.mask_prompts import Prompt, check_prompts
 from lora_scene.scenes.overlay import draw_masks, draw_overlay
-from lora_scene.scenes.photos import MAX_PIXELS, Pixels
+from lora_scene.scenes.pictures import MAX_PIXELS, Pixels
 from lora_scene.scenes.refine import settle_overlaps
 from lora_scene.scenes.scene import INSIDE, MIN_COVERAGE, Concept, Photo, Scene
 from lora_scene.scenes.segmenters.catalog import open_segmenter

@@ -9,7 +9,7 @@ from itertools import combinations
 import numpy as np
 
 from lora_scene.scenes.framing import Crop, Resize, frame, grid_masks, plan_frame
-from lora_scene.scenes.handle_names import UNNAMED_NOUN
+from lora_scene.scenes.handles import UNNAMED_NOUN
 from lora_scene.scenes.scene import INSIDE, Photo, Scene, shared_areas
 
 SMALL = 0.02  # of the square: about five of the 256 cells of an attention map

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from lora_scene.scenes.framing import rescale_masks, resize_pixels
 from lora_scene.scenes.masks import covered
-from lora_scene.scenes.photos import Mask
+from lora_scene.scenes.pictures import Mask
 from lora_scene.scenes.scene import INSIDE, Photo, Scene
 
 # Okabe and Ito's colours, told apart by colour-blind people too; black left out

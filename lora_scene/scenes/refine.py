@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from lora_scene.scenes.photos import Mask, Pixels
+from lora_scene.scenes.pictures import Mask, Pixels
 from lora_scene.scenes.scene import INSIDE
 
 KEPT_PART = 0.15  # of the largest component's area: smaller ones are specks

@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from lora_scene.errors import SceneError
-from lora_scene.scenes.handle_names import Concept
+from lora_scene.scenes.handles import Concept
 from lora_scene.scenes.manifest import Manifest, read_manifest
 from lora_scene.scenes.mask_files import INSIDE, MIN_COVERAGE, read_mask
-from lora_scene.scenes.photos import Mask, Pixels, UprightPhoto, read_photo
+from lora_scene.scenes.pictures import Mask, Pixels, UprightPhoto, read_photo
 
 SAME_REGION_IOU = 0.95
 

@@ -12,7 +12,7 @@ from lora_scene.files import check_target, write_text
 from lora_scene.picture_writing import write_picture
 from lora_scene.scenes.manifest import MANIFEST_NAME, Manifest, manifest_text
 from lora_scene.scenes.masking import MaskedPhoto
-from lora_scene.scenes.photos import Mask
+from lora_scene.scenes.pictures import Mask
 
 OVERLAY_NAME = "overlay.png"
 PHOTO_NAME = "img.png"

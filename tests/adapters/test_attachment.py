@@ -19,8 +19,8 @@ from diffusers import (
 from PIL import Image
 
 from lora_scene import load_adapter, unload_adapter
-from lora_scene.adapters.adapter_folder import read_adapter, save_adapter
 from lora_scene.adapters.attachment import loaded_adapters
+from lora_scene.adapters.folder import read_adapter, save_adapter
 from lora_scene.adapters.formats.metadata import fingerprint
 from lora_scene.errors import AdapterError
 from tests import tiny

@@ -15,8 +15,8 @@ from safetensors.torch import load_file, save_file
 
 from benchmarks.full_size import clip_tokenizer
 from lora_scene.adapters.adapter import LoraModule
-from lora_scene.adapters.adapter_folder import read_adapter, save_adapter
 from lora_scene.adapters.exports import LAYOUTS, export_adapter
+from lora_scene.adapters.folder import read_adapter, save_adapter
 from lora_scene.adapters.formats.modelspec import Title
 from lora_scene.adapters.gallery import last_samples
 from lora_scene.adapters.verification import refuse_failures, verify_path

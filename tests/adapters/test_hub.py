@@ -10,7 +10,7 @@ from PIL import Image
 
 from lora_scene import load_adapter
 from lora_scene.adapters import hub as hub_module
-from lora_scene.adapters.adapter_folder import read_adapter, save_adapter
+from lora_scene.adapters.folder import read_adapter, save_adapter
 from lora_scene.adapters.formats.modelspec import Title
 from lora_scene.adapters.hub import copy_adapter, fetch_adapter, publish, stage_adapter
 from lora_scene.cli.main import root

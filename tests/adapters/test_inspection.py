@@ -7,7 +7,7 @@ import torch
 from click.testing import CliRunner
 from safetensors.torch import save_file
 
-from lora_scene.adapters.adapter_folder import save_adapter
+from lora_scene.adapters.folder import save_adapter
 from lora_scene.adapters.inspection import inspect_path
 from lora_scene.cli.main import root
 from lora_scene.errors import AdapterError

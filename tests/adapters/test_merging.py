@@ -7,7 +7,7 @@ import torch
 from click.testing import CliRunner
 
 from lora_scene import load_adapter
-from lora_scene.adapters.adapter_folder import read_adapter, save_adapter
+from lora_scene.adapters.folder import read_adapter, save_adapter
 from lora_scene.adapters.merging import merge_adapters
 from lora_scene.adapters.renaming import parse_renames
 from lora_scene.cli.main import root

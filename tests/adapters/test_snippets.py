@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from diffusers import DDIMScheduler
 from PIL import Image
 
-from lora_scene.adapters.adapter_folder import save_adapter
+from lora_scene.adapters.folder import save_adapter
 from lora_scene.adapters.model_card import CardFacts, write_card
 from lora_scene.cli.main import root
 from tests import tiny

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from lora_scene.adapters import untrusted
 from lora_scene.adapters.adapter import LoraModule
-from lora_scene.adapters.adapter_folder import read_adapter, save_adapter
+from lora_scene.adapters.folder import read_adapter, save_adapter
 from lora_scene.adapters.formats import factors
 from lora_scene.adapters.formats.factors import even_factors
 from lora_scene.adapters.inspection import inspect_path

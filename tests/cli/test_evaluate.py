@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from lora_scene.adapters.adapter_folder import save_adapter
+from lora_scene.adapters.folder import save_adapter
 from lora_scene.cli.main import root
 from lora_scene.errors import FileError
 from tests import tiny

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from lora_scene.adapters.adapter_folder import read_adapter
+from lora_scene.adapters.folder import read_adapter
 from lora_scene.cli.main import root
 from lora_scene.errors import TrainingError
 from lora_scene.recipe import parse_recipe

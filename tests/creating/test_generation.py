@@ -6,7 +6,7 @@ from PIL import Image
 
 from lora_scene.creating.generation import batches, draw, generate, grid_sheet, plan
 from lora_scene.creating.picture_files import read_record, save_image
-from lora_scene.creating.prompt_lines import PromptLine
+from lora_scene.creating.prompts import PromptLine
 from lora_scene.creating.records import compare, parse_record
 from lora_scene.creating.requests import Request, Sampling
 from lora_scene.creating.studio import AdapterChoice, assemble_studio

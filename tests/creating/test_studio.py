@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from lora_scene.adapters.adapter_folder import save_adapter
+from lora_scene.adapters.folder import save_adapter
 from lora_scene.adapters.layers import lora_layers
 from lora_scene.creating.generation import draw
 from lora_scene.creating.records import compare, parse_record, provenance

@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 from safetensors.torch import save
 
-from lora_scene.adapters.adapter_folder import read_adapter, save_adapter
+from lora_scene.adapters.folder import read_adapter, save_adapter
 from lora_scene.adapters.formats.metadata import PREFIX, read_note, write_note
 from lora_scene.adapters.inspection import inspect_path
 from lora_scene.creating.picture_files import read_record
-from lora_scene.creating.prompt_lines import read_prompts
+from lora_scene.creating.prompts import read_prompts
 from lora_scene.errors import LoraSceneError
 from lora_scene.learning.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from lora_scene.recipe import load_recipe, recipe_text

@@ -17,7 +17,7 @@ import numpy as np
 from hypothesis import strategies as st
 from PIL import Image
 
-from lora_scene.adapters.adapter_folder import save_adapter
+from lora_scene.adapters.folder import save_adapter
 from lora_scene.cli.main import VERBS, main, root
 from lora_scene.recipe import recipe_text
 from tests import tiny

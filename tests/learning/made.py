@@ -16,7 +16,7 @@ from lora_scene.backbones.families import map_side
 from lora_scene.backbones.switches import switch_on
 from lora_scene.learning.attention import AttentionRecorder
 from lora_scene.learning.draws import Sample
-from lora_scene.learning.handles import HandleTable
+from lora_scene.learning.handle_table import HandleTable
 from lora_scene.learning.latents import EncodedVariant, encode_variants
 from lora_scene.learning.lora import add_lora
 from lora_scene.learning.objective import Objective

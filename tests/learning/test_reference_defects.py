@@ -27,7 +27,7 @@ from lora_scene.backbones.families import map_side
 from lora_scene.errors import SceneError
 from lora_scene.learning.attention import AttentionRecorder, Columns
 from lora_scene.learning.events import PhaseStarted, Saved, StepDone
-from lora_scene.learning.handles import HandleTable
+from lora_scene.learning.handle_table import HandleTable
 from lora_scene.learning.optimizers import build_optimizers, clip_gradients, step_all
 from lora_scene.recipe import Optimizer, Phase
 from lora_scene.scenes.scene import Concept, Photo, Scene, load_scene

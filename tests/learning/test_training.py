@@ -17,7 +17,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from lora_scene import load_adapter
-from lora_scene.adapters.adapter_folder import read_adapter
+from lora_scene.adapters.folder import read_adapter
 from lora_scene.backbones.backbone import SMALL_GUIDANCE
 from lora_scene.backbones.loading import load_pipeline
 from lora_scene.errors import (

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from lora_scene.errors import LoraSceneError, SceneError
-from lora_scene.scenes.handle_names import Concept
+from lora_scene.scenes.handles import Concept
 from lora_scene.scenes.manifest import (
     Manifest,
     manifest_text,

@@ -6,7 +6,7 @@ from PIL import Image
 
 from lora_scene.errors import LoraSceneWarning
 from lora_scene.scenes.mask_files import read_mask
-from lora_scene.scenes.photos import read_photo
+from lora_scene.scenes.pictures import read_photo
 from tests.scenes.colour_profiles import grey_profile
 
 RNG = np.random.default_rng(1)

@@ -7,7 +7,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from lora_scene.errors import FileError, SceneError
 from lora_scene.scenes.masking import MaskedPhoto
-from lora_scene.scenes.photos import read_photo
+from lora_scene.scenes.pictures import read_photo
 from lora_scene.scenes.scene import Concept, Photo, Scene, load_scene
 from lora_scene.scenes.scene_folder import write_scene
 from tests.scenes.colour_profiles import SRGB, decode_srgb, rgb_profile

@@ -18,7 +18,7 @@ from lora_scene.adapters.untrusted import check_handle
 from lora_scene.backbones.families import FAMILIES
 from lora_scene.backbones.sources import public_name
 from lora_scene.errors import AdapterError, did_you_mean
-from lora_scene.scenes.handle_names import RESERVED_STEMS, handle_stem
+from lora_scene.scenes.handles import RESERVED_STEMS, handle_stem
 
 PREFIX = "lora_scene."
 FINGERPRINT = f"{PREFIX}fingerprint"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lora_scene.scenes.photos import Mask
+from lora_scene.scenes.pictures import Mask
 from lora_scene.scenes.scene import INSIDE, MIN_COVERAGE
 from lora_scene.scenes.segmenters.regions import Region, drop_doubles
 

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from lora_scene.errors import LoraSceneWarning
 from lora_scene.scenes.mask_prompts import Box, Kind, Mark, Point, Prompt
-from lora_scene.scenes.photos import Mask, Pixels
+from lora_scene.scenes.pictures import Mask, Pixels
 from lora_scene.scenes.refine import GROWTH, Flags, finish, keep_main_parts
 from lora_scene.scenes.segmenters.geodesic import geodesic_distance
 

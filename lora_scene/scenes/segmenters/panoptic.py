@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from lora_scene.scenes.mask_prompts import Kind, Prompt
-from lora_scene.scenes.photos import Mask, Pixels
+from lora_scene.scenes.pictures import Mask, Pixels
 from lora_scene.scenes.scene import INSIDE, MIN_COVERAGE
 from lora_scene.scenes.segmenters.networks import (
     IMAGENET_MEAN,

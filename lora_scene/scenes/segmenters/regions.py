@@ -9,7 +9,7 @@ import numpy as np
 
 from lora_scene.errors import SegmenterError
 from lora_scene.scenes.mask_prompts import Prompt
-from lora_scene.scenes.photos import Mask
+from lora_scene.scenes.pictures import Mask
 from lora_scene.scenes.refine import Flags
 from lora_scene.scenes.scene import INSIDE
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from lora_scene.scenes.mask_prompts import Kind, Prompt, Stroke
-from lora_scene.scenes.photos import Mask, Pixels
+from lora_scene.scenes.pictures import Mask, Pixels
 from lora_scene.scenes.segmenters.automatic import Answer, propose_on_grid
 from lora_scene.scenes.segmenters.networks import (
     IMAGENET_MEAN,

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from lora_scene.scenes.mask_prompts import Kind, Prompt
-from lora_scene.scenes.photos import Mask, Pixels
+from lora_scene.scenes.pictures import Mask, Pixels
 from lora_scene.scenes.segmenters.networks import (
     CENTRED_MEAN,
     CENTRED_STD,

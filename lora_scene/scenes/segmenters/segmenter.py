@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 from lora_scene.scenes.mask_prompts import Kind, Prompt
-from lora_scene.scenes.photos import Mask, Pixels
+from lora_scene.scenes.pictures import Mask, Pixels
 from lora_scene.scenes.segmenters.regions import Region
 
 

@@ -7,7 +7,7 @@ import torch
 
 from lora_scene.backbones.backbone import Backbone
 from lora_scene.errors import SceneError
-from lora_scene.learning.handles import HandleTable
+from lora_scene.learning.handle_table import HandleTable
 from lora_scene.scenes.scene import Concept
 from tests import tiny
 from tests.learning import made

@@ -4,7 +4,7 @@ from pathlib import PureWindowsPath
 
 import pytest
 
-from lora_scene.scenes.handle_names import check_handles, default_noun, handle_stem, word_notes
+from lora_scene.scenes.handles import check_handles, default_noun, handle_stem, word_notes
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ from PIL import Image
 from PIL.ImageCms import ImageCmsProfile, createProfile
 
 from lora_scene.errors import LoraSceneWarning, SceneError
-from lora_scene.scenes import photos
-from lora_scene.scenes.photos import read_photo
+from lora_scene.scenes import pictures
+from lora_scene.scenes.pictures import read_photo
 from tests.scenes.colour_profiles import (
     ADOBE_RGB,
     DISPLAY_P3,
@@ -211,7 +211,7 @@ def test_a_truncated_jpeg_is_refused(tmp_path):
 
 
 def test_an_image_over_the_pixel_limit_is_refused_before_it_is_decoded(tmp_path, monkeypatch):
-    monkeypatch.setattr(photos, "MAX_PIXELS", 50)
+    monkeypatch.setattr(pictures, "MAX_PIXELS", 50)
     Image.fromarray(COLOUR).save(tmp_path / "img.png")
     monkeypatch.setattr(Image.Image, "load", lambda self: pytest.fail("decoded"))
     with pytest.raises(SceneError, match="too large"):
@@ -220,7 +220,7 @@ def test_an_image_over_the_pixel_limit_is_refused_before_it_is_decoded(tmp_path,
 
 @pytest.mark.parametrize("bomb_limit", [10, 40])
 def test_pillows_own_bomb_guard_is_told_the_same_way(tmp_path, monkeypatch, bomb_limit):
-    monkeypatch.setattr(photos, "MAX_PIXELS", 50)
+    monkeypatch.setattr(pictures, "MAX_PIXELS", 50)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", bomb_limit)
     Image.fromarray(COLOUR).save(tmp_path / "img.png")
     with pytest.raises(SceneError, match="too large"):

@@ -11,8 +11,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save, save_file
 
-from lora_scene.adapters.adapter_folder import read_adapter, save_adapter
 from lora_scene.adapters.exports import export_adapter
+from lora_scene.adapters.folder import read_adapter, save_adapter
 from lora_scene.adapters.formats.modelspec import Title
 from lora_scene.adapters.model_card import CardFacts, write_card
 from lora_scene.errors import AdapterError, FileError
@@ -119,7 +119,7 @@ def test_a_failed_save_leaves_the_earlier_adapter(tmp_path, monkeypatch):
     def fail(*_args, **_kwargs):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("lora_scene.adapters.adapter_folder.write_tensors", fail)
+    monkeypatch.setattr("lora_scene.adapters.folder.write_tensors", fail)
     with pytest.raises(FileError, match="the disk is full"):
         save_adapter(made.adapter(pipe, "sd1", seed=9), tmp_path)
     assert_same_adapter(read_adapter(tmp_path), first.folded())

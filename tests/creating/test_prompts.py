@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from lora_scene.creating.prompt_lines import PromptLine, parse_line, parse_size, read_prompts
+from lora_scene.creating.prompts import PromptLine, parse_line, parse_size, read_prompts
 from lora_scene.creating.requests import Request, Sampling
 from lora_scene.errors import CreationError
 
