@@ -29,7 +29,7 @@ from lora_scene.learning.prior import draw_prior, trains_text
 from lora_scene.learning.runs import CHECKPOINT
 from lora_scene.learning.step import Materials
 from lora_scene.recipe import Recipe
-from lora_scene.scenes.framing import plan_frame
+from lora_scene.scenes.masks import report_on
 from lora_scene.scenes.scene import Scene
 
 
@@ -152,9 +152,10 @@ def prepare_handles(backbone: Backbone, job: Job, materials: Materials) -> Handl
     return table
 
 
-def tell_framing(scene: Scene, size: int, tell: Listener) -> None:
-    """Say what is lost where a photo is cut to the training square."""
-    for photo in scene.photos:
-        names = {k: scene.handles[k] for k in photo.present if k in scene.things}
-        for loss in plan_frame(photo, focus=scene.things).warnings(size, names):
-            tell(Notice(f"{photo.source}: {loss}"))
+def tell_doubts(scene: Scene, backbone: Backbone, recipe: Recipe, tell: Listener) -> None:
+    """Say what `check` would warn of at this size, on the grids of this base."""
+    side = recipe.attention_loss.map_side or map_side(backbone.unet.config, backbone.latent_side)
+    grids = {"latent grid": backbone.latent_side, "attention maps": side}
+    resize = recipe.masked_loss.resize
+    for said in report_on(scene, backbone.resolution, grids=grids, resize=resize).warnings:
+        tell(Notice(said))

@@ -41,7 +41,7 @@ from lora_scene.learning.preparation import (
     prepare_handles,
     prepare_materials,
     refuse_early,
-    tell_framing,
+    tell_doubts,
 )
 from lora_scene.learning.runs import (
     CHECKPOINT,
@@ -191,7 +191,7 @@ def _learn(backbone: Backbone, job: Job) -> tuple[Adapter, Trainer]:
         The adapter, and what trained it.
     """
     resumed = resumable(job.out, job.fingerprint, job.recipe)
-    tell_framing(job.scene, backbone.resolution, job.tell)
+    tell_doubts(job.scene, backbone, job.recipe, job.tell)
     materials = prepare_materials(backbone, job)
     trainer = Trainer(
         backbone,

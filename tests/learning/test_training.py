@@ -739,3 +739,17 @@ def test_prior_is_left_out_while_rows_train_alone_and_its_prompts_name_none(
     whole = made.numbers(made.run(scene, settings, tmp_path / "whole"))
     for name, row in rows.items():
         torch.testing.assert_close(row, whole[name], rtol=0, atol=1e-6)
+
+
+def test_what_check_would_warn_of_is_told_before_the_first_step(bases, scene, tmp_path):
+    events = []
+    doubtful = dataclasses.replace(
+        scene, concepts=tuple(dataclasses.replace(c, noun="cup") for c in scene.concepts)
+    )
+    settings = made.recipe(bases["sd1"], steps=(1, 0))
+    made.run(doubtful, settings, tmp_path, listener=events.append)
+    said = [
+        n for n, e in enumerate(events) if isinstance(e, Notice) and "one noun, 'cup'" in e.text
+    ]
+    assert said
+    assert said[0] < next(n for n, e in enumerate(events) if isinstance(e, PhaseStarted))

@@ -102,11 +102,12 @@ def _cut_out(pixels: Pixels, prompt: Prompt, others: Sequence[Mark]) -> Mask:
     box = prompt.box or Box(RIM, RIM, width - RIM, height - RIM)
     window = _window(box, (height, width))
     crop = _crop(pixels, box, window, prompt, others)
-    first = [m for m in prompt.marks if m.is_inside][:1] if prompt.box is None else []
     if not crop.is_boxed:
         _warn(prompt, "points and strokes alone give rough masks; draw a box around it too")
-    plain = _paint(first, window, crop.inside.shape, crop.disk)
-    rough = _correct(crop, replace(crop, inside=plain, outside=np.zeros_like(plain)), prompt)
+    first = [m for m in prompt.marks if m.is_inside][:1] if others or not crop.is_boxed else []
+    inside = _paint(first, window, crop.inside.shape, crop.disk)
+    beside = _paint(others if crop.is_boxed else [], window, crop.inside.shape, crop.disk)
+    rough = _correct(crop, replace(crop, inside=inside, outside=beside & ~inside), prompt)
     mask = np.zeros((height, width), dtype=np.float32)
     inner = slice(window.top, window.bottom), slice(window.left, window.right)
     soft = finish(rough, pixels[inner], reach=EDGE_REACH, growth=GROWTH, seeds=crop.seeds)
@@ -181,20 +182,29 @@ def _paint(marks: Sequence[Mark], window: _Window, shape: tuple[int, int], disk:
 
 
 def _correct(crop: _Crop, plain: _Crop, prompt: Prompt) -> Flags:
-    """Cut without most marks, and take from the cut by all marks what they contradict there."""
+    """Cut by the fewest marks, and take from the cut by all marks what they contradict there.
+
+    Marks inside only add to the plain cut, marks outside only take away.
+    """
     rough = _vote(plain)
-    contradicted = _blobs(crop.inside, rough, is_inside=True)
-    contradicted |= _blobs(crop.outside, rough, is_inside=False)
-    if contradicted.any():
-        changed = _vote(crop) ^ rough
-        labels = _labels(changed)
-        kept = np.isin(labels, np.setdiff1d(labels[contradicted], 0))
-        lost = float((kept & rough).sum() / max(int(rough.sum()), 1))
+    missed = _blobs(crop.inside, rough, is_inside=True)
+    taken = _blobs(crop.outside, rough, is_inside=False)
+    if missed.any() or taken.any():
+        full = _vote(crop)
+        removed = _touching(rough & ~full, taken)
+        lost = float(removed.sum() / max(int(rough.sum()), 1))
         if lost > MUCH_LOST:
-            _warn(prompt, f"its marks, or others', take {100 * lost:.0f} % of the mask away")
-        rough = rough ^ kept
+            _warn(prompt, f"marks outside it take {100 * lost:.0f} % of the mask away")
+        rough = (rough | _touching(full & ~rough, missed)) & ~removed
     corrected: Flags = (rough | crop.inside) & ~crop.outside
     return corrected
+
+
+def _touching(flags: Flags, marks: Flags) -> Flags:
+    """Return the components of flags that marks touch."""
+    labels = _labels(flags)
+    touching: Flags = np.isin(labels, np.setdiff1d(labels[marks], 0))
+    return touching
 
 
 def _blobs(marks: Flags, mask: Flags, *, is_inside: bool) -> Flags:
