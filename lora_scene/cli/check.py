@@ -7,11 +7,11 @@ import json
 from pathlib import Path
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from lora_scene.backbones.families import usual_grids
 from lora_scene.cli.paths import GIVEN, TARGET_FILE
+from lora_scene.cli.terminal import console, shell
 from lora_scene.files import check_file
 from lora_scene.picture_writing import write_picture
 from lora_scene.scenes.manifest import MANIFEST_NAME, manifest_text, read_manifest
@@ -49,7 +49,7 @@ def command(scene: Path, out: Path | None, size: int, as_json: bool) -> None:
 
 
 def _show(scene: Scene, report: ScenesReport, size: int) -> None:
-    console = Console(markup=False)
+    out = console()
     photos = "1 photo" if len(scene.photos) == 1 else f"{len(scene.photos)} photos"
     table = Table(title=f"{scene.source}: {photos}, trained at {size} px")
     for heading in ("handle", "noun", "photo"):
@@ -61,24 +61,23 @@ def _show(scene: Scene, report: ScenesReport, size: int) -> None:
         if row.box is not None:
             percents = [f"{100 * part:.1f} %" for part in (row.of_photo, row.of_square, row.kept)]
         table.add_row(row.handle, row.noun, Path(row.photo).name, *percents)
-    console.print(table)
+    out.print(table)
     for overlap in report.overlaps:
-        console.print(
+        out.print(
             f"{overlap.handles[0]} and {overlap.handles[1]} share "
-            f"{100 * overlap.of_smaller:.1f} % of the smaller mask",
-            highlight=False,
-            markup=False,
+            f"{100 * overlap.of_smaller:.1f} % of the smaller mask"
         )
     for warning in report.warnings:
-        console.print(f"warning: {warning}", style="yellow", highlight=False, markup=False)
+        out.print(f"warning: {warning}", style="yellow")
 
 
 def _next_step(scene: Scene, path: Path) -> str:
+    following = shell("lora-scene", "train", path, "--out", "adapter")
     if scene.is_named:
-        return f"lora-scene train {path} --out adapter"
+        return following
     draft = manifest_text(read_manifest(path))
     return (
-        f"lora-scene train {path} --out adapter\n"
+        f"{following}\n"
         f"         better, name the concepts first: save this as {path / MANIFEST_NAME}, "
         f"with your own handles and nouns\n\n{draft}"
     )

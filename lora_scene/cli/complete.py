@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import click
 
 from lora_scene.cli.options import (
+    AdapterOptions,
+    BaseOptions,
+    SamplingOptions,
     adapters_argument,
     base_options,
-    cast_from,
     json_option,
     look_at,
-    open_from,
     picture_option,
-    request_from,
     sampling_options,
     seed_option,
 )
@@ -42,7 +41,19 @@ from lora_scene.cli.picture_options import check_picture, save_result
 @sampling_options
 @base_options
 @json_option
-def command(adapters: tuple[str, ...], out: Path, as_json: bool, **shared: Any) -> None:
+def command(
+    chosen: AdapterOptions,
+    photo: Path,
+    mask: Path | None,
+    spread: int,
+    grow: str | None,
+    prompt: str | None,
+    out: Path,
+    seed: int,
+    sampling: SamplingOptions,
+    base: BaseOptions,
+    as_json: bool,
+) -> None:
     """Fill holes in a photo, or grow its canvas, with the adapters in DIR.
 
     Where there is no hole, the result equals the photo to the last bit.
@@ -55,26 +66,26 @@ def command(adapters: tuple[str, ...], out: Path, as_json: bool, **shared: Any) 
         count_windows,
         default_prompt,
         grown,
-        spread,
     )
+    from lora_scene.creating.completion import spread as widened
     from lora_scene.scenes.mask_files import read_mask
     from lora_scene.scenes.pictures import read_photo
 
-    if bool(shared["mask"]) == bool(shared["grow"]):
+    if bool(mask) == bool(grow):
         raise click.UsageError("give either --mask or --grow")
-    check_picture(out, [path for path in (shared["photo"], shared["mask"]) if path])
-    asked = request_from(shared, seed=shared["seed"])
-    growth = Growth.parse(shared["grow"]) if shared["grow"] else None
-    photo = read_photo(shared["photo"])
-    if growth is None:
-        canvas, hole = photo.pixels, spread(read_mask(shared["mask"], photo), shared["spread"])
-    else:
-        canvas, hole = grown(photo.pixels, growth)
-    cast = cast_from(adapters, shared)
-    asked = replace(asked, prompt=shared["prompt"] or default_prompt(cast))
+    check_picture(out, [path for path in (photo, mask) if path])
+    asked = sampling.request(seed=seed)
+    growth = Growth.parse(grow) if grow else None
+    read = read_photo(photo)
+    if mask:
+        canvas, hole = read.pixels, widened(read_mask(mask, read), spread)
+    elif growth:
+        canvas, hole = grown(read.pixels, growth)
+    cast = chosen.read()
+    asked = replace(asked, prompt=prompt or default_prompt(cast))
     (request,) = look_at(cast, [asked])
-    studio = open_from(cast, shared)
+    studio = base.open(cast)
     with drawing_bar("completing", count_windows(studio, hole), is_quiet=as_json) as tick:
         result = complete(studio, canvas, hole, request, tick=tick)
-    record = complete_record(studio, photo.pixels, hole, request)
+    record = complete_record(studio, read.pixels, hole, request)
     save_result(out, result, record, as_json=as_json)

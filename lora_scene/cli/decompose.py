@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from lora_scene.cli.options import adapters_argument, cast_from, request_from
+from lora_scene.cli.options import AdapterOptions, adapters_argument
 from lora_scene.cli.paths import GIVEN
-from lora_scene.cli.picture_options import draw_list, picture_options
+from lora_scene.cli.picture_options import PictureOptions, draw_list, picture_options
 from lora_scene.cli.values import SEED
 
 if TYPE_CHECKING:
@@ -30,7 +30,14 @@ if TYPE_CHECKING:
 )
 @click.option("--photo", type=GIVEN, help="Shown beside the parts.")
 @picture_options
-def command(adapters: tuple[str, ...], out: Path, as_json: bool, **shared: Any) -> None:
+def command(
+    chosen: AdapterOptions,
+    seeds: tuple[int, ...],
+    template: str,
+    is_apart: bool,
+    photo: Path | None,
+    pictures: PictureOptions,
+) -> None:
     """Draw what the adapters in DIR know: each thing, the background, and all together.
 
     Entangled things, a dog and its shirt, come apart. Writes each picture and parts.png.
@@ -38,18 +45,18 @@ def command(adapters: tuple[str, ...], out: Path, as_json: bool, **shared: Any) 
     from lora_scene.creating.arrangements import PARTS_SHEET, parts_sheet, plan_parts
     from lora_scene.scenes.pictures import read_photo
 
-    photo = read_photo(shared["photo"]).pixels if shared["photo"] else None
-    cast = cast_from(adapters, shared)
+    pixels = read_photo(photo).pixels if photo else None
+    cast = chosen.read()
     parts = plan_parts(
         cast,
-        seeds=shared["seeds"] or (0,),
-        default=request_from(shared),
-        template=shared["template"],
-        is_apart=shared["is_apart"],
+        seeds=seeds or (0,),
+        default=pictures.request(),
+        template=template,
+        is_apart=is_apart,
     )
     requests = [request for part in parts for request in part.requests]
 
-    def sheet(pictures: list[Picture]) -> Image:
-        return parts_sheet(parts, [picture.pixels for picture in pictures], photo)
+    def sheet(drawn: list[Picture]) -> Image:
+        return parts_sheet(parts, [picture.pixels for picture in drawn], pixels)
 
-    draw_list(cast, requests, out=out, shared=shared, as_json=as_json, sheet=(PARTS_SHEET, sheet))
+    draw_list(cast, requests, how=pictures, sheet=(PARTS_SHEET, sheet))

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import click
 
 from lora_scene.cli.options import (
+    AdapterOptions,
+    BaseOptions,
+    ControlOptions,
+    SamplingOptions,
     adapters_argument,
     base_options,
-    cast_from,
     control_options,
     json_option,
     look_at,
-    open_from,
     picture_option,
-    request_from,
     sampling_options,
     seed_option,
 )
@@ -57,7 +57,20 @@ from lora_scene.cli.picture_options import check_picture, save_result
 @control_options
 @base_options
 @json_option
-def command(adapters: tuple[str, ...], out: Path, as_json: bool, **shared: Any) -> None:
+def command(
+    chosen: AdapterOptions,
+    photo: Path,
+    masks: tuple[Path, ...],
+    prompts: tuple[str, ...],
+    redraw: float,
+    feather: float,
+    out: Path,
+    seed: int,
+    sampling: SamplingOptions,
+    controls: ControlOptions,
+    base: BaseOptions,
+    as_json: bool,
+) -> None:
     """Redraw regions of a photo with the adapters in DIR, one region after the other.
 
     Where all masks are black, the result equals the photo to the last bit.
@@ -67,25 +80,23 @@ def command(adapters: tuple[str, ...], out: Path, as_json: bool, **shared: Any) 
     from lora_scene.scenes.mask_files import read_mask
     from lora_scene.scenes.pictures import read_photo
 
-    masks, prompts = shared["masks"], shared["prompts"]
     if len(masks) != len(prompts):
         raise click.UsageError(f"{len(masks)} --mask, but {len(prompts)} --prompt: one each")
-    check_picture(out, [shared["photo"], *masks])
-    asked = request_from(shared, seed=shared["seed"], strength=shared["redraw"])
-    photo = read_photo(shared["photo"])
-    loaded = [read_mask(mask, photo) for mask in masks]
-    cast = cast_from(adapters, shared)
-    controls = asked.control.shared_out(cast, prompts)
+    check_picture(out, [photo, *masks])
+    asked = sampling.request(seed=seed, strength=redraw, control=controls.read())
+    read = read_photo(photo)
+    loaded = [read_mask(mask, read) for mask in masks]
+    cast = chosen.read()
+    shares = asked.control.shared_out(cast, prompts)
     requests = [
         replace(asked, prompt=prompt, seed=asked.seed + number, control=control)
-        for number, (prompt, control) in enumerate(zip(prompts, controls, strict=True))
+        for number, (prompt, control) in enumerate(zip(prompts, shares, strict=True))
     ]
     requests = look_at(cast, requests)
-    studio = open_from(cast, shared)
+    studio = base.open(cast)
     sources = map(str, masks)
     regions = [Region(*region) for region in zip(loaded, requests, sources, strict=True)]
-    feather = shared["feather"]
     with drawing_bar("editing", len(regions), is_quiet=as_json) as tick:
-        result = edit(studio, photo.pixels, regions, feather=feather, tick=tick)
-    record = edit_record(studio, photo.pixels, regions, feather)
+        result = edit(studio, read.pixels, regions, feather=feather, tick=tick)
+    record = edit_record(studio, read.pixels, regions, feather)
     save_result(out, result, record, as_json=as_json)

@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import click
 
-from lora_scene.cli.options import adapters_argument, cast_from, request_from
+from lora_scene.cli.options import AdapterOptions, adapters_argument
 from lora_scene.cli.paths import GIVEN
-from lora_scene.cli.picture_options import draw_list, picture_options
+from lora_scene.cli.picture_options import PictureOptions, draw_list, picture_options
 from lora_scene.cli.values import SEED, Number
-
-if TYPE_CHECKING:
-    from lora_scene.creating.prompts import PromptLine
-    from lora_scene.creating.requests import Request
-    from lora_scene.creating.studio import Cast
 
 
 @click.command(short_help="Draw pictures from prompts with handles.")
@@ -45,47 +39,46 @@ if TYPE_CHECKING:
 @click.option("--grid", is_flag=True, help="A labelled sheet too, at weights 0, 0.7 and 1.")
 @click.option("--with-base", is_flag=True, help="The base's picture beside each.")
 @picture_options
-def command(adapters: tuple[str, ...], out: Path, as_json: bool, **shared: Any) -> None:
+def command(
+    chosen: AdapterOptions,
+    prompts: tuple[str, ...],
+    file: Path | None,
+    again: Path | None,
+    seeds: tuple[int, ...],
+    count: int,
+    weights: tuple[float, ...],
+    grid: bool,
+    with_base: bool,
+    pictures: PictureOptions,
+) -> None:
     """Draw pictures with the adapters in DIR, each at its own WEIGHT.
 
     Several DIRs work together. Every picture says in its file how it was made.
     """
-    from lora_scene.creating.generation import GRID, grid_sheet
+    from lora_scene.creating.generation import GRID, GRID_WEIGHTS, grid_sheet, plan
     from lora_scene.creating.picture_files import read_record
+    from lora_scene.creating.prompts import PromptLine, read_prompts
     from lora_scene.creating.records import parse_record
 
-    lines, again = _lines(shared), shared["again"]
+    lines = [PromptLine(prompt) for prompt in prompts] + (read_prompts(file) if file else [])
     if bool(lines) == bool(again):
         raise click.UsageError("give --prompt or --prompts, or --again alone")
     if again:
         told = parse_record(read_record(again))
-        cast = cast_from(adapters, shared, told.renames)
+        cast = chosen.read(told.renames)
         requests = [told.request]
     else:
-        told, cast = None, cast_from(adapters, shared)
-        requests = _planned(lines, cast, shared)
-    sheet = (GRID, grid_sheet) if shared["grid"] else None
-    draw_list(cast, requests, told, out=out, shared=shared, as_json=as_json, sheet=sheet)
-
-
-def _lines(shared: dict[str, Any]) -> list[PromptLine]:
-    from lora_scene.creating.prompts import PromptLine, read_prompts
-
-    lines = [PromptLine(prompt) for prompt in shared["prompts"]]
-    return lines + (read_prompts(shared["file"]) if shared["file"] else [])
-
-
-def _planned(lines: list[PromptLine], cast: Cast, shared: dict[str, Any]) -> list[Request]:
-    from lora_scene.creating.generation import GRID_WEIGHTS, plan
-
-    return plan(
-        cast,
-        lines,
-        seeds=_seeds(shared["seeds"] or (0,), shared["count"]),
-        weights=shared["weights"] or (GRID_WEIGHTS if shared["grid"] else (1.0,)),
-        default=request_from(shared),
-        with_base=shared["with_base"],
-    )
+        told, cast = None, chosen.read()
+        requests = plan(
+            cast,
+            lines,
+            seeds=_seeds(seeds or (0,), count),
+            weights=weights or (GRID_WEIGHTS if grid else (1.0,)),
+            default=pictures.request(),
+            with_base=with_base,
+        )
+    sheet = (GRID, grid_sheet) if grid else None
+    draw_list(cast, requests, told, how=pictures, sheet=sheet)
 
 
 def _seeds(first: tuple[int, ...], count: int) -> list[int]:

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import click
 
 from lora_scene.cli.options import (
+    AdapterOptions,
+    BaseOptions,
+    SamplingOptions,
     adapters_argument,
     base_options,
-    cast_from,
     json_option,
     look_at,
-    open_from,
     out_option,
-    request_from,
     sampling_options,
     seed_option,
     size_option,
@@ -48,7 +47,23 @@ from lora_scene.cli.values import SEED, Number
 @sampling_options
 @base_options
 @json_option
-def command(adapters: tuple[str, ...], out: Path, as_json: bool, **shared: Any) -> None:
+def command(
+    chosen: AdapterOptions,
+    first: str,
+    last: str,
+    prompt: str,
+    first_weights: tuple[float, ...],
+    last_weights: tuple[float, ...],
+    to_seed: int | None,
+    frames: int,
+    milliseconds: int,
+    out: Path,
+    seed: int,
+    size: tuple[int, int] | None,
+    sampling: SamplingOptions,
+    base: BaseOptions,
+    as_json: bool,
+) -> None:
     """Draw the frames between two prompts, concepts, adapters or weights.
 
     The noise is the same in all frames. Writes each frame, strip.png and interpolation.gif.
@@ -58,19 +73,18 @@ def command(adapters: tuple[str, ...], out: Path, as_json: bool, **shared: Any) 
     from lora_scene.files import check_target
 
     check_target(out)
-    cast = cast_from(adapters, shared)
+    cast = chosen.read()
     ends = make_ends(
         cast,
-        request_from(shared, shared["prompt"], seed=shared["seed"]),
-        (shared["first"], shared["last"]),
-        weights=(shared["first_weights"], shared["last_weights"]),
-        seed=shared["to_seed"],
+        sampling.request(prompt, seed=seed, size=size),
+        (first, last),
+        weights=(first_weights, last_weights),
+        seed=to_seed,
     )
-    first, last = look_at(cast, ends)
-    studio = open_from(cast, shared)
-    n_frames = shared["frames"]
-    with drawing_bar(f"drawing {n_frames}", n_frames, is_quiet=as_json) as tick:
-        frames = list(interpolate(studio, first, last, n_frames=n_frames, tick=tick))
-    paths = save_frames(studio, frames, (first, last), out=out, milliseconds=shared["milliseconds"])
+    start, end = look_at(cast, ends)
+    studio = base.open(cast)
+    with drawing_bar(f"drawing {frames}", frames, is_quiet=as_json) as tick:
+        drawn = list(interpolate(studio, start, end, n_frames=frames, tick=tick))
+    paths = save_frames(studio, drawn, (start, end), out=out, milliseconds=milliseconds)
     names = [str(path) for path in paths]
     click.echo(json.dumps({"paths": names}, indent=2) if as_json else "\n".join(names))

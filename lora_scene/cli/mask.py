@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from lora_scene.cli.paths import GIVEN
+from lora_scene.cli.terminal import console, shell
+from lora_scene.cli.values import Command, packed
 from lora_scene.files import check_file
 from lora_scene.picture_writing import write_picture
 from lora_scene.scenes.mask_prompt_text import PromptText, parse_background, parse_prompts
@@ -21,38 +23,68 @@ from lora_scene.scenes.scene_folder import check_scene_place, write_scene
 from lora_scene.scenes.segmenters.catalog import CATALOG, open_lister, open_segmenter
 
 
-def _prompts(command: Any) -> Any:
-    """Add the options that hold prompts."""
-    options = {
-        "boxes": ("--box", "NAME=LEFT,TOP,RIGHT,BOTTOM", "A box around a concept, in pixels."),
-        "points": ("--point", "NAME=X,Y", "A place in a concept."),
-        "outside": ("--outside", "NAME=X,Y", "A place that is not part of it."),
-        "strokes": ("--stroke", "NAME=X,Y;X,Y[@WIDTH]", "A brush stroke over it."),
-        "words": ("--words", "[NAME=]TEXT", "Words for it; needs a model."),
-        "picks": ("--pick", "NAME=NUMBER", "Its number from --list; needs a model."),
-        "nouns": ("--noun", "NAME=TEXT", "Its class noun.  [default: its name]"),
-    }
-    for field, (flag, form, explanation) in reversed(options.items()):
-        option = click.option(flag, field, multiple=True, metavar=form, help=explanation)
-        command = option(command)
-    return command
+@dataclass(frozen=True)
+class NetworkOptions:
+    """Which segmenter, and where it runs."""
+
+    segmenter: str
+    model: str | None
+    follower: str | None
+    device: str
+
+
+def _many(flag: str, field: str, form: str, explanation: str) -> Callable[[Command], Command]:
+    return click.option(flag, field, multiple=True, metavar=form, help=explanation)
+
+
+prompt_options = packed(
+    "text",
+    PromptText,
+    (
+        _many("--box", "boxes", "NAME=LEFT,TOP,RIGHT,BOTTOM", "A box around a concept, in pixels."),
+        _many("--point", "points", "NAME=X,Y", "A place in a concept."),
+        _many("--outside", "outside", "NAME=X,Y", "A place that is not part of it."),
+        _many("--stroke", "strokes", "NAME=X,Y;X,Y[@WIDTH]", "A brush stroke over it."),
+        _many("--words", "words", "[NAME=]TEXT", "Words for it; needs a model."),
+        _many("--pick", "picks", "NAME=NUMBER", "Its number from --list; needs a model."),
+        _many("--noun", "nouns", "NAME=TEXT", "Its class noun.  [default: its name]"),
+    ),
+)
+network_options = packed(
+    "network",
+    NetworkOptions,
+    (
+        click.option(
+            "--segmenter", default="grabcut", show_default=True, help=", ".join(CATALOG) + "."
+        ),
+        click.option("--model", help="Hub id or folder of its weights."),
+        click.option("--follower", help="Hub id or folder of the SAM behind grounding-dino."),
+        click.option("--device", default="cpu", show_default=True, help="Where a network runs."),
+    ),
+)
 
 
 @click.command()
 @click.argument("photo", type=GIVEN)
-@_prompts
+@prompt_options
 @click.option(
     "--background", metavar="NAME[=NOUN]", help="A concept for everything the others leave."
 )
 @click.option("--out", type=GIVEN, help="The scene folder; with --list a PNG.")
-@click.option("--segmenter", default="grabcut", show_default=True, help=", ".join(CATALOG) + ".")
-@click.option("--model", help="Hub id or folder of its weights.")
-@click.option("--follower", help="Hub id or folder of the SAM behind grounding-dino.")
-@click.option("--device", default="cpu", show_default=True, help="Where a network runs.")
+@network_options
 @click.option("--list", "as_list", is_flag=True, help="Draw what could be picked, with numbers.")
 @click.option("--replace", is_flag=True, help="Replace the files of an existing scene.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-def command(photo: Path, as_list: bool, **options: Any) -> None:
+def command(
+    photo: Path,
+    text: PromptText,
+    background: str | None,
+    out: Path | None,
+    network: NetworkOptions,
+    as_list: bool,
+    replace: bool,
+    as_json: bool,
+) -> None:
     """Make masks for the concepts of PHOTO.
 
     Places are pixels of the upright photo, counted from its upper left corner. Everything about
@@ -64,39 +96,33 @@ def command(photo: Path, as_list: bool, **options: Any) -> None:
         lora-scene mask photo.jpg --list --segmenter maskformer
     """  # noqa: D301
     if as_list:
-        _list(photo, options)
-    else:
-        _mask(photo, options)
-
-
-def _list(photo: Path, options: dict[str, Any]) -> None:
-    picture = check_file(options["out"] or Path(f"{photo.stem}_regions.png"), inputs=[photo])
-    lister = open_lister(options["segmenter"], model=options["model"], device=options["device"])
-    listed = list_regions(read_photo(photo).pixels, lister, source=str(photo))
-    write_picture(picture, listed.preview)
-    _show_regions(listed, picture, options["as_json"])
-
-
-def _mask(photo: Path, options: dict[str, Any]) -> None:
-    if options["out"] is None:
+        _list(photo, out, network, as_json)
+        return
+    if out is None:
         raise click.UsageError("--out FOLDER is needed: where the scene is to be written")
-    fields = PromptText.__dataclass_fields__
-    prompts = parse_prompts(PromptText(**{field: options[field] for field in fields}))
-    replace = options["replace"]
-    check_scene_place(options["out"], len(prompts), photo=photo, may_replace=replace)
+    prompts = parse_prompts(text)
+    check_scene_place(out, len(prompts), photo=photo, may_replace=replace)
     pixels = read_photo(photo).pixels
-    background = parse_background(options["background"]) if options["background"] else None
     segmenter = open_segmenter(
-        options["segmenter"],
-        model=options["model"],
-        follower=options["follower"],
-        device=options["device"],
+        network.segmenter, model=network.model, follower=network.follower, device=network.device
     )
     masked = make_masks(
-        pixels, prompts, segmenter=segmenter, background=background, source=str(photo)
+        pixels,
+        prompts,
+        segmenter=segmenter,
+        background=parse_background(background) if background else None,
+        source=str(photo),
     )
-    files = write_scene(options["out"], masked, photo=photo, may_replace=replace)
-    _show_masks(masked, options["out"], files, options["as_json"])
+    files = write_scene(out, masked, photo=photo, may_replace=replace)
+    _show_masks(masked, out, files, as_json)
+
+
+def _list(photo: Path, out: Path | None, network: NetworkOptions, as_json: bool) -> None:
+    picture = check_file(out or Path(f"{photo.stem}_regions.png"), inputs=[photo])
+    lister = open_lister(network.segmenter, model=network.model, device=network.device)
+    listed = list_regions(read_photo(photo).pixels, lister, source=str(photo))
+    write_picture(picture, listed.preview)
+    _show_regions(listed, picture, as_json)
 
 
 def _show_masks(masked: MaskedPhoto, folder: Path, files: tuple[Path, ...], as_json: bool) -> None:
@@ -112,9 +138,10 @@ def _show_masks(masked: MaskedPhoto, folder: Path, files: tuple[Path, ...], as_j
     table = Table("handle", "noun", "of photo")
     for concept, share in zip(masked.scene.concepts, shares, strict=True):
         table.add_row(concept.handle, concept.noun, f"{100 * share:.1f} %")
-    Console(markup=False).print(table)
+    console().print(table)
     click.echo(f"written: {', '.join(file.name for file in files)} in {folder}")
-    click.echo(f"next:    look at {folder / 'overlay.png'}, then lora-scene check {folder}")
+    following = shell("lora-scene", "check", folder)
+    click.echo(f"next:    look at {folder / 'overlay.png'}, then {following}")
 
 
 def _show_regions(listed: ListedPhoto, picture: Path, as_json: bool) -> None:
@@ -128,6 +155,6 @@ def _show_regions(listed: ListedPhoto, picture: Path, as_json: bool) -> None:
     table = Table("number", "name", "score")
     for row in rows:
         table.add_row(str(row["number"]), str(row["name"]), f"{row['score']:.2f}")
-    Console(markup=False).print(table)
+    console().print(table)
     click.echo(f"picture: {picture}")
     click.echo("next:    lora-scene mask PHOTO --pick NAME=NUMBER --out SCENE, same --segmenter")

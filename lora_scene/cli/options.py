@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import click
 
 from lora_scene.cli.paths import TARGET_FILE, TARGET_FOLDER
-from lora_scene.cli.values import SEED, Number, Size
+from lora_scene.cli.values import SEED, Number, Size, packed
+from lora_scene.creating.requests import (
+    MAX_STEPS,
+    Control,
+    Place,
+    Request,
+    Sampling,
+    parse_amount,
+)
+from lora_scene.creating.schedulers import OWN, SAMPLERS
 
 if TYPE_CHECKING:
-    from lora_scene.creating.requests import Request
+    from lora_scene.backbones.loading import Dtype
+    from lora_scene.backbones.storage import Quantization
     from lora_scene.creating.studio import Cast, Studio
-
-Command = TypeVar("Command", bound=Callable[..., Any])
 
 DTYPES = ("auto", "fp32", "fp16", "bf16")
 
@@ -65,29 +74,117 @@ size_option = click.option(
 )
 
 
-def adapters_argument(command: Command) -> Command:
-    """Add DIR[:WEIGHT]... and --rename."""
-    rename = click.option(
-        "--rename",
-        "renamed",
-        multiple=True,
-        metavar="OLD=NEW",
-        help="Another handle for one of an adapter, where two have the same: in the last. "
-        "Repeatable.",
-    )
-    return click.argument("adapters", nargs=-1, metavar="DIR[:WEIGHT]...")(rename(command))
+@dataclass(frozen=True)
+class AdapterOptions:
+    """Which adapters, `DIR` or `DIR:WEIGHT` each, and `OLD=NEW` handles."""
+
+    adapters: tuple[str, ...]
+    renamed: tuple[str, ...] = ()
+
+    def read(self, also: Sequence[str] = ()) -> Cast:
+        """Read the adapters, handles renamed; `also` renames where the options do not."""
+        from lora_scene.creating.studio import AdapterChoice, read_cast
+
+        choices = [AdapterChoice.parse(text) for text in self.adapters]
+        return read_cast(choices, rename=self.renamed or also)
 
 
-def sampling_options(command: Command) -> Command:
-    """Add --steps, --guidance, --scheduler and --negative."""
-    for option in (
-        click.option("--negative", default="", help="What the picture should not show."),
+@dataclass(frozen=True)
+class BaseOptions:
+    """Which base, where, and how it is stored."""
+
+    base: str | None
+    base_config: str | None
+    device: str
+    dtype: Dtype
+    quantization: Quantization
+
+    def open(self, cast: Cast) -> Studio:
+        """Load the base with a cast's adapters; show the studio's notices."""
+        from lora_scene.cli.progress import show_notices
+
+        studio = cast.studio(
+            base=self.base,
+            device=self.device,
+            dtype=self.dtype,
+            quantization=self.quantization,
+            config=self.base_config,
+        )
+        show_notices(studio.notices)
+        return studio
+
+
+@dataclass(frozen=True)
+class SamplingOptions:
+    """How pictures are drawn."""
+
+    steps: int
+    guidance: float | None
+    scheduler: str
+    negative: str
+
+    def request(
+        self,
+        prompt: str = "",
+        *,
+        seed: int = 0,
+        size: tuple[int, int] | None = None,
+        strength: float = 1.0,
+        control: Control | None = None,
+    ) -> Request:
+        """Return the request that is asked for."""
+        return Request(
+            prompt,
+            seed=seed,
+            negative=self.negative,
+            size=size,
+            sampling=Sampling(self.steps, self.guidance, self.scheduler, strength),
+            control=control or Control(),
+        )
+
+
+@dataclass(frozen=True)
+class ControlOptions:
+    """What is asked of single concepts, as it was typed."""
+
+    places: tuple[str, ...]
+    strengths: tuple[str, ...]
+    emphases: tuple[str, ...]
+
+    def read(self) -> Control:
+        """Read what was typed."""
+        return Control(
+            tuple(map(Place.parse, self.places)),
+            tuple(map(parse_amount, self.strengths)),
+            tuple(map(parse_amount, self.emphases)),
+        )
+
+
+adapters_argument = packed(
+    "chosen",
+    AdapterOptions,
+    (
+        click.argument("adapters", nargs=-1, metavar="DIR[:WEIGHT]..."),
         click.option(
-            "--scheduler",
-            default="base",
+            "--rename",
+            "renamed",
+            multiple=True,
+            metavar="OLD=NEW",
+            help="Another handle for one of an adapter, where two have the same: in the last. "
+            "Repeatable.",
+        ),
+    ),
+)
+sampling_options = packed(
+    "sampling",
+    SamplingOptions,
+    (
+        click.option(
+            "--steps",
+            default=Sampling().n_steps,
             show_default=True,
-            help="base (its own), ddim, ddpm, dpm++, dpm++-karras, dpm++-sde, euler, euler-a, "
-            "heun, lms, pndm or unipc.",
+            type=click.IntRange(1, MAX_STEPS),
+            help="Of the solver.",
         ),
         click.option(
             "--guidance",
@@ -95,39 +192,24 @@ def sampling_options(command: Command) -> Command:
             help="CFG scale.  [default: 7.5; SDXL 5; bases of 128 px or less 3.5]",
         ),
         click.option(
-            "--steps",
-            default=30,
+            "--scheduler",
+            default=Sampling().scheduler,
             show_default=True,
-            type=click.IntRange(1, 1000),
-            help="Of the solver.",
+            help=f"{OWN} (its own), {', '.join(SAMPLERS)}.",
         ),
-    ):
-        command = option(command)
-    return command
-
-
-def base_options(command: Command) -> Command:
-    """Add --base, --base-config, --device, --dtype and --quantization."""
-    for option in (
-        quantization_option,
-        dtype_option,
-        device_option,
-        base_config_option,
-        base_option,
-    ):
-        command = option(command)
-    return command
-
-
-def control_options(command: Command) -> Command:
-    """Add --at, --strength and --emphasis."""
-    for option in (
+        click.option("--negative", default="", help="What the picture should not show."),
+    ),
+)
+control_options = packed(
+    "controls",
+    ControlOptions,
+    (
         click.option(
-            "--emphasis",
-            "emphases",
+            "--at",
+            "places",
             multiple=True,
-            metavar="HANDLE=FACTOR",
-            help="Of the attention to a handle; 1 changes nothing, 0 hides it. Repeatable.",
+            metavar="HANDLE=LEFT,TOP,RIGHT,BOTTOM",
+            help="Place a concept in a box, such as bear=0.1,0.5,0.5,1.0. Repeatable.",
         ),
         click.option(
             "--strength",
@@ -137,23 +219,19 @@ def control_options(command: Command) -> Command:
             help="Of a learnt identity: 0 is any thing of its noun, 1 as learnt. Repeatable.",
         ),
         click.option(
-            "--at",
-            "places",
+            "--emphasis",
+            "emphases",
             multiple=True,
-            metavar="HANDLE=LEFT,TOP,RIGHT,BOTTOM",
-            help="Place a concept in a box, such as bear=0.1,0.5,0.5,1.0. Repeatable.",
+            metavar="HANDLE=FACTOR",
+            help="Of the attention to a handle; 1 changes nothing, 0 hides it. Repeatable.",
         ),
-    ):
-        command = option(command)
-    return command
-
-
-def cast_from(adapters: Sequence[str], shared: Mapping[str, Any], also: Sequence[str] = ()) -> Cast:
-    """Read the adapters of `adapters_argument`, handles renamed; `also` renames where not asked."""
-    from lora_scene.creating.studio import AdapterChoice, read_cast
-
-    choices = [AdapterChoice.parse(text) for text in adapters]
-    return read_cast(choices, rename=shared.get("renamed") or also)
+    ),
+)
+base_options = packed(
+    "base",
+    BaseOptions,
+    (base_option, base_config_option, device_option, dtype_option, quantization_option),
+)
 
 
 def look_at(cast: Cast, requests: Sequence[Request]) -> list[Request]:
@@ -164,44 +242,3 @@ def look_at(cast: Cast, requests: Sequence[Request]) -> list[Request]:
     prompts = dict.fromkeys(request.prompt for request in requests if not request.is_base)
     show_notices([note for prompt in prompts for note in cast.notes_on(prompt)])
     return requests
-
-
-def open_from(cast: Cast, shared: Mapping[str, Any]) -> Studio:
-    """Load the base that `base_options` ask for, with adapters; show the studio's notices."""
-    from lora_scene.cli.progress import show_notices
-
-    studio = cast.studio(
-        base=shared["base"],
-        device=shared["device"],
-        dtype=shared["dtype"],
-        quantization=shared["quantization"],
-        config=shared["base_config"],
-    )
-    show_notices(studio.notices)
-    return studio
-
-
-def request_from(
-    shared: Mapping[str, Any], prompt: str = "", *, seed: int = 0, strength: float = 1.0
-) -> Request:
-    """Return the request that a verb's options ask for."""
-    from lora_scene.creating.requests import (
-        Control,
-        Place,
-        Request,
-        Sampling,
-        parse_amount,
-    )
-
-    return Request(
-        prompt,
-        seed=seed,
-        negative=shared["negative"],
-        size=shared.get("size"),
-        sampling=Sampling(shared["steps"], shared["guidance"], shared["scheduler"], strength),
-        control=Control(
-            tuple(Place.parse(text) for text in shared.get("places", ())),
-            tuple(parse_amount(text) for text in shared.get("strengths", ())),
-            tuple(parse_amount(text) for text in shared.get("emphases", ())),
-        ),
-    )

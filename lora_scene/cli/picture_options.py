@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from lora_scene.cli.options import (
-    Command,
+    BaseOptions,
+    ControlOptions,
+    SamplingOptions,
     base_options,
     control_options,
     json_option,
     look_at,
-    open_from,
     out_option,
     sampling_options,
     size_option,
 )
+from lora_scene.cli.values import packed
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -33,19 +36,36 @@ if TYPE_CHECKING:
 Sheet = tuple[str, "Callable[[list[Picture]], Image]"]  # a file's name and what makes it
 
 
-def picture_options(command: Command) -> Command:
-    """Add --out and everything from --size to --json that says how pictures are drawn."""
-    for option in (
-        json_option,
-        base_options,
-        click.option("--batch", default=1, show_default=True, type=click.IntRange(min=1)),
-        control_options,
-        sampling_options,
-        size_option,
+@dataclass(frozen=True)
+class PictureOptions:
+    """How a list of pictures is drawn, and where to."""
+
+    out: Path
+    size: tuple[int, int] | None
+    sampling: SamplingOptions
+    controls: ControlOptions
+    batch: int
+    base: BaseOptions
+    as_json: bool
+
+    def request(self, *, seed: int = 0) -> Request:
+        """Return the request that is asked for, without a prompt."""
+        return self.sampling.request(seed=seed, size=self.size, control=self.controls.read())
+
+
+picture_options = packed(
+    "pictures",
+    PictureOptions,
+    (
         out_option,
-    ):
-        command = option(command)
-    return command
+        size_option,
+        sampling_options,
+        control_options,
+        click.option("--batch", default=1, show_default=True, type=click.IntRange(min=1)),
+        base_options,
+        json_option,
+    ),
+)
 
 
 def draw_list(
@@ -53,9 +73,7 @@ def draw_list(
     requests: Sequence[Request],
     told: PictureTold | None = None,
     *,
-    out: Path,
-    shared: Mapping[str, Any],
-    as_json: bool,
+    how: PictureOptions,
     sheet: Sheet | None = None,
 ) -> None:
     """Draw requests into a folder, a sheet of them beside, and print where they lie.
@@ -68,16 +86,16 @@ def draw_list(
     from lora_scene.creating.records import compare
     from lora_scene.files import check_target
 
-    check_target(out)
+    check_target(how.out)
     requests = look_at(cast, requests)
-    studio = open_from(cast, shared)
+    studio = how.base.open(cast)
     if told is not None:
         show_notices(compare(studio, told))
-    n_runs = len(batches(requests, shared["batch"]))
-    with drawing_bar(f"drawing {len(requests)}", n_runs, is_quiet=as_json) as tick:
-        pictures = generate(studio, requests, out=out, batch_size=shared["batch"], tick=tick)
-    sheets = [save_image(out / sheet[0], sheet[1](pictures))] if sheet else []
-    if as_json:
+    n_runs = len(batches(requests, how.batch))
+    with drawing_bar(f"drawing {len(requests)}", n_runs, is_quiet=how.as_json) as tick:
+        pictures = generate(studio, requests, out=how.out, batch_size=how.batch, tick=tick)
+    sheets = [save_image(how.out / sheet[0], sheet[1](pictures))] if sheet else []
+    if how.as_json:
         answer = [{"path": str(picture.path), **picture.record} for picture in pictures]
         click.echo(json.dumps(answer, indent=2))
         return

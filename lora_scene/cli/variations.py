@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from lora_scene.cli.options import adapters_argument, cast_from, request_from, seed_option
+from lora_scene.cli.options import AdapterOptions, adapters_argument, seed_option
 from lora_scene.cli.paths import GIVEN
-from lora_scene.cli.picture_options import draw_list, picture_options
+from lora_scene.cli.picture_options import PictureOptions, draw_list, picture_options
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -26,7 +26,16 @@ if TYPE_CHECKING:
 @click.option("--photo", type=GIVEN, help="Shown first on the sheet.")
 @seed_option
 @picture_options
-def command(adapters: tuple[str, ...], out: Path, as_json: bool, **shared: Any) -> None:
+def command(
+    chosen: AdapterOptions,
+    n: int,
+    handles: tuple[str, ...],
+    template: str,
+    is_placed: bool,
+    photo: Path | None,
+    seed: int,
+    pictures: PictureOptions,
+) -> None:
     """Draw the concepts of the adapters in DIR in new arrangements.
 
     Picture i has seed --seed + i. Writes each picture and variations.png.
@@ -38,20 +47,18 @@ def command(adapters: tuple[str, ...], out: Path, as_json: bool, **shared: Any) 
     )
     from lora_scene.scenes.pictures import read_photo
 
-    photo = read_photo(shared["photo"]).pixels if shared["photo"] else None
-    cast = cast_from(adapters, shared)
+    pixels = read_photo(photo).pixels if photo else None
+    cast = chosen.read()
     requests = plan_variations(
         cast,
-        shared["n"],
-        handles=shared["handles"],
-        template=shared["template"],
-        default=request_from(shared, seed=shared["seed"]),
-        is_placed=shared["is_placed"],
+        n,
+        handles=handles,
+        template=template,
+        default=pictures.request(seed=seed),
+        is_placed=is_placed,
     )
 
-    def sheet(pictures: list[Picture]) -> Image:
-        return variations_sheet([picture.pixels for picture in pictures], photo)
+    def sheet(drawn: list[Picture]) -> Image:
+        return variations_sheet([picture.pixels for picture in drawn], pixels)
 
-    draw_list(
-        cast, requests, out=out, shared=shared, as_json=as_json, sheet=(VARIATIONS_SHEET, sheet)
-    )
+    draw_list(cast, requests, how=pictures, sheet=(VARIATIONS_SHEET, sheet))

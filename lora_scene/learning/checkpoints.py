@@ -25,6 +25,9 @@ from lora_scene.files import writing
 
 FORMAT = "lora_scene.checkpoint.2"
 PREVIOUS = "previous.safetensors"
+DAMAGE = (
+    SafetensorError, KeyError, ValueError, TypeError, OSError, AttributeError, RecursionError,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """
     try:
         return _read(path)
-    except (SafetensorError, KeyError, ValueError, TypeError, OSError, AttributeError) as error:
+    except DAMAGE as error:
         raise CheckpointError(
             "the checkpoint cannot be read", where=path, got=error, hint=what_is_left(path)
         ) from error
@@ -93,7 +96,7 @@ def what_is_left(path: Path) -> str:
     previous = path.with_name(PREVIOUS)
     try:
         good = _read(previous) if path != previous and previous.is_file() else None
-    except (SafetensorError, CheckpointError, KeyError, ValueError, TypeError, OSError):
+    except (CheckpointError, *DAMAGE):
         good = None
     if good is None:
         return anew
