@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -45,15 +44,14 @@ def write_scene(folder: Path) -> Path:
 @pytest.fixture
 def evaluate(bases, tmp_path, monkeypatch):
     pipeline = tiny.pipeline("sd1")
-    info = replace(made.INFO, base_model=bases["sd1"])
-    save_adapter(replace(made.adapter(pipeline, "sd1"), info=info), tmp_path / "adapter")
+    save_adapter(made.adapter(pipeline, "sd1"), tmp_path / "adapter")
     write_scene(tmp_path / "scene")
     monkeypatch.setattr("lora_scene.judging.judge.load_judge", lambda *a, **k: fakes.judge())
 
     def run(*extra: str):
         command = ["evaluate", str(tmp_path / "adapter"), "--scene", str(tmp_path / "scene")]
         command += ["--prompt", "a photo of {} on grass", "--steps", "1", "--seeds", "1"]
-        command += ["--device", "cpu"]
+        command += ["--device", "cpu", "--base", bases["sd1"]]  # no adapter keeps a path
         return CliRunner().invoke(root, [*command, *extra], catch_exceptions=False)
 
     return run

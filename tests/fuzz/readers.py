@@ -22,7 +22,8 @@ from lora_scene.creating.picture_files import read_record
 from lora_scene.creating.prompts import read_prompts
 from lora_scene.errors import LoraSceneError
 from lora_scene.learning.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
-from lora_scene.recipe import load_recipe, recipe_text
+from lora_scene.learning.runs import finished
+from lora_scene.recipe import Recipe, load_recipe, recipe_text
 from lora_scene.scenes.mask_prompt_text import PromptText, parse_prompts
 from lora_scene.scenes.scene import load_scene
 from lora_scene.workshop.protocol import read_protocol
@@ -107,6 +108,10 @@ def readers() -> dict[str, Reader]:
         ),
         "carried rows": of_json("results.jsonl", ROW, known_rows),
         "rows": of_json("runs/m/s/row.json", ROW, lambda path: read_rows(path.parents[3])),
+        "training.json": of_json(
+            "out/training.json", SUMMARY, lambda path: finished(path.parent, "f", Recipe()),
+            prepare=lambda folder: save_adapter(adapter, folder / "out"),
+        ),
         "checkpoint": of_file("c.safetensors", _checkpoint(), load_checkpoint),
         "header": of_file("a.safetensors", tensors, inspect_path),
         "adapter": _adapter(adapter),
@@ -237,4 +242,8 @@ ROW = {
     "image_forwards": 9, "summary": {"identity": 0.5, "drift": None}, "curve": {"0.5": {}},
     "pictures": [{"plain": "a bear", "seed": 0, "subset": [0], "missing": [], "mixed": [],
                   "file": "pictures/000.png"}],
+}  # fmt: skip
+SUMMARY = {
+    "fingerprint": "f", "seconds": 1.0, "peak_bytes": 5, "n_trained": 9, "handles": ["<a>"],
+    "steps": [400, 400], "unlearnt": [], "n_skipped": 0,
 }  # fmt: skip
