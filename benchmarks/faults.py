@@ -2,8 +2,9 @@
 
     python -m benchmarks.faults --kills 20 --hub 5
 
-A killed verb is run again: it must end well, leave what an unbroken run leaves, and change no
-input. Counted are tracebacks, losses (a difference, or an input that changed) and hangs.
+A killed verb is run again: it must end well, leave what an unbroken run leaves and no debris, and
+change no input. Counted are tracebacks, losses (any of these not so) and hangs. Verbs run on tiny
+random bases in forks of a process that has imported all, so that kills fall into their work.
 """
 
 from __future__ import annotations
@@ -11,85 +12,140 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import multiprocessing
 import os
 import random
-import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
-from importlib import resources
 from pathlib import Path
 
-HANG = 600.0  # seconds
-CLI = (sys.executable, "-m", "lora_scene")
-SCENE = Path(str(resources.files("lora_scene.scenes"))) / "demo"
-SHORT = ("--set", "phase1.steps=3", "--set", "phase2.steps=3", "--set", "run.checkpoint_every=1")
+from lora_scene.adapters.folder import save_adapter
+from lora_scene.cli.main import main as main_of_cli
+from tests import tiny
+from tests.adapters import made
+from tests.scenes import factory
+
+HANG = 300.0  # seconds
 HUB_FAULTS = ("hang", "drip", "flood", "cut", "flip", "drop_reply", "429", "500", "etag")
+SHORT = ("phase1.steps=3", "phase2.steps=3", "run.checkpoint_every=1", "prior.weight=0",
+         "lora.rank=4", f"base.resolution={tiny.RESOLUTION}")  # fmt: skip
+KINDS = (".safetensors", ".png", ".toml")  # what the same call writes again byte for byte
 
 
-def verbs(adapter: Path) -> dict[str, Callable[[Path], list[str]]]:
-    """Return the verbs that write, each with its arguments for an output folder."""
-    drawn = ["--steps", "2", "--device", "cpu"]
+def verbs(top: Path) -> dict[str, list[str]]:
+    """Return the verbs that write, each with its arguments before `--out`."""
+    adapter, scene, base = str(top / "adapter"), str(top / "scene"), str(top / "sd1-0")
+    drawn = ["--base", base, "--steps", "3", "--device", "cpu", "--seed", "1"]
+    photo = ["--photo", f"{scene}/img.png"]
+    settings = [word for setting in SHORT for word in ("--set", setting)]
     return {
-        "train": lambda out: [str(SCENE), "--recipe", "mini", *SHORT, "--out", str(out)],
-        "export": lambda out: [str(adapter), "--out", str(out)],
-        "generate": lambda out: [str(adapter), "--prompt", "a house", *drawn, "--out", str(out)],
-        "pull": lambda out: [str(adapter), "--out", str(out)],
+        "train": [scene, "--base", base, "--device", "cpu", *settings],
+        "generate": [adapter, "--prompt", "a <bear>", "--count", "3", *drawn],
+        "edit": [adapter, *photo, "--mask", f"{scene}/mask0.png", "--prompt", "a <bear>", *drawn],
+        "complete": [adapter, *photo, "--grow", "right=16", *drawn],
+        "mask": [f"{scene}/img.png", "--box", "bear=8,8,40,40", "--replace"],
+        "check": [scene],
+        "export": [adapter],
+        "merge": [adapter, str(top / "other"), "--weights", "1,1"],
+        "pull": [adapter],
     }
 
 
-def digest(folder: Path) -> dict[str, str]:
-    """Return the hash of every file of weights or pixels, by relative path."""
+def prepare(top: Path) -> None:
+    """Write a base, a scene and two adapters; in a process of its own, for the forks to come."""
+    tiny.folder("sd1", str(top))
+    side = tiny.RESOLUTION
+    example = factory.photo(side, side)
+    example.pixels[14:36, 14:36] = (250, 20, 20)  # for the segmenter to find
+    factory.write_toml_folder(top / "scene", example=example)
+    pipe = tiny.pipeline("sd1")
+    save_adapter(made.adapter(pipe, "sd1"), top / "adapter")
+    save_adapter(made.adapter(pipe, "sd1", handles=("<dog>",)), top / "other")
+
+
+def digest(folder: Path, *, whole: bool = False) -> dict[str, str]:
+    """Return the hash of every file, by relative path; of a result, of what comes out again."""
+    files = [folder] if folder.is_file() else sorted(folder.rglob("*"))
     return {
-        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(folder.rglob("*"))
-        if path.suffix in (".safetensors", ".png") and "checkpoint" not in path.parts
-    }
+        path.relative_to(folder.parent if path == folder else folder).as_posix():
+            hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in files
+        if path.is_file() and (whole or (path.suffix in KINDS and "checkpoint" not in path.parts))
+    }  # fmt: skip
 
 
-def run(verb: str, arguments: list[str], *, kill_after: float | None = None) -> tuple[str, float]:
-    """Run a verb, kill it if it lasts so long; return its stderr and how long it took."""
+def run(words: list[str], *, kill_after: float | None = None) -> tuple[str, float]:
+    """Run a verb in a fork, kill it if it lasts so long; return what it told and its seconds."""
     begun = time.monotonic()
-    process = subprocess.Popen(
-        [*CLI, verb, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    )
-    try:
-        _, told = process.communicate(timeout=kill_after or HANG)
-    except subprocess.TimeoutExpired:
+    with tempfile.NamedTemporaryFile("r") as told:
+        process = multiprocessing.get_context("fork").Process(target=_call, args=(words, told.name))
+        process.start()
+        process.join(kill_after or HANG)
+        is_late = process.is_alive()
         process.kill()
-        _, told = process.communicate()
-        told += "" if kill_after else "\nHANG"
-    if kill_after is None and process.returncode:
-        told += "\nFAILED"
-    return told, time.monotonic() - begun
+        process.join()
+        text = told.read()
+    seconds = time.monotonic() - begun
+    if kill_after is None and process.exitcode:
+        text += "\nHANG" if is_late else "\nFAILED"
+    return text, seconds
 
 
-def kill_rounds(n_rounds: int, seed: int) -> dict[str, Counter[str]]:
-    """Kill each verb so many times; return what was counted."""
-    rng, counts = random.Random(seed), {}
+def _call(words: list[str], told: str) -> None:
+    with open(told, "w") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    sys.argv = ["lora-scene", "--debug", *words]
+    main_of_cli()
+
+
+def kill_rounds(n_rounds: int, seed: int, names: list[str]) -> None:
+    """Kill each verb, or those named, so many times; print what was counted."""
+    rng = random.Random(seed)
     with tempfile.TemporaryDirectory() as temporary:
         top = Path(temporary)
-        run("train", [str(SCENE), "--recipe", "mini", *SHORT, "--out", str(top / "adapter")])
-        for verb, arguments in verbs(top / "adapter").items():
-            counted = counts[verb] = Counter(kills=0, tracebacks=0, losses=0, hangs=0)
-            inputs = {folder: digest(folder) for folder in (SCENE, top / "adapter")}
-            told, whole = run(verb, arguments(top / verb))
-            wanted = digest(top / verb)
-            counted["losses"] += "FAILED" in told or not wanted
-            for n in range(n_rounds):
-                out = top / f"{verb}-{n}"
-                told, _ = run(verb, arguments(out), kill_after=rng.uniform(0.05, whole))
-                counted["kills"] += 1
-                again, _ = run(verb, arguments(out))
-                left = set(digest(out).items()) if verb != "generate" else set()
-                is_lost = "FAILED" in again or not left <= set(wanted.items())
-                changed = any(digest(folder) != kept for folder, kept in inputs.items())
-                counted["losses"] += is_lost or changed
-                counted["tracebacks"] += "Traceback" in told + again
-                counted["hangs"] += "HANG" in again
-    return counts
+        maker = multiprocessing.get_context("spawn").Process(target=prepare, args=(top,))
+        maker.start()
+        maker.join()
+        inputs = digest(top, whole=True)
+        for verb, arguments in verbs(top).items():
+            if names and verb not in names:
+                continue
+            counted = _kill(verb, arguments, n_rounds, rng)
+            changed = {name for name, mark in digest(top, whole=True).items()
+                       if inputs.get(name) != mark}  # fmt: skip
+            counted["losses"] += len(changed)
+            print(json.dumps({"class": verb, **counted}), flush=True)
+
+
+def _kill(verb: str, arguments: list[str], n_rounds: int, rng: random.Random) -> Counter[str]:
+    """Kill one verb at random moments; each time it is run again, and its result compared."""
+    counted = Counter(kills=0, tracebacks=0, losses=0, hangs=0)
+    with tempfile.TemporaryDirectory() as temporary:
+        name = "x.png" if verb in ("edit", "complete", "check") else "x"
+
+        def words(place: str) -> list[str]:
+            return [verb, *arguments, "--out", str(Path(temporary) / place / name)]
+
+        told, whole = run(words("whole"))
+        wanted = digest(Path(temporary) / "whole")
+        if "FAILED" in told or not wanted:
+            raise SystemExit(f"{verb} fails without a kill: {told[-2000:]}")
+        for n in range(n_rounds):
+            told, _ = run(words(str(n)), kill_after=rng.uniform(0.02, whole))
+            again, _ = run(words(str(n)))
+            left = digest(Path(temporary) / str(n))
+            is_lost = "FAILED" in again or not set(left.values()) <= set(wanted.values())
+            debris = list((Path(temporary) / str(n)).rglob("*.part"))
+            counted["kills"] += 1
+            counted["losses"] += is_lost or not wanted.keys() <= left.keys() or bool(debris)
+            counted["tracebacks"] += "Traceback" in told + again
+            counted["hangs"] += "HANG" in again
+            if is_lost or debris:
+                print(again[-2000:], sorted(left), debris, file=sys.stderr)
+    return counted
 
 
 def hub_rounds(n_rounds: int) -> dict[str, Counter[str]]:
@@ -153,12 +209,12 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=20, help="of each verb")
     parser.add_argument("--hub", type=int, default=4, help="rounds of each fault of a hub")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("verbs", nargs="*", help="to kill  [default: all]")
     given = parser.parse_args()
-    for kind, counted in {
-        **(hub_rounds(given.hub) if given.hub else {}),
-        **(kill_rounds(given.kills, given.seed) if given.kills else {}),
-    }.items():
+    for kind, counted in (hub_rounds(given.hub) if given.hub else {}).items():
         print(json.dumps({"class": kind, **counted}), flush=True)
+    if given.kills:
+        kill_rounds(given.kills, given.seed, given.verbs)
 
 
 if __name__ == "__main__":

@@ -43,15 +43,7 @@ def refuse_foreign(
     Raises:
         FileError: A link, a device, a folder, an input, or somebody else's file.
     """
-    for folder in reversed([p for p in path.parents if p != root and p.is_relative_to(root)]):
-        if folder.is_symlink():
-            raise FileError(
-                "a symbolic link, which is not followed",
-                where=folder,
-                got=f"it points to {os.readlink(folder)}",
-                hint="choose another place, or remove the link",
-            )
-        refuse_no_folder(folder)
+    refuse_links(path.parent, root)
     with told_plainly(path):
         try:
             status = path.lstat()
@@ -70,6 +62,24 @@ def refuse_foreign(
             where=path,
             hint="choose another place, or move it away",
         )
+
+
+def refuse_links(folder: Path, root: Path) -> None:
+    """Refuse a folder that is a link or no folder, or lies behind one below `root`.
+
+    Raises:
+        FileError: It is.
+    """
+    places = [folder, *folder.parents]
+    for place in reversed([p for p in places if p != root and p.is_relative_to(root)]):
+        if place.is_symlink():
+            raise FileError(
+                "a symbolic link, which is not followed",
+                where=place,
+                got=f"it points to {os.readlink(place)}",
+                hint="choose another place, or remove the link",
+            )
+        refuse_no_folder(place)
 
 
 def refuse_no_folder(folder: Path) -> None:

@@ -22,11 +22,13 @@ from torch import Tensor
 
 from lora_scene.errors import CheckpointError
 from lora_scene.files import writing
+from lora_scene.ownership import is_ours
+from lora_scene.targets import refuse_foreign
 
 FORMAT = "lora_scene.checkpoint.2"
 PREVIOUS = "previous.safetensors"
 DAMAGE = (
-    SafetensorError, KeyError, ValueError, TypeError, OSError, AttributeError, RecursionError,
+    SafetensorError, KeyError, ValueError, TypeError, OSError, AttributeError, RuntimeError,
 )  # fmt: skip
 
 
@@ -63,12 +65,14 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
         "skeleton": json.dumps(skeleton),
     }
     metadata["sha256"] = _digest(metadata, tensors)
-    with writing(path) as aside:
+    previous = path.with_name(PREVIOUS)
+    with writing(path, root=path.parents[1]) as aside:
         save_file(tensors, aside, metadata)
         with aside.open("rb+") as file:
             os.fsync(file.fileno())
         if path.is_file():
-            os.replace(path, path.with_name(PREVIOUS))
+            refuse_foreign(previous, path.parents[1])
+            os.replace(path, previous)
 
 
 def newest_checkpoint(path: Path) -> Path | None:
@@ -92,7 +96,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
 def what_is_left(path: Path) -> str:
     """Say what to do about a checkpoint that cannot be gone on from."""
-    anew = "--restart begins anew"
+    anew = "--restart begins anew" if is_ours(path) else "move it away, then --restart begins anew"
     previous = path.with_name(PREVIOUS)
     try:
         good = _read(previous) if path != previous and previous.is_file() else None
@@ -113,7 +117,7 @@ def _read(path: Path) -> Checkpoint:
             "not a checkpoint of this version",
             where=path,
             got=metadata.get("format"),
-            hint="--restart begins anew",
+            hint=what_is_left(path),
         )
     tensors = load(data)
     if metadata.pop("sha256") != _digest(metadata, tensors):

@@ -212,15 +212,16 @@ def refuse_others(out: Path, *, restart: bool) -> None:
     Raises:
         TrainingError: It holds an adapter that no training made, or there is no run to discard.
     """
-    if any(is_ours(out / name) for name in (SUMMARY, RECIPE, CHECKPOINT)):
+    if any(is_ours(out / name) for name in (SUMMARY, CHECKPOINT)):
         return
     if own_adapter_files(out):
         raise TrainingError(
-            "the folder holds an adapter that no training made here",
+            "the folder holds an adapter, and no record of its training",
             where=out,
             hint="take another --out",
         )
-    if restart and out.is_dir() and any(p.name[0] != "." for p in out.iterdir()):
+    is_run = is_ours(out / RECIPE)
+    if restart and not is_run and out.is_dir() and any(p.name[0] != "." for p in out.iterdir()):
         raise TrainingError(
             "--restart discards a run, and the folder holds none", where=out, hint="another --out"
         )

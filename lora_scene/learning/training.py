@@ -45,6 +45,7 @@ from lora_scene.learning.preparation import (
 )
 from lora_scene.learning.runs import (
     CHECKPOINT,
+    FOLDERS,
     FULL_MODEL,
     LAST_GOOD,
     RECIPE,
@@ -60,6 +61,7 @@ from lora_scene.learning.runs import (
 from lora_scene.ownership import LISTING, list_folder, own_files
 from lora_scene.recipe import Recipe, dump_recipe
 from lora_scene.scenes.scene import Scene
+from lora_scene.targets import refuse_links
 
 
 def train(
@@ -147,6 +149,8 @@ def _own(out: Path, scene: Scene, *, restart: bool) -> Path:
     stems = [handle.strip("<>") for handle in scene.handles]
     rows = [f"{embeddings.FOLDER}/{stem}.safetensors" for stem in stems]
     checked = check_target(out, [RECIPE, SUMMARY, diffusers.FILE, *rows])
+    for name in FOLDERS:
+        refuse_links(out / name, out)
     refuse_others(checked, restart=restart)
     return checked
 

@@ -123,3 +123,29 @@ def test_prior_prompts_are_encoded_anew_only_where_text_is_trained(trains_text, 
     torch.testing.assert_close(batch.text.pooled.detach(), expected.pooled)
     assert torch.equal(batch.z, found.latents[chosen])
     assert batch.t.shape == (2,)
+
+
+def test_what_a_header_nested_too_deeply_or_cut_holds_is_not_discarded_by_restart(tmp_path):
+    path = tmp_path / "checkpoint" / "state.safetensors"
+    path.parent.mkdir()
+    for header in (b"[" * 200_000, b'{"__metadata__": {"for'):
+        path.write_bytes(len(header).to_bytes(8, "little") + header)
+        with pytest.raises(CheckpointError, match="move it away"):
+            load_checkpoint(path)
+
+
+def test_checkpoint_follows_no_link_and_replaces_no_file_of_others(tmp_path):
+    run, other = tmp_path / "run", tmp_path / "other"
+    run.mkdir(), other.mkdir()
+    (run / "checkpoint").symlink_to(other)
+    checkpoint = Checkpoint("f", 1, 1, {"rows": torch.ones(1)})
+    with pytest.raises(FileError, match="a symbolic link"):
+        save_checkpoint(checkpoint, run / "checkpoint" / "state.safetensors")
+    path = other / "state.safetensors"
+    save_checkpoint(checkpoint, path)
+    (other / "previous.safetensors").write_bytes(b"mine")
+    before = path.read_bytes()
+    with pytest.raises(FileError, match="did not write"):
+        save_checkpoint(Checkpoint("f", 1, 2, {}), path)
+    assert path.read_bytes() == before
+    assert (other / "previous.safetensors").read_bytes() == b"mine"

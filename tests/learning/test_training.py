@@ -17,17 +17,19 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from lora_scene import load_adapter
-from lora_scene.adapters.folder import read_adapter
+from lora_scene.adapters.folder import read_adapter, save_adapter
 from lora_scene.backbones.backbone import SMALL_GUIDANCE
 from lora_scene.backbones.loading import load_pipeline
 from lora_scene.errors import (
     BackboneError,
+    FileError,
     NonFiniteLossError,
     OutOfMemoryError,
     RecipeError,
     SceneError,
     TrainingError,
 )
+from lora_scene.files import write_text
 from lora_scene.learning import objective, phases, samples, step
 from lora_scene.learning.devices import memory_switches
 from lora_scene.learning.events import Notice, PhaseEnded, PhaseStarted, Saved, StepDone
@@ -37,6 +39,7 @@ from lora_scene.picture_writing import write_picture
 from lora_scene.recipe import load_recipe
 from lora_scene.scenes.scene import Concept, Photo, Scene
 from tests import tiny
+from tests.adapters import made as adapters
 from tests.learning import made
 
 PROMPT = "a photo of <bear> and <bowl>"
@@ -753,3 +756,29 @@ def test_what_check_would_warn_of_is_told_before_the_first_step(bases, scene, tm
     ]
     assert said
     assert said[0] < next(n for n, e in enumerate(events) if isinstance(e, PhaseStarted))
+
+
+@pytest.mark.parametrize("restart", [False, True])
+@pytest.mark.parametrize("name", ["checkpoint", "samples", "embeddings", "last_good", "pipeline"])
+def test_no_link_in_a_runs_folder_is_followed(name, restart, scene, tmp_path, monkeypatch):
+    monkeypatch.setattr("lora_scene.learning.training.load_base", None)  # would be a TypeError
+    out = tmp_path / "run"
+    out.mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "state.safetensors").write_text("another's")
+    write_text(out / "recipe.toml", "")
+    (out / name).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(FileError, match="a symbolic link, which is not followed"):
+        made.run(scene, made.recipe("nowhere"), out, restart=restart)
+    assert (tmp_path / "elsewhere" / "state.safetensors").read_text() == "another's"
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_an_adapter_without_the_record_of_its_training_is_left_alone(restart, scene, tmp_path):
+    out = tmp_path / "run"
+    save_adapter(adapters.adapter(tiny.pipeline("sd1"), "sd1"), out)
+    write_text(out / "recipe.toml", "")  # as where it was copied with its recipe
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    with pytest.raises(TrainingError, match="no record of its training"):
+        made.run(scene, made.recipe("nowhere"), out, restart=restart)
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
