@@ -195,7 +195,13 @@ def _correct(crop: _Crop, plain: _Crop, prompt: Prompt) -> Flags:
         lost = float(removed.sum() / max(int(rough.sum()), 1))
         if lost > MUCH_LOST:
             _warn(prompt, f"marks outside it take {100 * lost:.0f} % of the mask away")
-        rough = (rough | _touching(full & ~rough, missed)) & ~removed
+        added = _touching(full & ~rough, missed)
+        if added.sum() > rough.sum():  # the cut leaked: the marks hold no more than themselves
+            _warn(
+                prompt, "a mark inside it brings no clear part of it; draw over more of that part"
+            )
+            added = missed
+        rough = (rough | added) & ~removed
     corrected: Flags = (rough | crop.inside) & ~crop.outside
     return corrected
 
