@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,10 @@ from lora_scene.faults import is_out_of_memory
 from lora_scene.recipe import Recipe
 
 CLEAR_REFS = Path("/proc/self/clear_refs")  # 5 resets the peak of the resident set (Linux, proc(5))
+RANKS = (
+    *("RANK", "LOCAL_RANK", "WORLD_SIZE"),
+    *("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE"),
+)
 NEARLY_FULL = 0.95  # of a device's memory: above, drivers begin to swap and slow down
 
 
@@ -60,7 +65,7 @@ def memory_switches(recipe: Recipe) -> list[str]:
     """Return the switches that would save memory and are not on yet, the largest gain first."""
     base, run = recipe.base, recipe.run
     passes = run.batch_size * run.accumulation
-    is_full = any(phase.trains == "full" and phase.steps for phase in recipe.phases)
+    is_full = recipe.is_full
     low_bit = "nf4" if base.resolution > 512 else "fp8"  # SD's small UNets are mostly convolutions
     candidates = [
         (run.batch_size > 1, f"run.batch_size=1 run.accumulation={passes}"),
@@ -132,6 +137,18 @@ def mixed_precision(backbone: Backbone) -> Any:
         )
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    if device.type == "meta":
-        return Accelerator(mixed_precision="no", cpu=True)
-    return Accelerator(mixed_precision=names[backbone.dtype], cpu=device.type == "cpu")
+    kind = "no" if device.type == "meta" else names[backbone.dtype]
+    with _without_launcher():
+        return Accelerator(mixed_precision=kind, cpu=device.type in ("cpu", "meta"))
+
+
+@contextlib.contextmanager
+def _without_launcher() -> Iterator[None]:
+    """Hide what a launcher's shell left over: a rank would have accelerate wait for others."""
+    kept = {k: v for k, v in os.environ.items() if k in RANKS or k.startswith("ACCELERATE_")}
+    for name in kept:
+        del os.environ[name]
+    try:
+        yield
+    finally:
+        os.environ.update(kept)

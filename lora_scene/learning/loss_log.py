@@ -10,6 +10,7 @@ from lora_scene.faults import told_plainly
 from lora_scene.files import write_json
 from lora_scene.learning.events import StepDone
 from lora_scene.ownership import KEY, seal_json
+from lora_scene.targets import refuse_foreign
 
 
 class LossLog:
@@ -22,6 +23,19 @@ class LossLog:
     def __init__(self, path: Path) -> None:
         self._path = path
 
+    def refuse_foreign(self) -> None:
+        """Refuse a file that no run wrote; a kill may have left the last line half.
+
+        Raises:
+            FileError: It is somebody else's, or cannot be written.
+        """
+        refuse_foreign(self._path, self._path.parent, force=True)
+        if not self._path.is_file():
+            return
+        *whole, rest = self._path.read_bytes().split(b"\n")
+        if len(self._lines()) < len(whole) or not (whole or b'{"phase": '.startswith(rest[:10])):
+            refuse_foreign(self._path, self._path.parent)
+
     def cut(self, phase: int, step: int) -> None:
         """Forget what lies behind a step that the run goes on from; a half line goes too."""
         if not self._path.is_file():
@@ -29,7 +43,7 @@ class LossLog:
         kept = [line for line in self._lines() if (line["phase"], line["step"]) <= (phase, step)]
         if kept:
             write_json(self._path, kept, force=True)  # its lines are ours, also if the last is half
-        elif self._lines() or not self._path.stat().st_size:
+        else:
             self._path.unlink()
 
     def add(self, event: StepDone) -> None:

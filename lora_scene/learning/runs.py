@@ -13,6 +13,7 @@ out/
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,7 +31,7 @@ from lora_scene.learning.checkpoints import (
     newest_checkpoint,
     what_is_left,
 )
-from lora_scene.ownership import is_ours, own_files
+from lora_scene.ownership import KEY, is_ours, own_files
 from lora_scene.recipe import Recipe, dump_recipe
 from lora_scene.scenes.scene import Scene
 
@@ -227,8 +228,22 @@ def refuse_others(out: Path, *, restart: bool) -> None:
         )
 
 
+def has_damaged_record(out: Path) -> bool:
+    """Tell whether a run's record is ours no longer, damaged or edited, where the rest of it is."""
+    path = out / SUMMARY
+    if path.is_symlink() or not path.is_file() or is_ours(path):
+        return False
+    try:
+        is_foreign = KEY not in json.loads(path.read_bytes())
+    except (ValueError, TypeError, RecursionError):
+        is_foreign = False  # half a record, or none
+    return not is_foreign and any(is_ours(out / name) for name in (RECIPE, CHECKPOINT))
+
+
 def clear(out: Path) -> None:
     """Delete what an earlier run wrote, so that nothing of it is taken up; all else stays."""
     for name in FOLDERS:
         remove_ours(out / name, list(own_files(out / name)))
+    if has_damaged_record(out):
+        (out / SUMMARY).unlink()
     remove_ours(out, [p for n in (SUMMARY, LOSSES) if is_ours(p := out / n)])

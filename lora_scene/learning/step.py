@@ -178,8 +178,7 @@ def precision(
 
     A frozen base computes in its own dtype as it stands.
     """
-    is_full = any(phase.trains == "full" and phase.steps for phase in recipe.phases)
-    if not is_full or all(p.dtype == backbone.dtype for p in backbone.unet.parameters()):
+    if not recipe.is_full or all(p.dtype == backbone.dtype for p in backbone.unet.parameters()):
         return contextlib.nullcontext()
     mixed: contextlib.AbstractContextManager[None] = accelerator.autocast()
     return mixed

@@ -33,6 +33,7 @@ from lora_scene.learning.checkpoints import (
 from lora_scene.learning.devices import fast_float32, memory_advice, peak_bytes, reset_peak
 from lora_scene.learning.events import Event, Listener, Notice, Saved
 from lora_scene.learning.interruption import Interruption
+from lora_scene.learning.loss_log import LossLog
 from lora_scene.learning.outcome import assemble_adapter
 from lora_scene.learning.phases import Trainer, all_finite
 from lora_scene.learning.preparation import (
@@ -48,11 +49,13 @@ from lora_scene.learning.runs import (
     FOLDERS,
     FULL_MODEL,
     LAST_GOOD,
+    LOSSES,
     RECIPE,
     SUMMARY,
     TrainingResult,
     clear,
     finished,
+    has_damaged_record,
     lineage,
     refuse_others,
     resumable,
@@ -148,10 +151,12 @@ def _own(out: Path, scene: Scene, *, restart: bool) -> Path:
     """
     stems = [handle.strip("<>") for handle in scene.handles]
     rows = [f"{embeddings.FOLDER}/{stem}.safetensors" for stem in stems]
-    checked = check_target(out, [RECIPE, SUMMARY, diffusers.FILE, *rows])
+    records = [] if restart and has_damaged_record(out) else [SUMMARY]
+    checked = check_target(out, [RECIPE, *records, diffusers.FILE, *rows])
     for name in FOLDERS:
         refuse_links(out / name, out)
     refuse_others(checked, restart=restart)
+    LossLog(checked / LOSSES).refuse_foreign()
     return checked
 
 
@@ -161,13 +166,14 @@ def _refuse_ranks() -> None:
     Raises:
         TrainingError: A launcher started more than one.
     """
-    n = os.environ.get("WORLD_SIZE", "1")
-    if n not in ("", "1"):
+    n = os.environ.get("WORLD_SIZE", "").strip()
+    if n not in ("", "1"):  # one process: a launcher's variables are left over, and mean nothing
         raise TrainingError(
             "one run is trained by one process",
             where="WORLD_SIZE",
             got=n,
-            hint="start it without torchrun or accelerate launch; several scenes: lora-scene batch",
+            hint="start it without torchrun or accelerate launch; larger batches: run.batch_size, "
+            "or run.accumulation where memory is short; other scenes in other runs",
         )
 
 
@@ -183,8 +189,7 @@ def _tell_result(result: TrainingResult, tell: Listener) -> None:
 def _keep_for_longer(out: Path, recipe: Recipe) -> None:
     """Keep the last checkpoint, so that the run can be made longer; whole models are too large."""
     folder = out / CHECKPOINT.parent
-    is_full = any(phase.trains == "full" and phase.steps for phase in recipe.phases)
-    names = [p for p in own_files(folder) if is_full or p.name == PREVIOUS]
+    names = [p for p in own_files(folder) if recipe.is_full or p.name == PREVIOUS]
     remove_ours(folder, names)
 
 
@@ -210,7 +215,7 @@ def _learn(backbone: Backbone, job: Job) -> tuple[Adapter, Trainer]:
         _run(trainer, job, resumed)
         adapter = _collect(trainer, job)
     save_adapter(adapter, job.out)
-    if any(phase.trains == "full" and phase.steps for phase in job.recipe.phases):
+    if job.recipe.is_full:
         with trainer.as_delivered(), written_together(job.out / FULL_MODEL) as aside:
             backbone.pipeline.save_pretrained(aside)
             write_json(aside / LISTING, list_folder(aside))

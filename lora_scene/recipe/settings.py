@@ -294,3 +294,8 @@ class Recipe:
     def phases(self) -> tuple[Phase, Phase]:
         """Return both phases, in order."""
         return (self.phase1, self.phase2)
+
+    @property
+    def is_full(self) -> bool:
+        """Tell whether a phase moves the base's own weights."""
+        return any(phase.trains == "full" and phase.steps for phase in self.phases)

@@ -164,6 +164,18 @@ def test_damaged_record_of_a_finished_run_is_told(content, bases, scene, tmp_pat
         made.run(scene, settings, tmp_path)
 
 
+@pytest.mark.parametrize("content", ["{", '{"written_by": "lora_scene 0", "seconds": 1}'])
+def test_damaged_record_does_not_block_a_restart(content, bases, scene, tmp_path):
+    settings = made.recipe(bases["sd1"], steps=(1, 0))
+    first = made.run(scene, settings, tmp_path)
+    (tmp_path / "training.json").write_text(content, "utf-8")
+    again = made.run(scene, settings, tmp_path, restart=True)
+    made.assert_equal(made.numbers(again), made.numbers(first))
+    (tmp_path / "training.json").write_text('{"mine": 1}', "utf-8")
+    with pytest.raises(LoraSceneError, match="did not write"):
+        made.run(scene, settings, tmp_path, restart=True)
+
+
 def test_flipped_bit_is_refused_and_the_last_good_one_goes_on(bases, scene, tmp_path, unbroken):
     with pytest.raises(StoppedError):
         made.run(scene, settings(bases, "adamw"), tmp_path, listener=stop_after(2, 1))

@@ -6,6 +6,7 @@ import dataclasses
 import importlib
 import importlib.metadata
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -30,7 +31,7 @@ from lora_scene.errors import (
     TrainingError,
 )
 from lora_scene.files import write_text
-from lora_scene.learning import objective, phases, samples, step
+from lora_scene.learning import objective, phases, prior, samples, step
 from lora_scene.learning.devices import memory_switches
 from lora_scene.learning.events import Notice, PhaseEnded, PhaseStarted, Saved, StepDone
 from lora_scene.learning.lora import lora_parameters
@@ -725,21 +726,96 @@ def test_handle_that_no_step_drew_is_not_called_learnt(bases, scene, tmp_path):
 
 def test_several_processes_are_refused_in_a_sentence(bases, scene, tmp_path, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(TrainingError, match=r"one process(.|\n)*batch"):
+    with pytest.raises(TrainingError, match=r"one process(.|\n)*run\.batch_size") as told:
         made.run(scene, made.recipe(bases["sd1"]), tmp_path)
+    assert "lora-scene batch" not in str(told.value)
 
 
-@pytest.mark.parametrize("is_read", [False, True])
+def test_what_a_launcher_left_over_hinders_no_single_process(bases, scene, tmp_path, monkeypatch):
+    settings = made.recipe(bases["sd1"], steps=(1, 0))
+    alone = made.run(scene, settings, tmp_path / "alone")
+    left = {"WORLD_SIZE": "1", "RANK": "0", "LOCAL_RANK": "0", "ACCELERATE_USE_FSDP": "true"}
+    for name, value in left.items():
+        monkeypatch.setenv(name, value)
+    made.assert_equal(made.numbers(made.run(scene, settings, tmp_path)), made.numbers(alone))
+    assert {name: os.environ[name] for name in left} == left
+
+
+@pytest.mark.parametrize("content", ["epoch,loss\n1,0.5\n", '{"loss": 1}\n', '{"loss"'])
+def test_losses_of_another_program_are_left_alone(content, bases, scene, tmp_path):
+    path = tmp_path / "losses.jsonl"
+    path.write_text(content, "utf-8")
+    with pytest.raises(FileError, match=r"losses\.jsonl(.|\n)*did not write"):
+        made.run(scene, made.recipe("nowhere/at-all"), tmp_path)
+    assert path.read_text("utf-8") == content
+    path.unlink()
+    path.symlink_to(tmp_path / "elsewhere.jsonl")
+    with pytest.raises(FileError, match="symbolic link"):
+        made.run(scene, made.recipe("nowhere/at-all"), tmp_path)
+
+
+class _Scaler:
+    """A float16 scaler that scales by nothing and counts its updates."""
+
+    n_updates = 0
+
+    def scale(self, loss):
+        return loss
+
+    def unscale_(self, optimizer):
+        pass
+
+    def update(self):
+        self.n_updates += 1
+
+    def get_scale(self):
+        return 8.0
+
+    def state_dict(self):
+        return {}
+
+
+def overflowing(monkeypatch, bad):
+    """Let LoRA's gradient overflow in some steps; return the scaler, and numbers after each."""
+    scaler, kept, whole = _Scaler(), [], step.Stepper.gradients
+
+    def gradients(self, number):
+        kept.append([p.detach().clone() for o in self._optimizers for p in moved(o)])
+        self._accelerator.scaler = scaler
+        terms = whole(self, number)
+        if number in bad:
+            moved(self._optimizers[-1])[0].grad[0] = torch.inf
+        return terms
+
+    def moved(optimizer):
+        return [p for group in optimizer.param_groups for p in group["params"]]
+
+    monkeypatch.setattr(step.Stepper, "gradients", gradients)
+    return scaler, kept
+
+
+def test_twenty_overflows_in_a_row_stop_a_run(bases, scene, tmp_path, monkeypatch):
+    overflowing(monkeypatch, bad=set(range(1, 40)))
+    done = []
+    settings = made.recipe(bases["sd1"], steps=(0, 40))
+    with pytest.raises(NonFiniteLossError, match="phase 2, step 21"):
+        made.run(scene, settings, tmp_path, listener=done.append)
+    assert [e.step for e in done if isinstance(e, StepDone)] == list(range(1, 21))
+
+
 def test_prior_is_left_out_while_rows_train_alone_and_its_prompts_name_none(
-    is_read, bases, scene, tmp_path, monkeypatch
+    bases, scene, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(step.Stepper, "_is_prior_idle", lambda self, prior: not is_read)
-    settings = made.recipe(
-        bases["sd1"], "prior.weight=1", "prior.n_images=1", "prior.n_steps=1", steps=(2, 0)
-    )
-    rows = made.numbers(made.run(scene, settings, tmp_path / "asked"))
-    monkeypatch.undo()
-    whole = made.numbers(made.run(scene, settings, tmp_path / "whole"))
+    """Left out or not, the rows are the same."""
+    few = ("prior.weight=1", "prior.n_images=1", "prior.n_steps=1")
+    settings = made.recipe(bases["sd1"], *few, steps=(2, 0))
+    asked, batch = [], prior.PriorSet.batch
+    monkeypatch.setattr(prior.PriorSet, "batch", lambda s, *a: asked.append(1) or batch(s, *a))
+    rows = made.numbers(made.run(scene, settings, tmp_path / "idle"))
+    assert not asked
+    monkeypatch.setattr(step.Stepper, "_is_prior_idle", lambda self, prior: False)
+    whole = made.numbers(made.run(scene, settings, tmp_path / "asked"))
+    assert len(asked) == 2
     for name, row in rows.items():
         torch.testing.assert_close(row, whole[name], rtol=0, atol=1e-6)
 
