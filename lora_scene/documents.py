@@ -70,8 +70,13 @@ def read_text(path: Path, error: Error, *, limit: int = MAX_TEXT_BYTES) -> str:
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as problem:
+        wide = raw.startswith((b"\xff\xfe", b"\xfe\xff"))
         raise error(
-            "cannot be read", where=path, expected="a file of UTF-8 text", got=problem
+            "cannot be read",
+            where=path,
+            expected="a file of UTF-8 text",
+            got="UTF-16, which some editors call Unicode" if wide else problem,
+            hint="save it as UTF-8",
         ) from problem
 
 

@@ -199,3 +199,11 @@ def test_a_message_cannot_steer_the_terminal():
     assert str(SceneError("no such", where="a\x1b[31m\udc80", got="b\nc")) == (
         "a\\x1b[31m\\udc80: no such\n  got:      b\nc"
     )
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be"])
+def test_utf_16_is_named_with_what_to_do(tmp_path, encoding):
+    path = tmp_path / "prompts.txt"
+    path.write_bytes("\ufeffa photo of <bear>".encode(encoding))
+    with pytest.raises(SceneError, match=r"UTF-16[^\0]*save it as UTF-8"):
+        read_text(path, SceneError)

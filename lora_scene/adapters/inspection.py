@@ -33,6 +33,8 @@ _PARTS: tuple[tuple[str, str], ...] = (
     ("unet.", "unet"),
 )
 
+_OURS = "[!.]*.safetensors"  # macOS leaves a ._x beside each x on foreign disks
+
 
 @dataclass(frozen=True)
 class Inspection:
@@ -77,7 +79,7 @@ def inspect_path(path: Path) -> list[Inspection]:
     """
     if not path.is_dir():
         return [inspect_file(path)]
-    paths = sorted([*path.glob("*.safetensors"), *path.glob("embeddings/*.safetensors")])
+    paths = sorted([*path.glob(_OURS), *path.glob(f"embeddings/{_OURS}")])
     if not paths:
         raise AdapterError(
             "no .safetensors file in this folder",

@@ -154,7 +154,7 @@ def refuse_absent_files(text: str, folder: Path) -> None:
     named = set(re.findall(r"embeddings/[\w-]+\.safetensors", text))
     absent = sorted(name for name in named if not (folder / name).is_file())
     if absent:
-        there = sorted(path.name for path in (folder / "embeddings").glob("*.safetensors"))
+        there = sorted(path.name for path in (folder / "embeddings").glob("[!.]*.safetensors"))
         raise AdapterError(
             "the card names embeddings that are not there",
             where="README.md",

@@ -34,6 +34,11 @@ class Seed(click.IntRange):
 class Number(click.FloatRange):
     """A finite number; infinities and NaN would draw black pictures."""
 
+    def _describe_range(self) -> str:
+        """Return the range for the help; without bounds there is none to tell."""
+        unbounded = self.min is None and self.max is None
+        return "" if unbounded else super()._describe_range()
+
     def convert(self, value: Any, param: Any, ctx: Any) -> float:
         """Read a number within the range."""
         number: float = super().convert(value, param, ctx)

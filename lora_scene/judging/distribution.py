@@ -170,7 +170,7 @@ def read_pictures(folder: Path) -> list[Pixels]:
         JudgingError: There is none.
         SceneError: One cannot be read.
     """
-    files = sorted(f for f in Path(folder).rglob("*") if f.suffix.lower() in SUFFIXES)
+    files = sorted(f for f in Path(folder).rglob("[!.]*") if f.suffix.lower() in SUFFIXES)
     if not files:
         raise JudgingError("no pictures", where=folder, expected=", ".join(SUFFIXES))
     return [read_photo(file).pixels for file in files]

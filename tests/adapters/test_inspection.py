@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -37,6 +38,15 @@ def test_each_file_of_ours_names_the_handles_the_base_and_the_recipe(folder):
     assert sum(lora.n_modules.values()) == lora.note.n_modules
     assert lora.ranks == {4: lora.note.n_modules}
     assert {k: v for one in found for k, v in one.n_vectors.items()} == {"bear": 2, "bowl": 2}
+
+
+def test_files_that_a_mac_leaves_beside_ours_are_passed_by(folder, tmp_path):
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    for beside in ("._pytorch_lora_weights.safetensors", "embeddings/._bear.safetensors"):
+        (copy / beside).write_bytes(b"\0\x05\x16\x07")
+    assert [one.path.name for one in inspect_path(copy)] == [
+        one.path.name for one in inspect_path(folder)
+    ]
 
 
 def test_the_command_prints_it_and_gives_json(folder):
