@@ -191,6 +191,7 @@ def test_many_problems_are_told_in_part_and_long_values_shortened():
     text = str(SceneError.collect(problems, "scene.toml"))
     assert text.count("unknown key") == MAX_SHOWN == 20
     assert "10000 problems" in text
+    assert [f"key{n}:" in text for n in (0, 19, 20)] == [True, True, False]
     assert "- and 9980 more" in text
     assert len(str(SceneError("x" * 10**6, got="y" * 10**6))) < 3000
 

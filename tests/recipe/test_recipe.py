@@ -155,6 +155,7 @@ def test_wrong_override_is_refused_with_what_was_expected(override, said):
         (["prior.weight=1", "prior.prompts=[]"], "at least one prompt"),
         (["phase1.rows_lr=0"], "phase1.rows_lr"),
         (["phase2.weights_lr=0"], "phase2.weights_lr"),
+        (["phase2.trains=full", "phase2.weights_lr=0"], "trains full with a learning rate of 0"),
         (["phase1.trains=full", "phase1.weights_lr=1e-6"], "not both"),
         (["phase2.trains=full", "base.quantization=nf4"], "low-bit weights cannot be trained"),
         (
