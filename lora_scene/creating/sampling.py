@@ -135,8 +135,7 @@ def denoise(
         tick: Called after every step.
     """
     scheduler = make_scheduler(studio.pipeline.scheduler, sampling.scheduler)
-    scheduler.set_timesteps(sampling.n_steps, device=studio.backbone.device)
-    timesteps = _begin(scheduler, sampling)
+    timesteps = _begin(scheduler, sampling, studio.backbone.device)
     z_t = _first_latents(studio.backbone, scheduler, start, timesteps[:1])
     extra = _step_arguments(scheduler, start)
     guidance = sampling.guidance
@@ -253,8 +252,24 @@ def _first_latents(backbone: Backbone, scheduler: Any, start: Start, t: Tensor) 
     return z_t
 
 
-def _begin(scheduler: Any, sampling: Sampling) -> Tensor:
-    """Return the timesteps that are run; the solver counts its steps from the first of them."""
+def _begin(scheduler: Any, sampling: Sampling, device: torch.device) -> Tensor:
+    """Return the timesteps that are run; the solver counts its steps from the first of them.
+
+    Raises:
+        CreationError: The solver would leave the timesteps that the base was trained on: some of
+            them raise there, some repeat a step, and some read the schedule's other end.
+    """
+    n_trained = int(scheduler.config.num_train_timesteps)
+    if sampling.n_steps <= n_trained:
+        scheduler.set_timesteps(sampling.n_steps, device=device)
+    visited = scheduler.timesteps
+    if sampling.n_steps > n_trained or not 0 <= float(visited.min()) <= visited.max() < n_trained:
+        raise CreationError(
+            "this solver cannot take so many steps on this base",
+            where="steps",
+            expected=f"fewer; the base was trained on {n_trained} timesteps",
+            got=sampling.n_steps,
+        )
     order = getattr(scheduler, "order", 1)
     if sampling.strength < 1 and hasattr(scheduler, "plms_timesteps"):
         return _begin_plms(scheduler.timesteps, sampling.strength)

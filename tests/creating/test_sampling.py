@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from diffusers import DDIMScheduler
 
 from lora_scene.backbones.backbone import Backbone
 from lora_scene.creating.encoding import encode_prompts
@@ -118,8 +119,7 @@ def test_pndm_begun_in_the_middle_leaves_as_little_noise_as_from_the_start(stren
     left = []
     for share in (1.0, strength):
         scheduler = make_scheduler(studio().pipeline.scheduler, "pndm")
-        scheduler.set_timesteps(30)
-        timesteps = _begin(scheduler, Sampling(30, strength=share))
+        timesteps = _begin(scheduler, Sampling(30, strength=share), torch.device("cpu"))
         z_t = scheduler.alphas_cumprod[timesteps[0]].neg().add(1).sqrt() * torch.ones(1, 1, 1, 1)
         for t in timesteps:
             z_t = scheduler.step(torch.ones(1, 1, 1, 1), t, z_t).prev_sample
@@ -163,3 +163,18 @@ def test_the_usual_guidance_is_the_stock_pipelines_but_for_small_bases(family, g
     pipeline = tiny.pipeline(family)
     assert Backbone(pipeline, name="tiny").usual_guidance == 3.5
     assert Backbone(pipeline, name="tiny", resolution=512).usual_guidance == guidance
+
+
+@pytest.mark.parametrize(
+    ("config", "n_steps"),
+    [
+        ({"steps_offset": 1}, 1000),  # begins at timestep 1000, which there is not
+        ({"timestep_spacing": "trailing"}, 499),  # ends at timestep -1, the schedule's other end
+        ({"num_train_timesteps": 500}, 501),
+    ],
+)
+def test_steps_that_leave_the_schedule_are_refused(config, n_steps):
+    scheduler = DDIMScheduler(**config)
+    with pytest.raises(CreationError, match="cannot take so many steps"):
+        _begin(scheduler, Sampling(n_steps), torch.device("cpu"))
+    assert len(_begin(scheduler, Sampling(30), torch.device("cpu"))) == 30
