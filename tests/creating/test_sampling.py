@@ -34,7 +34,7 @@ def stock(one, *, seeds=(3,), prompt=PROMPT, negative=None, sampling=None, size=
             [prompt] * len(seeds),
             negative_prompt=negative and [negative] * len(seeds),
             num_inference_steps=sampling.n_steps,
-            guidance_scale=sampling.guidance,
+            guidance_scale=sampling.guidance or one.backbone.usual_guidance,
             generator=[torch.Generator().manual_seed(seed) for seed in seeds],
             width=size[0],
             height=size[1],
