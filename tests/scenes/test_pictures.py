@@ -109,6 +109,14 @@ def test_a_profile_of_srgb_changes_no_pixel(tmp_path):
         np.testing.assert_array_equal(read_photo(tmp_path / "photo.png").pixels, COLOUR)
 
 
+def test_a_profile_that_rounds_otherwise_than_srgb_changes_no_pixel(tmp_path):
+    pixels = np.stack(np.meshgrid(*[np.arange(0, 256, 15, dtype=np.uint8)] * 3), axis=-1)
+    pixels = pixels.reshape(18, -1, 3)
+    profile = rgb_profile(tuple((x + 5e-5, y) for x, y in SRGB), decode_srgb)
+    Image.fromarray(pixels).save(tmp_path / "photo.png", icc_profile=profile)
+    np.testing.assert_array_equal(read_photo(tmp_path / "photo.png").pixels, pixels)
+
+
 @pytest.mark.parametrize("profile", [b"no profile", grey_profile(lambda v: v), b"\0" * 128])
 def test_a_profile_that_cannot_be_used_is_told(tmp_path, profile):
     Image.fromarray(COLOUR).save(tmp_path / "photo.png", icc_profile=profile)

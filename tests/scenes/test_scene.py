@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -126,3 +128,14 @@ def test_everything_wrong_in_a_folder_is_told_at_once(tmp_path):
         load_scene(tmp_path)
     for part in ("not a readable image", "no such file", "is empty"):
         assert part in str(caught.value)
+
+
+@pytest.mark.parametrize(("columns", "is_twin"), [(39, True), (37, False)])
+def test_masks_that_nearly_cover_each_other_are_one_region(tmp_path, columns, is_twin):
+    example = photo(32, 80, (slice(0, 32), slice(0, 40)), (slice(0, 32), slice(0, columns)))
+    write_toml_folder(tmp_path, example=example)  # IoU 39 / 40 and 37 / 40; the limit is 0.95
+    told = (
+        pytest.raises(SceneError, match="two masks cover each other") if is_twin else nullcontext()
+    )
+    with told:
+        load_scene(tmp_path)
