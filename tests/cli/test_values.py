@@ -69,7 +69,9 @@ def test_a_number_is_finite_and_within_its_range(weight):
     assert "--weight" in done.stderr
 
 
-@pytest.mark.parametrize("size", ["0", "7", "63", "60", "64x", "x64", "64x65", "8200", "9" * 99, "-8"])
+@pytest.mark.parametrize(
+    "size", ["0", "7", "63", "60", "64x", "x64", "64x65", "8200", "9" * 99, "-8"]
+)
 def test_a_size_is_of_whole_cells(size):
     assert run("--size", size).exit_code == 2
 
