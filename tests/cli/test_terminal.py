@@ -68,7 +68,7 @@ def test_training_tells_its_steps_losses_and_the_time_left(monkeypatch, capsys):
         view(PhaseStarted(1, 0, 4, 10, 1))
         for step in range(1, 5):
             losses = {"diffusion": 0.5, "attention": 0.25, "prior": 0.0}
-            view(StepDone(1, step, losses, seconds=2.0))
+            view(StepDone(1, step, losses, seconds=2.0, n_steps=4))
     told = capsys.readouterr().err
     assert "note: a [/x] name" in told
     assert "phase 1: step 4/4  diff 0.50  atte 0.25  0.5 img/s  0 s left" in told

@@ -144,7 +144,7 @@ class _Mode(TorchDispatchMode):
 def absent_device() -> Iterator[Counts]:
     """Make the device known, and count what it is asked for."""
     global _counts
-    _register()
+    register()
     kept, _counts = _counts, Counts()
     only_cpu = torch._C._only_lift_cpu_tensors()
     compatible = torch._has_compatible_shallow_copy_type
@@ -176,7 +176,8 @@ class _Module(backend_registration._DummyBackendModule):
         return [torch.float16, torch.bfloat16]
 
 
-def _register() -> None:
+def register() -> None:
+    """Make the device known to torch, once."""
     if not hasattr(torch, NAME):
         backend_registration._setup_privateuseone_for_python_backend(NAME, backend_module=_Module())
 

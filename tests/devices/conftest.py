@@ -9,6 +9,8 @@ import pytest
 
 from tests.devices import absent
 
+absent.register()  # before any test: autograd looks for devices once, when it is first used
+
 
 @pytest.fixture
 def device(monkeypatch: pytest.MonkeyPatch) -> Iterator[absent.Counts]:

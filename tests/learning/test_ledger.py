@@ -65,7 +65,7 @@ def test_the_meta_device_predicts_the_allocators_peak_within_a_tenth(case, tmp_p
         unet.enable_gradient_checkpointing()
     measured = allocated_peak(step(unet, side, "cpu"), tmp_path / "trace.json")
     unet.to("meta")
-    ledger = Ledger()
+    ledger = Ledger("meta")
     work = step(unet, side, "meta")
     held = ledger.hold([*unet.parameters(), *unet.buffers()])
     with kernels_of_gpus(), ledger:

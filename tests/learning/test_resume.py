@@ -216,8 +216,12 @@ def test_checkpoint_of_another_shape_is_refused(bases, scene, tmp_path):
 
 @pytest.mark.skipif(os.name != "posix", reason="sends signals")
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
-def test_signal_ends_a_step_with_a_checkpoint_and_goes_on(name, bases, scene, tmp_path, unbroken):
+def test_signal_ends_a_step_with_a_checkpoint_and_goes_on(
+    name, bases, scene, tmp_path, unbroken, request
+):
     number, interruption = getattr(signal, name), Interruption()
+    inherited = signal.signal(number, signal.default_int_handler)  # a background job ignores some
+    request.addfinalizer(lambda: signal.signal(number, inherited))
     often = settings(bases, "adamw")
     seldom = dataclasses.replace(often, run=dataclasses.replace(often.run, checkpoint_every=0))
 
