@@ -39,6 +39,7 @@ RECIPES = {
         "run.batch_size=2",
         "run.accumulation=2",
         "handles.n_vectors=2",
+        'handles.templates=["{}"]',  # the tiny tokenizers' prompts are short
         "handles.norm=vocabulary",
         "handles.init=random",
         "lora.text_encoder_rank=2",
