@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from lora_scene.creating.picture_files import save_image as save_image
     from lora_scene.creating.requests import Request as Request
     from lora_scene.creating.requests import Sampling as Sampling
-    from lora_scene.creating.sheets import contact_sheet as contact_sheet
     from lora_scene.creating.studio import AdapterChoice as AdapterChoice
     from lora_scene.creating.studio import open_studio as open_studio
     from lora_scene.errors import LoraSceneError as LoraSceneError
@@ -40,6 +39,7 @@ if TYPE_CHECKING:
     from lora_scene.scenes.scene import Scene as Scene
     from lora_scene.scenes.scene import load_scene as load_scene
     from lora_scene.scenes.scene_folder import write_scene as write_scene
+    from lora_scene.sheets import contact_sheet as contact_sheet
 
 __version__ = "0.1.0"
 
@@ -58,7 +58,7 @@ _NAMES = {
     ),
     "lora_scene.creating.picture_files": ("save_image",),
     "lora_scene.creating.requests": ("Request", "Sampling"),
-    "lora_scene.creating.sheets": ("contact_sheet",),
+    "lora_scene.sheets": ("contact_sheet",),
     "lora_scene.creating.studio": (
         "AdapterChoice",
         "open_studio",

@@ -18,7 +18,6 @@ from lora_scene.backbones.loading import load_pipeline
 from lora_scene.creating.picture_files import save_image
 from lora_scene.creating.requests import Request, Sampling
 from lora_scene.creating.sampling import Pixels
-from lora_scene.creating.sheets import contact_sheet, stacked
 from lora_scene.creating.studio import Studio, open_studio
 from lora_scene.files import write_json
 from lora_scene.judging.evaluation import attention_fit
@@ -34,6 +33,7 @@ from lora_scene.recipe import load_recipe
 from lora_scene.scenes.framing import frame_scene
 from lora_scene.scenes.scene import Scene, load_scene
 from lora_scene.scenes.union import prompt_for
+from lora_scene.sheets import contact_sheet, stacked
 
 PLACES = ("a photo of {} on grass", "a photo of {} on sand", "a photo of {} in the snow")
 SEEDS = (1, 2)  # of the pictures; the grid shows the first

@@ -1,4 +1,8 @@
-"""The pictures that training drew of an adapter, with the prompts they were drawn from."""
+"""The pictures that training drew of an adapter, with the prompts they were drawn from.
+
+samples/00400-0.png   <steps over both phases>-<number of the prompt>
+samples/sheet.png     all stops under each other, labelled; the last shows what is delivered
+"""
 
 from __future__ import annotations
 
@@ -7,12 +11,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from PIL import Image
+
 from lora_scene.adapters.adapter import Adapter
 from lora_scene.errors import RecipeError
-from lora_scene.recipe import Recipe, parse_recipe
+from lora_scene.ownership import is_ours
+from lora_scene.picture_writing import write_picture
+from lora_scene.recipe import Recipe, load_recipe, parse_recipe
+from lora_scene.scenes.pictures import Pixels
 from lora_scene.scenes.union import prompt_for
+from lora_scene.sheets import contact_sheet
 
 FOLDER = "samples"
+SHEET = "sheet.png"
+PROMPT = "prompt"  # the text of a picture that keeps what it was drawn from
+MOST_ROWS = 12  # of a sheet: of more stops, some are left out
+MOST_CELL = 320  # pixels; larger pictures are shown smaller there
 _NAME = re.compile(r"(\d+)-(\d+)\.png")
 
 
@@ -30,25 +45,88 @@ class Sample:
 
 
 def last_samples(folder: Path, adapter: Adapter) -> tuple[Sample, ...]:
-    """Return the pictures of the last stop, `samples/<step>-<number>.png`, in order.
+    """Return the pictures of the adapter as it is delivered, in order; none of earlier stops.
 
     Args:
         folder: The adapter's folder.
-        adapter: The adapter, whose recipe knows the prompts.
+        adapter: The adapter, whose recipe knows the prompts of pictures that do not.
     """
-    found = [
-        (int(match[1]), int(match[2]), path)
-        for path in (folder / FOLDER).glob("*.png")
-        if (match := _NAME.fullmatch(path.name)) is not None
-    ]
-    last = max((step for step, _, _ in found), default=0)
-    prompts = _prompts_of(adapter)
+    stops = _stops(folder)
+    prompts = prompts_of(adapter)
     everything = " and ".join(adapter.handles)
-    return tuple(
-        Sample(path, prompts[number] if number < len(prompts) else everything)
-        for step, number, path in sorted(found)
-        if step == last
-    )
+    found = []
+    for number, path in sorted(stops.get(sum(adapter.info.steps), {}).items()):
+        named = prompts[number] if number < len(prompts) else everything
+        found.append(Sample(path, _prompt_in(path) or named))
+    return tuple(found)
+
+
+def save_samples(
+    pictures: Sequence[Image.Image], prompts: Sequence[str], folder: Path, step: int
+) -> list[Path]:
+    """Write pictures with their prompts, `step` counted over both phases."""
+    paths = [folder / FOLDER / f"{step:05}-{number}.png" for number in range(len(pictures))]
+    for path, picture, prompt in zip(paths, pictures, prompts, strict=True):
+        write_picture(path, picture, {PROMPT: prompt}, root=folder)
+    return paths
+
+
+def has_samples(folder: Path, step: int, prompts: Sequence[str]) -> bool:
+    """Tell whether all pictures of a step are drawn, from these prompts."""
+    drawn = {n: p for n, p in _stops(folder).get(step, {}).items() if is_ours(p)}
+    return all(n in drawn and _prompt_in(drawn[n]) == text for n, text in enumerate(prompts))
+
+
+def write_sheet(folder: Path, *, delivered: int | None = None) -> Path | None:
+    """Write one picture of all stops that we drew: a row each, a column a prompt.
+
+    Args:
+        folder: The adapter's folder.
+        delivered: The step whose row is labelled as what is delivered; None where it is to come.
+
+    Returns:
+        The file; None where there are no pictures.
+    """
+    stops = {
+        step: {n: p for n, p in pictures.items() if is_ours(p)}
+        for step, pictures in sorted(_stops(folder).items())
+    }
+    steps = [step for step, pictures in stops.items() if pictures]
+    if not steps:
+        return None
+    if len(steps) > MOST_ROWS:
+        steps = [steps[i] for i in np.linspace(0, len(steps) - 1, MOST_ROWS).round().astype(int)]
+    numbers = range(1 + max(max(stops[step]) for step in steps))
+    columns = [_prompt_in(p) if (p := stops[steps[-1]].get(n)) else "" for n in numbers]
+    rows = [f"step {step}{', delivered' if step == delivered else ''}" for step in steps]
+    cells = [[_shown(p) if (p := stops[step].get(n)) else None for n in numbers] for step in steps]
+    sheet = contact_sheet(cells, columns=columns, rows=rows)
+    return write_picture(folder / FOLDER / SHEET, sheet, root=folder)
+
+
+def _stops(folder: Path) -> dict[int, dict[int, Path]]:
+    """Return the pictures that lie in an adapter's folder: step, then number, to file."""
+    stops: dict[int, dict[int, Path]] = {}
+    for path in (folder / FOLDER).glob("*.png"):
+        if (match := _NAME.fullmatch(path.name)) is not None:
+            stops.setdefault(int(match[1]), {})[int(match[2])] = path
+    return stops
+
+
+def _prompt_in(path: Path) -> str:
+    """Return the prompt that a picture keeps, or an empty text."""
+    try:
+        with Image.open(path) as picture:
+            return str(picture.info.get(PROMPT, ""))
+    except Exception:  # decoders raise anything at all on a stranger's bytes
+        return ""
+
+
+def _shown(path: Path) -> Pixels:
+    with Image.open(path) as picture:
+        image = picture.convert("RGB")
+    image.thumbnail((MOST_CELL, MOST_CELL), Image.Resampling.LANCZOS)
+    return np.asarray(image)
 
 
 def sample_prompts(recipe: Recipe, handles: Sequence[str]) -> tuple[str, ...]:
@@ -60,9 +138,10 @@ def sample_prompts(recipe: Recipe, handles: Sequence[str]) -> tuple[str, ...]:
     return (*alone, prompt_for(handles, None, template)) if len(handles) > 1 else alone
 
 
-def _prompts_of(adapter: Adapter) -> tuple[str, ...]:
+def prompts_of(adapter: Adapter) -> tuple[str, ...]:
+    """Return the sample prompts of the recipe that an adapter holds."""
     try:
         recipe = parse_recipe(adapter.info.recipe_toml)
     except RecipeError:  # an adapter of another version may hold a recipe that is none here
-        return ()
+        recipe = load_recipe("sd15")
     return sample_prompts(recipe, list(adapter.handles))

@@ -26,7 +26,7 @@ from lora_scene.adapters.formats.diffusers import FILE
 from lora_scene.adapters.formats.embeddings import FOLDER
 from lora_scene.adapters.formats.modelspec import Title
 from lora_scene.adapters.gallery import FOLDER as SAMPLES
-from lora_scene.adapters.gallery import last_samples
+from lora_scene.adapters.gallery import PROMPT, last_samples, write_sheet
 from lora_scene.adapters.hub_calls import (
     download,
     in_time,
@@ -45,6 +45,7 @@ from lora_scene.adapters.untrusted import MAX_FILE_BYTES, read_header
 from lora_scene.errors import AdapterError, HubError
 from lora_scene.file_groups import written_together
 from lora_scene.folder_lock import locked
+from lora_scene.picture_writing import write_picture
 
 ADAPTER_FILE = re.compile(rf"{re.escape(FILE)}|{FOLDER}/[A-Za-z0-9][A-Za-z0-9_-]*\.safetensors")
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -92,7 +93,9 @@ def stage_adapter(folder: Path, stage: Path, *, title: Title, repo_id: str, dtyp
     for sample in samples:
         with Image.open(sample.path) as image:  # the pixels alone: nothing that a file may carry
             pixels = np.asarray(image.convert("RGB"))
-        Image.fromarray(pixels).save(stage / SAMPLES / sample.path.name)
+        place = stage / SAMPLES / sample.path.name
+        write_picture(place, Image.fromarray(pixels), {PROMPT: sample.prompt})
+    write_sheet(stage, delivered=sum(adapter.info.steps))
     own_card = folder / "README.md"
     facts = CardFacts(title.name, repo_id, title.license, samples)
     text = own_card.read_text("utf-8") if own_card.is_file() else write_card(adapter, facts)

@@ -47,6 +47,7 @@ class CardFacts:
         license: SPDX id; empty for the usual one of the base's family.
         samples: Pictures for the gallery, which lie in `samples/`.
         folder: The adapter's folder, where it is on no hub.
+        has_sheet: Whether the samples' sheet lies beside them.
     """
 
     name: str
@@ -54,6 +55,7 @@ class CardFacts:
     license: str = ""
     samples: Sequence[Sample] = ()
     folder: str = "adapter"
+    has_sheet: bool = True
 
 
 def write_card(adapter: Adapter, facts: CardFacts) -> str:
@@ -98,6 +100,7 @@ def write_card(adapter: Adapter, facts: CardFacts) -> str:
             file_name=facts.name,
             repo=facts.repo,
             gallery=bool(facts.samples),
+            sheet=facts.has_sheet,
             concepts=adapter.concepts,
             plain_snippet=diffusers_snippet(adapter, facts),
             own_snippet=package_snippet(adapter, facts),

@@ -90,7 +90,7 @@ def command(
     prompt = f"a photo of {handles} on a beach"
     for words in (
         ("generate", out, "--prompt", prompt, "--out", "images"),
-        ("inspect", out),
         ("export", out, "--out", "exported"),
+        ("card", out, "--draw"),
     ):
         click.echo(f"  {shell('lora-scene', *words)}")

@@ -19,9 +19,9 @@ from PIL.Image import Image
 from lora_scene.creating.names import Names
 from lora_scene.creating.requests import Place, Request
 from lora_scene.creating.sampling import Pixels
-from lora_scene.creating.sheets import contact_sheet
 from lora_scene.errors import CreationError
 from lora_scene.scenes.union import PROMPT_TEMPLATE, prompt_for
+from lora_scene.sheets import contact_sheet
 
 PARTS_SHEET, VARIATIONS_SHEET = "parts.png", "variations.png"
 N_COLUMNS = 5

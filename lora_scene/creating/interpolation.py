@@ -25,10 +25,10 @@ from lora_scene.creating.records import provenance
 from lora_scene.creating.rendering import checked, encode, render
 from lora_scene.creating.requests import Amounts, Control, Request
 from lora_scene.creating.sampling import Pixels, Start, Tick, check_size, start_noise
-from lora_scene.creating.sheets import contact_sheet, stacked
 from lora_scene.creating.studio import Cast, Studio
 from lora_scene.errors import CreationError
 from lora_scene.picture_writing import encode_gif, encode_picture
+from lora_scene.sheets import contact_sheet, stacked
 
 STRIP, GIF = "strip.png", "interpolation.gif"
 STRIP_COLUMNS = 8  # more would be too small to look at

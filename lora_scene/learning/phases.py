@@ -11,7 +11,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from lora_scene.adapters.gallery import sample_prompts
+from lora_scene.adapters.gallery import (
+    has_samples,
+    sample_prompts,
+    save_samples,
+    write_sheet,
+)
 from lora_scene.backbones.backbone import Backbone
 from lora_scene.errors import CheckpointError, InterruptedRunError, NonFiniteLossError
 from lora_scene.learning.checkpoints import Checkpoint, save_checkpoint, what_is_left
@@ -23,7 +28,7 @@ from lora_scene.learning.lora import add_lora, full_parameters, remove_lora
 from lora_scene.learning.loss_log import LossLog
 from lora_scene.learning.optimizers import averaged, build_optimizers
 from lora_scene.learning.runs import CHECKPOINT, LOSSES
-from lora_scene.learning.samples import draw_samples, has_samples, save_samples
+from lora_scene.learning.samples import draw_samples
 from lora_scene.learning.step import Materials, Stepper, StepResult, precision
 from lora_scene.recipe import Phase
 
@@ -283,12 +288,15 @@ class Trainer:
         done = sum(self._steps_until(number, step))
         prompts = sample_prompts(self.recipe, [concept.handle for concept in self.table.concepts])
         is_due = bool(every) and (is_end or is_stop)
-        if not is_due or has_samples(self._folder, done, len(prompts)):
+        if not is_due:
             return
-        with self.as_delivered():
-            pictures = draw_samples(self.backbone, self.table, prompts, seed=self.recipe.run.seed)
-        paths = save_samples(pictures, self._folder, done)
-        self._listener(Saved("samples", paths[0].parent))
+        if not has_samples(self._folder, done, prompts):
+            seed = self.recipe.run.seed
+            with self.as_delivered():
+                pictures = draw_samples(self.backbone, self.table, prompts, seed=seed)
+            save_samples(pictures, prompts, self._folder, done)
+        sheet = write_sheet(self._folder, delivered=done if is_end else None)
+        self._listener(Saved("samples", sheet or self._folder))
 
 
 def all_finite(parameters: Sequence[nn.Parameter]) -> bool:

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from lora_scene.adapters.gallery import FOLDER
 from lora_scene.backbones.backbone import Backbone, TextEncoding
 from lora_scene.learning.devices import free_cached
 from lora_scene.learning.handle_table import HandleTable
-from lora_scene.ownership import is_ours
-from lora_scene.picture_writing import write_picture
 
 N_STEPS = 25
 
@@ -56,16 +52,3 @@ def _encode_empty(backbone: Backbone) -> TextEncoding:
         return empty
     assert empty.pooled is not None
     return TextEncoding(torch.zeros_like(empty.states), torch.zeros_like(empty.pooled))
-
-
-def save_samples(pictures: Sequence[Any], folder: Path, step: int) -> list[Path]:
-    """Write pictures as `samples/<step>-<number>.png`, with the step over both phases."""
-    paths = [folder / FOLDER / f"{step:05}-{number}.png" for number in range(len(pictures))]
-    for path, picture in zip(paths, pictures, strict=True):
-        write_picture(path, picture, root=folder)
-    return paths
-
-
-def has_samples(folder: Path, step: int, n: int) -> bool:
-    """Tell whether all `n` pictures of a step are drawn."""
-    return all(is_ours(folder / FOLDER / f"{step:05}-{number}.png") for number in range(n))

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from lora_scene.creating.sheets import contact_sheet
 from lora_scene.errors import JudgingError
 from lora_scene.files import write_text
 from lora_scene.scenes.pictures import Pixels
+from lora_scene.sheets import contact_sheet
 from lora_scene.workshop.pages import render
 from lora_scene.workshop.plots import Point, pareto_plot
 from lora_scene.workshop.results import read_rows, scene_folder

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from lora_scene.adapters.folder import save_adapter
+from lora_scene.adapters.folder import read_adapter, save_adapter
 from lora_scene.cli.main import root
 from lora_scene.creating.picture_files import read_record
 from tests import tiny
@@ -111,3 +111,26 @@ def test_generate_places_and_weighs_single_concepts(run):
     assert record["places"] == {"<bear>": [0.0, 0.0, 0.5, 1.0]}
     assert record["strengths"] == {"<bowl>": 0.5}
     assert record["emphases"] == {"<bowl>": 2.0}
+
+
+def test_a_card_s_gallery_is_drawn_with_the_adapter_as_it_is(home, tmp_path, monkeypatch):
+    monkeypatch.setattr("lora_scene.learning.samples.N_STEPS", 2)
+    folder = tmp_path / "scene"
+    save_adapter(made.adapter(tiny.pipeline("sd1"), "sd1"), folder)
+    Image.new("RGB", (8, 8)).save(tmp_path / "old.png")
+    (folder / "samples").mkdir()
+    (tmp_path / "old.png").rename(folder / "samples" / "00009-0.png")  # of an earlier stop
+    call = ["card", str(folder), "--base", str(home / "sd1-0"), "--device", "cpu"]
+    bare = CliRunner().invoke(root, call, catch_exceptions=False)
+    assert "no pictures; --draw draws some" in bare.stderr
+    assert "![" not in (folder / "README.md").read_text("utf-8")
+    CliRunner().invoke(root, [*call, "--draw"], catch_exceptions=False)
+    step = sum(read_adapter(folder).info.steps)
+    named = sorted(p.name for p in (folder / "samples").iterdir() if p.name != "00009-0.png")
+    assert named == [*(f"{step:05}-{n}.png" for n in range(len(named) - 1)), "sheet.png"]
+    card = (folder / "README.md").read_text("utf-8")
+    assert "(samples/sheet.png)" in card
+    assert f"url: samples/{step:05}-0.png" in card
+    with Image.open(folder / "samples" / f"{step:05}-0.png") as picture:
+        assert f"text: {picture.info['prompt']}" in card
+    assert "00009" not in card

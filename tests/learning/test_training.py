@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 
 from lora_scene import load_adapter
 from lora_scene.adapters.folder import read_adapter, save_adapter
+from lora_scene.adapters.gallery import last_samples
 from lora_scene.backbones.backbone import SMALL_GUIDANCE
 from lora_scene.backbones.loading import load_pipeline
 from lora_scene.errors import (
@@ -446,7 +447,10 @@ def test_sample_pictures_are_drawn_before_and_after_the_steps(bases, scene, tmp_
     )
     made.run(scene, settings, tmp_path)
     names = sorted(path.name for path in (tmp_path / "samples").iterdir())
-    assert names == [f"{step:05}-{n}.png" for step in (0, 2, 4) for n in range(4)]
+    assert names == [f"{step:05}-{n}.png" for step in (0, 2, 4) for n in range(4)] + ["sheet.png"]
+    delivered = last_samples(tmp_path, read_adapter(tmp_path))
+    assert [sample.path.name for sample in delivered] == [f"00004-{n}.png" for n in range(4)]
+    assert delivered[0].prompt == f"a photo of {scene.handles[0]}"
 
 
 def watched_draws(monkeypatch, *run) -> list[tuple]:
@@ -548,7 +552,7 @@ def test_samples_are_drawn_in_the_precision_that_trains(
         "run.sample_every=2",
     )
     made.run(scene, settings, tmp_path)
-    assert len(list((tmp_path / "samples").iterdir())) == 12
+    assert len(list((tmp_path / "samples").glob("*-*.png"))) == 12
 
 
 def test_samples_and_adapter_show_a_schedule_free_run_s_average(
@@ -561,7 +565,7 @@ def test_samples_and_adapter_show_a_schedule_free_run_s_average(
         return []
 
     monkeypatch.setattr(phases, "draw_samples", keep)
-    monkeypatch.setattr(phases, "save_samples", lambda *_: [tmp_path / "samples" / "x.png"])
+    monkeypatch.setattr(phases, "save_samples", lambda *_: [])
     settings = ["optimizer.name=schedulefree", "phase2.weights_lr=1e-2"]
     watched = made.recipe(bases["sd1"], *settings, "run.sample_every=2", steps=(1, 4))
     result = made.run(scene, watched, tmp_path / "watched")

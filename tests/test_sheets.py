@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from lora_scene.creating.sheets import contact_sheet, enlargement
+from lora_scene.sheets import contact_sheet, enlargement
 
 
 def colour(value, height=8, width=8):

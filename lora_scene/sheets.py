@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from lora_scene.creating.sampling import Pixels
+from lora_scene.scenes.pictures import Pixels
 
 MIN_CELL = 160  # pixels; smaller pictures are enlarged by a whole factor, pixel by pixel
 FONT_SHARE = 0.08  # of a cell's width
