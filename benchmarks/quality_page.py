@@ -18,7 +18,7 @@ from typing import Any
 from PIL import Image
 
 from lora_scene.sheets import stacked
-from lora_scene.workshop.report import scene_sheet
+from lora_scene.workshop.benchmark_page import scene_sheet
 from lora_scene.workshop.results import known_rows, read_rows
 from lora_scene.workshop.statistics import (
     Interval,

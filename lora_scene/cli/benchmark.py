@@ -55,9 +55,8 @@ def command(
     The same command again goes on where a killed one stopped; with nothing left to do it only
     writes the report anew.
     """
-    from lora_scene.workshop.plots import refuse_without_matplotlib
+    from lora_scene.workshop.benchmark_page import write_report
     from lora_scene.workshop.protocol import read_protocol
-    from lora_scene.workshop.report import write_report
     from lora_scene.workshop.results import known_rows
     from lora_scene.workshop.trials import open_bench, run_benchmark
 
@@ -66,7 +65,6 @@ def command(
     if is_list:
         _show_plan(wanted)
         return
-    refuse_without_matplotlib()
     bench = replace(
         open_bench(wanted, out, device=device),
         tell=lambda sentence: click.echo(sentence, err=True),

@@ -2,31 +2,14 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lora_scene.errors import JudgingError
+from lora_scene.plotting import COLOURS, as_svg, plotted
 from lora_scene.workshop.statistics import Interval
 
 SIZE = (8.4, 5.0)  # inches, of 72 points
-QUIET = "#83878e"  # of axes and their words
-COLOURS = (
-    "#3b7dd8", "#d9593d", "#3f9c5a", "#9457c2", "#c98a12", "#21a0a8",
-    "#c2487f", "#76777d", "#7a8f1f", "#5a5fc7", "#a0622d", "#2d6f6a",
-)  # fmt: skip
-SETTINGS: Mapping[str, Any] = {
-    "svg.hashsalt": "lora_scene",
-    "svg.fonttype": "none",  # words stay words
-    "text.parse_math": False,  # a name may hold dollars
-    "font.family": "sans-serif",
-    "font.size": 9.5,
-    **dict.fromkeys(("text.color", "axes.labelcolor", "xtick.color", "ytick.color"), QUIET),
-    **dict.fromkeys(("axes.edgecolor", "grid.color"), QUIET),
-    **dict.fromkeys(("axes.spines.top", "axes.spines.right"), False),
-    "grid.alpha": 0.25,
-}
 
 
 @dataclass(frozen=True)
@@ -42,19 +25,6 @@ class Point:
     x: Interval
     y: Interval
     label: str = ""
-
-
-def refuse_without_matplotlib() -> None:
-    """Say so before the work for a report is done.
-
-    Raises:
-        JudgingError: matplotlib is not installed.
-    """
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError as error:
-        hint = 'pip install "lora-scene[workshop]"'
-        raise JudgingError("matplotlib is not installed", hint=hint) from error
 
 
 def pareto_plot(
@@ -74,16 +44,8 @@ def pareto_plot(
 
     Returns:
         An SVG.
-
-    Raises:
-        JudgingError: matplotlib is not installed.
     """
-    refuse_without_matplotlib()
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-
-    with rc_context(dict(SETTINGS)):
-        figure = Figure(SIZE, layout="constrained")
+    with plotted(SIZE) as figure:
         axes = figure.add_subplot(xlabel=f"{x_title} →", ylabel=f"{y_title} →")
         axes.grid(visible=True)
         colours = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(points)}
@@ -111,9 +73,7 @@ def pareto_plot(
         legend = figure.legend(drawn, ["."] * len(drawn), loc="outside right upper", frameon=False)
         for text, name in zip(legend.get_texts(), points, strict=True):
             text.set_text(name)  # as a label, a name that begins with _ would be left out
-        file = io.StringIO()
-        figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
-    return file.getvalue()
+        return as_svg(figure)
 
 
 def _reach(one: Interval) -> list[list[float]]:

@@ -23,7 +23,7 @@ from PIL import Image
 
 from lora_scene.errors import JudgingError, did_you_mean
 from lora_scene.files import write_json, write_text
-from lora_scene.workshop.pages import render
+from lora_scene.pages import render
 from lora_scene.workshop.results import read_rows, scene_folder
 from lora_scene.workshop.statistics import methods_of
 
@@ -120,7 +120,7 @@ def make_study(
         "items": page_items,
         "checks": checks,
     }
-    write_text(out / PAGE, render("study.html", study=study))
+    write_text(out / PAGE, render("workshop", "study.html", study=study))
     write_json(out / KEY, {"study": study["id"], "methods": chosen, "trials": names.key})
     n_trials = study["perPerson"] * len(chosen) + len(checks)
     return Study(out / PAGE, out / KEY, len(picked), n_trials)

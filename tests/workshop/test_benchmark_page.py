@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 import pytest
 
 from lora_scene.errors import JudgingError
-from lora_scene.workshop.report import group_plot, report_tables, write_report
+from lora_scene.workshop.benchmark_page import group_plot, report_tables, write_report
 from lora_scene.workshop.results import keep_row
 from lora_scene.workshop.statistics import Interval
 from lora_scene.workshop.tables import told

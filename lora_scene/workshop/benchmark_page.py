@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,9 +11,9 @@ from PIL import Image
 
 from lora_scene.errors import JudgingError
 from lora_scene.files import write_text
+from lora_scene.pages import inlined, inlined_svg, render
 from lora_scene.scenes.pictures import Pixels
 from lora_scene.sheets import contact_sheet
-from lora_scene.workshop.pages import render
 from lora_scene.workshop.plots import Point, pareto_plot
 from lora_scene.workshop.results import read_rows, scene_folder
 from lora_scene.workshop.statistics import method_interval, methods_of
@@ -60,14 +58,15 @@ def write_report(
     drawn = [row for row in rows if row["pictures"]]
     *quality, costs = tables
     page = render(
-        "report.html",
+        "workshop",
+        "benchmark_page.html",
         title=title,
         head=head,
         note=note,
         groups=[
             {
                 "name": group,
-                "plot": _embedded_plot([row for row in rows if row["group"] == group]),
+                "plot": inlined_svg(group_plot([row for row in rows if row["group"] == group])),
                 "tables": [t for t in quality if t.title.startswith(f"{group}: ")],
             }
             for group in dict.fromkeys(row["group"] for row in rows)
@@ -150,7 +149,7 @@ def _sheets(rows: Sequence[Row], out: Path) -> list[tuple[str, str]]:
     """Return the names of some scenes, and all methods' pictures of each."""
     scenes = list(dict.fromkeys((row["group"], row["scene"]) for row in rows))
     return [
-        (scene, _embedded(scene_sheet([r for r in rows if (r["group"], r["scene"]) == of], out)))
+        (scene, inlined(scene_sheet([r for r in rows if (r["group"], r["scene"]) == of], out)))
         for of in scenes[:N_SHEETS]
         for scene in of[1:]
     ]
@@ -203,7 +202,7 @@ def _failures(rows: Sequence[Row], out: Path) -> str:
     cells = [
         [_thumbnail(Path(path)) for _, path in sorted(own)[:N_FAILURES]] for own in worst.values()
     ]
-    return _embedded(contact_sheet(cells, rows=list(worst))) if cells else ""
+    return inlined(contact_sheet(cells, rows=list(worst))) if cells else ""
 
 
 def _thumbnail(path: Path) -> Pixels:
@@ -212,14 +211,3 @@ def _thumbnail(path: Path) -> Pixels:
         if max(small.size) > CELL:
             small.thumbnail((CELL, CELL), Image.Resampling.LANCZOS)
         return np.asarray(small)
-
-
-def _embedded(image: Image.Image) -> str:
-    file = io.BytesIO()
-    image.save(file, format="PNG", optimize=True)
-    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
-
-
-def _embedded_plot(rows: Sequence[Row]) -> str:
-    plot = group_plot(rows).encode()
-    return f"data:image/svg+xml;base64,{base64.b64encode(plot).decode()}" if plot else ""
