@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lora_scene.errors import BackboneError
+from lora_scene.scenes.masks import LATENTS, MAPS
 
 EXTRA_INPUTS = {  # by their number of channels
     5: "an image's depth (a depth model)",
@@ -86,7 +87,7 @@ def usual_grids(size: int) -> dict[str, int]:
             SDXL; 64 is `mini`'s.
     """
     latent, maps = (4, 8) if size == MINI_SIZE else (8, 32)
-    return {"latent grid": -(-size // latent), "attention maps": -(-size // maps)}
+    return {LATENTS: -(-size // latent), MAPS: -(-size // maps)}
 
 
 def identify(unet_config: Mapping[str, Any]) -> Family:

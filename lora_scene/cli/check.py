@@ -11,11 +11,14 @@ from rich.table import Table
 
 from lora_scene.backbones.families import usual_grids
 from lora_scene.cli.paths import GIVEN, TARGET_FILE
+from lora_scene.cli.progress import show_notices
 from lora_scene.cli.terminal import console, shell
 from lora_scene.files import check_file
 from lora_scene.picture_writing import write_picture
+from lora_scene.recipe import Recipe, load_recipe
+from lora_scene.scenes.handles import word_notes
 from lora_scene.scenes.manifest import MANIFEST_NAME, manifest_text, read_manifest
-from lora_scene.scenes.masks import ScenesReport, report_on
+from lora_scene.scenes.masks import MAPS, ScenesReport, report_on
 from lora_scene.scenes.overlay import draw_overlay
 from lora_scene.scenes.scene import Scene, load_scene
 
@@ -27,9 +30,14 @@ from lora_scene.scenes.scene import Scene, load_scene
     type=TARGET_FILE,
     help="The overlay picture.  [default: <scene>_overlay.png in the current folder]",
 )
-@click.option("--size", default=512, show_default=True, type=click.IntRange(min=8), help="Pixels.")
+@click.option("--recipe", help="Look with the eyes of this recipe, a name or TOML file.")
+@click.option(
+    "--size", type=click.IntRange(min=8), help="Pixels.  [default: the recipe's; without one 512]"
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
-def command(scene: Path, out: Path | None, size: int, as_json: bool) -> None:
+def command(
+    scene: Path, out: Path | None, recipe: str | None, size: int | None, as_json: bool
+) -> None:
     """Print what each mask of SCENE covers and shares, and draw it.
 
     SCENE is a folder with img.jpg and mask0.png, mask1.png..., or with a scene.toml. Nothing in
@@ -38,14 +46,24 @@ def command(scene: Path, out: Path | None, size: int, as_json: bool) -> None:
     overlay = out or Path(f"{scene.resolve().stem}_overlay.png")
     check_file(overlay, inputs=scene.rglob("*"))
     loaded = load_scene(scene)
-    report = report_on(loaded, size, grids=usual_grids(size))
+    settings = load_recipe(recipe) if recipe else Recipe()
+    size = size or (settings.base.resolution if recipe else 512)
+    grids, side = usual_grids(size), settings.attention_loss.map_side
+    grids |= {MAPS: side} if side else {}
+    report = report_on(loaded, size, grids=grids, resize=settings.masked_loss.resize)
+    notes = word_notes(loaded.handles)
     write_picture(overlay, draw_overlay(loaded))
     if as_json:
-        click.echo(json.dumps({**dataclasses.asdict(report), "overlay": str(overlay)}, indent=2))
+        click.echo(
+            json.dumps(
+                {**dataclasses.asdict(report), "notes": notes, "overlay": str(overlay)}, indent=2
+            )
+        )
         return
     _show(loaded, report, size)
+    show_notices(notes)
     click.echo(f"overlay: {overlay}")
-    click.echo(f"next:    {_next_step(loaded, scene)}")
+    click.echo(f"next:    {_next_step(loaded, scene, report, recipe)}")
 
 
 def _show(scene: Scene, report: ScenesReport, size: int) -> None:
@@ -71,8 +89,12 @@ def _show(scene: Scene, report: ScenesReport, size: int) -> None:
         out.print(f"warning: {warning}", style="yellow")
 
 
-def _next_step(scene: Scene, path: Path) -> str:
-    following = shell("lora-scene", "train", path, "--out", "adapter")
+def _next_step(scene: Scene, path: Path, report: ScenesReport, recipe: str | None) -> str:
+    if report.unlearnable:
+        names = ", ".join(report.unlearnable)
+        return f"too little of {names} is left at this size: training refuses it, see above"
+    named = ("--recipe", recipe) if recipe else ()
+    following = shell("lora-scene", "train", path, *named, "--out", "adapter")
     if scene.is_named:
         return following
     draft = manifest_text(read_manifest(path))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,6 +11,8 @@ import torch
 from lora_scene.backbones.backbone import TextEncoding
 from lora_scene.creating.studio import Studio
 from lora_scene.errors import CreationError
+
+SHOWN = 80  # characters of a long prompt in messages
 
 
 @dataclass(frozen=True)
@@ -71,9 +74,10 @@ def _refuse_too_long(studio: Studio, prompt: str) -> None:
         ids = tokenizer(expanded, add_special_tokens=False).input_ids
         room = tokenizer.model_max_length - 2
         if len(ids) > room:
+            lost = tokenizer.decode(ids[room:])
             raise CreationError(
                 "a prompt that is too long: its end would be cut off",
-                where=prompt,
+                where=textwrap.shorten(prompt, SHOWN, placeholder="..."),
                 expected=f"at most {room} tokens",
-                got=f"{len(ids)}; lost: {tokenizer.decode(ids[room:]).strip()!r}",
+                got=f"{len(ids)}; lost: {textwrap.shorten(lost, SHOWN, placeholder='...')!r}",
             )

@@ -187,8 +187,8 @@ class HandleTable(nn.Module):
         """
         for tokenizer in self._backbone[0].tokenizers:
             limit = int(tokenizer.model_max_length)
-            for prompt in dict.fromkeys(map(self.expand, prompts)):
-                n = len(tokenizer(prompt, verbose=False).input_ids)
+            for prompt in dict.fromkeys(prompts):
+                n = len(tokenizer(self.expand(prompt), verbose=False).input_ids)
                 if n > limit:
                     raise SceneError(
                         "a prompt is too long for the text encoder, and would be cut",

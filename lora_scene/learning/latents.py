@@ -28,10 +28,9 @@ from lora_scene.scenes.augment import (
     recompose,
 )
 from lora_scene.scenes.framing import Resize, frame, grid_masks
+from lora_scene.scenes.masks import LEAST_CELLS
 from lora_scene.scenes.scene import Concept, Photo, Scene
 from lora_scene.scenes.union import draw_subset
-
-LEAST_CELLS = 0.5  # of the latents' grid, over all variants: less is a smear of a few pixels
 
 
 @dataclass(frozen=True)
@@ -100,13 +99,21 @@ def resize_masks(masks: Tensor, side: int, resize: Resize = "area") -> Tensor:
     return torch.from_numpy(grid_masks(masks.numpy(), side, resize=resize).copy())
 
 
-def refuse_unseen(variants: Sequence[EncodedVariant], concepts: Sequence[Concept]) -> None:
+def refuse_unseen(
+    variants: Sequence[EncodedVariant], concepts: Sequence[Concept], resize: Resize = "area"
+) -> None:
     """Refuse a concept of which no variant shows enough to learn from.
+
+    Args:
+        variants: The photos, encoded.
+        concepts: The things to learn.
+        resize: How masks came to the grids.
 
     Raises:
         SceneError: Naming all such concepts, and what is left of each on both grids.
     """
     problems: list[LoraSceneError] = []
+    other = 'take masked_loss.resize="area", ' if resize != "area" else ""
     for k, concept in enumerate(concepts):
         shown = [variant for variant in variants if k in variant.present]
         cells = max((float(variant.masks[k].sum()) for variant in shown), default=0.0)
@@ -119,7 +126,7 @@ def refuse_unseen(variants: Sequence[EncodedVariant], concepts: Sequence[Concept
                     expected=f"at least {LEAST_CELLS:g} cells of the latents, some of the maps",
                     got=f"{cells:.2f} and {map_cells:.2f}",
                     hint="crop the photo around it, enlarge its mask or base.resolution, "
-                    'take masked_loss.resize="area", or leave it out',
+                    f"{other}or leave it out",
                 )
             )
     if problems:

@@ -29,7 +29,7 @@ from lora_scene.learning.prior import draw_prior, trains_text
 from lora_scene.learning.runs import CHECKPOINT
 from lora_scene.learning.step import Materials
 from lora_scene.recipe import Recipe
-from lora_scene.scenes.masks import report_on
+from lora_scene.scenes.masks import LATENTS, MAPS, report_on
 from lora_scene.scenes.scene import Scene
 
 
@@ -109,7 +109,7 @@ def prepare_materials(backbone: Backbone, job: Job) -> Materials:
         generator=np.random.default_rng([seed, 0]),
         resize=recipe.masked_loss.resize,
     )
-    refuse_unseen(variants, scene.concepts)
+    refuse_unseen(variants, scene.concepts, recipe.masked_loss.resize)
     backbone.vae.to("cpu")
     free_cached(torch.device(device))
     store(backbone.unet, recipe.base.quantization, device=device)
@@ -155,7 +155,7 @@ def prepare_handles(backbone: Backbone, job: Job, materials: Materials) -> Handl
 def tell_doubts(scene: Scene, backbone: Backbone, recipe: Recipe, tell: Listener) -> None:
     """Say what `check` would warn of at this size, on the grids of this base."""
     side = recipe.attention_loss.map_side or map_side(backbone.unet.config, backbone.latent_side)
-    grids = {"latent grid": backbone.latent_side, "attention maps": side}
+    grids = {LATENTS: backbone.latent_side, MAPS: side}
     resize = recipe.masked_loss.resize
     for said in report_on(scene, backbone.resolution, grids=grids, resize=resize).warnings:
         tell(Notice(said))

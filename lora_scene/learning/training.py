@@ -20,7 +20,7 @@ from lora_scene.backbones.backbone import Backbone
 from lora_scene.backbones.fitness import check_trainable
 from lora_scene.backbones.loading import resolve_device
 from lora_scene.backbones.sources import note_base
-from lora_scene.errors import NonFiniteLossError, TrainingError
+from lora_scene.errors import NonFiniteLossError, SceneError, TrainingError
 from lora_scene.file_groups import remove_ours, written_together
 from lora_scene.files import check_target, write_json, write_text
 from lora_scene.folder_lock import locked
@@ -63,6 +63,7 @@ from lora_scene.learning.runs import (
 )
 from lora_scene.ownership import LISTING, list_folder, own_files
 from lora_scene.recipe import Recipe, dump_recipe
+from lora_scene.scenes.handles import check_handles
 from lora_scene.scenes.scene import Scene
 from lora_scene.targets import refuse_links
 
@@ -147,8 +148,12 @@ def _own(out: Path, scene: Scene, *, restart: bool) -> Path:
 
     Raises:
         FileError: A file is not ours to replace, or the folder cannot be written.
+        SceneError: A handle or noun that no file can hold.
         TrainingError: The folder holds something else than a run.
     """
+    wrong: list[SceneError] = check_handles(scene.handles, "scene", nouns=scene.nouns)
+    if wrong:
+        raise SceneError.collect(wrong, "the scene's names cannot be used")
     stems = [handle.strip("<>") for handle in scene.handles]
     rows = [f"{embeddings.FOLDER}/{stem}.safetensors" for stem in stems]
     records = [] if restart and has_damaged_record(out) else [SUMMARY]

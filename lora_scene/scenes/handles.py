@@ -10,6 +10,7 @@ from typing import TypeVar
 from lora_scene.errors import LoraSceneError, SceneError
 
 UNNAMED_NOUN = "object"
+MAX_NOUN_CHARACTERS = 200
 HANDLE_FORM = re.compile(r"<[A-Za-z0-9][A-Za-z0-9_-]{0,63}>")
 HANDLE_HELP = (
     "<name>, the name made of at most 64 letters, digits, - and _, such as <bear> or <my-mug>"
@@ -72,13 +73,15 @@ def check_handles(
     handles: Sequence[str],
     where: object,
     *,
+    nouns: Sequence[str] = (),
     error: type[_Error] = SceneError,  # type: ignore[assignment]
 ) -> list[_Error]:
-    """Return what is wrong with a list of handles; case counts for nothing, as in tokenizers.
+    """Return what is wrong with handles and nouns; case counts for nothing, as in tokenizers.
 
     Args:
         handles: The handles.
         where: What messages call their place.
+        nouns: Their class nouns.
         error: The class of the returned errors.
     """
     problems = [
@@ -95,6 +98,16 @@ def check_handles(
         )
         for handle in handles
         if handle_stem(handle).casefold() in RESERVED_STEMS
+    ]
+    problems += [
+        error(
+            "an illegal noun",
+            where=where,
+            expected=f"at most {MAX_NOUN_CHARACTERS} printable characters",
+            got=repr(noun),
+        )
+        for noun in nouns
+        if len(noun) > MAX_NOUN_CHARACTERS or not noun.isprintable()
     ]
     seen: set[str] = set()
     for handle in handles:

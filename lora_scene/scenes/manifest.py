@@ -148,7 +148,7 @@ def _from_file_names(
         problems.append(
             SceneError("not one handle and noun a mask", where=folder, expected=expected, got=got)
         )
-    problems += check_handles(chosen, folder)
+    problems += check_handles(chosen, folder, nouns=named)
     _raise_any(problems, folder)
     concepts = tuple(map(Concept, chosen, named))
     masks = tuple((numbered[n][0],) for n in range(len(numbered)))
@@ -209,7 +209,8 @@ def _from_toml(file: Path) -> Manifest:
         problems += [problem for problem in found if problem.where not in told]
     concepts = tuple(_concept(entry) for entry in scene.concepts)
     masks = tuple(entry.masks for entry in scene.concepts)
-    problems += check_handles([concept.handle for concept in concepts if concept.handle], file)
+    handles = [concept.handle for concept in concepts if concept.handle]
+    problems += check_handles(handles, file, nouns=[concept.noun for concept in concepts])
     backgrounds = sum(concept.is_background for concept in concepts)
     if backgrounds > 1 or (backgrounds and len(concepts) == 1):
         problems.append(

@@ -35,7 +35,8 @@ def read_mask(path: Path, photo: UprightPhoto | None = None) -> Mask:
     - Otherwise the brightest colour channel is, so that a red mask counts like a white one.
     - A palette of colours is a picture of labels: black is outside, every other colour inside,
       but for Pascal VOC's void border. So is a grey picture of a few values without white, such
-      as 0 and 1, or 0 and 128: 0 is outside, every other label inside.
+      as 0 and 1, or 0 and 128, and one with white whose greys fill areas, as in 0, 127 and 255,
+      and are no soft edges: 0 is outside, every other label inside.
     - A soft mask that is grey at its brightest is scaled, so that it counts fully there.
 
     The mask's own EXIF orientation is obeyed. A mask without one that fits `photo` only as the
@@ -94,20 +95,36 @@ def _levels(mask: Mask, path: Path) -> Mask:
     peak = float(mask.max())
     if peak == 0.0:
         return mask
+    labels = np.unique(mask[mask > 0])
+    if peak >= WHITE and 1 < len(labels) <= MOST_LABELS and _fill_areas(mask):
+        shown = ", ".join(f"{255 * label:.0f}" for label in labels)
+        _warn(path, f"a picture of labels ({shown}), read as one mask: all that is not 0")
+        return (mask > 0).astype(np.float32)
     if peak >= WHITE:
         if (mask < INSIDE).sum() - (mask == 0).sum() > (mask >= INSIDE).sum():
             _warn(path, "more of it is dark grey than white; only what is bright counts as inside")
         return mask
-    n_labels = int((np.unique(mask) > 0).sum())
-    if n_labels <= MOST_LABELS:
-        if n_labels > 1:
-            _warn(path, f"a picture of {n_labels} labels, read as one mask: all that is not 0")
+    if len(labels) <= MOST_LABELS:
+        if len(labels) > 1:
+            _warn(path, f"a picture of {len(labels)} labels, read as one mask: all that is not 0")
         return (mask > 0).astype(np.float32)
     if peak >= INSIDE:
         _warn(path, f"it is grey, {100 * peak:.0f} % of white at most; scaled to count fully")
         scaled: Mask = mask / np.float32(peak)
         return scaled
     return mask
+
+
+def _fill_areas(mask: Mask) -> bool:
+    """Tell whether most grey pixels lie among their like, as labels do and soft edges do not."""
+    grey = (mask > 0) & (mask < WHITE)
+    middle = mask[1:-1, 1:-1]
+    inner = grey[1:-1, 1:-1].copy()
+    for y, x in ((0, 1), (2, 1), (1, 0), (1, 2)):
+        inner &= mask[y : y + middle.shape[0], x : x + middle.shape[1]] == middle
+    return (
+        bool(inner.mean() >= MIN_COVERAGE and inner.sum() > grey.sum() / 2) if inner.size else False
+    )
 
 
 def _iou(a: Mask, b: Mask) -> float:

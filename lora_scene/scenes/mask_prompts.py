@@ -128,7 +128,8 @@ def check_prompts(
             )
         )
     handles = [prompt.handle for prompt in prompts]
-    problems += check_handles(handles, "prompts", error=SegmenterError)
+    nouns = [prompt.noun for prompt in prompts]
+    problems += check_handles(handles, "prompts", nouns=nouns, error=SegmenterError)
     for prompt in prompts:
         problems += _kind_problems(prompt, accepted, segmenter)
         problems += _place_problems(prompt, shape)

@@ -73,7 +73,8 @@ def make_masks(
     if background is not None:
         concepts += (background,)
         handles = [concept.handle for concept in concepts]
-        wrong = check_handles(handles, "background", error=SegmenterError)
+        nouns = [background.noun]
+        wrong = check_handles(handles, "background", nouns=nouns, error=SegmenterError)
         if wrong:
             raise SegmenterError.collect(wrong, "the background's handle cannot be used")
     masks = settle_overlaps(chosen.segment(pixels, prompts))

@@ -12,6 +12,8 @@ from lora_scene.scenes.framing import Crop, Resize, frame, grid_masks, plan_fram
 from lora_scene.scenes.handles import UNNAMED_NOUN
 from lora_scene.scenes.scene import INSIDE, Photo, Scene, shared_areas
 
+LEAST_CELLS = 0.5  # of the latents' grid: less is a smear of a few pixels, and is refused
+LATENTS, MAPS = "latent grid", "attention maps"
 SMALL = 0.02  # of the square: about five of the 256 cells of an attention map
 MUCH_SHARED = 0.1  # of the smaller mask
 WHOLE = 0.95  # of the photo's rim: a thing seldom covers so much of it, an inverted mask does
@@ -66,11 +68,13 @@ class ScenesReport:
         coverages: One per concept and photo, photo by photo.
         overlaps: The pairs that share anything.
         warnings: Sentences on what will cost quality.
+        unlearnable: Handles of which no photo's square shows enough on the grids.
     """
 
     coverages: tuple[Coverage, ...]
     overlaps: tuple[Overlap, ...]
     warnings: tuple[str, ...]
+    unlearnable: tuple[str, ...] = ()
 
 
 def report_on(
@@ -87,12 +91,13 @@ def report_on(
         scene: The scene.
         size: Side of the training square, pixels.
         crop: How the square is chosen, as in `framing.plan_frame`.
-        grids: What training sees the masks on, name to cells a side.
+        grids: What training sees the masks on, `LATENTS` and `MAPS` to cells a side.
         resize: How masks come to the grids.
     """
     coverages: list[Coverage] = []
     overlaps: list[Overlap] = []
     warnings: list[str] = []
+    seen: set[str] = set()
     for photo in scene.photos:
         plan = plan_frame(photo, crop=crop, focus=scene.things)
         square = frame(photo, size, crop=crop, focus=scene.things)
@@ -113,10 +118,12 @@ def report_on(
         warnings += [f"{photo.source}: {said}" for said in plan.warnings(size, things)]
         for k in photo.present:
             said = _losses(square, k, grids or {}, resize)
+            seen |= {scene.handles[k]} if _is_seen(square, k, grids or {}, resize) else set()
             warnings += [f"{photo.source}: {scene.handles[k]} {loss}" for loss in said]
         warnings += _inverted(photo, scene)
     warnings += _doubts(scene, coverages, overlaps)
-    return ScenesReport(tuple(coverages), tuple(overlaps), tuple(warnings))
+    unlearnable = tuple(handle for handle in scene.handles if handle not in seen)
+    return ScenesReport(tuple(coverages), tuple(overlaps), tuple(warnings), unlearnable)
 
 
 def covered(photo: Photo, k: int) -> float:
@@ -143,6 +150,15 @@ def _overlaps(photo: Photo, handles: Sequence[str]) -> list[Overlap]:
                 Overlap((handles[a], handles[b]), photo.source, float(of_smaller), float(iou))
             )
     return found
+
+
+def _is_seen(square: Photo, k: int, grids: Mapping[str, int], resize: Resize) -> bool:
+    """Tell whether enough of concept k is left in the square to be learnt from it alone."""
+    if k not in square.present:
+        return False
+    mask = square.masks[k : k + 1]
+    cells = {name: float(grid_masks(mask, n, resize=resize).sum()) for name, n in grids.items()}
+    return cells.get(LATENTS, LEAST_CELLS) >= LEAST_CELLS and cells.get(MAPS, 1.0) > 0
 
 
 def _losses(square: Photo, k: int, grids: Mapping[str, int], resize: Resize) -> list[str]:

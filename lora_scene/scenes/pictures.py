@@ -19,6 +19,16 @@ from lora_scene.errors import LoraSceneWarning, SceneError
 MAX_PIXELS = 64_000_000  # more than any phone's camera by default, 256 MB as RGBA
 DEEP_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N")
 EXIF_ORIENTATION = 0x0112  # EXIF 2.3, section 4.6.4
+EXIF_IFD, EXIF_COLOR_SPACE, EXIF_INTEROP = 0x8769, 0xA001, 0xA005  # EXIF 2.3, section 4.6
+UNCALIBRATED = 0xFFFF  # the colour space of all that is not sRGB
+ADOBE_RGB = "R03"  # the interoperability index of DCF 2.0's optional colour space
+ADOBE_GAMMA = 563 / 256  # Adobe RGB (1998), section 4.3.4.2
+ADOBE_TO_SRGB = (  # of linear values: IEC 61966-2-1's inverse matrix times Adobe RGB's, both D65
+    (1.39836, -0.39836, 0.0),
+    (0.0, 1.0, 0.0),
+    (0.0, -0.04293, 1.04293),
+)
+SRGB_GAMMA = 1 / 2.2  # what a PNG's gAMA says of sRGB
 UPRIGHT = 1
 HEIF_SUFFIXES = (".heic", ".heif")
 FORMATS = (  # those that are decoded here and now; EPS, for one, would start another program
@@ -55,8 +65,9 @@ class UprightPhoto:
 def read_photo(path: Path) -> UprightPhoto:
     """Read a photo of any mode as upright 8-bit sRGB; transparent parts become white.
 
-    Colours are converted by the file's ICC profile, where it has one. A `LoraSceneWarning` tells
-    of what cannot be followed: a broken profile, broken EXIF, further frames.
+    Colours are converted by the file's ICC profile, where it has one, and from Adobe RGB where the
+    EXIF data alone say so. A `LoraSceneWarning` tells of what cannot be followed: a broken profile,
+    another colour space without one, broken EXIF, further frames.
 
     Raises:
         SceneError: The file is missing, not an image, damaged, too large or of floats.
@@ -156,7 +167,7 @@ def _to_srgb(image: Image.Image, path: Path) -> Image.Image:
     if image.mode == "CMYK" and not data:
         _warn(path, "CMYK without a colour profile: its colours are guessed; save it as sRGB")
     if not data and image.mode != "LAB":
-        return image.convert("RGB")
+        return _without_profile(image, path)
     try:
         lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB"))
         profile = ImageCms.ImageCmsProfile(BytesIO(data)) if data else lab
@@ -187,6 +198,28 @@ def _to_srgb(image: Image.Image, path: Path) -> Image.Image:
         return image.convert("RGB")
     assert converted is not None, "only conversion in place returns nothing"
     return converted
+
+
+def _without_profile(image: Image.Image, path: Path) -> Image.Image:
+    """Convert an image to RGB that tells its colours, if at all, by EXIF or by a PNG's gamma."""
+    colours = image.convert("RGB")
+    gamma = image.info.get("gamma")
+    if gamma and "srgb" not in image.info and abs(gamma / SRGB_GAMMA - 1) > 0.05:
+        _warn(path, f"its gamma is {gamma:g} without a colour profile; it is read as sRGB")
+    try:
+        exif = image.getexif()
+        space = exif.get_ifd(EXIF_IFD).get(EXIF_COLOR_SPACE)
+        index = str(exif.get_ifd(EXIF_INTEROP).get(1, "")).strip("\0 ")
+    except Exception:  # on a stranger's bytes; `open_image` told of it
+        return colours
+    if space == UNCALIBRATED and index != ADOBE_RGB:
+        _warn(path, "its EXIF names no colour space and it has no profile; it is read as sRGB")
+    if index != ADOBE_RGB:
+        return colours
+    linear = (np.asarray(colours, dtype=np.float32) / 255) ** np.float32(ADOBE_GAMMA)
+    linear = (linear @ np.array(ADOBE_TO_SRGB, dtype=np.float32).T).clip(0, 1)
+    encoded = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+    return Image.fromarray((255 * encoded).round().astype(np.uint8))
 
 
 def _check_is_file(path: Path) -> None:

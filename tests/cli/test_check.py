@@ -126,3 +126,22 @@ def test_checking_needs_no_torch(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_check_looks_with_a_recipe_s_eyes_and_names_it(run, tmp_path):
+    write_toml_folder(tmp_path / "mine")
+    result = run("mine", "--recipe", "mini")
+    assert "trained at 64 px" in result.stdout
+    assert "lora-scene train mine --recipe mini --out adapter" in result.stdout
+    assert "embeddings called bear, bowl would take over these words" in result.stderr
+    assert json.loads(run("mine", "--json").stdout)["notes"]
+
+
+def test_check_does_not_send_to_training_what_training_refuses(run, tmp_path):
+    folder = write_toml_folder(tmp_path / "mine")
+    mask = np.zeros((32, 40), np.uint8)
+    mask[16, 20:22] = 255
+    Image.fromarray(mask).save(folder / "mask0.png")
+    said = run("mine", "--size", "32").stdout
+    assert "next:    too little of <bear> is left at this size: training refuses it" in said
+    assert "lora-scene train" not in said

@@ -718,9 +718,12 @@ def test_concept_without_a_cell_is_refused_before_the_first_step(bases, scene, t
     masks[1, 30, 30] = 1  # a pixel
     thin = dataclasses.replace(scene, photos=(Photo(photo.pixels, masks, "thin"),))
     told = []
-    with pytest.raises(SceneError, match="<bowl>: too little of it is left"):
+    with pytest.raises(SceneError, match="<bowl>: too little of it is left") as told_so:
         made.run(thin, made.recipe(bases["sd1"]), tmp_path, listener=told.append)
     assert not any(isinstance(event, StepDone) for event in told)
+    assert 'take masked_loss.resize="area", or leave it out' in str(told_so.value)
+    with pytest.raises(SceneError, match=r"enlarge its mask or base\.resolution, or leave it out"):
+        made.run(thin, made.recipe(bases["sd1"], "masked_loss.resize=area"), tmp_path / "area")
 
 
 def test_handle_that_no_step_drew_is_not_called_learnt(bases, scene, tmp_path):

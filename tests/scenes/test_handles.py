@@ -36,3 +36,9 @@ def test_words_as_names_of_files_are_told():
     assert said.startswith("embeddings called bear, 42 would take over these words")
     assert "lora-scene export" in said
     assert word_notes(["<v0>", "<bear_1>"]) == []
+
+
+@pytest.mark.parametrize("noun", ["red\x1b[31mcar", "a\ncar", "c" * 201])
+def test_a_noun_that_no_adapter_s_file_may_hold_is_refused(noun):
+    (problem,) = check_handles(["<car>"], "scene", nouns=[noun])
+    assert "an illegal noun" in str(problem)

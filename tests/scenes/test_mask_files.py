@@ -119,7 +119,8 @@ def test_a_grey_soft_mask_is_scaled_to_count_fully(tmp_path):
 
 def test_labels_beside_white_are_told_as_they_count_for_nothing(tmp_path):
     rim = np.roll(DISC, 2, 0) & ~DISC
-    Image.fromarray((DISC * 1 + rim * 255).astype(np.uint8)).save(tmp_path / "mask.png")
+    dark = DISC * (1 + np.arange(64) % 20) + rim * 255
+    Image.fromarray(dark.astype(np.uint8)).save(tmp_path / "mask.png")
     with pytest.warns(LoraSceneWarning, match="more of it is dark grey than white"):
         assert read_mask(tmp_path / "mask.png").max() == 1.0
 
@@ -147,3 +148,16 @@ def test_a_mask_that_is_drawn_otherwise_than_it_is_cut_out_is_told(tmp_path):
 def test_a_profile_does_not_change_a_mask(tmp_path):
     Image.fromarray(GREY).save(tmp_path / "mask.png", icc_profile=grey_profile(lambda v: v))
     np.testing.assert_allclose(read_mask(tmp_path / "mask.png"), GREY / 255)
+
+
+def test_greys_beside_white_that_fill_areas_are_labels_and_soft_edges_are_not(tmp_path):
+    two = np.where(DISC, 255, 0).astype(np.uint8)
+    two[2:12, 2:12] = 127
+    Image.fromarray(two).save(tmp_path / "labels.png")
+    with pytest.warns(LoraSceneWarning, match=r"labels \(127, 255\), read as one mask"):
+        mask = read_mask(tmp_path / "labels.png")
+    np.testing.assert_array_equal(mask, two > 0)
+    distance = np.hypot(*(np.mgrid[:64, :64] - 31.5))
+    edge = ((20.5 - distance).clip(0, 1) * 3).round().astype(np.uint8) * 85  # 0, 85, 170, 255
+    Image.fromarray(edge).save(tmp_path / "edge.png")
+    np.testing.assert_allclose(read_mask(tmp_path / "edge.png"), edge / 255, atol=1e-7)

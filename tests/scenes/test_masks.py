@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from lora_scene.scenes.masks import bounding_box, covered, report_on
+from lora_scene.scenes.masks import LATENTS, MAPS, bounding_box, covered, report_on
 from lora_scene.scenes.scene import Concept, Photo, Scene
 from tests.scenes.factory import photo, scene
 
@@ -137,3 +137,13 @@ def test_two_concepts_of_one_noun_are_told():
 
 def scene_of(example):
     return Scene((Concept("<a>", "a"),), (example,), "x")
+
+
+def test_what_no_photo_shows_enough_of_cannot_be_learnt():
+    grids = {LATENTS: 8, MAPS: 2}
+    thin = photo(64, 64, (slice(0, 64), slice(30, 31)))  # an eighth of eight cells
+    dot = photo(64, 64, (slice(30, 34), slice(30, 34)))  # a quarter of one cell
+    for example, expected in ((thin, ()), (dot, ("<a>",))):
+        assert report_on(scene_of(example), 64, grids=grids).unlearnable == expected
+    both = replace(scene_of(dot), photos=(dot, thin))
+    assert report_on(both, 64, grids=grids).unlearnable == ()

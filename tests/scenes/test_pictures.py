@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from PIL.ImageCms import ImageCmsProfile, createProfile
+from PIL.PngImagePlugin import PngInfo
 
 from lora_scene.errors import LoraSceneWarning, SceneError
 from lora_scene.scenes import pictures
@@ -28,6 +29,8 @@ from tests.scenes.colour_profiles import (
 RNG = np.random.default_rng(1)
 GREY = RNG.integers(0, 256, size=(6, 9), dtype=np.uint8)
 COLOUR = RNG.integers(0, 256, size=(6, 9, 3), dtype=np.uint8)
+GAMMA_ONE = PngInfo()
+GAMMA_ONE.add(b"gAMA", (100_000).to_bytes(4, "big"))
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA", "P", "1", "CMYK", "YCbCr"])
@@ -239,3 +242,30 @@ def test_an_image_of_floats_is_refused(tmp_path):
     Image.fromarray(GREY.astype(np.float32)).save(tmp_path / "img.tif")
     with pytest.raises(SceneError, match="floats"):
         read_photo(tmp_path / "img.tif")
+
+
+def exif_of(space, index):
+    exif = Image.Exif()
+    exif[0x8769] = {0xA001: space, 0xA005: {1: index}}
+    return exif
+
+
+def test_adobe_rgb_that_the_exif_alone_tells_is_read_as_srgb(tmp_path):
+    seen = seen_through((200, 60, 60), ADOBE_RGB, lambda v: v ** (1 / GAMMA))
+    assert np.abs(seen.astype(int) - (200, 60, 60)).max() > 10, "the space changes the numbers"
+    path = tmp_path / "camera.png"
+    Image.new("RGB", (9, 6), tuple(map(int, seen))).save(path, exif=exif_of(0xFFFF, "R03"))
+    assert np.abs(read_photo(path).pixels.astype(int) - (200, 60, 60)).max() <= 2
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"exif": exif_of(0xFFFF, "R98")}, "names no colour space"),
+        ({"pnginfo": GAMMA_ONE}, "its gamma is 1"),
+    ],
+)
+def test_colours_without_a_profile_that_are_not_srgb_are_told(tmp_path, options, said):
+    Image.fromarray(COLOUR).save(tmp_path / "photo.png", **options)
+    with pytest.warns(LoraSceneWarning, match=said):
+        read_photo(tmp_path / "photo.png")

@@ -18,7 +18,7 @@ from lora_scene.adapters.untrusted import check_handle
 from lora_scene.backbones.families import FAMILIES
 from lora_scene.backbones.sources import public_name
 from lora_scene.errors import AdapterError, did_you_mean
-from lora_scene.scenes.handles import RESERVED_STEMS, handle_stem
+from lora_scene.scenes.handles import MAX_NOUN_CHARACTERS, RESERVED_STEMS, handle_stem
 
 PREFIX = "lora_scene."
 FINGERPRINT = f"{PREFIX}fingerprint"
@@ -26,7 +26,6 @@ SCENE_KEYS = (f"{PREFIX}concepts", f"{PREFIX}image_hashes")  # equal for adapter
 FORMAT_VERSION = "1"
 PREDICTION_TYPES = ("epsilon", "v_prediction")
 MAX_CONCEPTS = 256
-MAX_NOUN_CHARACTERS = 200
 STEM_FORM = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,199}")
 
 # A quoted path from a root, a home or a drive
