@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn.grad import conv2d_input
 
 from lora_scene.errors import BackboneError
+from lora_scene.extras import optional
 
 Quantization = Literal["none", "nf4", "int8", "fp8"]
 
@@ -136,15 +137,12 @@ def _stored(layer: nn.Linear | nn.Conv2d, quantization: Quantization) -> nn.Modu
 
 def _unquantised(layer: nn.Linear, quantization: Quantization) -> nn.Module:
     """Return bitsandbytes' layer with this weight, which it quantises when it is moved."""
-    try:
-        from bitsandbytes import nn as bnb
-    except (ImportError, OSError, RuntimeError) as error:
-        raise BackboneError(
-            "bitsandbytes does not load",
-            where="base.quantization",
-            got=error,
-            hint="base.quantization=fp8 needs no other library; see lora-scene doctor",
-        ) from error
+    bnb: Any = optional(
+        "bitsandbytes.nn",
+        error=BackboneError,
+        where=f"base.quantization={quantization}",
+        instead="base.quantization=fp8, which needs no other library",
+    )
     weight = layer.weight.detach().cpu()
     sizes, has_bias = (layer.in_features, layer.out_features), layer.bias is not None
     made: nn.Module

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from lora_scene.errors import JudgingError
+from lora_scene.extras import optional
 from lora_scene.judging.encoders import CaptionEncoder, PictureEncoder, Vectors
 from lora_scene.judging.metrics import cosines
 from lora_scene.scenes.pictures import Pixels, read_photo
@@ -167,9 +168,10 @@ def read_pictures(folder: Path) -> list[Pixels]:
     """Read every picture of a folder and those below it, in the order of their names.
 
     Raises:
-        JudgingError: There is none.
+        JudgingError: There is none, or torchmetrics is not installed, which compares them.
         SceneError: One cannot be read.
     """
+    optional("torchmetrics", error=JudgingError, where=folder)
     files = sorted(f for f in Path(folder).rglob("[!.]*") if f.suffix.lower() in SUFFIXES)
     if not files:
         raise JudgingError("no pictures", where=folder, expected=", ".join(SUFFIXES))
@@ -188,14 +190,8 @@ class _AsIs(nn.Module):
 
 
 def _torchmetric(module: str, name: str, n_features: int, **settings: Any) -> Any:
-    import importlib
-
-    try:
-        metric = getattr(importlib.import_module(f"torchmetrics.image.{module}"), name)
-    except ImportError as error:
-        raise JudgingError(
-            "torchmetrics is not installed", hint='pip install "lora-scene[judging]"'
-        ) from error
+    library = optional(f"torchmetrics.image.{module}", error=JudgingError, where=name)
+    metric = getattr(library, name)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that features are kept: they are in memory anyway
         return metric(feature=_AsIs(n_features), **settings)

@@ -7,7 +7,6 @@ optimizer serves the adapters or weights.
 from __future__ import annotations
 
 import contextlib
-import importlib
 import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from lora_scene.errors import RecipeError
+from lora_scene.extras import optional
 from lora_scene.learning.flat_weights import flat_optimizer
 from lora_scene.recipe import Optimizer, Phase
 
@@ -190,12 +190,6 @@ def optimizer_library(name: str) -> Any:
     """
     if name not in LIBRARIES:
         return None
-    try:
-        return importlib.import_module(LIBRARIES[name])
-    except ImportError as error:
-        raise RecipeError(
-            f"{LIBRARIES[name]} is not installed",
-            where="optimizer.name",
-            got=name,
-            hint='pip install "lora-scene[optimizers]"',
-        ) from error
+    instead = "optimizer.name=adamw8bit"
+    where = f"optimizer.name={name}"
+    return optional(LIBRARIES[name], error=RecipeError, where=where, instead=instead)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from lora_scene.errors import LoraSceneWarning, SceneError
+from lora_scene.extras import optional
 
 MAX_PIXELS = 64_000_000  # more than any phone's camera by default, 256 MB as RGBA
 DEEP_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N")
@@ -236,14 +236,8 @@ def _check_is_file(path: Path) -> None:
 
 def _admit_heif(path: Path) -> None:
     """Let Pillow read HEIF by pillow-heif, where that is installed."""
-    try:
-        importlib.import_module("pillow_heif").register_heif_opener()
-    except ImportError as error:
-        raise SceneError(
-            "a HEIF photo needs pillow-heif",
-            where=path,
-            hint="pip install pillow-heif, or save the photo as a JPEG or PNG",
-        ) from error
+    instead = "save the photo as a JPEG or PNG"
+    optional("pillow_heif", error=SceneError, where=path, instead=instead).register_heif_opener()
 
 
 def _ranges_unknown(path: Path, of: str) -> SceneError:

@@ -13,13 +13,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from lora_scene.documents import between, build, parse_json, read_text
 from lora_scene.errors import JudgingError, LoraSceneError
+from lora_scene.extras import optional
 
 Record = TypeVar("Record")
 
@@ -169,8 +170,10 @@ def analyse_study(key: Path, answers: Sequence[Path]) -> StudyResult:
         answers: The participants' files.
 
     Raises:
-        JudgingError: A file cannot be read, belongs to another study, or is given twice.
+        JudgingError: A file cannot be read, belongs to another study, or is given twice; or scipy
+            is not installed.
     """
+    _stats()
     meaning = _read(Key, key)
     files = [_read(AnswerFile, path) for path in answers]
     _refuse_strangers(meaning, files, answers)
@@ -260,32 +263,30 @@ def _means(methods: Sequence[str], ratings: Sequence[Rating]) -> npt.NDArray[np.
     return np.array(means).reshape(len(whole), len(methods))
 
 
-def _friedman(table: npt.NDArray[np.float64]) -> float | None:
-    from scipy.stats import friedmanchisquare
+def _stats() -> Any:
+    return optional("scipy.stats", error=JudgingError, where="tests of significance")
 
-    return float(friedmanchisquare(*table.T).pvalue) if table.shape[1] > 2 else None
+
+def _friedman(table: npt.NDArray[np.float64]) -> float | None:
+    return float(_stats().friedmanchisquare(*table.T).pvalue) if table.shape[1] > 2 else None
 
 
 def _kruskal(table: npt.NDArray[np.float64]) -> float:
-    from scipy.stats import kruskal
-
-    return float(kruskal(*table.T).pvalue)
+    return float(_stats().kruskal(*table.T).pvalue)
 
 
 def _blocked_tukey(methods: Sequence[str], table: npt.NDArray[np.float64]) -> tuple[Pair, ...]:
     """Return Tukey's HSD for a randomised complete block design: levels of people are taken out."""
-    from scipy.stats import studentized_range
-
     n, k = table.shape
     residuals = table - table.mean(axis=1, keepdims=True) - table.mean(axis=0) + table.mean()
     freedom = (n - 1) * (k - 1)
     error = np.sqrt((residuals**2).sum() / freedom / n)
-    reach = float(studentized_range.ppf(1 - SIGNIFICANT, k, freedom) * error)
+    reach = float(_stats().studentized_range.ppf(1 - SIGNIFICANT, k, freedom) * error)
     pairs = []
     for i, j in combinations(range(k), 2):
         difference = float(table[:, i].mean() - table[:, j].mean())
         ratio = abs(difference) / error if error else np.inf * abs(difference)
-        p = float(studentized_range.sf(ratio, k, freedom)) if difference else 1.0
+        p = float(_stats().studentized_range.sf(ratio, k, freedom)) if difference else 1.0
         pairs.append(
             Pair(methods[i], methods[j], difference, difference - reach, difference + reach, p)
         )

@@ -1,13 +1,11 @@
 from __future__ import annotations
 
 import math
-import sys
 
 import pytest
 import torch
 from torch import nn
 
-from lora_scene.errors import RecipeError
 from lora_scene.learning.optimizers import (
     averaged,
     build_optimizers,
@@ -137,12 +135,3 @@ def test_schedule_free_shows_its_average_and_takes_it_back():
     with averaged(made):
         assert not torch.equal(weights, walked)
     assert torch.equal(weights, walked), "looking at the average must not move the run"
-
-
-@pytest.mark.parametrize(
-    ("name", "module"), [("prodigy", "prodigyopt"), ("schedulefree", "schedulefree")]
-)
-def test_missing_optional_optimizer_says_how_to_get_it(name, module, monkeypatch):
-    monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(RecipeError, match=r"lora-scene\[optimizers\]"):
-        build(name)

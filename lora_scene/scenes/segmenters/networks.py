@@ -40,7 +40,14 @@ def load(kind: Any, model: str, **options: Any) -> Any:
     try:
         with _quiet():
             return kind.from_pretrained(model, **options)
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError, TypeError) as error:
+    except ImportError as error:  # some networks ask for more than transformers itself
+        raise SegmenterError(
+            "a library that the segmenter needs is not installed",
+            where=model,
+            got=" ".join(str(error).split()),
+            hint=f"pip install what it names; {BUILT_IN_WAY}",
+        ) from error
+    except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
         first_line = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
         raise SegmenterError(
             "the segmenter's weights cannot be had",

@@ -12,10 +12,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from lora_scene.errors import SegmenterError
+from lora_scene.extras import optional
 from lora_scene.scenes.mask_prompts import Kind, Prompt
 from lora_scene.scenes.pictures import Mask, Pixels
 from lora_scene.scenes.scene import INSIDE, MIN_COVERAGE
 from lora_scene.scenes.segmenters.networks import (
+    BUILT_IN_WAY,
     IMAGENET_MEAN,
     IMAGENET_STD,
     detector_shape,
@@ -37,6 +40,7 @@ class MaskFormer:
     def __init__(
         self, model: str = "facebook/maskformer-swin-tiny-coco", *, device: str = "cpu"
     ) -> None:
+        _need_scipy(self.name)
         from transformers import MaskFormerForInstanceSegmentation
 
         self._network: Any = load_network(MaskFormerForInstanceSegmentation, model, device=device)
@@ -78,7 +82,13 @@ class Mask2Former(MaskFormer):
     def __init__(
         self, model: str = "facebook/mask2former-swin-tiny-coco-panoptic", *, device: str = "cpu"
     ) -> None:
+        _need_scipy(self.name)
         from transformers import Mask2FormerForUniversalSegmentation
 
         self._network = load_network(Mask2FormerForUniversalSegmentation, model, device=device)
         self._device = device
+
+
+def _need_scipy(name: str) -> None:
+    """See that a library is there that transformers asks for when it builds these networks."""
+    optional("scipy", error=SegmenterError, where=f"--segmenter {name}", instead=BUILT_IN_WAY)
