@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lora_scene.backbones.families import Family, identify
 from lora_scene.backbones.noise_schedules import check_schedule
@@ -228,12 +228,11 @@ class Backbone:
         So a base has one hash in 32 bits and in bfloat16, and in float16 too if it is published in
         16 bits.
         """
-        digest = hashlib.sha256()
-        for name, parameter in sorted(self.unet.named_parameters()):
-            digest.update(name.encode())
-            rounded = parameter.detach().to("cpu", torch.bfloat16)
-            digest.update(rounded.contiguous().view(torch.int16).numpy().tobytes())
-        return digest.hexdigest()
+        return _hash_of([self.unet])
+
+    def text_hash(self) -> str:
+        """Return the same over the text encoders."""
+        return _hash_of(self.text_encoders)
 
     def _check_size(self) -> None:
         multiple = self.vae_factor * 2 ** (len(self.unet.config.down_block_types) - 1)
@@ -244,3 +243,12 @@ class Backbone:
                 expected=f"a multiple of {multiple} pixels",
                 got=self.resolution,
             )
+
+
+def _hash_of(parts: Sequence[nn.Module]) -> str:
+    digest = hashlib.sha256()
+    for name, parameter in (pair for part in parts for pair in sorted(part.named_parameters())):
+        digest.update(name.encode())
+        rounded = parameter.detach().to("cpu", torch.bfloat16)
+        digest.update(rounded.contiguous().view(torch.int16).numpy().tobytes())
+    return digest.hexdigest()

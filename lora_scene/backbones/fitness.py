@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from lora_scene.backbones.backbone import Backbone
+from lora_scene.backbones.families import Family
 from lora_scene.backbones.noise_schedules import EPSILON, VELOCITY
 from lora_scene.backbones.single_file import read_file
 from lora_scene.errors import BackboneError
@@ -26,6 +27,7 @@ FEW_STEPS = re.compile(  # how distilled bases are named
     re.IGNORECASE,
 )
 FEW_STEP_SCHEDULERS = ("LCM", "TCD")  # how their names begin
+FORCE = "base.force=true takes it all the same"
 PROBED = (0.3, 0.5, 0.7)  # of the timesteps: mini tells noise from velocity best there
 CLEARLY_BETTER = 0.5  # the other target's error over the stated one's
 
@@ -55,6 +57,22 @@ def check_trainable(backbone: Backbone, base: Base) -> tuple[str, ...]:
             f"{backbone.resolution}: take a recipe of its family, or base.resolution={own}"
         )
     return tuple(notices)
+
+
+def check_family(family: Family | None, base: Base, *, where: object) -> None:
+    """Refuse another family than a recipe's, as soon as it is known, unless `base.force` is set.
+
+    Args:
+        family: The base's; None where it is not known yet.
+        base: The recipe's section.
+        where: What the base is called.
+
+    Raises:
+        BackboneError: It is another.
+    """
+    problem = None if family is None or base.force else _other_family(family, base, where)
+    if problem is not None:
+        raise problem
 
 
 @torch.no_grad()
@@ -98,21 +116,24 @@ def check_target(backbone: Backbone, z: Tensor, generator: torch.Generator) -> N
         )
 
 
+def _other_family(family: Family, base: Base, where: object) -> BackboneError | None:
+    if base.family in ("", family.key):
+        return None
+    return BackboneError(
+        "the base is of another family than the recipe's",
+        where=where,
+        expected=base.family,
+        got=family.key,
+        hint=f"take a recipe of its family (lora-scene recipes), or {FORCE}",
+    )
+
+
 def _unsuited(backbone: Backbone, base: Base) -> list[BackboneError]:
     """Return what speaks against a training, one problem each."""
-    force = "base.force=true trains it all the same"
     own = int(backbone.unet.config.sample_size) * backbone.vae_factor
-    found = []
-    if base.family and base.family != backbone.family.key:
-        found.append(
-            BackboneError(
-                "the base is of another family than the recipe's",
-                where=backbone.name,
-                expected=base.family,
-                got=f"{backbone.family.key}, {own} px",
-                hint=f"take a recipe of its family (lora-scene recipes), or {force}",
-            )
-        )
+    found: list[BackboneError] = []
+    other = _other_family(backbone.family, base, backbone.name)
+    found += [] if other is None else [other]
     if _ratio(own, backbone.resolution) > WRONG_SIZE:
         found.append(
             BackboneError(
@@ -120,7 +141,7 @@ def _unsuited(backbone: Backbone, base: Base) -> list[BackboneError]:
                 where=backbone.name,
                 expected=f"base.resolution={own}, or up to twice or half of it",
                 got=backbone.resolution,
-                hint=f"take a recipe of its family (lora-scene recipes), or {force}",
+                hint=f"take a recipe of its family (lora-scene recipes), or {FORCE}",
             )
         )
     sign = _sign_of_distillation(backbone, base.model)
@@ -131,7 +152,7 @@ def _unsuited(backbone: Backbone, base: Base) -> list[BackboneError]:
                 where=backbone.name,
                 got=sign,
                 hint="train on the base that it came from, and use the adapter with it and with "
-                f"this one; {force}",
+                f"this one; {FORCE}",
             )
         )
     return found

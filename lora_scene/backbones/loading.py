@@ -82,6 +82,21 @@ def load_pipeline(
         return pipeline.to(device)
 
 
+def peek_family(model: str | Path) -> Family | None:
+    """Tell a base's family before it is loaded; None for a hub id, of which nothing may be here.
+
+    Raises:
+        BackboneError: There is no such base, or it is of no known family.
+    """
+    source = Path(resolve_model(model))
+    with _plain_errors(str(model)):
+        if source.is_file():
+            return read_file(source).family
+        if source.is_dir():
+            return check_parts(source, read_index(source, where=model), where=model)
+    return None
+
+
 def resolve_dtype(dtype: Dtype, device: str) -> torch.dtype:
     """Return the torch dtype; `auto` is bf16 or fp16 on CUDA, fp32 elsewhere.
 

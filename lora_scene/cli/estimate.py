@@ -29,6 +29,8 @@ def command(
 ) -> None:
     """Estimate the peak of each phase on a CUDA device, from the architecture alone."""
     from lora_scene.backbones.architectures import find_architecture
+    from lora_scene.backbones.families import identify
+    from lora_scene.backbones.fitness import check_family
     from lora_scene.cli.estimate_view import show_estimate, show_savings
     from lora_scene.learning.estimates import estimate_memory, estimate_savings
     from lora_scene.recipe import Recipe, load_recipe
@@ -42,6 +44,8 @@ def command(
 
     settings = varied([])
     architecture = find_architecture(base or settings.base.model)
+    family = identify({"in_channels": 4, "out_channels": 4, **architecture.unet})
+    check_family(family, settings.base, where=architecture.name)
     estimate = estimate_memory(architecture, settings, n_concepts=concepts)
     savings = {}
     if switches:

@@ -11,8 +11,8 @@ import torch
 from lora_scene.adapters.gallery import sample_prompts
 from lora_scene.backbones.backbone import Backbone
 from lora_scene.backbones.families import map_side
-from lora_scene.backbones.fitness import check_target
-from lora_scene.backbones.loading import load_pipeline, resolve_dtype
+from lora_scene.backbones.fitness import check_family, check_target
+from lora_scene.backbones.loading import load_pipeline, peek_family, resolve_dtype
 from lora_scene.backbones.sources import is_hub_id, public_name
 from lora_scene.backbones.storage import store
 from lora_scene.backbones.switches import switch_on
@@ -61,6 +61,7 @@ class Job:
 def load_base(recipe: Recipe, device: str, tell: Listener) -> Backbone:
     """Load the base into the host's memory, in the dtype that the device will compute in."""
     base = recipe.base
+    check_family(peek_family(base.model), base, where=public_name(base.model))
     if is_hub_id(base.model):
         tell(Notice(f"loading {base.model}; the first time it is downloaded, several gigabytes"))
     kind = resolve_dtype(base.dtype, device)

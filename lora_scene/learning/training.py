@@ -118,7 +118,7 @@ def train(
             clear(out)
         base_hash = backbone.content_hash()
         note_base(recipe.base.model, base_hash)
-        mine = lineage(scene, recipe, base_hash)
+        mine = lineage(scene, recipe, base_hash + backbone.text_hash())
         earlier = finished(out, mine, recipe)
         if earlier is not None:
             tell(Notice(f"{out} is finished already; --restart trains anew"))

@@ -142,6 +142,9 @@ def test_content_hash_knows_every_weight():
     assert len(first.content_hash()) == 64
     second.unet.conv_out.bias.data[0] += 0.5
     assert first.content_hash() != second.content_hash()
+    assert first.text_hash() == second.text_hash()
+    next(second.text_encoders[0].parameters()).data[0] += 1
+    assert first.text_hash() != second.text_hash()
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

@@ -9,8 +9,8 @@ import torch
 from diffusers import DDIMScheduler, EulerDiscreteScheduler, LCMScheduler
 
 from lora_scene.backbones.backbone import Backbone
-from lora_scene.backbones.fitness import check_target, check_trainable
-from lora_scene.backbones.loading import load_pipeline
+from lora_scene.backbones.fitness import check_family, check_target, check_trainable
+from lora_scene.backbones.loading import load_pipeline, peek_family
 from lora_scene.errors import BackboneError
 from lora_scene.recipe.settings import Base
 from tests import tiny
@@ -40,7 +40,7 @@ def test_base_of_the_recipes_family_and_size_suits():
 def test_base_of_another_family_is_refused_unless_forced():
     said = refusal(backbone("sd1"), family="sdxl")
     assert "base: the base is of another family than the recipe's" in said
-    assert all(part in said for part in ("sdxl", "sd1, 64 px", "base.force=true"))
+    assert all(part in said for part in ("sdxl", "sd1", "base.force=true"))
     (notice,) = check_trainable(backbone("sd1"), Base(model="x", family="sdxl", force=True))
     assert notice == ("base: the base is of another family than the recipe's; base.force is set")
 
@@ -59,6 +59,15 @@ def test_size_far_from_the_bases_own_is_told_and_more_than_twice_off_refused(siz
     notices = check_trainable(found, Base(model="base"))
     assert len(notices) == (outcome == "told")
     assert all(f"was made for 64 px, and this recipe trains it at {size}" in n for n in notices)
+
+
+def test_another_family_is_known_before_the_base_is_loaded(bases, tmp_path):
+    file = ldm.write(tiny.pipeline("sd1"), tmp_path / "a.safetensors")
+    for model in (bases["sd1"], file):
+        with pytest.raises(BackboneError, match="another family than the recipe's"):
+            check_family(peek_family(model), Base(family="sdxl"), where=model)
+        check_family(peek_family(model), Base(family="sdxl", force=True), where=model)
+    assert peek_family("someone/not-here") is None
 
 
 def test_all_that_speaks_against_a_base_is_said_at_once():

@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from click.testing import CliRunner
 
 from lora_scene.cli.main import root
+from lora_scene.errors import BackboneError
 
 
 def test_doctor_tells_scripts_and_people(tmp_path):
@@ -20,6 +22,13 @@ def test_estimate_knows_the_embedded_base():
     result = json.loads(CliRunner().invoke(root, ["estimate", "--recipe", "mini", "--json"]).stdout)
     assert result["resolution"] == 64
     assert 0 < result["peak_bytes"] < 1e9
+
+
+def test_estimate_refuses_a_base_of_another_family_than_the_recipe_s():
+    with pytest.raises(BackboneError, match="another family than the recipe's"):
+        CliRunner().invoke(
+            root, ["estimate", "--recipe", "sd15", "--base", "sdxl"], catch_exceptions=False
+        )
 
 
 def test_estimate_adds_up_and_says_that_it_measured_nothing(bases):
