@@ -84,7 +84,7 @@ def main() -> None:
     for way, through in (("drawings", None), ("through the autoencoder", studio)):
         for group, folders in protocol.scenes.items():
             scenes = [
-                frame_scene(load_scene(folder), studio.backbone.resolution) for folder in folders
+                frame_scene(load_scene(folder), studio.backbone.canvas()) for folder in folders
             ]
             if max(len(scene.things) for scene in scenes) > max(SIZES):
                 continue  # more things than the world can place without overlap

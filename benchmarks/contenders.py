@@ -27,6 +27,7 @@ from lora_scene.learning.losses import weighted_error
 from lora_scene.learning.optimizers import build_optimizers
 from lora_scene.learning.simulation import trainer_of
 from lora_scene.recipe import Recipe
+from lora_scene.size import Size
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 SMALLER = 5  # `small` divides channels by it
@@ -193,16 +194,17 @@ CONTENDERS = {"ours": ours, "reference": reference, "diffusers": diffusers_lora}
 
 def _inputs(backbone: Backbone, n_concepts: int, device: str, *, n: int) -> Callable[[], Any]:
     """Return a function that draws a batch: ids, latents, timesteps, target, weights, masks."""
-    side = backbone.latent_side
+    canvas = backbone.canvas()
+    cells = canvas.latents(canvas.size_for(Size(1, 1))).rows_columns
     words = [e.get_input_embeddings().weight.shape[0] for e in backbone.text_encoders]
 
     def draw() -> Any:
         ids = tuple(torch.randint(0, count, (n, 77)) for count in words)
         for each, count in zip(ids, words, strict=True):
             each[0, 1 : 1 + n_concepts] = count + torch.arange(n_concepts) if n == 1 else 1
-        z_t = torch.randn(n, backbone.latent_channels, side, side, device=device)
+        z_t = torch.randn(n, backbone.latent_channels, *cells, device=device)
         t = torch.randint(0, 1000, (n,), device=device)
-        weight = torch.ones(n, 1, side, side, device=device)
-        return ids, z_t, t, torch.randn_like(z_t), weight, torch.ones(1, side, side, device=device)
+        weight = torch.ones(n, 1, *cells, device=device)
+        return ids, z_t, t, torch.randn_like(z_t), weight, torch.ones(1, *cells, device=device)
 
     return draw

@@ -17,7 +17,6 @@ import torch
 
 from benchmarks.records import circumstances
 from lora_scene.backbones.backbone import Backbone
-from lora_scene.backbones.families import map_side
 from lora_scene.backbones.loading import load_pipeline
 from lora_scene.learning.handle_table import HandleTable
 from lora_scene.learning.latents import encode_variants
@@ -38,9 +37,12 @@ def gradients(dtype: str, device: str) -> dict[str, torch.Tensor]:
     pipeline = load_pipeline("mini", dtype=dtype)  # type: ignore[arg-type]
     backbone = Backbone(pipeline, name="mini", resolution=recipe.base.resolution)
     backbone.place(device)
-    side = map_side(backbone.unet.config, backbone.latent_side)
     variants = encode_variants(
-        backbone, scene, recipe.augment, map_side=side, generator=np.random.default_rng(0)
+        backbone,
+        scene,
+        recipe.augment,
+        canvas=backbone.canvas(),
+        generator=np.random.default_rng(0),
     )
     table = HandleTable(
         backbone,

@@ -108,7 +108,7 @@ def _weigh(
     studio: Studio, scene: Scene, judge: Judge
 ) -> tuple[dict[str, dict[str, float | None]], dict[str, list[Pixels]]]:
     """Draw the same prompts with nouns on the base and with handles; measure both."""
-    framed = frame_scene(scene, studio.backbone.resolution)
+    framed = frame_scene(scene, studio.backbone.canvas())
     figures: dict[str, dict[str, float | None]] = {}
     pictures: dict[str, list[Pixels]] = {}
     for side, weight in (("base", 0.0), ("adapter", WEIGHT)):

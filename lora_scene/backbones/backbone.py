@@ -13,9 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lora_scene.backbones.families import Family, identify
+from lora_scene.backbones.families import Family, identify, map_level
 from lora_scene.backbones.noise_schedules import check_schedule
 from lora_scene.errors import BackboneError
+from lora_scene.scenes.canvas import Canvas, Shape
+from lora_scene.size import Size
 
 SMALL_BASE = 128  # pixels; up to here the usual guidance burns the colours
 SMALL_GUIDANCE = 3.5
@@ -55,6 +57,15 @@ class TextEncoding:
         if self.pooled is not None and other.pooled is not None:
             pooled = torch.cat([self.pooled, other.pooled])
         return TextEncoding(torch.cat([self.states, other.states]), pooled)
+
+
+def whole_picture(size: Size) -> tuple[int, ...]:
+    """Return SDXL's ids of a picture that is no part of a larger one, as stock pipelines do.
+
+    They are the original height and width, the crop's top and left, and the target height and
+    width, in pixels (arXiv:2307.01952, section 2.2).
+    """
+    return (*size.rows_columns, 0, 0, *size.rows_columns)
 
 
 class Backbone:
@@ -99,9 +110,15 @@ class Backbone:
         return device
 
     @property
-    def latent_side(self) -> int:
-        """Return the side of the latents, in cells."""
-        return self.resolution // self.vae_factor
+    def multiple(self) -> int:
+        """Return what the sides of its pictures are multiples of, pixels."""
+        return int(self.vae_factor * 2 ** (len(self.unet.config.down_block_types) - 1))
+
+    def canvas(self, shape: Shape = "square", *, level: int | None = None) -> Canvas:
+        """Return what it is shown in training; `level` is that of the maps, see `map_level`."""
+        level = map_level(self.unet.config) if level is None else level
+        cells = self.vae_factor, self.vae_factor * 2**level
+        return Canvas(self.resolution, self.multiple, *cells, shape)
 
     @property
     def latent_channels(self) -> int:
@@ -190,17 +207,27 @@ class Backbone:
         states = torch.cat([output.hidden_states[-2] for output in outputs], dim=-1)
         return TextEncoding(states, outputs[-1][0])
 
-    def denoise(self, z_t: Tensor, t: Tensor, text: TextEncoding) -> Tensor:
-        """Predict noise or velocity (b, c, h, w) for latents `z_t` at timesteps `t` (b,)."""
+    def denoise(
+        self, z_t: Tensor, t: Tensor, text: TextEncoding, size_ids: Tensor | None = None
+    ) -> Tensor:
+        """Predict noise or velocity.
+
+        Args:
+            z_t: (b, c, h, w) latents.
+            t: (b,) timesteps.
+            text: b prompts.
+            size_ids: (b, 6), what SDXL is told of sizes, see `whole_picture`; other families are
+                told nothing. None tells it of whole pictures of the latents' size.
+
+        Returns:
+            (b, c, h, w).
+        """
         conditions = None
         if self.family.has_pooled_text:
-            side = float(self.resolution)
-            size = torch.tensor([side, side, 0.0, 0.0, side, side], device=z_t.device)
-            assert text.pooled is not None
-            conditions = {
-                "text_embeds": text.pooled,
-                "time_ids": size.to(text.pooled.dtype).expand(len(z_t), -1),
-            }
+            if size_ids is None:
+                told = whole_picture(Size.of(z_t.shape).times(self.vae_factor))
+                size_ids = torch.tensor([told], device=z_t.device).expand(len(z_t), -1)
+            conditions = {"text_embeds": text.pooled, "time_ids": size_ids.float()}
         prediction: Tensor = self.unet(
             z_t.to(self.dtype),
             t,
@@ -235,12 +262,11 @@ class Backbone:
         return _hash_of(self.text_encoders)
 
     def _check_size(self) -> None:
-        multiple = self.vae_factor * 2 ** (len(self.unet.config.down_block_types) - 1)
-        if self.resolution % multiple:
+        if self.resolution % self.multiple:
             raise BackboneError(
                 "this base cannot work at that size",
                 where="base.resolution",
-                expected=f"a multiple of {multiple} pixels",
+                expected=f"a multiple of {self.multiple} pixels",
                 got=self.resolution,
             )
 

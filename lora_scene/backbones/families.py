@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from lora_scene.errors import BackboneError
-from lora_scene.scenes.masks import LATENTS, MAPS
+from lora_scene.recipe import Recipe
+from lora_scene.scenes.canvas import Canvas
 
 EXTRA_INPUTS = {  # by their number of channels
     5: "an image's depth (a depth model)",
@@ -30,6 +31,8 @@ class Family:
         embedding_keys: Tensor names in an embedding file, one a text encoder.
         kohya_text_prefixes: Key prefixes of text-encoder LoRA in the kohya layout.
         resolution: The usual training size, pixels.
+        cells: What sides are multiples of, and the sides of a cell of the latents and of the
+            attention maps, pixels.
     """
 
     key: str
@@ -40,6 +43,7 @@ class Family:
     embedding_keys: tuple[str, ...]
     kohya_text_prefixes: tuple[str, ...]
     resolution: int
+    cells: tuple[int, int, int]
 
 
 FAMILIES: Mapping[str, Family] = {
@@ -52,6 +56,7 @@ FAMILIES: Mapping[str, Family] = {
         embedding_keys=("emb_params",),
         kohya_text_prefixes=("lora_te",),
         resolution=512,
+        cells=(64, 8, 32),
     ),
     "sd2": Family(
         key="sd2",
@@ -62,6 +67,7 @@ FAMILIES: Mapping[str, Family] = {
         embedding_keys=("emb_params",),
         kohya_text_prefixes=("lora_te",),
         resolution=512,
+        cells=(64, 8, 32),
     ),
     "sdxl": Family(
         key="sdxl",
@@ -72,22 +78,22 @@ FAMILIES: Mapping[str, Family] = {
         embedding_keys=("clip_l", "clip_g"),
         kohya_text_prefixes=("lora_te1", "lora_te2"),
         resolution=1024,
+        cells=(32, 8, 32),
     ),
 }
 
 
-MINI_SIZE = 64  # pixels
-
-
-def usual_grids(size: int) -> dict[str, int]:
-    """Return the grids on which training sees masks, name to cells a side.
+def usual_canvas(recipe: Recipe) -> Canvas:
+    """Return what training sees by a recipe, without loading its base.
 
     Args:
-        size: Of the training square, pixels: 512 for SD 1.x and 2.x, 768 for SD 2.x, 1024 for
-            SDXL; 64 is `mini`'s.
+        recipe: `mini`'s cells are known by its base's name, all others' by the family.
     """
-    latent, maps = (4, 8) if size == MINI_SIZE else (8, 32)
-    return {LATENTS: -(-size // latent), MAPS: -(-size // maps)}
+    base, family = recipe.base, FAMILIES[recipe.base.family or "sd1"]
+    multiple, latent_cell, map_cell = (16, 4, 8) if base.model == "mini" else family.cells
+    resolution, side = base.resolution or family.resolution, recipe.attention_loss.map_side
+    map_cell = resolution // side if side else map_cell
+    return Canvas(resolution, multiple, latent_cell, map_cell, base.shape)
 
 
 def identify(unet_config: Mapping[str, Any]) -> Family:
@@ -134,15 +140,15 @@ def identify(unet_config: Mapping[str, Any]) -> Family:
     return FAMILIES["sd2" if unet_config.get("use_linear_projection") else "sd1"]
 
 
-def map_side(unet_config: Mapping[str, Any], latent_side: int) -> int:
-    """Return the side of the cross-attention maps that the attention loss reads, in cells.
+def map_level(unet_config: Mapping[str, Any]) -> int:
+    """Return the UNet's level whose cross-attention maps the attention loss reads.
 
-    It is the coarsest level outside the mid block that has cross-attention: 16 for SD at 512 px,
-    24 at 768 px, 32 for SDXL at 1024 px (the paper's 16, Break-A-Scene section 3.3, generalised).
+    It is the coarsest outside the mid block that has cross-attention, at which the latents are
+    halved as often: maps of 16x16 for SD at 512 px, 24x24 at 768 px, 32x32 for SDXL at 1024 px (the
+    paper's 16, Break-A-Scene section 3.3, generalised).
 
     Args:
         unet_config: `UNet2DConditionModel.config`.
-        latent_side: Side of the latents, in cells.
     """
     levels = [
         level
@@ -151,5 +157,4 @@ def map_side(unet_config: Mapping[str, Any], latent_side: int) -> int:
     ]
     if not levels:
         raise BackboneError("this UNet has no cross-attention, so prompts cannot steer it")
-    factor: int = 2 ** max(levels)
-    return -(-latent_side // factor)
+    return max(levels)

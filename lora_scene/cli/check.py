@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
 from rich.table import Table
 
-from lora_scene.backbones.families import usual_grids
+from lora_scene.backbones.families import usual_canvas
 from lora_scene.cli.paths import GIVEN, TARGET_FILE
 from lora_scene.cli.progress import show_notices
 from lora_scene.cli.terminal import console, shell
@@ -18,9 +19,11 @@ from lora_scene.picture_writing import write_picture
 from lora_scene.recipe import Recipe, load_recipe
 from lora_scene.scenes.handles import word_notes
 from lora_scene.scenes.manifest import MANIFEST_NAME, manifest_text, read_manifest
-from lora_scene.scenes.masks import MAPS, ScenesReport, report_on
+from lora_scene.scenes.masks import ScenesReport, report_on
 from lora_scene.scenes.overlay import draw_overlay
 from lora_scene.scenes.scene import Scene, load_scene
+
+RECIPES: Mapping[int | None, str] = {64: "mini", 1024: "sdxl"}  # that train at a size
 
 
 @click.command()
@@ -30,15 +33,13 @@ from lora_scene.scenes.scene import Scene, load_scene
     type=TARGET_FILE,
     help="The overlay picture.  [default: <scene>_overlay.png in the current folder]",
 )
-@click.option("--recipe", help="Look with the eyes of this recipe, a name or TOML file.")
-@click.option(
-    "--size", type=click.IntRange(min=8), help="Pixels.  [default: the recipe's; without one 512]"
-)
+@click.option("--recipe", help="That shall learn it.  [default: sd15; sdxl or mini by --size]")
+@click.option("--size", type=click.IntRange(8, 2048), help="Pixels; else the recipe's.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def command(
     scene: Path, out: Path | None, recipe: str | None, size: int | None, as_json: bool
 ) -> None:
-    """Print what each mask of SCENE covers and shares, and draw it.
+    """Print how SCENE is framed, what each mask covers and shares, and draw it.
 
     SCENE is a folder with img.jpg and mask0.png, mask1.png..., or with a scene.toml. Nothing in
     it is changed.
@@ -46,11 +47,10 @@ def command(
     overlay = out or Path(f"{scene.resolve().stem}_overlay.png")
     check_file(overlay, inputs=scene.rglob("*"))
     loaded = load_scene(scene)
-    settings = load_recipe(recipe) if recipe else Recipe()
-    size = size or (settings.base.resolution if recipe else 512)
-    grids, side = usual_grids(size), settings.attention_loss.map_side
-    grids |= {MAPS: side} if side else {}
-    report = report_on(loaded, size, grids=grids, resize=settings.masked_loss.resize)
+    settings = load_recipe(
+        recipe or RECIPES.get(size, "sd15"), [f"base.resolution={size}"] if size else []
+    )
+    report = report_on(loaded, usual_canvas(settings), resize=settings.masked_loss.resize)
     notes = word_notes(loaded.handles)
     write_picture(overlay, draw_overlay(loaded))
     if as_json:
@@ -60,26 +60,33 @@ def command(
             )
         )
         return
-    _show(loaded, report, size)
+    _show(loaded, report, settings)
     show_notices(notes)
     click.echo(f"overlay: {overlay}")
     click.echo(f"next:    {_next_step(loaded, scene, report, recipe)}")
 
 
-def _show(scene: Scene, report: ScenesReport, size: int) -> None:
+def _show(scene: Scene, report: ScenesReport, recipe: Recipe) -> None:
     out = console()
     photos = "1 photo" if len(scene.photos) == 1 else f"{len(scene.photos)} photos"
-    table = Table(title=f"{scene.source}: {photos}, trained at {size} px")
+    table = Table(title=f"{scene.source}: {photos}, recipe {recipe.name}")
     for heading in ("handle", "noun", "photo"):
         table.add_column(heading)
-    for heading in ("of photo", "of square", "kept"):
+    for heading in ("of photo", "of frame", "kept"):
         table.add_column(heading, justify="right")
     for row in report.coverages:
         percents = ["absent", "", ""]
         if row.box is not None:
-            percents = [f"{100 * part:.1f} %" for part in (row.of_photo, row.of_square, row.kept)]
+            percents = [f"{100 * part:.1f} %" for part in (row.of_photo, row.of_frame, row.kept)]
         table.add_row(row.handle, row.noun, Path(row.photo).name, *percents)
     out.print(table)
+    for framing in report.framings:
+        parts = zip(framing.cut, ("left", "top", "right", "bottom"), strict=True)
+        cut = [f"{n} px {side}" for n, side in parts if n]
+        out.print(
+            f"{Path(framing.photo).name}: {framing.size} px, learnt at {framing.trained} px; "
+            f"cut off: {', '.join(cut) or 'nothing'}"
+        )
     for overlap in report.overlaps:
         out.print(
             f"{overlap.handles[0]} and {overlap.handles[1]} share "

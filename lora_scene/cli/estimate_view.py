@@ -22,7 +22,7 @@ def show_estimate(estimate: MemoryEstimate) -> None:
         table.add_row(name, *(_gb(phase.parts.get(name)) for phase in estimate.phases))
     table.add_section()
     table.add_row("peak", *(_gb(phase.peak_bytes) for phase in estimate.phases), style="bold")
-    head = f"{estimate.architecture} at {estimate.resolution} px, recipe {estimate.recipe}"
+    head = f"{estimate.architecture} at {estimate.size} px, recipe {estimate.recipe}"
     click.echo(f"{head}, {estimate.dtype}, low-bit storage: {estimate.quantization}\n")
     console().print(table)
     card = "no usual card holds it" if estimate.card is None else f"fits a {estimate.card} GB card"

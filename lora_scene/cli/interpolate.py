@@ -21,6 +21,7 @@ from lora_scene.cli.options import (
     size_option,
 )
 from lora_scene.cli.values import SEED, Number
+from lora_scene.size import Size
 
 
 @click.command(short_help="Draw the frames between two pictures.")
@@ -59,7 +60,7 @@ def command(
     milliseconds: int,
     out: Path,
     seed: int,
-    size: tuple[int, int] | None,
+    size: Size | None,
     sampling: SamplingOptions,
     base: BaseOptions,
     as_json: bool,

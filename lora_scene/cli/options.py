@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from lora_scene.cli.paths import TARGET_FILE, TARGET_FOLDER
-from lora_scene.cli.values import SEED, Number, Size, packed
+from lora_scene.cli.values import SEED, Number, PictureSize, packed
 from lora_scene.creating.requests import (
     MAX_STEPS,
     Control,
@@ -19,6 +19,7 @@ from lora_scene.creating.requests import (
     parse_amount,
 )
 from lora_scene.creating.schedulers import OWN, SAMPLERS
+from lora_scene.size import Size
 
 if TYPE_CHECKING:
     from lora_scene.backbones.loading import Dtype
@@ -70,7 +71,7 @@ picture_option = click.option(
     help="The picture to write: .png, .webp or .jpg.",
 )
 size_option = click.option(
-    "--size", type=Size(), help="Pixels, 512 or 512x768.  [default: the base's own]"
+    "--size", type=PictureSize(), help="Pixels, 512 or 512x768.  [default: the base's own]"
 )
 
 
@@ -128,7 +129,7 @@ class SamplingOptions:
         prompt: str = "",
         *,
         seed: int = 0,
-        size: tuple[int, int] | None = None,
+        size: Size | None = None,
         strength: float = 1.0,
         control: Control | None = None,
     ) -> Request:

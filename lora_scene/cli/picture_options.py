@@ -23,6 +23,7 @@ from lora_scene.cli.options import (
     size_option,
 )
 from lora_scene.cli.values import packed
+from lora_scene.size import Size
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -41,7 +42,7 @@ class PictureOptions:
     """How a list of pictures is drawn, and where to."""
 
     out: Path
-    size: tuple[int, int] | None
+    size: Size | None
     sampling: SamplingOptions
     controls: ControlOptions
     batch: int

@@ -12,6 +12,8 @@ from typing import Any, TypeVar
 
 import click
 
+from lora_scene.size import Size
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 LARGEST_SEED = 2**63 - 1
@@ -47,18 +49,18 @@ class Number(click.FloatRange):
         return number
 
 
-class Size(click.ParamType):  # type: ignore[type-arg]
-    """`512` or `512x768`, pixels, as (width, height)."""
+class PictureSize(click.ParamType):  # type: ignore[type-arg]
+    """`512` or `512x768`, pixels, as a `Size`."""
 
     name = "size"
 
-    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[int, int]:
+    def convert(self, value: Any, param: Any, ctx: Any) -> Size:
         """Read a side, or two."""
         width, x, height = str(value).strip().partition("x")
         sides = (width, height if x else width)
         if not all(side.isascii() and side.isdigit() and len(side) < 6 for side in sides):
             self.fail(f"{value!r:.40} is neither 512 nor WIDTHxHEIGHT, such as 512x768", param, ctx)
-        size = (int(sides[0]), int(sides[1]))
+        size = Size(int(sides[0]), int(sides[1]))
         if not all(8 <= side <= LARGEST_SIDE and side % 8 == 0 for side in size):
             expected = f"multiples of 8 pixels up to {LARGEST_SIDE}"
             self.fail(f"{value!r:.40}: sides are {expected}", param, ctx)

@@ -39,6 +39,7 @@ from lora_scene.creating.windows import (
 )
 from lora_scene.errors import CreationError
 from lora_scene.scenes.pictures import Mask
+from lora_scene.size import Size
 
 THIN = 3  # latent cells: masks that are nowhere wider are widened in the early steps
 WIDENING = 2  # latent cells
@@ -145,8 +146,7 @@ def redraw(
         (H, W, 3) uint8.
     """
     backbone = studio.backbone
-    height, width = mask.shape
-    start = start_noise(studio, [request.seed], (width, height))
+    start = start_noise(studio, [request.seed], Size.of(mask.shape))
     z = backbone.encode_picture(source).mean[None].to(backbone.device, backbone.dtype)
     if request.sampling.strength < 1:
         start = replace(start, z=z)

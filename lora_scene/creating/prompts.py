@@ -16,9 +16,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lora_scene.creating.requests import Request, Size
+from lora_scene.creating.requests import Request
 from lora_scene.documents import read_text
 from lora_scene.errors import CreationError, did_you_mean
+from lora_scene.size import Size
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ def parse_line(line: str) -> PromptLine:
 
 
 def parse_size(text: str) -> Size:
-    """Read `512` or `512x768` as (width, height), pixels.
+    """Read `512` or `512x768`, pixels.
 
     Raises:
         CreationError: It is neither.
@@ -110,7 +111,7 @@ def parse_size(text: str) -> Size:
     if match is None:
         raise CreationError("not a size", expected="512 or WIDTHxHEIGHT, such as 512x768", got=text)
     width = int(match.group(1))
-    return width, int(match.group(2) or width)
+    return Size(width, int(match.group(2) or width))
 
 
 def _pairs(option: str) -> list[tuple[str, Any]]:

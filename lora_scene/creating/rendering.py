@@ -28,6 +28,7 @@ from lora_scene.creating.sampling import (
 from lora_scene.creating.steering import steered
 from lora_scene.creating.studio import Studio
 from lora_scene.errors import CreationError
+from lora_scene.size import Size
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,10 +72,9 @@ def render(
     text = text or encode(studio, requests)
     seeds = [request.seed for request in requests]
     start = start or start_noise(studio, seeds, check_size(studio, first.size))
-    rows, columns = start.eps.shape[-2:]
     with (
         weighed(studio, first),
-        steered(studio, prompts, control, text=text, latents=(rows, columns)) as places,
+        steered(studio, prompts, control, text=text, latents=Size.of(start.eps.shape)) as places,
     ):
         acting = [*places, *guides]
         z = denoise(studio, text, start, sampling=first.sampling, guides=acting, tick=tick)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from lora_scene.creating.schedulers import OWN, check_scheduler
 from lora_scene.errors import CreationError
+from lora_scene.size import Size
 
 if TYPE_CHECKING:
     from lora_scene.creating.names import Names
@@ -23,7 +24,6 @@ MAX_STEPS = 1000  # timesteps that Stable Diffusion is trained on
 MAX_SEED = 2**63 - 1
 SIDES = (8, 8192)  # pixels; what divides is told by the base
 
-Size = tuple[int, int]  # width and height, pixels
 Box = tuple[float, float, float, float]
 Amounts = tuple[tuple[str, float], ...]
 
@@ -189,7 +189,7 @@ class Request:
         prompt: With handles.
         seed: Of its noise.
         negative: The negative prompt; empty for the base's default.
-        size: (width, height) in pixels; None takes the base's own.
+        size: In pixels; None takes the base's own.
         sampling: Solver, steps, guidance.
         weight: Factor of every adapter's own weight, or (name, factor) pairs, others staying at 1;
             the handles' rows are not scaled.
@@ -215,7 +215,7 @@ class Request:
                     "no base draws at that size",
                     where="size",
                     expected=f"multiples of {SIDES[0]} pixels",
-                    got="x".join(map(str, self.size or ())),
+                    got=self.size,
                 )
         weights = self.weight if isinstance(self.weight, tuple) else (("weight", self.weight),)
         for name, weight in weights:
@@ -250,7 +250,7 @@ class Request:
         plain = ("prompt", "negative", "seed", "weight")
         return replace(
             self,
-            size=(width or height, height or width) if width or height else None,
+            size=Size(width or height, height or width) if width or height else None,
             sampling=replace(self.sampling, **drawn),
             **{key: value for key, value in given.items() if key in plain},
         )

@@ -20,12 +20,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from lora_scene.backbones.backbone import Backbone, TextEncoding
+from lora_scene.backbones.backbone import Backbone, TextEncoding, whole_picture
 from lora_scene.creating.encoding import Text
-from lora_scene.creating.requests import Sampling, Size
+from lora_scene.creating.requests import Sampling
 from lora_scene.creating.schedulers import make_scheduler
 from lora_scene.creating.studio import Studio
 from lora_scene.errors import CreationError
+from lora_scene.size import Size
 
 Tick = Callable[[int, int], None]  # steps done, of how many, in the run at hand
 Pixels = npt.NDArray[np.uint8]
@@ -83,35 +84,33 @@ def start_noise(studio: Studio, seeds: Sequence[int], size: Size) -> Start:
     Args:
         studio: Says how many channels and how large the latents are.
         seeds: One per picture.
-        size: (width, height), pixels.
+        size: Of the pictures, in pixels.
     """
-    width, height = check_size(studio, size)
-    factor = studio.backbone.vae_factor
-    shape = (1, studio.backbone.latent_channels, height // factor, width // factor)
+    latents = check_size(studio, size).cells(studio.backbone.vae_factor)
+    shape = (1, studio.backbone.latent_channels, *latents.rows_columns)
     generators = tuple(torch.Generator().manual_seed(seed) for seed in seeds)
     eps = torch.cat([torch.randn(shape, generator=generator) for generator in generators])
     return Start(eps, generators)
 
 
 def check_size(studio: Studio, size: Size | None) -> Size:
-    """Return (width, height), the base's own by default.
+    """Return the size, the base's own by default.
 
     Raises:
         CreationError: A side is not a multiple of what VAE and UNet halve.
     """
     if size is None:
-        return studio.backbone.resolution, studio.backbone.resolution
-    n_levels = len(studio.backbone.unet.config.down_block_types)
-    multiple = studio.backbone.vae_factor * 2 ** (n_levels - 1)
+        return Size(studio.backbone.resolution, studio.backbone.resolution)
+    multiple = studio.backbone.multiple
     if any(side < multiple or side % multiple for side in size):
-        near = "x".join(str(max(round(side / multiple), 1) * multiple) for side in size)
+        near = Size(*(max(round(side / multiple), 1) * multiple for side in size))
         raise CreationError(
             "this base cannot draw at that size",
             where="size",
             expected=f"multiples of {multiple} pixels, such as {near}",
-            got=f"{size[0]}x{size[1]}",
+            got=size,
         )
-    return size
+    return Size(*size)
 
 
 @torch.no_grad()
@@ -171,9 +170,7 @@ def run_unet(studio: Studio, scaled: Tensor, t: Tensor, text: TextEncoding) -> T
     """Return the UNet's prediction (b, c, h, w) for latents scaled for it."""
     conditions = None
     if text.pooled is not None:
-        factor = studio.backbone.vae_factor
-        height, width = (side * factor for side in scaled.shape[-2:])
-        ids = [height, width, 0, 0, height, width]  # original size, crop, target size
+        ids = whole_picture(Size.of(scaled.shape).times(studio.backbone.vae_factor))
         row = torch.tensor([ids], dtype=text.states.dtype, device=scaled.device)
         conditions = {"text_embeds": text.pooled, "time_ids": row.repeat(len(scaled), 1)}
     prediction: Tensor = studio.backbone.unet(

@@ -23,7 +23,8 @@ from lora_scene.creating.encoding import Text
 from lora_scene.creating.requests import Control, Place
 from lora_scene.creating.sampling import Step, run_unet
 from lora_scene.creating.studio import Studio
-from lora_scene.creating.token_attention import Grid, MapReader, biased, token_columns
+from lora_scene.creating.token_attention import MapReader, biased, token_columns
+from lora_scene.size import Size
 
 GATE = 1e4  # logits; e^-10000 is 0 in every dtype, and float16 holds the number
 # Compared by eye and by share on a 64 px base: longer moves or more guided steps place no better,
@@ -34,10 +35,10 @@ GRADIENT_SCALE = 1024.0  # its direction alone counts, and float16 would round i
 MOVE = 0.05  # of the latents' deviation
 
 
-def box_cells(place: Place, grid: Grid) -> Tensor:
+def box_cells(place: Place, grid: Size) -> Tensor:
     """Return a box as (rows, columns), 1 where it holds a cell's centre; at least one cell."""
     left, top, right, bottom = place.box
-    rows, columns = _inside(top, bottom, grid[0]), _inside(left, right, grid[1])
+    rows, columns = _inside(top, bottom, grid.height), _inside(left, right, grid.width)
     return (rows[:, None] & columns[None, :]).float()
 
 
@@ -108,7 +109,7 @@ class PlaceGuide:
         return moved(z_t, gradient)
 
     def _boxes(self, maps: Tensor) -> Tensor:
-        grid = (maps.shape[-2], maps.shape[-1])
+        grid = Size.of(maps.shape)
         return torch.stack([box_cells(place, grid) for place in self.places]).to(maps.device)
 
 
@@ -145,7 +146,7 @@ def steered(
     control: Control,
     *,
     text: Text,
-    latents: Grid,
+    latents: Size,
     steering: Steering = STEERING,
 ) -> Iterator[list[PlaceGuide]]:
     """Steer the attention of a batch; give the guides that `denoise` needs for it.
@@ -155,7 +156,7 @@ def steered(
         prompts: One a sample.
         control: What is asked, of every sample alike.
         text: The encoded prompts.
-        latents: The latents' rows and columns.
+        latents: The latents' size, cells.
         steering: How places are enforced.
 
     Raises:
@@ -168,7 +169,7 @@ def steered(
     columns = [[token_columns(studio, prompt, h) for h in control.attended] for prompt in prompts]
 
     @functools.cache
-    def bias_of(grid: Grid) -> Tensor:
+    def bias_of(grid: Size) -> Tensor:
         return _bias(control, columns, n_tokens, grid, steering.is_gated)
 
     unet = studio.backbone.unet
@@ -187,11 +188,11 @@ def _bias(
     control: Control,
     columns: Sequence[Sequence[Sequence[int]]],
     n_tokens: int,
-    grid: Grid,
+    grid: Size,
     is_gated: bool,
 ) -> Tensor:
     """Return the bias (b, n_cells, n_tokens) on the logits."""
-    bias = torch.zeros(len(columns), grid[0] * grid[1], n_tokens)
+    bias = torch.zeros(len(columns), grid.area, n_tokens)
     for sample, handles in zip(bias, columns, strict=True):
         for place, positions in zip(control.places, handles, strict=False):
             if is_gated:

@@ -14,12 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from lora_scene.adapters.vocabulary import handle_tokens
+from lora_scene.backbones.families import map_level
 from lora_scene.creating.studio import Studio
 from lora_scene.errors import CreationError
-from lora_scene.learning.attention import Columns, handle_map
+from lora_scene.learning.attention import Columns, handle_map, layers_at
+from lora_scene.size import Size
 
-Grid = tuple[int, int]  # rows and columns of an attention map, cells
-BiasOf = Callable[[Grid], Tensor]  # a grid to a bias (b, n_cells, n_tokens) on logits
+BiasOf = Callable[[Size], Tensor]  # a grid's cells to a bias (b, n_cells, n_tokens) on logits
 
 
 def token_columns(studio: Studio, prompt: str, handle: str) -> list[int]:
@@ -39,14 +40,14 @@ def token_columns(studio: Studio, prompt: str, handle: str) -> list[int]:
     return columns
 
 
-def grid_of(n_cells: int, latents: Grid) -> Grid:
-    """Return a map's rows and columns from its number of cells and the latents' sides."""
-    height, width = latents
-    while height * width > n_cells:
-        height, width = -(-height // 2), -(-width // 2)
-    if height * width != n_cells:
+def grid_of(n_cells: int, latents: Size) -> Size:
+    """Return a map's size from its number of cells and the latents' size."""
+    grid = latents
+    while grid.area > n_cells:
+        grid = grid.cells(2)
+    if grid.area != n_cells:
         raise ValueError(f"{n_cells} cells are no level of latents {latents}")
-    return height, width
+    return grid
 
 
 def cross_layers(unet: Any) -> list[Any]:
@@ -59,14 +60,11 @@ def telling_layers(unet: Any) -> list[Any]:
 
     They are those that the attention loss reads in training (Break-A-Scene, section 3.3).
     """
-    down = unet.config.down_block_types
-    level = max(level for level, block in enumerate(down) if block.startswith("CrossAttn"))
-    blocks = (unet.down_blocks[level], unet.up_blocks[len(down) - 1 - level])
-    return [layer for block in blocks for layer in cross_layers(block)]
+    return layers_at(unet, map_level(unet.config))
 
 
 @contextlib.contextmanager
-def biased(unet: Any, bias_of: BiasOf, latents: Grid) -> Iterator[None]:
+def biased(unet: Any, bias_of: BiasOf, latents: Size) -> Iterator[None]:
     """Add a bias to the logits of every cross-attention layer.
 
     Where a pass holds twice as many samples as the bias, its first half is the negative prompts
@@ -75,7 +73,7 @@ def biased(unet: Any, bias_of: BiasOf, latents: Grid) -> Iterator[None]:
     Args:
         unet: A `UNet2DConditionModel`.
         bias_of: Grid to bias (b, n_cells, n_tokens).
-        latents: The latents' rows and columns.
+        latents: The latents' size, cells.
     """
 
     def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -105,11 +103,11 @@ class MapReader:
         unet: A `UNet2DConditionModel`.
         columns: Token positions of each handle of each sample.
         n_tokens: Tokens of a prompt.
-        latents: The latents' rows and columns.
+        latents: The latents' size, cells.
     """
 
     def __init__(
-        self, unet: Any, columns: Sequence[Sequence[Sequence[int]]], *, n_tokens: int, latents: Grid
+        self, unet: Any, columns: Sequence[Sequence[Sequence[int]]], *, n_tokens: int, latents: Size
     ) -> None:
         self._layers = telling_layers(unet)
         self._latents = latents
@@ -137,7 +135,7 @@ class MapReader:
         maps = torch.stack(self._maps[-len(self._layers) :]).mean(dim=0)
         self._maps.clear()
         b, n_cells, k = maps.shape
-        return maps.transpose(1, 2).reshape(b, k, *grid_of(n_cells, self._latents))
+        return maps.transpose(1, 2).reshape(b, k, *grid_of(n_cells, self._latents).rows_columns)
 
     def clear(self) -> None:
         """Forget what was read."""

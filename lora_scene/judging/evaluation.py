@@ -22,12 +22,12 @@ from lora_scene.judging.metrics import diversity, drift, map_iou, mean
 from lora_scene.judging.plans import Cell, Plan, cells_of, drift_prompts
 from lora_scene.judging.scores import Scores, by_concept, find_things, measure, summarise
 from lora_scene.judging.watched_drawing import Drawn, draw_watched, training_maps
-from lora_scene.learning.latents import resize_masks
 from lora_scene.learning.runs import FULL_MODEL
-from lora_scene.scenes.framing import frame_scene
+from lora_scene.scenes.framing import frame_scene, grid_masks
 from lora_scene.scenes.pictures import Pixels
 from lora_scene.scenes.scene import Scene
 from lora_scene.scenes.union import prompt_for
+from lora_scene.size import Size
 
 EVALUATION = "evaluation.json"
 MAP_SHARES = (0.2, 0.4, 0.6, 0.8)  # timesteps at which attention is held against masks
@@ -95,7 +95,7 @@ def evaluate(
         sampling=plan.sampling,
         batch_size=plan.batch_size,
     )
-    framed = frame_scene(scene, studio.backbone.resolution)
+    framed = frame_scene(scene, studio.backbone.canvas())
     weighed = weigh(cells, drawn, scene=framed, judge=judge, progress=progress)
     with studio.weighted(plan.weight):
         fits = attention_fit(studio, framed)
@@ -195,8 +195,6 @@ def attention_fit(studio: Studio, scene: Scene) -> dict[str, float]:
         studio: The base and its adapter.
         scene: Framed to the base's size.
     """
-    import torch
-
     scores: dict[str, list[float]] = {scene.handles[k]: [] for k in scene.things}
     for photo in scene.photos:
         shown = [k for k in scene.things if k in photo.present]
@@ -204,7 +202,7 @@ def attention_fit(studio: Studio, scene: Scene) -> dict[str, float]:
             continue
         prompt = prompt_for([scene.handles[k] for k in shown])
         maps = training_maps(studio, photo.pixels, prompt, shares=MAP_SHARES)
-        masks = resize_masks(torch.from_numpy(photo.masks[shown]), maps.shape[-1]).numpy()
+        masks = grid_masks(photo.masks[shown], Size.of(maps.shape))
         for k, own, mask in zip(shown, maps, masks, strict=True):
             scores[scene.handles[k]].append(map_iou(own, mask))
     return {handle: float(np.mean(values)) for handle, values in scores.items() if values}

@@ -27,7 +27,7 @@ class Drawn:
         asked: What was asked for.
         pixels: (H, W, 3) uint8.
         handles: The handles that the prompt names, in its order.
-        maps: (k, r, r) float32, each handle's attention, averaged over layers, heads and steps.
+        maps: (k, r_h, r_w) float32, each handle's attention, averaged over layers, heads and steps.
     """
 
     asked: Request
@@ -80,7 +80,7 @@ class AttentionWatch:
         words: Sequence[Sequence[str]] | None = None,
     ) -> None:
         backbone = studio.backbone
-        self.recorder = AttentionRecorder(backbone.unet, latent_side=backbone.latent_side)
+        self.recorder = AttentionRecorder(backbone.unet)
         if words is None:
             positions, n_tokens = handle_positions(studio, prompts)
         else:
@@ -95,7 +95,7 @@ class AttentionWatch:
     def before(self, z_t: Tensor, step: Step) -> Tensor:
         """Listen during this step alone: other guides may run the UNet between steps."""
         self._listening.enter_context(self.recorder.attached())
-        self._listening.enter_context(self.recorder.recording(self._columns))
+        self._listening.enter_context(self.recorder.recording(self._columns, z_t))
         return z_t
 
     def after(self, z_t: Tensor, step: Step) -> Tensor:
@@ -111,7 +111,7 @@ class AttentionWatch:
         return z_t
 
     def mean_maps(self) -> list[Tensor]:
-        """Return each picture's maps (k, r, r), the mean over the steps."""
+        """Return each picture's maps (k, r_h, r_w), the mean over the steps."""
         return [total / self._n_steps for total in self._totals]
 
 
@@ -145,26 +145,26 @@ def training_maps(
 
     Args:
         studio: The base and its adapters.
-        pixels: (S, S, 3) uint8, framed to the base's size.
+        pixels: (H, W, 3) uint8, framed to a size of the base's.
         prompt: Names the handles, as in training.
         shares: The timesteps, as shares of all, 0..1.
         seed: Of the noise.
 
     Returns:
-        (k, r, r) float32, averaged over layers, heads and timesteps.
+        (k, r_h, r_w) float32, averaged over layers, heads and timesteps.
     """
     backbone = studio.backbone
     z = backbone.encode_picture(pixels).mean[None].to(backbone.device)
     text = encode_prompts(studio, [prompt], [""]).positive
     positions, n_tokens = handle_positions(studio, [prompt])
     columns = Columns.of(positions, n_tokens, backbone.device)
-    recorder = AttentionRecorder(backbone.unet, latent_side=backbone.latent_side)
+    recorder = AttentionRecorder(backbone.unet)
     total: Tensor | None = None
     with recorder.attached():
         for n, share in enumerate(shares):
             eps = torch.randn(z.shape, generator=torch.Generator().manual_seed(seed + n)).to(z)
             t = torch.tensor([round(share * (backbone.n_timesteps - 1))], device=z.device)
-            with recorder.recording(columns):
+            with recorder.recording(columns, z):
                 backbone.denoise(backbone.add_noise(z, eps, t), t, text)
             maps = recorder.maps()[0]
             total = maps if total is None else total + maps

@@ -1,6 +1,6 @@
 """Cross-attention maps, recorded only where the loss reads them, only for the handles' columns.
 
-The recorder listens to `to_q` and `to_k` of the cross-attention layers at one resolution and
+The recorder listens to `to_q` and `to_k` of the cross-attention layers of one level and
 recomputes there what the handles' columns of softmax(q k^T / sqrt(d)) are. The attention itself
 is left to whatever processor the model has, so every layer keeps its memory-efficient kernel
 (the published code replaced all of them by an explicit softmax).
@@ -18,8 +18,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from lora_scene.backbones.families import map_side
+from lora_scene.backbones.backbone import Backbone
+from lora_scene.backbones.families import map_level
 from lora_scene.errors import RecipeError
+from lora_scene.recipe import Recipe
+from lora_scene.size import Size
 
 
 @dataclass(frozen=True)
@@ -61,27 +64,15 @@ class AttentionRecorder:
 
     Args:
         unet: A `UNet2DConditionModel`; adapters must be in place before the hooks.
-        latent_side: Side of the latents, in cells.
-        side: Side of the maps, in cells; 0 takes the coarsest level outside the mid block.
-
-    Raises:
-        RecipeError: No cross-attention layer outside the mid block has that side.
+        level: The UNet's level whose maps are read, see `map_level`; None takes that.
     """
 
-    def __init__(self, unet: Any, *, latent_side: int, side: int = 0) -> None:
-        self.side = side or map_side(unet.config, latent_side)
-        self._layers = _layers_at(unet, latent_side, self.side)
-        if not self._layers:
-            sides = range(1, latent_side + 1)
-            possible = [str(side) for side in sides if _layers_at(unet, latent_side, side)]
-            raise RecipeError(
-                "no cross-attention layer outside the mid block has maps of that side",
-                where="attention_loss.map_side",
-                expected=" or ".join(possible),
-                got=self.side,
-            )
+    def __init__(self, unet: Any, *, level: int | None = None) -> None:
+        self.level = map_level(unet.config) if level is None else level
+        self._layers = layers_at(unet, self.level)
         self._columns: Columns | None = None
         self._is_open = False
+        self._latents = Size(0, 0)
         self._queries: dict[nn.Module, Tensor] = {}
         self._total: Tensor | None = None
 
@@ -106,23 +97,25 @@ class AttentionRecorder:
             self._queries.clear()
 
     @contextlib.contextmanager
-    def recording(self, columns: Columns) -> Iterator[None]:
-        """Record the next forward pass; `maps` returns what was read.
+    def recording(self, columns: Columns, latents: Tensor) -> Iterator[None]:
+        """Record the next forward pass, of latents (b, c, h, w); `maps` returns what was read.
 
         The columns stay known until the next recording, for the backward pass.
         """
         self._columns, self._is_open, self._total = columns, True, None
+        self._latents = Size.of(latents.shape)
         try:
             yield
         finally:
             self._is_open = False
 
     def maps(self) -> list[Tensor]:
-        """Return each sample's maps (k_i, r, r), averaged over layers and heads, float32."""
+        """Return each sample's maps (k_i, r_h, r_w), averaged over layers and heads, float32."""
         if self._total is None or self._columns is None:
             raise RuntimeError("no forward pass was recorded")
         mean = self._total / self.n_layers
-        mean = mean.view(len(mean), self.side, self.side, -1)
+        grid = self._latents.cells(2**self.level)
+        mean = mean.view(len(mean), *grid.rows_columns, -1)
         return [
             sample[..., :k].permute(2, 0, 1)
             for sample, k in zip(mean, self._columns.counts, strict=True)
@@ -195,16 +188,33 @@ def _split_heads(states: Tensor, n_heads: int) -> Tensor:
     return states.view(b, n, n_heads, -1).transpose(1, 2)
 
 
-def _layers_at(unet: Any, latent_side: int, side: int) -> list[Any]:
-    """Return the cross-attention layers outside the mid block whose maps have that side."""
-    n_levels = len(unet.config.down_block_types)
-    layers = []
-    for name, module in unet.named_modules():
-        part, _, rest = name.partition(".")
-        if not name.endswith(".attn2") or part not in ("down_blocks", "up_blocks"):
-            continue
-        index = int(rest.split(".")[0])
-        level = index if part == "down_blocks" else n_levels - 1 - index
-        if -(-latent_side // 2**level) == side:
-            layers.append(module)
-    return layers
+def read_level(backbone: Backbone, recipe: Recipe) -> int:
+    """Return the UNet's level that a recipe's attention loss reads.
+
+    Raises:
+        RecipeError: No cross-attention layer outside the mid block has maps of the recipe's side.
+    """
+    unet, side = backbone.unet, recipe.attention_loss.map_side
+    if not side:
+        return map_level(unet.config)
+    cells = backbone.resolution // backbone.vae_factor
+    levels = range(len(unet.config.down_block_types))
+    sides = {level: -(-cells // 2**level) for level in levels if layers_at(unet, level)}
+    if side not in sides.values():
+        raise RecipeError(
+            "no cross-attention layer outside the mid block has maps of that side",
+            where="attention_loss.map_side",
+            expected=" or ".join(map(str, sorted(set(sides.values())))),
+            got=side,
+        )
+    return max(level for level, own in sides.items() if own == side)
+
+
+def layers_at(unet: Any, level: int) -> list[Any]:
+    """Return the cross-attention layers of a level, outside the mid block."""
+    names = f"down_blocks.{level}.", f"up_blocks.{len(unet.config.down_block_types) - 1 - level}."
+    return [
+        module
+        for name, module in unet.named_modules()
+        if name.startswith(names) and name.endswith(".attn2")
+    ]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -54,10 +55,20 @@ def dropout_seed(seed: int, phase: int, step: int, part: int) -> int:
     return int(np.random.default_rng([seed, phase, step, part, 1]).integers(2**62))
 
 
+def draw_batch(n: int, variants: Sequence[EncodedVariant], **drawn_with: Any) -> list[Sample]:
+    """Draw n samples of one size: the first by its share of all, the others of its size alone.
+
+    So sizes are drawn in proportion. See `draw_sample` for what it is drawn with.
+    """
+    first = draw_sample(variants, **drawn_with)
+    fitting = [one for one in variants if one.latents == first.variant.latents]
+    return [first, *(draw_sample(fitting, **drawn_with) for _ in range(n - 1))]
+
+
 def draw_sample(
     variants: Sequence[EncodedVariant],
-    concepts: Sequence[Concept],
     *,
+    concepts: Sequence[Concept],
     phase: Phase,
     handles: Handles,
     n_timesteps: int,

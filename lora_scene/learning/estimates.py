@@ -6,8 +6,9 @@ formula, convolution workspaces and fragmentation stand in the estimate as an as
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -16,6 +17,7 @@ from lora_scene.backbones.loading import DTYPES, resolve_dtype
 from lora_scene.learning.devices import memory_switches
 from lora_scene.learning.simulation import PhaseEstimate, Simulation
 from lora_scene.recipe import Recipe
+from lora_scene.size import Size
 
 CONTEXT = 450 * 10**6  # assumed: what CUDA itself takes of a card outside the allocator, bytes
 CARDS = (4, 6, 8, 10, 12, 16, 24, 40, 48, 80)  # GiB
@@ -28,7 +30,7 @@ class MemoryEstimate:
     Attributes:
         architecture: Its name.
         recipe: Its name.
-        resolution: Pixels.
+        size: Of the largest picture, pixels.
         dtype: In which frozen weights compute.
         quantization: How the UNet's weights are stored.
         phases: In the order of the run.
@@ -36,7 +38,7 @@ class MemoryEstimate:
 
     architecture: str
     recipe: str
-    resolution: int
+    size: Size
     dtype: str
     quantization: str
     phases: tuple[PhaseEstimate, ...]
@@ -54,7 +56,11 @@ class MemoryEstimate:
 
 
 def estimate_memory(
-    architecture: Architecture, recipe: Recipe, *, n_concepts: int = 3
+    architecture: Architecture,
+    recipe: Recipe,
+    *,
+    n_concepts: int = 3,
+    photos: Sequence[Size] = (),
 ) -> MemoryEstimate:
     """Estimate the peak of each phase on a CUDA device.
 
@@ -62,6 +68,8 @@ def estimate_memory(
         architecture: The base's parts.
         recipe: Every setting; the dtype `auto` is the card's, bf16 without one.
         n_concepts: Handles, all drawn at once.
+        photos: The photos' sizes, which a recipe with `base.shape=photo` keeps the shapes of;
+            none for a square one.
 
     Raises:
         BackboneError: The size does not fit the architecture.
@@ -72,7 +80,9 @@ def estimate_memory(
         has_card = torch.cuda.is_available()
         kind = resolve_dtype("auto", "cuda") if has_card else torch.bfloat16
         dtype = "fp16" if kind == torch.float16 else "bf16"
-    simulation = Simulation(architecture, recipe, DTYPES[dtype], n_concepts)
+    simulation = Simulation(
+        architecture, recipe, DTYPES[dtype], n_concepts=n_concepts, photos=photos
+    )
     phases = [simulation.encode()]
     if recipe.prior.weight:
         phases.append(simulation.prior())
@@ -82,7 +92,7 @@ def estimate_memory(
     return MemoryEstimate(
         architecture.name,
         recipe.name,
-        simulation.backbone.resolution,
+        simulation.size,
         dtype,
         recipe.base.quantization,
         tuple(phases),
@@ -90,19 +100,19 @@ def estimate_memory(
 
 
 def estimate_savings(
-    architecture: Architecture, varied: Callable[[list[str]], Recipe], *, n_concepts: int = 3
+    architecture: Architecture, varied: Callable[[list[str]], Recipe], **asked: Any
 ) -> dict[str, int]:
     """Estimate what each memory switch that is not on yet would save alone, in bytes.
 
     Args:
         architecture: The base's parts.
         varied: Returns the recipe with some more overrides.
-        n_concepts: Handles, all drawn at once.
+        asked: As in `estimate_memory`.
     """
-    before = estimate_memory(architecture, varied([]), n_concepts=n_concepts).peak_bytes
+    before = estimate_memory(architecture, varied([]), **asked).peak_bytes
     savings = {}
     for switch in memory_switches(varied([])):
         changed = varied(switch.replace("--set ", "").split())
-        after = estimate_memory(architecture, changed, n_concepts=n_concepts).peak_bytes
+        after = estimate_memory(architecture, changed, **asked).peak_bytes
         savings[switch] = before - after
     return savings

@@ -27,10 +27,13 @@ from lora_scene.scenes.augment import (
     rearrange,
     recompose,
 )
-from lora_scene.scenes.framing import Resize, frame, grid_masks
+from lora_scene.scenes.canvas import Canvas
+from lora_scene.scenes.framing import Resize, cut, grid_masks, plan_frame, resized
 from lora_scene.scenes.masks import LEAST_CELLS
+from lora_scene.scenes.pictures import Mask
 from lora_scene.scenes.scene import Concept, Photo, Scene
 from lora_scene.scenes.union import draw_subset
+from lora_scene.size import Size
 
 
 @dataclass(frozen=True)
@@ -40,12 +43,13 @@ class EncodedVariant:
     Attributes:
         moments: Its latent's mean and deviation, (c, h, w) each.
         masks: (K, h, w), 0..1, on the latent grid.
-        map_masks: (K, r, r), 0..1, on the attention maps' grid.
+        map_masks: (K, r_h, r_w), 0..1, on the attention maps' grid.
         present: Indices of the concepts that it shows.
         names_all: Whether the prompt has to name all that are present: nothing else is in the
             picture.
         caption_suffix: What the prompt says beside the handles, such as a plain background.
         probability: Its share of the draws.
+        size_ids: What SDXL is told of sizes, see `size_ids`; empty for a whole picture.
     """
 
     moments: Moments
@@ -55,6 +59,12 @@ class EncodedVariant:
     names_all: bool
     caption_suffix: str
     probability: float
+    size_ids: tuple[int, ...] = ()
+
+    @property
+    def latents(self) -> Size:
+        """Return the latents' cells: only variants of one size go into one batch."""
+        return Size.of(self.moments.mean.shape)
 
 
 def encode_variants(
@@ -62,7 +72,7 @@ def encode_variants(
     scene: Scene,
     settings: Augment,
     *,
-    map_side: int,
+    canvas: Canvas,
     generator: np.random.Generator,
     resize: Resize = "area",
 ) -> tuple[EncodedVariant, ...]:
@@ -72,31 +82,46 @@ def encode_variants(
         backbone: The base.
         scene: The scene.
         settings: Which variants, how likely each.
-        map_side: Side of the attention maps, in cells.
+        canvas: The sizes at which the photos are shown.
         generator: Source of crops and recompositions.
         resize: How masks come to the grids; see `grid_masks`.
     """
     encoded = []
     for photo in scene.photos:
-        for made in _make(photo, scene, backbone.resolution, settings, generator):
-            masks = torch.from_numpy(made.variant.photo.masks)
+        size = canvas.size_for(photo.size)
+        for made in _make(photo, scene, size, settings, generator):
+            shown = made.variant.photo
             encoded.append(
                 EncodedVariant(
-                    moments=backbone.encode_picture(made.variant.photo.pixels).on_cpu(),
-                    masks=resize_masks(masks, backbone.latent_side, resize),
-                    map_masks=resize_masks(masks, map_side, resize),
+                    moments=backbone.encode_picture(shown.pixels).on_cpu(),
+                    masks=resize_masks(shown.masks, canvas.latents(size), resize),
+                    map_masks=resize_masks(shown.masks, canvas.maps(size), resize),
                     present=made.variant.present,
                     names_all=made.names_all,
                     caption_suffix=made.variant.caption_suffix,
                     probability=made.share / len(scene.photos),
+                    size_ids=size_ids(shown) if canvas.shape == "photo" else (),
                 )
             )
     return tuple(encoded)
 
 
-def resize_masks(masks: Tensor, side: int, resize: Resize = "area") -> Tensor:
-    """Bring masks (K, H, W) to a grid (K, side, side); see `grid_masks`."""
-    return torch.from_numpy(grid_masks(masks.numpy(), side, resize=resize).copy())
+def size_ids(photo: Photo) -> tuple[int, ...]:
+    """Return what SDXL was told of a picture while it was trained (arXiv:2307.01952, section 2.2).
+
+    The original height and width of the photo; the crop's top and left, in pixels of the photo as
+    it was resized before the crop; the picture's own height and width. A mirrored picture is a crop
+    of the mirrored photo.
+    """
+    view = photo.view
+    top = round(view.top * photo.height / view.height)
+    left = round(view.left * photo.width / view.width)
+    return (*view.of.rows_columns, top, left, *photo.size.rows_columns)
+
+
+def resize_masks(masks: Mask, grid: Size, resize: Resize = "area") -> Tensor:
+    """Bring masks (K, H, W) to a grid (K, rows, columns); see `grid_masks`."""
+    return torch.from_numpy(grid_masks(masks, grid, resize=resize).copy())
 
 
 def refuse_unseen(
@@ -121,7 +146,7 @@ def refuse_unseen(
         if cells < LEAST_CELLS or not map_cells:
             problems.append(
                 SceneError(
-                    "too little of it is left in the training square to be learnt",
+                    "too little of it is left in the training picture to be learnt",
                     where=concept.handle,
                     expected=f"at least {LEAST_CELLS:g} cells of the latents, some of the maps",
                     got=f"{cells:.2f} and {map_cells:.2f}",
@@ -141,18 +166,20 @@ class _Made:
 
 
 def _make(
-    photo: Photo, scene: Scene, size: int, settings: Augment, generator: np.random.Generator
+    photo: Photo, scene: Scene, size: Size, settings: Augment, generator: np.random.Generator
 ) -> Iterator[_Made]:
     """Yield a photo's variants; their shares add up to one."""
-    framed = frame(photo, size, focus=scene.things)
+    plan = plan_frame(photo, size, focus=scene.things)
+    part = cut(photo, plan.left, plan.top, plan.window)
+    framed = resized(part, size)
     things = [k for k in framed.present if not scene.concepts[k].is_background]
     mixed = settings.crop_prob + settings.paste_prob
     mixed += settings.recompose_prob + settings.rearrange_prob
     yield from _mirrored(Variant(framed, framed.present), 1 - mixed, settings.flip_prob)
     n = settings.n_variants
     for _ in range(n if settings.crop_prob else 0):
-        window = random_crop(photo, generator, scale=(settings.crop_min_scale, 1.0))
-        cropped = frame(window, size, focus=scene.things)
+        window = random_crop(part, generator, scale=(settings.crop_min_scale, 1.0))
+        cropped = resized(window, size)
         variant = Variant(cropped, cropped.present)
         yield from _mirrored(variant, settings.crop_prob / n, settings.flip_prob)
     empty = emptied(framed, things) if settings.rearrange_prob else framed.pixels

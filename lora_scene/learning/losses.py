@@ -70,8 +70,8 @@ def map_error(maps: Tensor, masks: Tensor) -> Tensor:
     cell whole is divided by its own maximum too: a thin thing's attention is not held below 1.
 
     Args:
-        maps: (k, r, r), >= 0, one handle's attention each, averaged over layers and heads.
-        masks: (k, r, r), 0..1.
+        maps: (k, r_h, r_w), >= 0, one handle's attention each, averaged over layers and heads.
+        masks: (k, r_h, r_w), 0..1.
 
     Returns:
         (k,).
@@ -88,8 +88,8 @@ def map_confusion(maps: Tensor, masks: Tensor) -> Tensor:
     in the cells that these cover, averaged over a concept's own cells.
 
     Args:
-        maps: (k, r, r), >= 0.
-        masks: (k, r, r), 0..1.
+        maps: (k, r_h, r_w), >= 0.
+        masks: (k, r_h, r_w), 0..1.
 
     Returns:
         (k,); zero for a single concept, which has nothing to be confused with.
@@ -105,7 +105,7 @@ def map_similarity(maps: Tensor) -> Tensor:
     An extension: the paper's term compares a map with its mask, this one maps with each other.
 
     Args:
-        maps: (k, r, r), >= 0.
+        maps: (k, r_h, r_w), >= 0.
 
     Returns:
         A scalar in 0..1; 0 for a single handle.

@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
-from lora_scene.backbones.backbone import Backbone, TextEncoding
+from lora_scene.backbones.backbone import Backbone, TextEncoding, whole_picture
 from lora_scene.learning.attention import AttentionRecorder, Columns
 from lora_scene.learning.draws import Sample
 from lora_scene.learning.handle_table import HandleTable
@@ -25,6 +25,7 @@ from lora_scene.learning.losses import (
     weighted_error,
 )
 from lora_scene.recipe import AttentionLoss, Phase, Recipe
+from lora_scene.size import Size
 
 KEPT_PROMPTS = 128  # on SDXL each takes 0.3 MB in 16 bits
 Draw = tuple[int, int]
@@ -155,16 +156,26 @@ class Objective:
         self, samples: Sequence[Sample], ids: Tensor, z_t: Tensor, t: Tensor, text: TextEncoding
     ) -> tuple[Tensor, list[Tensor] | None]:
         """Denoise; return the prediction and, if they are recorded, each sample's maps."""
+        sizes = self._size_ids(samples, z_t)
         if self._recorder is None:
-            return self._backbone.denoise(z_t, t, text), None
+            return self._backbone.denoise(z_t, t, text, sizes), None
         positions = [
             self._table.columns(row, sample.subset)
             for row, sample in zip(ids, samples, strict=True)
         ]
         columns = Columns.of(positions, ids.shape[1], z_t.device)
-        with self._recorder.recording(columns):
-            prediction = self._backbone.denoise(z_t, t, text)
+        with self._recorder.recording(columns, z_t):
+            prediction = self._backbone.denoise(z_t, t, text, sizes)
         return prediction, self._recorder.maps()
+
+    def _size_ids(self, samples: Sequence[Sample], z_t: Tensor) -> Tensor | None:
+        """Return what SDXL is told of the sizes of samples, and of the prior behind them (b, 6)."""
+        if not self._backbone.family.has_pooled_text:
+            return None
+        whole = whole_picture(Size.of(z_t.shape).times(self._backbone.vae_factor))
+        told = [sample.variant.size_ids or whole for sample in samples]
+        told += [whole] * (len(z_t) - len(samples))
+        return torch.tensor(told, device=z_t.device)
 
     def _diffusion(
         self, samples: Sequence[Sample], prediction: Tensor, target: Tensor, held: Tensor | None
@@ -203,7 +214,7 @@ class Objective:
             return self._answers[draw].float()
         with without_lora(self._backbone):
             text = self._encodings.encode([sample.plain_prompt for sample in samples])
-            answer = self._backbone.denoise(z_t, t, text)
+            answer = self._backbone.denoise(z_t, t, text, self._size_ids(samples, z_t))
         if draw is not None:
             self._answers[draw] = answer
         return answer.float()
@@ -215,7 +226,7 @@ def attention_term(
     """Return the cross-attention loss, summed or averaged over concepts, averaged over samples.
 
     Args:
-        maps: A sample's maps (k_i, r, r) each.
+        maps: A sample's maps (k_i, r_h, r_w) each.
         samples: The batch.
         settings: Form and reduction.
     """

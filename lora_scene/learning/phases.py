@@ -291,9 +291,10 @@ class Trainer:
         if not is_due:
             return
         if not has_samples(self._folder, done, prompts):
+            size = self._materials.variants[0].latents.times(self.backbone.vae_factor)
             seed = self.recipe.run.seed
             with self.as_delivered():
-                pictures = draw_samples(self.backbone, self.table, prompts, seed=seed)
+                pictures = draw_samples(self.backbone, self.table, prompts, size=size, seed=seed)
             save_samples(pictures, prompts, self._folder, done)
         sheet = write_sheet(self._folder, delivered=done if is_end else None)
         self._listener(Saved("samples", sheet or self._folder))

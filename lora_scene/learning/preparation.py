@@ -10,13 +10,12 @@ import torch
 
 from lora_scene.adapters.gallery import sample_prompts
 from lora_scene.backbones.backbone import Backbone
-from lora_scene.backbones.families import map_side
 from lora_scene.backbones.fitness import check_family, check_target
 from lora_scene.backbones.loading import load_pipeline, peek_family, resolve_dtype
 from lora_scene.backbones.sources import is_hub_id, public_name
 from lora_scene.backbones.storage import store
 from lora_scene.backbones.switches import switch_on
-from lora_scene.learning.attention import AttentionRecorder
+from lora_scene.learning.attention import read_level
 from lora_scene.learning.devices import free_cached
 from lora_scene.learning.draws import longest_prompts
 from lora_scene.learning.events import Listener, Notice
@@ -29,8 +28,10 @@ from lora_scene.learning.prior import draw_prior, trains_text
 from lora_scene.learning.runs import CHECKPOINT
 from lora_scene.learning.step import Materials
 from lora_scene.recipe import Recipe
-from lora_scene.scenes.masks import LATENTS, MAPS, report_on
+from lora_scene.scenes.canvas import Canvas
+from lora_scene.scenes.masks import report_on
 from lora_scene.scenes.scene import Scene
+from lora_scene.size import Size
 
 
 @dataclass(frozen=True)
@@ -88,8 +89,12 @@ def refuse_early(backbone: Backbone, recipe: Recipe) -> None:
     if any(phase.trains != "rows" for phase in phases):
         optimizer_library(recipe.optimizer.name)
     if any(phase.attention_weight or phase.pairwise_weight for phase in phases):
-        side = recipe.attention_loss.map_side
-        AttentionRecorder(backbone.unet, latent_side=backbone.latent_side, side=side)
+        read_level(backbone, recipe)
+
+
+def canvas_of(backbone: Backbone, recipe: Recipe) -> Canvas:
+    """Return the sizes at which a recipe shows photos to a base."""
+    return backbone.canvas(recipe.base.shape, level=read_level(backbone, recipe))
 
 
 def prepare_materials(backbone: Backbone, job: Job) -> Materials:
@@ -100,13 +105,12 @@ def prepare_materials(backbone: Backbone, job: Job) -> Materials:
     """
     scene, recipe, device = job.scene, job.recipe, job.device
     seed = recipe.run.seed
-    side = recipe.attention_loss.map_side or map_side(backbone.unet.config, backbone.latent_side)
     backbone.vae.to(device)
     variants = encode_variants(
         backbone,
         scene,
         recipe.augment,
-        map_side=side,
+        canvas=canvas_of(backbone, recipe),
         generator=np.random.default_rng([seed, 0]),
         resize=recipe.masked_loss.resize,
     )
@@ -118,11 +122,16 @@ def prepare_materials(backbone: Backbone, job: Job) -> Materials:
     check_target(backbone, variants[0].moments.mean, torch.Generator().manual_seed(seed))
     prior = None
     if recipe.prior.weight:
-        job.tell(Notice(f"the prior: {recipe.prior.n_images} pictures of the untouched base"))
+        shares: dict[Size, float] = {}
+        for one in variants:
+            shares[one.latents] = shares.get(one.latents, 0.0) + one.probability
+        n = max(recipe.prior.n_images, len(shares))
+        job.tell(Notice(f"the prior: {n} pictures of the untouched base"))
         prior = draw_prior(
             backbone,
             [concept.noun for concept in scene.concepts if not concept.is_background],
             recipe.prior,
+            shares=shares,
             seed=seed,
             cache=job.out / CHECKPOINT.with_name("prior.safetensors"),
             is_text_fixed=not trains_text(recipe),
@@ -155,8 +164,6 @@ def prepare_handles(backbone: Backbone, job: Job, materials: Materials) -> Handl
 
 def tell_doubts(scene: Scene, backbone: Backbone, recipe: Recipe, tell: Listener) -> None:
     """Say what `check` would warn of at this size, on the grids of this base."""
-    side = recipe.attention_loss.map_side or map_side(backbone.unet.config, backbone.latent_side)
-    grids = {LATENTS: backbone.latent_side, MAPS: side}
-    resize = recipe.masked_loss.resize
-    for said in report_on(scene, backbone.resolution, grids=grids, resize=resize).warnings:
+    canvas, resize = canvas_of(backbone, recipe), recipe.masked_loss.resize
+    for said in report_on(scene, canvas, resize=resize).warnings:
         tell(Notice(said))

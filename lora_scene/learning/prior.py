@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from lora_scene.files import writing
 from lora_scene.learning.objective import EncodingCache, PriorBatch
 from lora_scene.ownership import metadata_of
 from lora_scene.recipe import Prior, Recipe
+from lora_scene.size import Size
 
 
 @dataclass(frozen=True)
@@ -29,22 +30,28 @@ class PriorSet:
     """The base's own pictures.
 
     Attributes:
-        latents: (n, c, h, w), on the CPU.
+        latents: (c, h, w) each, of the sizes that the photos are learnt at, on the CPU.
         prompts: What each was drawn from.
         encodings: Each prompt's encoding, where the text encoders are frozen.
     """
 
-    latents: Tensor
+    latents: tuple[Tensor, ...]
     prompts: tuple[str, ...]
     encodings: Mapping[str, TextEncoding] | None
 
     def batch(
-        self, backbone: Backbone, n: int, rng: np.random.Generator, noise: torch.Generator
+        self,
+        backbone: Backbone,
+        n: int,
+        size: Size,
+        generators: tuple[np.random.Generator, torch.Generator],
     ) -> PriorBatch:
-        """Draw `n` pictures with fresh noise and timesteps."""
-        chosen = rng.integers(len(self.latents), size=n)
+        """Draw `n` pictures of a size, in cells of the latents, with fresh noise and timesteps."""
+        rng, noise = generators
+        fitting = [i for i, latent in enumerate(self.latents) if Size.of(latent.shape) == size]
+        chosen = [fitting[i] for i in rng.integers(len(fitting), size=n)]
         t = torch.from_numpy(rng.integers(backbone.n_timesteps, size=n))
-        z = self.latents[chosen]
+        z = torch.stack([self.latents[i] for i in chosen])
         eps = torch.randn(z.shape, generator=noise)
         prompts = [self.prompts[i] for i in chosen]
         if self.encodings is None:
@@ -61,6 +68,7 @@ def draw_prior(
     nouns: list[str],
     settings: Prior,
     *,
+    shares: Mapping[Size, float],
     seed: int,
     cache: Path,
     is_text_fixed: bool,
@@ -71,20 +79,23 @@ def draw_prior(
         backbone: The base, before anything is trained.
         nouns: Class nouns, in turn.
         settings: Prompts, steps, guidance.
+        shares: How often each size, in cells of the latents, is drawn.
         seed: Seed of the pictures.
         cache: A safetensors file; written anew unless it holds just these pictures.
         is_text_fixed: Whether the text encoders stay as they are, so that encodings can be kept.
     """
     pairs = [(noun, template) for template in settings.prompts for noun in nouns]
+    sizes = spread(shares, settings.n_images)
     prompts = tuple(
         template.format(noun)
-        for noun, template in (pairs[i % len(pairs)] for i in range(settings.n_images))
+        for noun, template in (pairs[i % len(pairs)] for i in range(len(sizes)))
     )
-    drawn_as = repr((backbone.name, backbone.resolution, prompts, settings, seed))
+    drawn_as = repr((backbone.name, sizes, prompts, settings, seed))
     latents = _read_cache(cache, drawn_as)
     if latents is None:
-        latents = torch.cat(
-            [_draw(backbone, prompt, settings, seed + i) for i, prompt in enumerate(prompts)]
+        latents = tuple(
+            _draw(backbone, prompt, settings, seed + i, size)
+            for i, (prompt, size) in enumerate(zip(prompts, sizes, strict=True))
         )
         _write_cache(cache, drawn_as, latents)
     encodings = None
@@ -92,6 +103,14 @@ def draw_prior(
         cache_of_encodings = EncodingCache(backbone)
         encodings = {p: cache_of_encodings.encode([p]) for p in dict.fromkeys(prompts)}
     return PriorSet(latents, prompts, encodings)
+
+
+def spread(shares: Mapping[Size, float], n: int) -> list[Size]:
+    """Return n sizes in proportion to their shares, but each at least once (D'Hondt's method)."""
+    given = list(shares)
+    while len(given) < n:
+        given.append(max(shares, key=lambda size: shares[size] / (given.count(size) + 1)))
+    return given
 
 
 def trains_text(recipe: Recipe) -> bool:
@@ -102,36 +121,38 @@ def trains_text(recipe: Recipe) -> bool:
     )
 
 
-def _read_cache(cache: Path, drawn_as: str) -> Tensor | None:
+def _read_cache(cache: Path, drawn_as: str) -> tuple[Tensor, ...] | None:
     """Return the latents that an interrupted run drew in the same way, if there are any."""
     if metadata_of(cache).get("drawn") != drawn_as:
         return None
     try:
-        latents = load(cache.read_bytes())["latents"]
-    except (SafetensorError, KeyError, OSError):
+        latents = tuple(latent for _, latent in sorted(load(cache.read_bytes()).items()))
+    except (SafetensorError, OSError):
         return None
     return latents if metadata_of(cache).get("sha256") == _digest(latents) else None
 
 
-def _write_cache(cache: Path, drawn_as: str, latents: Tensor) -> None:
-    metadata = {"format": "lora_scene.prior.1", "drawn": drawn_as, "sha256": _digest(latents)}
+def _write_cache(cache: Path, drawn_as: str, latents: Sequence[Tensor]) -> None:
+    metadata = {"format": "lora_scene.prior.2", "drawn": drawn_as, "sha256": _digest(latents)}
     with writing(cache) as aside:
-        save_file({"latents": latents}, aside, metadata)
+        save_file({f"{i:05}": latent for i, latent in enumerate(latents)}, aside, metadata)
 
 
-def _digest(latents: Tensor) -> str:
-    return hashlib.sha256(latents.contiguous().numpy().tobytes()).hexdigest()
+def _digest(latents: Sequence[Tensor]) -> str:
+    numbers = b"".join(latent.contiguous().numpy().tobytes() for latent in latents)
+    return hashlib.sha256(numbers).hexdigest()
 
 
-def _draw(backbone: Backbone, prompt: str, settings: Prior, seed: int) -> Tensor:
-    """Return one picture's latent (1, c, h, w), float32, on the CPU."""
+def _draw(backbone: Backbone, prompt: str, settings: Prior, seed: int, cells: Size) -> Tensor:
+    """Return one picture's latent (c, h, w), float32, on the CPU."""
+    size = cells.times(backbone.vae_factor)
     latent: Tensor = backbone.pipeline(
         prompt,
-        height=backbone.resolution,
-        width=backbone.resolution,
+        height=size.height,
+        width=size.width,
         num_inference_steps=settings.n_steps,
         guidance_scale=settings.guidance,
         generator=torch.Generator().manual_seed(seed),
         output_type="latent",
     ).images
-    return latent.float().cpu()
+    return latent[0].float().cpu()

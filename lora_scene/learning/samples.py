@@ -10,15 +10,24 @@ import torch
 from lora_scene.backbones.backbone import Backbone, TextEncoding
 from lora_scene.learning.devices import free_cached
 from lora_scene.learning.handle_table import HandleTable
+from lora_scene.size import Size
 
 N_STEPS = 25
 
 
 @torch.no_grad()
 def draw_samples(
-    backbone: Backbone, table: HandleTable, prompts: Sequence[str], *, seed: int
+    backbone: Backbone, table: HandleTable, prompts: Sequence[str], *, size: Size, seed: int
 ) -> list[Any]:
-    """Draw one picture a prompt with the weights as they are; handles must be spliced in."""
+    """Draw one picture a prompt with the weights as they are; handles must be spliced in.
+
+    Args:
+        backbone: The base, with what is learnt.
+        table: The handles.
+        prompts: With handles.
+        size: Of the pictures, in pixels.
+        seed: Of each.
+    """
     pictures = []
     for prompt in prompts:
         text = backbone.encode_tokens(backbone.tokenize([table.expand(prompt)]))
@@ -33,8 +42,8 @@ def draw_samples(
         pictures += backbone.pipeline(
             prompt_embeds=text.states,
             negative_prompt_embeds=empty.states,
-            height=backbone.resolution,
-            width=backbone.resolution,
+            height=size.height,
+            width=size.width,
             num_inference_steps=N_STEPS,
             guidance_scale=backbone.usual_guidance,
             generator=torch.Generator().manual_seed(seed),

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from lora_scene.backbones.architectures import Architecture, meta_backbone
 from lora_scene.backbones.backbone import Backbone, Moments
-from lora_scene.backbones.families import map_side
 from lora_scene.backbones.storage import BLOCKS, StoredLinear, packed_bytes, store
+from lora_scene.learning.attention import read_level
 from lora_scene.learning.flat_weights import BLOCK, blocks
 from lora_scene.learning.handle_table import HandleTable
 from lora_scene.learning.latents import EncodedVariant
@@ -27,6 +27,7 @@ from lora_scene.learning.prior import PriorSet, trains_text
 from lora_scene.learning.step import Materials
 from lora_scene.recipe import Optimizer, Phase, Recipe
 from lora_scene.scenes.scene import Concept
+from lora_scene.size import Size
 
 SLACK = 0.06  # assumed: fragmentation and rounding, as a share of all that is not weights
 WORKSPACE = 64 * 2**20  # assumed: cuBLAS and convolution workspaces, bytes
@@ -69,28 +70,47 @@ class _PackedLinear(StoredLinear):
 
 
 class Simulation:
-    """A base on the meta device, and the steps that the real trainer runs on it."""
+    """A base on the meta device, and the steps that the real trainer runs on it.
+
+    Args:
+        architecture: The base's parts.
+        recipe: Every setting.
+        dtype: Of the frozen weights.
+        n_concepts: Handles; every sample names them all.
+        photos: The photos' sizes, of which the largest picture counts; none for a square.
+
+    Attributes:
+        size: Of the largest picture, pixels.
+    """
 
     def __init__(
-        self, architecture: Architecture, recipe: Recipe, dtype: torch.dtype, n_concepts: int
+        self,
+        architecture: Architecture,
+        recipe: Recipe,
+        dtype: torch.dtype,
+        *,
+        n_concepts: int,
+        photos: Sequence[Size] = (),
     ) -> None:
         self.backbone = meta_backbone(architecture, dtype=dtype, resolution=recipe.base.resolution)
         self._recipe = recipe
         self._store()
         if recipe.base.gradient_checkpointing:
             self.backbone.unet.enable_gradient_checkpointing()
-        self._trainer = trainer_of(self.backbone, recipe, n_concepts)
+        canvas = self.backbone.canvas(recipe.base.shape)
+        sizes = [canvas.size_for(photo) for photo in photos or [Size(1, 1)]]
+        self.size = max(sizes, key=lambda size: size.area)
+        self._trainer = trainer_of(self.backbone, recipe, n_concepts, size=self.size)
 
     def encode(self) -> PhaseEstimate:
         """Encode one picture with nothing but the VAE on the device."""
-        side = self.backbone.resolution
-        return self._picture("encode", lambda vae: vae.encode(_empty(vae, (1, 3, side, side))))
+        shape = (1, 3, *self.size.rows_columns)
+        return self._picture("encode", lambda vae: vae.encode(_empty(vae, shape)))
 
     def samples(self) -> PhaseEstimate:
         """Decode one picture beside all that trains."""
-        backbone = self.backbone
-        size = (1, backbone.latent_channels, backbone.latent_side, backbone.latent_side)
-        alone = self._picture("samples", lambda vae: vae.decode(_empty(vae, size)))
+        shape = self._latents(1)
+        alone = self._picture("samples", lambda vae: vae.decode(_empty(vae, shape)))
         kept = {**self._residents(Ledger("meta")), **self._trained(self._recipe.phase2)}
         return PhaseEstimate("samples", {**kept, **alone.parts})
 
@@ -98,8 +118,8 @@ class Simulation:
         """Denoise one picture with guidance: a batch of two, without gradients."""
         ledger, backbone = Ledger("meta"), self.backbone
         parts = self._residents(ledger)
-        held, side = ledger.live, backbone.latent_side
-        z_t = torch.empty(2, backbone.latent_channels, side, side, device="meta")
+        held = ledger.live
+        z_t = torch.empty(self._latents(2), device="meta")
         t = torch.zeros(2, dtype=torch.long, device="meta")
         with torch.no_grad(), kernels_of_gpus(), ledger:
             backbone.denoise(z_t, t, backbone.encode_tokens(backbone.tokenize(["", ""])))
@@ -124,6 +144,10 @@ class Simulation:
         activations = ledger.peak - held - gradients
         parts |= self._trained(phase) | {"gradients": gradients, "activations": activations}
         return PhaseEstimate(f"phase {number}", _with_slack(parts))
+
+    def _latents(self, n: int) -> tuple[int, ...]:
+        cells = self.size.cells(self.backbone.vae_factor)
+        return (n, self.backbone.latent_channels, *cells.rows_columns)
 
     def _picture(self, name: str, work: Callable[[Any], Any]) -> PhaseEstimate:
         vae, ledger = self.backbone.vae, Ledger("meta")
@@ -166,22 +190,26 @@ class Simulation:
                 setattr(unet.get_submodule(parent), leaf, packed)
 
 
-def trainer_of(backbone: Backbone, recipe: Recipe, n_concepts: int) -> Trainer:
+def trainer_of(
+    backbone: Backbone, recipe: Recipe, n_concepts: int, *, size: Size | None = None
+) -> Trainer:
     """Return a trainer that learns concepts without pictures: what a step costs asks no values.
 
     Args:
         backbone: A base with any numbers, or none.
         recipe: Every setting.
         n_concepts: Handles; every sample names them all.
+        size: Of the pictures, pixels; None for a square of the base's resolution.
     """
-    side = backbone.latent_side
+    canvas = backbone.canvas(level=read_level(backbone, recipe))
+    size = size or canvas.size_for(Size(1, 1))
+    cells, map_cells = canvas.latents(size).rows_columns, canvas.maps(size).rows_columns
     concepts = [Concept(f"<thing{k}>", "bear") for k in range(n_concepts)]
-    latent = torch.ones(backbone.latent_channels, side, side)
-    cells = recipe.attention_loss.map_side or map_side(backbone.unet.config, side)
+    latent = torch.ones(backbone.latent_channels, *cells)
     variant = EncodedVariant(
         moments=Moments(latent, latent),
-        masks=torch.ones(n_concepts, side, side),
-        map_masks=torch.ones(n_concepts, cells, cells),
+        masks=torch.ones(n_concepts, *cells),
+        map_masks=torch.ones(n_concepts, *map_cells),
         present=tuple(range(n_concepts)),
         names_all=True,
         caption_suffix="",
@@ -190,7 +218,7 @@ def trainer_of(backbone: Backbone, recipe: Recipe, n_concepts: int) -> Trainer:
     prior = None
     if recipe.prior.weight:
         encodings = None if trains_text(recipe) else {"": EncodingCache(backbone).encode([""])}
-        prior = PriorSet(latent[None], ("",), encodings)
+        prior = PriorSet((latent,), ("",), encodings)
     return Trainer(
         backbone,
         HandleTable(

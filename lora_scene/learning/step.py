@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from lora_scene.backbones.backbone import Backbone
-from lora_scene.learning.attention import AttentionRecorder
-from lora_scene.learning.draws import Sample, draw_sample, dropout_seed, step_generators
+from lora_scene.learning.attention import AttentionRecorder, read_level
+from lora_scene.learning.draws import draw_batch, dropout_seed, step_generators
 from lora_scene.learning.handle_table import HandleTable
 from lora_scene.learning.latents import EncodedVariant
 from lora_scene.learning.objective import LOSSES, LossTerms, Objective
@@ -96,10 +96,7 @@ class Stepper:
         with contextlib.ExitStack() as stack:
             recorder = None
             if self.phase.attention_weight or self.phase.pairwise_weight:
-                side = recipe.attention_loss.map_side
-                recorder = AttentionRecorder(
-                    backbone.unet, latent_side=backbone.latent_side, side=side
-                )
+                recorder = AttentionRecorder(backbone.unet, level=read_level(backbone, recipe))
                 stack.enter_context(recorder.attached())
             stack.enter_context(backbone.in_mode(is_training=True))
             self._objective = Objective(
@@ -147,28 +144,27 @@ class Stepper:
         again = self.phase.draws if recipe.masked_loss.asks_base else 0
         draw = step % again if again else step
         generators = step_generators(recipe.run.seed, self._number, draw, part)
-        samples = [self._sample(generators) for _ in range(recipe.run.batch_size)]
+        samples = draw_batch(
+            recipe.run.batch_size,
+            self._materials.variants,
+            concepts=self._table.concepts,
+            phase=self.phase,
+            handles=recipe.handles,
+            n_timesteps=self._backbone.n_timesteps,
+            generators=generators,
+        )
         torch.manual_seed(dropout_seed(recipe.run.seed, self._number, step, part))
         with precision(self._backbone, recipe, self._accelerator):
             batch = None
             if prior is not None and not self._is_prior_idle(prior):
-                batch = prior.batch(self._backbone, recipe.run.batch_size, *generators)
+                size = samples[0].variant.latents
+                batch = prior.batch(self._backbone, recipe.run.batch_size, size, generators)
             return self._objective(samples, batch, (draw, part) if again else None)
 
     def _is_prior_idle(self, prior: PriorSet) -> bool:
         """Tell whether the prior's pictures move nothing: rows train alone, unread there."""
         is_read = any(token in prompt for token in self._table.tokens for prompt in prior.prompts)
         return self.phase.trains == "rows" and not is_read
-
-    def _sample(self, generators: Any) -> Sample:
-        return draw_sample(
-            self._materials.variants,
-            self._table.concepts,
-            phase=self.phase,
-            handles=self._materials.recipe.handles,
-            n_timesteps=self._backbone.n_timesteps,
-            generators=generators,
-        )
 
 
 def precision(

@@ -17,6 +17,8 @@ class Base:
         config: For a single file: hub id or folder of a base of the same family, for tokenizer
             and configurations; empty takes the family's usual hub id.
         resolution: Training size in pixels; 0 takes the size that the model was made for.
+        shape: `photo` trains each photo in its own aspect, within 1:2.4, at the area of
+            `resolution` squared; `square` cuts a square out of it.
         family: `sd1`, `sd2` or `sdxl`, which the recipe is made for; empty suits any.
         force: Whether to train a base that does not suit: of another family, made for a size more
             than twice off, or distilled to few steps.
@@ -32,6 +34,7 @@ class Base:
     model: str = "stable-diffusion-v1-5/stable-diffusion-v1-5"
     config: str = ""
     resolution: int = between(0, 0, 2048)
+    shape: Literal["photo", "square"] = "square"
     family: Literal["", "sd1", "sd2", "sdxl"] = ""
     force: bool = False
     dtype: Literal["auto", "fp32", "fp16", "bf16"] = "auto"
@@ -135,7 +138,8 @@ class AttentionLoss:
             `across` is a cross-entropy of the maps normalised across the concepts against the
             masks (after PartCraft, arXiv:2407.04604).
         reduction: Over the drawn concepts: the paper's `sum`, or `mean`.
-        map_side: Side of the maps in cells; 0 takes the coarsest level outside the mid block.
+        map_side: Chooses the UNet's level by the side, in cells, that its maps have at a square of
+            `base.resolution`; 0 takes the coarsest outside the mid block.
     """
 
     form: Literal["mask", "across"] = "mask"

@@ -6,14 +6,15 @@ Every function is pure: a photo and a generator in, a new photo out. Sizes never
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
-from lora_scene.scenes.framing import rescale_masks, resize_pixels
+from lora_scene.scenes.framing import cut, rescale_masks, resize_pixels, resized
 from lora_scene.scenes.pictures import Mask, Pixels
 from lora_scene.scenes.scene import INSIDE, Photo
+from lora_scene.size import Size
 
 SIMPLE_BACKGROUND = " on a simple background"  # the caption that MuDI's recomposition needs
 
@@ -46,7 +47,10 @@ class Variant:
 def flip(photo: Photo) -> Photo:
     """Mirror a photo left to right."""
     pixels = np.ascontiguousarray(photo.pixels[:, ::-1])
-    return Photo(pixels, np.ascontiguousarray(photo.masks[:, :, ::-1]), photo.source)
+    masks = np.ascontiguousarray(photo.masks[:, :, ::-1])
+    own = photo.view
+    mirrored = replace(own, left=own.of.width - own.left - own.width)
+    return Photo(pixels, masks, photo.source, mirrored)
 
 
 def random_crop(
@@ -76,9 +80,7 @@ def random_crop(
         rows, columns = slice(top, top + height), slice(left, left + width)
         inside = photo.masks[:, rows, columns].sum(axis=(1, 2), dtype=np.float64)
         if all(inside[k] >= keep * totals[k] for k in photo.present):
-            shape = (photo.height, photo.width)
-            pixels = resize_pixels(photo.pixels[rows, columns], shape)
-            return Photo(pixels, rescale_masks(photo.masks[:, rows, columns], shape), photo.source)
+            return resized(cut(photo, left, top, Size(width, height)), photo.size)
     return photo
 
 
@@ -98,7 +100,7 @@ def paste(photo: Photo, subset: Sequence[int], generator: np.random.Generator) -
     pixels = opacity * photo.pixels + (1.0 - opacity) * colour
     masks = np.zeros_like(photo.masks)
     masks[list(subset)] = photo.masks[list(subset)]
-    pasted = Photo(np.rint(pixels).astype(np.uint8), masks, photo.source)
+    pasted = replace(photo, pixels=np.rint(pixels).astype(np.uint8), masks=masks)
     return Variant(pasted, tuple(k for k in subset if k in photo.present))
 
 
@@ -199,7 +201,7 @@ def _assemble(
         masks[k, rows, columns] = opacity
         blend = opacity[:, :, None]
         canvas[rows, columns] = blend * pixels + (1.0 - blend) * canvas[rows, columns]
-    return Photo(np.rint(canvas).clip(0, 255).astype(np.uint8), masks, photo.source)
+    return replace(photo, pixels=np.rint(canvas).clip(0, 255).astype(np.uint8), masks=masks)
 
 
 def _backdrop(shape: tuple[int, int], generator: np.random.Generator, backdrop: Backdrop) -> Mask:

@@ -1,4 +1,4 @@
-"""Bring photos and their masks together to the square size that training uses."""
+"""Bring photos and their masks together to the sizes that training uses."""
 
 from __future__ import annotations
 
@@ -10,101 +10,152 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from lora_scene.scenes.canvas import MOST_ASPECT, Canvas
 from lora_scene.scenes.pictures import Mask, Pixels
-from lora_scene.scenes.scene import Photo, Scene
+from lora_scene.scenes.scene import Photo, Scene, View
+from lora_scene.size import Size
 
 Crop = Literal["masks", "center", "pad"]
 Resize = Literal["area", "nearest"]
 
-CUT_WARNING = 0.9  # a concept of which less than this stays in the square is worth a word
+CUT_WARNING = 0.9  # a concept of which less than this stays in the frame is worth a word
 
 
 @dataclass(frozen=True)
 class Frame:
-    """The square that is taken from a photo.
+    """The part of a photo that is learnt.
 
     Attributes:
         left: Its left edge, pixels of the photo; negative where the photo is padded.
         top: Its upper edge, pixels of the photo; negative where the photo is padded.
-        side: Its side, pixels of the photo.
+        window: Its size, pixels of the photo.
+        photo: The photo's size.
         kept: Fraction of each concept's mask inside it, 0..1; 1 for an absent concept.
     """
 
     left: int
     top: int
-    side: int
+    window: Size
+    photo: Size
     kept: tuple[float, ...]
 
-    def warnings(self, size: int, handles: Mapping[int, str]) -> tuple[str, ...]:
+    @property
+    def cut(self) -> tuple[int, int, int, int]:
+        """Return what is cut off at the left, top, right and bottom, pixels of the photo."""
+        right = self.photo.width - self.left - self.window.width
+        bottom = self.photo.height - self.top - self.window.height
+        return max(self.left, 0), max(self.top, 0), max(right, 0), max(bottom, 0)
+
+    def warnings(self, canvas: Canvas, handles: Mapping[int, str]) -> tuple[str, ...]:
         """Say what the framing costs, one sentence a loss.
 
         Args:
-            size: Side of the result, pixels.
+            canvas: What the photo is framed for.
             handles: The concepts to speak of, index to handle.
         """
-        said = []
-        if self.side < size:
+        said, size = [], canvas.size_for(self.photo)
+        longer, shorter = max(self.photo), min(self.photo)
+        if canvas.shape == "photo" and longer > MOST_ASPECT * shorter:
+            share = 1 - self.window.area / self.photo.area
             said.append(
-                f"the photo's square of {self.side} px is enlarged to {size} px: "
-                "details cannot be learnt that are not there"
+                f"the photo is {longer / shorter:.1f} times as long as it is short, and at most "
+                f"{MOST_ASPECT:g} is learnt: {100 * share:.0f} % of it is cut off"
+            )
+        if self.window.width < size.width:
+            said.append(
+                f"the photo's part of {self.window} px is enlarged to {size} px: details cannot "
+                f"be learnt that are not there; {_remedy(canvas, self.photo)}"
             )
         said += [
-            f"only {100 * self.kept[k]:.0f} % of {handle} fits into the square"
+            f"only {100 * self.kept[k]:.0f} % of {handle} fits into the frame"
             for k, handle in handles.items()
             if self.kept[k] < CUT_WARNING
         ]
         return tuple(said)
 
 
-def plan_frame(photo: Photo, *, crop: Crop = "masks", focus: Sequence[int] | None = None) -> Frame:
-    """Choose the largest square for a photo; the same photo always gets the same one.
+def plan_frame(
+    photo: Photo, size: Size, *, crop: Crop = "masks", focus: Sequence[int] | None = None
+) -> Frame:
+    """Choose the largest part of a photo that has the shape of `size`; always the same one.
 
     Args:
         photo: The photo, any size.
+        size: The size that it is brought to.
         crop: `masks`: where the worst-held concept is held best, then where all of them are,
             then nearest to the middle. `center`: the middle. `pad`: all of the photo.
         focus: The concepts that count for `masks`; default all that are present.
     """
     counted = [k for k in (photo.present if focus is None else focus) if photo.masks[k].any()]
-    height, width = photo.height, photo.width
-    side = max(height, width) if crop == "pad" else min(height, width)
-    slack = abs(width - height)
-    start = slack // 2
-    if crop == "masks" and slack and counted:
-        axis = 0 if width > height else 1
-        start = _best_start(photo.masks[counted].sum(axis=axis + 1), side)
-    if crop == "pad":
-        left, top = (width - side) // 2, (height - side) // 2
+    is_wide = photo.size.width * size.height > photo.size.height * size.width
+    if is_wide == (crop == "pad"):
+        window = Size(photo.width, max(round(photo.width * size.height / size.width), 1))
     else:
-        left, top = (start, 0) if width > height else (0, start)
-    return Frame(left, top, side, _kept(photo.masks, left, top, side))
+        window = Size(max(round(photo.height * size.width / size.height), 1), photo.height)
+    left, top = (photo.width - window.width) // 2, (photo.height - window.height) // 2
+    if crop == "masks" and counted and photo.width > window.width:
+        left = _best_start(photo.masks[counted].sum(axis=1), window.width)
+    elif crop == "masks" and counted and photo.height > window.height:
+        top = _best_start(photo.masks[counted].sum(axis=2), window.height)
+    return Frame(left, top, window, photo.size, _kept(photo.masks, left, top, window))
 
 
 def frame(
-    photo: Photo, size: int, *, crop: Crop = "masks", focus: Sequence[int] | None = None
+    photo: Photo, size: Size, *, crop: Crop = "masks", focus: Sequence[int] | None = None
 ) -> Photo:
-    """Crop a photo and its masks to the square of `plan_frame`, and resize them together.
+    """Crop a photo and its masks to the part of `plan_frame`, and resize them together.
 
     Args:
         photo: The photo, any size.
-        size: Side of the result, pixels.
+        size: Size of the result, pixels.
         crop: As in `plan_frame`.
         focus: As in `plan_frame`.
 
     Returns:
-        pixels (size, size, 3) uint8 and masks (K, size, size) float32. Padding repeats the
-        photo's edge, with masks 0.
+        pixels (H, W, 3) uint8 and masks (K, H, W) float32. Padding repeats the photo's edge, with
+        masks 0.
     """
-    plan = plan_frame(photo, crop=crop, focus=focus)
-    pixels, masks = _cut(photo, plan)
+    plan = plan_frame(photo, size, crop=crop, focus=focus)
+    return resized(cut(photo, plan.left, plan.top, plan.window), size)
+
+
+def cut(photo: Photo, left: int, top: int, window: Size) -> Photo:
+    """Return a part of a photo; beyond its edges they are repeated, with masks 0."""
+    above, before = max(-top, 0), max(-left, 0)
+    rows = slice(max(top, 0), min(top + window.height, photo.height))
+    columns = slice(max(left, 0), min(left + window.width, photo.width))
+    pixels, masks = photo.pixels[rows, columns], photo.masks[:, rows, columns]
+    below, after = window.height - above - len(pixels), window.width - before - pixels.shape[1]
+    margins = ((above, below), (before, after))
+    own = photo.view
+    across, down = own.width / photo.width, own.height / photo.height
     return Photo(
-        resize_pixels(pixels, (size, size)), rescale_masks(masks, (size, size)), photo.source
+        np.pad(pixels, (*margins, (0, 0)), mode="edge"),
+        np.pad(masks, ((0, 0), *margins)),
+        photo.source,
+        View(
+            own.of,
+            own.left + left * across,
+            own.top + top * down,
+            window.width * across,
+            window.height * down,
+        ),
     )
 
 
-def frame_scene(scene: Scene, size: int, *, crop: Crop = "masks") -> Scene:
-    """Frame every photo of a scene; the background does not pull the square."""
-    photos = tuple(frame(photo, size, crop=crop, focus=scene.things) for photo in scene.photos)
+def resized(photo: Photo, size: Size) -> Photo:
+    """Return a photo at another size, its masks with it."""
+    shape = size.rows_columns
+    pixels, masks = resize_pixels(photo.pixels, shape), rescale_masks(photo.masks, shape)
+    return Photo(pixels, masks, photo.source, photo.view)
+
+
+def frame_scene(scene: Scene, canvas: Canvas, *, crop: Crop = "masks") -> Scene:
+    """Frame every photo of a scene; the background does not pull the frame."""
+    photos = tuple(
+        frame(photo, canvas.size_for(photo.size), crop=crop, focus=scene.things)
+        for photo in scene.photos
+    )
     return replace(scene, photos=photos)
 
 
@@ -127,22 +178,23 @@ def rescale_masks(masks: Mask, shape: tuple[int, int]) -> Mask:
     return resized.clip(0.0, 1.0)
 
 
-def grid_masks(masks: Mask, side: int, *, resize: Resize = "area") -> Mask:
+def grid_masks(masks: Mask, grid: Size, *, resize: Resize = "area") -> Mask:
     """Bring masks to a coarse grid, such as that of the latents or of the attention maps.
 
     Args:
         masks: (K, H, W) in 0..1.
-        side: Cells a side.
+        grid: Its cells.
         resize: `area`: a cell has the mean of what lies in it, so that thin things keep their
             share. `nearest`: a cell has the value of one pixel, as the published code takes it.
 
     Returns:
-        (K, side, side) float32 in 0..1.
+        (K, rows, columns) float32 in 0..1.
     """
+    axes = list(zip(masks.shape[1:], grid.rows_columns, strict=True))
     if resize == "nearest":
-        rows, columns = (np.arange(side) * n // side for n in masks.shape[1:])
+        rows, columns = (np.arange(cells) * n // cells for n, cells in axes)
         return masks[:, rows[:, None], columns]
-    rows, columns = (_cell_weights(n, side) for n in masks.shape[1:])
+    rows, columns = (_cell_weights(n, cells) for n, cells in axes)
     return (rows @ masks.astype(np.float64) @ columns.T).astype(np.float32)
 
 
@@ -163,21 +215,22 @@ def _best_start(profiles: npt.NDArray[np.float32], side: int) -> int:
     return int(np.lexsort((starts, off_middle, -held.sum(axis=0), -held.min(axis=0)))[0])
 
 
-def _kept(masks: Mask, left: int, top: int, side: int) -> tuple[float, ...]:
-    rows, columns = slice(max(top, 0), top + side), slice(max(left, 0), left + side)
+def _remedy(canvas: Canvas, photo: Size) -> str:
+    """Name what trains a photo as large as it is."""
+    other = canvas.without_enlarging(photo)
+    if other is None:
+        return "take a larger photo"
+    changed = [f"base.shape={other.shape}"] * (other.shape != canvas.shape)
+    changed += [f"base.resolution={other.resolution}"] * (other.resolution != canvas.resolution)
+    return f"{' '.join(changed)} enlarges nothing: {other.size_for(photo)} px"
+
+
+def _kept(masks: Mask, left: int, top: int, window: Size) -> tuple[float, ...]:
+    rows = slice(max(top, 0), top + window.height)
+    columns = slice(max(left, 0), left + window.width)
     totals = masks.sum(axis=(1, 2), dtype=np.float64)
     inside = masks[:, rows, columns].sum(axis=(1, 2), dtype=np.float64)
     return tuple(
         float(part / total) if total > 0 else 1.0
         for part, total in zip(inside, totals, strict=True)
     )
-
-
-def _cut(photo: Photo, plan: Frame) -> tuple[Pixels, Mask]:
-    above, before = max(-plan.top, 0), max(-plan.left, 0)
-    rows = slice(max(plan.top, 0), min(plan.top + plan.side, photo.height))
-    columns = slice(max(plan.left, 0), min(plan.left + plan.side, photo.width))
-    pixels, masks = photo.pixels[rows, columns], photo.masks[:, rows, columns]
-    below, after = plan.side - above - pixels.shape[0], plan.side - before - pixels.shape[1]
-    margins = ((above, below), (before, after))
-    return np.pad(pixels, (*margins, (0, 0)), mode="edge"), np.pad(masks, ((0, 0), *margins))

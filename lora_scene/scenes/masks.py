@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
 
+from lora_scene.scenes.canvas import Canvas
 from lora_scene.scenes.framing import Crop, Resize, frame, grid_masks, plan_frame
 from lora_scene.scenes.handles import UNNAMED_NOUN
 from lora_scene.scenes.scene import INSIDE, Photo, Scene, shared_areas
+from lora_scene.size import Size
 
 LEAST_CELLS = 0.5  # of the latents' grid: less is a smear of a few pixels, and is refused
-LATENTS, MAPS = "latent grid", "attention maps"
-SMALL = 0.02  # of the square: about five of the 256 cells of an attention map
+SMALL = 0.02  # of the frame: about five of the 256 cells of an attention map
 MUCH_SHARED = 0.1  # of the smaller mask
 WHOLE = 0.95  # of the photo's rim: a thing seldom covers so much of it, an inverted mask does
 MANY_CONCEPTS = 4  # the paper saw more than four underfit (arXiv:2305.16311, section 5)
@@ -29,8 +30,8 @@ class Coverage:
         noun: Its class noun.
         photo: The photo's file.
         of_photo: Fraction of the photo, 0..1; 0 where it is absent.
-        of_square: Fraction of the square that training sees, 0..1.
-        kept: Fraction of the mask that the square holds, 0..1.
+        of_frame: Fraction of the part that training sees, 0..1.
+        kept: Fraction of the mask that this part holds, 0..1.
         box: (left, top, right, bottom) in pixels of the photo, right and bottom outside; or None.
     """
 
@@ -38,7 +39,7 @@ class Coverage:
     noun: str
     photo: str
     of_photo: float
-    of_square: float
+    of_frame: float
     kept: float
     box: tuple[int, int, int, int] | None
 
@@ -61,16 +62,35 @@ class Overlap:
 
 
 @dataclass(frozen=True)
+class Framing:
+    """How a photo is brought to the size at which it is learnt.
+
+    Attributes:
+        photo: The photo's file.
+        size: The photo's size, pixels.
+        trained: The size at which it is learnt, pixels.
+        cut: What is cut off at the left, top, right and bottom, pixels of the photo.
+    """
+
+    photo: str
+    size: Size
+    trained: Size
+    cut: tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
 class ScenesReport:
     """What `lora-scene check` tells of a scene.
 
     Attributes:
+        framings: One per photo.
         coverages: One per concept and photo, photo by photo.
         overlaps: The pairs that share anything.
         warnings: Sentences on what will cost quality.
-        unlearnable: Handles of which no photo's square shows enough on the grids.
+        unlearnable: Handles of which no photo's frame shows enough on the grids.
     """
 
+    framings: tuple[Framing, ...]
     coverages: tuple[Coverage, ...]
     overlaps: tuple[Overlap, ...]
     warnings: tuple[str, ...]
@@ -78,52 +98,51 @@ class ScenesReport:
 
 
 def report_on(
-    scene: Scene,
-    size: int,
-    *,
-    crop: Crop = "masks",
-    grids: Mapping[str, int] | None = None,
-    resize: Resize = "area",
+    scene: Scene, canvas: Canvas, *, crop: Crop = "masks", resize: Resize = "area"
 ) -> ScenesReport:
     """Measure a scene's masks, as they are and at the training size.
 
     Args:
         scene: The scene.
-        size: Side of the training square, pixels.
-        crop: How the square is chosen, as in `framing.plan_frame`.
-        grids: What training sees the masks on, `LATENTS` and `MAPS` to cells a side.
-        resize: How masks come to the grids.
+        canvas: What training sees.
+        crop: How the photos are framed, as in `framing.plan_frame`.
+        resize: How masks come to the grids of latents and attention maps.
     """
+    framings: list[Framing] = []
     coverages: list[Coverage] = []
     overlaps: list[Overlap] = []
     warnings: list[str] = []
+    things = {k: scene.handles[k] for k in scene.things}
     seen: set[str] = set()
     for photo in scene.photos:
-        plan = plan_frame(photo, crop=crop, focus=scene.things)
-        square = frame(photo, size, crop=crop, focus=scene.things)
-        for k, concept in enumerate(scene.concepts):
-            coverages.append(
-                Coverage(
-                    handle=concept.handle,
-                    noun=concept.noun,
-                    photo=photo.source,
-                    of_photo=covered(photo, k),
-                    of_square=covered(square, k),
-                    kept=plan.kept[k],
-                    box=bounding_box(photo, k),
-                )
+        size = canvas.size_for(photo.size)
+        plan = plan_frame(photo, size, crop=crop, focus=scene.things)
+        framed = frame(photo, size, crop=crop, focus=scene.things)
+        framings.append(Framing(photo.source, photo.size, size, plan.cut))
+        coverages += [
+            Coverage(
+                handle=concept.handle,
+                noun=concept.noun,
+                photo=photo.source,
+                of_photo=covered(photo, k),
+                of_frame=covered(framed, k),
+                kept=plan.kept[k],
+                box=bounding_box(photo, k),
             )
+            for k, concept in enumerate(scene.concepts)
+        ]
         overlaps += _overlaps(photo, scene.handles)
-        things = {k: scene.handles[k] for k in scene.things}
-        warnings += [f"{photo.source}: {said}" for said in plan.warnings(size, things)]
+        warnings += [f"{photo.source}: {said}" for said in plan.warnings(canvas, things)]
         for k in photo.present:
-            said = _losses(square, k, grids or {}, resize)
-            seen |= {scene.handles[k]} if _is_seen(square, k, grids or {}, resize) else set()
+            said = _losses(framed, k, canvas, resize)
+            seen |= {scene.handles[k]} if _is_seen(framed, k, canvas, resize) else set()
             warnings += [f"{photo.source}: {scene.handles[k]} {loss}" for loss in said]
         warnings += _inverted(photo, scene)
     warnings += _doubts(scene, coverages, overlaps)
     unlearnable = tuple(handle for handle in scene.handles if handle not in seen)
-    return ScenesReport(tuple(coverages), tuple(overlaps), tuple(warnings), unlearnable)
+    return ScenesReport(
+        tuple(framings), tuple(coverages), tuple(overlaps), tuple(warnings), unlearnable
+    )
 
 
 def covered(photo: Photo, k: int) -> float:
@@ -152,28 +171,32 @@ def _overlaps(photo: Photo, handles: Sequence[str]) -> list[Overlap]:
     return found
 
 
-def _is_seen(square: Photo, k: int, grids: Mapping[str, int], resize: Resize) -> bool:
-    """Tell whether enough of concept k is left in the square to be learnt from it alone."""
-    if k not in square.present:
+def _is_seen(framed: Photo, k: int, canvas: Canvas, resize: Resize) -> bool:
+    """Tell whether enough of concept k is left in the frame to be learnt from it alone."""
+    if k not in framed.present:
         return False
-    mask = square.masks[k : k + 1]
-    cells = {name: float(grid_masks(mask, n, resize=resize).sum()) for name, n in grids.items()}
-    return cells.get(LATENTS, LEAST_CELLS) >= LEAST_CELLS and cells.get(MAPS, 1.0) > 0
+    mask, size = framed.masks[k : k + 1], framed.size
+    cells = float(grid_masks(mask, canvas.latents(size), resize=resize).sum())
+    return cells >= LEAST_CELLS and bool(grid_masks(mask, canvas.maps(size), resize=resize).any())
 
 
-def _losses(square: Photo, k: int, grids: Mapping[str, int], resize: Resize) -> list[str]:
-    """Say what is left too little of concept k in the square, or on a grid."""
-    if k not in square.present:
+def _losses(framed: Photo, k: int, canvas: Canvas, resize: Resize) -> list[str]:
+    """Say what is left too little of concept k in the frame, or on a grid."""
+    size = framed.size
+    if k not in framed.present:
         return [
-            f"is lost in the square of {square.width} px: it cannot be learnt from this photo; "
+            f"is lost in the frame of {size} px: it cannot be learnt from this photo; "
             "crop the photo closer, or train at a larger size"
         ]
     said = []
-    for name, side in grids.items():
-        fullest = float(grid_masks(square.masks[k : k + 1], side, resize=resize).max())
+    for name, grid in (
+        ("latent grid", canvas.latents(size)),
+        ("attention maps", canvas.maps(size)),
+    ):
+        fullest = float(grid_masks(framed.masks[k : k + 1], grid, resize=resize).max())
         if fullest < INSIDE:
             said.append(
-                f"fills {100 * fullest:.0f} % of a cell of the {name} ({side} x {side}) at most: "
+                f"fills {100 * fullest:.0f} % of a cell of the {name} ({grid}) at most: "
                 "it is learnt poorly or not at all; crop the photo closer, or train it larger"
             )
     return said
@@ -197,10 +220,10 @@ def _inverted(photo: Photo, scene: Scene) -> list[str]:
 
 def _doubts(scene: Scene, coverages: Sequence[Coverage], overlaps: Sequence[Overlap]) -> list[str]:
     said = [
-        f"{c.photo}: {c.handle} covers only {100 * c.of_square:.1f} % of the square: "
+        f"{c.photo}: {c.handle} covers only {100 * c.of_frame:.1f} % of the frame: "
         "small things are learnt poorly; crop the photo closer"
         for c in coverages
-        if 0.0 < c.of_square < SMALL
+        if 0.0 < c.of_frame < SMALL
     ]
     said += [
         f"{o.photo}: {o.handles[0]} and {o.handles[1]} share {100 * o.of_smaller:.0f} % of the "

@@ -15,6 +15,7 @@ from lora_scene.scenes.handles import Concept
 from lora_scene.scenes.manifest import Manifest, read_manifest
 from lora_scene.scenes.mask_files import INSIDE, MIN_COVERAGE, read_mask
 from lora_scene.scenes.pictures import Mask, Pixels, UprightPhoto, read_photo
+from lora_scene.size import Size
 
 SAME_REGION_IOU = 0.95
 
@@ -24,9 +25,29 @@ __all__ = [
     "Concept",
     "Photo",
     "Scene",
+    "View",
     "load_scene",
     "shared_areas",
 ]
+
+
+@dataclass(frozen=True)
+class View:
+    """The part of a photo that a picture shows, in pixels of that photo.
+
+    Attributes:
+        of: The whole photo's size.
+        left: The part's left edge.
+        top: Its upper edge.
+        width: Its width.
+        height: Its height.
+    """
+
+    of: Size
+    left: float
+    top: float
+    width: float
+    height: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,11 +58,13 @@ class Photo:
         pixels: (H, W, 3) uint8.
         masks: (K, H, W) float32 in 0..1, one per concept of the scene; all 0 where it is absent.
         source: The file, for messages.
+        part: The part of a larger photo that this is, or None for a whole photo.
     """
 
     pixels: Pixels
     masks: Mask
     source: str
+    part: View | None = None
 
     @property
     def height(self) -> int:
@@ -52,6 +75,16 @@ class Photo:
     def width(self) -> int:
         """Return the number of pixel columns."""
         return int(self.pixels.shape[1])
+
+    @property
+    def size(self) -> Size:
+        """Return width and height."""
+        return Size(self.width, self.height)
+
+    @property
+    def view(self) -> View:
+        """Return what it shows of the photo that it comes from."""
+        return self.part or View(self.size, 0, 0, self.width, self.height)
 
     @property
     def present(self) -> tuple[int, ...]:

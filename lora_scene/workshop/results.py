@@ -31,7 +31,6 @@ from lora_scene.judging.comparison import Comparison
 from lora_scene.judging.evaluation import Evaluation
 from lora_scene.judging.finding import cut_out
 from lora_scene.judging.judge import Judge
-from lora_scene.scenes.framing import frame_scene
 from lora_scene.scenes.scene import INSIDE, Scene
 from lora_scene.workshop.protocol import Run
 
@@ -194,9 +193,8 @@ def unpack(packed: Mapping[str, Any]) -> list[Comparison]:
     ]
 
 
-def keep_scene(scene: Scene, folder: Path, *, size: int) -> None:
-    """Write a scene's photos, framed to `size` pixels, and each thing cut out."""
-    framed = frame_scene(scene, size)
+def keep_scene(framed: Scene, folder: Path) -> None:
+    """Write a framed scene's photos, and each thing cut out."""
     for n, photo in enumerate(framed.photos):
         save_picture(folder / f"photo{n}.png", photo.pixels, {"source": photo.source})
     for k in framed.things:

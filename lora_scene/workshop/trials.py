@@ -137,7 +137,7 @@ def do_run(bench: Bench, run: Run, *, scene: Scene, made_of: str) -> Row:
         "judging_seconds": time.perf_counter() - begun,
         **keep_results(main, curve, folder=folder, judge=bench.judge),
     }
-    keep_scene(scene, scene_folder(bench.out, row), size=studio.backbone.resolution)
+    keep_scene(frame_scene(scene, studio.backbone.canvas()), scene_folder(bench.out, row))
     if not bench.protocol.keep_models:
         for result in trained.folders:
             shutil.rmtree(result / FULL_MODEL, ignore_errors=True)
@@ -212,7 +212,7 @@ def _evaluate(bench: Bench, run: Run, scene: Scene, studio: Studio) -> Evaluatio
         is_full = studio.backbone.name.endswith(FULL_MODEL)
         base = open_studio([], base=protocol.base, device=bench.device) if is_full else None
         return evaluate(studio, scene, judge=bench.judge, plan=plan, base=base)
-    framed = frame_scene(scene, studio.backbone.resolution)
+    framed = frame_scene(scene, studio.backbone.canvas())
     cells = cells_of(plan, scene)
     captions = bench.judge.captions
     if not isinstance(captions, ClipEncoder):
@@ -238,7 +238,7 @@ def _at_weight(bench: Bench, weight: float, scene: Scene, studio: Studio) -> Eva
         sampling=plan.sampling,
         batch_size=plan.batch_size,
     )
-    framed = frame_scene(scene, studio.backbone.resolution)
+    framed = frame_scene(scene, studio.backbone.canvas())
     return weigh(cells, drawn, scene=framed, judge=bench.judge)
 
 

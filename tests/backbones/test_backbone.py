@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from lora_scene.backbones.backbone import Backbone, Moments, TextEncoding
-from lora_scene.backbones.families import FAMILIES, identify, map_side
+from lora_scene.backbones.families import FAMILIES, identify, map_level
 from lora_scene.errors import BackboneError
+from lora_scene.size import Size
 from tests import tiny
 
 
@@ -34,12 +35,12 @@ def test_unet_with_foreign_inputs_is_refused(change, said):
 
 def test_unet_without_cross_attention_has_no_maps():
     with pytest.raises(BackboneError, match="no cross-attention"):
-        map_side({"down_block_types": ("DownBlock2D", "DownBlock2D")}, 64)
+        map_level({"down_block_types": ("DownBlock2D", "DownBlock2D")})
 
 
 def test_odd_latents_have_maps_rounded_up_as_convolutions_round():
-    config = {"down_block_types": ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",)}
-    assert map_side(config, 65) == 17
+    canvas = backbone("sd1").canvas()
+    assert canvas.maps(Size(65 * 4, 130 * 4)) == (17, 33)
 
 
 @pytest.mark.parametrize("family", tiny.FAMILIES)
@@ -47,14 +48,14 @@ def test_sizes_come_from_the_configurations(family):
     found = backbone(family, resolution=0)
     assert found.vae_factor == 4
     assert found.resolution == 64
-    assert (found.latent_side, found.latent_channels) == (16, 4)
+    assert (found.canvas().latents(Size(64, 96)), found.latent_channels) == ((16, 24), 4)
     assert found.n_timesteps == 1000
     assert found.prediction_type == ("v_prediction" if family == "sd2" else "epsilon")
 
 
 @pytest.mark.parametrize(("family", "multiple"), [("sd1", 32), ("sdxl", 16)])
 def test_size_that_does_not_divide_is_refused_with_the_multiple(family, multiple):
-    assert backbone(family, resolution=multiple * 3).latent_side == multiple * 3 // 4
+    assert backbone(family, resolution=multiple * 3).multiple == multiple
     with pytest.raises(BackboneError, match=f"a multiple of {multiple} pixels"):
         backbone(family, resolution=multiple * 3 + 8)
 

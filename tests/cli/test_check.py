@@ -61,7 +61,7 @@ def test_check_answers_scripts_in_json(run, tmp_path):
     answer = json.loads(run("mine", "--json", "--out", "x.png").stdout)
     assert answer["coverages"][0]["of_photo"] == 0.15
     assert answer["overlay"] == "x.png"
-    assert any("enlarged to 512 px" in said for said in answer["warnings"])
+    assert any("enlarged to 512x512 px" in said for said in answer["warnings"])
 
 
 def test_check_never_replaces_a_strangers_file(run, tmp_path):
@@ -100,8 +100,8 @@ def test_check_knows_the_grids_of_its_size(run, tmp_path):
     write_toml_folder(
         tmp_path / "mine", text, Photo(np.zeros((64, 64, 3), np.uint8), pole[None], "")
     )
-    assert "25 % of a cell of the attention maps (8 x 8)" in unwrapped(run("mine", "--size", "64"))
-    assert "latent grid (64 x 64)" not in unwrapped(run("mine", "--size", "512"))
+    assert "25 % of a cell of the attention maps (8x8)" in unwrapped(run("mine", "--size", "64"))
+    assert "latent grid (64x64)" not in unwrapped(run("mine", "--size", "512"))
 
 
 def unwrapped(result):
@@ -131,7 +131,7 @@ def test_checking_needs_no_torch(tmp_path):
 def test_check_looks_with_a_recipe_s_eyes_and_names_it(run, tmp_path):
     write_toml_folder(tmp_path / "mine")
     result = run("mine", "--recipe", "mini")
-    assert "trained at 64 px" in result.stdout
+    assert "recipe mini" in result.stdout
     assert "lora-scene train mine --recipe mini --out adapter" in result.stdout
     assert "embeddings called bear, bowl would take over these words" in result.stderr
     assert json.loads(run("mine", "--json").stdout)["notes"]

@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from lora_scene.cli.main import root
-from lora_scene.cli.values import SEED, Number, Size, packed
+from lora_scene.cli.values import SEED, Number, PictureSize, packed
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ two = packed(
 
 
 @click.command()
-@click.option("--size", type=Size())
+@click.option("--size", type=PictureSize())
 @two
 def command(size, two):
     click.echo(f"{size} {two.seed} {two.weight}")
@@ -38,7 +38,7 @@ def run(*args):
 
 
 def test_options_arrive_as_one_record():
-    assert run("--seed", "7", "--weight", "0.5", "--size", "64x128").stdout == "(64, 128) 7 0.5\n"
+    assert run("--seed", "7", "--weight", "0.5", "--size", "64x128").stdout == "64x128 7 0.5\n"
     assert run().stdout == "None 0 1.0\n"
     assert run("--help").stdout.index("--seed") < run("--help").stdout.index("--weight")
 

@@ -14,6 +14,7 @@ from lora_scene.creating.token_attention import (
 )
 from lora_scene.errors import CreationError
 from lora_scene.learning.attention import AttentionRecorder, Columns
+from lora_scene.size import Size
 from tests import tiny
 from tests.creating.studios import studio
 
@@ -45,11 +46,11 @@ def test_a_prompt_without_the_handle_is_refused():
 
 
 def test_grids_follow_the_latents_halvings():
-    assert grid_of(24 * 16, (24, 16)) == (24, 16)
-    assert grid_of(6 * 4, (24, 16)) == (6, 4)
-    assert grid_of(4 * 2, (13, 7)) == (4, 2)
+    assert grid_of(24 * 16, Size(24, 16)) == (24, 16)
+    assert grid_of(6 * 4, Size(24, 16)) == (6, 4)
+    assert grid_of(4 * 2, Size(13, 7)) == (4, 2)
     with pytest.raises(ValueError, match="no level"):
-        grid_of(7, (16, 16))
+        grid_of(7, Size(16, 16))
 
 
 @pytest.mark.parametrize("family", tiny.FAMILIES)
@@ -58,10 +59,10 @@ def test_maps_are_those_that_training_reads(family):
     text = encode_prompts(one, [PROMPT] * 2, [""] * 2).positive
     columns = [[token_columns(one, PROMPT, handle) for handle in ("<bear>", "<bowl>")]] * 2
     n_tokens = text.states.shape[1]
-    recorder = AttentionRecorder(one.backbone.unet, latent_side=16)
-    reader = MapReader(one.backbone.unet, columns, n_tokens=n_tokens, latents=(16, 16))
+    recorder = AttentionRecorder(one.backbone.unet)
+    reader = MapReader(one.backbone.unet, columns, n_tokens=n_tokens, latents=Size(16, 16))
     with torch.no_grad(), recorder.attached(), reader.attached():
-        with recorder.recording(Columns.of(columns, n_tokens)):
+        with recorder.recording(Columns.of(columns, n_tokens), latents(2)):
             run(one, latents(2), text)
         expected = torch.stack(recorder.maps())
     with torch.no_grad(), reader.attached():
@@ -75,7 +76,7 @@ def test_maps_of_a_wide_picture_are_wide():
     one = studio()
     text = encode_prompts(one, [PROMPT], [""]).positive
     columns = [[token_columns(one, PROMPT, "<bear>")]]
-    reader = MapReader(one.backbone.unet, columns, n_tokens=24, latents=(16, 32))
+    reader = MapReader(one.backbone.unet, columns, n_tokens=24, latents=Size(32, 16))
     with torch.no_grad(), reader.attached():
         run(one, latents(1, 16, 32), text)
         assert reader.take().shape == (1, 1, 4, 8)
@@ -87,7 +88,7 @@ def test_a_bias_of_zero_changes_nothing_beyond_rounding(family):
     text = encode_prompts(one, [PROMPT], [""]).positive
     with torch.no_grad():
         plain = run(one, latents(), text)
-        with biased(one.backbone.unet, lambda g: torch.zeros(1, g[0] * g[1], 24), (16, 16)):
+        with biased(one.backbone.unet, lambda g: torch.zeros(1, g.area, 24), Size(16, 16)):
             steered = run(one, latents(), text)
         after = run(one, latents(), text)
     torch.testing.assert_close(steered, plain, atol=1e-5, rtol=1e-5)
@@ -101,13 +102,13 @@ def test_a_token_biased_away_is_as_if_it_were_not_there():
     (column,) = token_columns(one, PROMPT, "<bear>")
 
     def hide(grid):
-        bias = torch.zeros(1, grid[0] * grid[1], 24)
+        bias = torch.zeros(1, grid.area, 24)
         bias[..., column] = -1e4
         return bias
 
     kept = [position for position in range(24) if position != column]
     with torch.no_grad():
-        with biased(one.backbone.unet, hide, (16, 16)):
+        with biased(one.backbone.unet, hide, Size(16, 16)):
             hidden = run(one, latents(), text)
         cut = one.backbone.unet(latents(), 500, encoder_hidden_states=text.states[:, kept]).sample
     torch.testing.assert_close(hidden, cut, atol=1e-5, rtol=1e-5)
@@ -121,7 +122,7 @@ def test_negative_prompts_are_left_alone():
     bias = torch.zeros(1, 1, 24).index_fill(2, torch.tensor([4]), -1e4)
     with torch.no_grad():
         plain = run(one, z, both)
-        with biased(one.backbone.unet, lambda g: bias.expand(1, g[0] * g[1], 24), (16, 16)):
+        with biased(one.backbone.unet, lambda g: bias.expand(1, g.area, 24), Size(16, 16)):
             steered = run(one, z, both)
     torch.testing.assert_close(steered[0], plain[0], atol=1e-5, rtol=1e-5)
     assert not torch.allclose(steered[1], plain[1], atol=1e-4)
@@ -129,7 +130,7 @@ def test_negative_prompts_are_left_alone():
 
 def test_no_hook_is_left_behind():
     one = studio()
-    reader = MapReader(one.backbone.unet, [[[4]]], n_tokens=24, latents=(16, 16))
+    reader = MapReader(one.backbone.unet, [[[4]]], n_tokens=24, latents=Size(16, 16))
     with (
         pytest.raises(RuntimeError, match="stop"),
         biased(one.backbone.unet, lambda g: torch.zeros(1), (16, 16)),

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 
 from lora_scene.backbones.backbone import Backbone
-from lora_scene.backbones.families import map_side
 from lora_scene.backbones.switches import switch_on
 from lora_scene.learning.attention import AttentionRecorder
 from lora_scene.learning.draws import Sample
@@ -22,6 +21,7 @@ from lora_scene.learning.lora import add_lora
 from lora_scene.learning.objective import Objective
 from lora_scene.learning.training import TrainingResult, train
 from lora_scene.recipe import Recipe, load_recipe
+from lora_scene.scenes.canvas import Canvas
 from lora_scene.scenes.scene import Scene
 from lora_scene.scenes.union import prompt_for
 from tests import tiny
@@ -103,7 +103,7 @@ class Bench:
     @contextmanager
     def objective(self, phase: int = 2) -> Iterator[Objective]:
         """Attach what a phase attaches."""
-        recorder = AttentionRecorder(self.backbone.unet, latent_side=self.backbone.latent_side)
+        recorder = AttentionRecorder(self.backbone.unet)
         self.backbone.unet.train()
         with self.table.spliced(), recorder.attached():
             yield Objective(
@@ -115,14 +115,21 @@ class Bench:
             )
 
 
-def bench(pipe: Any, scene: Scene, settings: Recipe, *, with_lora: bool = True) -> Bench:
+def bench(
+    pipe: Any,
+    scene: Scene,
+    settings: Recipe,
+    *,
+    with_lora: bool = True,
+    canvas: Canvas | None = None,
+) -> Bench:
     """Put a bench together; LoRA's factors are random and not zero."""
     backbone = Backbone(pipe, name="tiny", resolution=tiny.RESOLUTION)
     variants = encode_variants(
         backbone,
         scene,
         settings.augment,
-        map_side=map_side(backbone.unet.config, backbone.latent_side),
+        canvas=canvas or backbone.canvas(),
         generator=np.random.default_rng(0),
         resize=settings.masked_loss.resize,
     )

@@ -14,6 +14,7 @@ from lora_scene.recipe import Handles, Phase
 from lora_scene.scenes.augment import SIMPLE_BACKGROUND, flip
 from lora_scene.scenes.framing import frame
 from lora_scene.scenes.scene import Concept, Photo, Scene
+from lora_scene.size import Size
 from tests import tiny
 from tests.learning import made
 
@@ -27,7 +28,7 @@ def draws(found, scene, n, *, phase=Phase(), handles=Handles()):  # noqa: B008  
     return [
         draw_sample(
             found,
-            scene.concepts,
+            concepts=scene.concepts,
             phase=phase,
             handles=handles,
             n_timesteps=1000,
@@ -105,7 +106,7 @@ def test_flip_is_drawn_by_its_probability_with_masks_and_picture_together(scene)
     assert [variant.probability for variant in found] == [0.75, 0.25]
     straight, mirrored = found
     flipped = flip(scene.photos[0]).masks
-    assert torch.equal(mirrored.masks, resize_masks(torch.from_numpy(flipped), 16, "nearest"))
+    assert torch.equal(mirrored.masks, resize_masks(flipped, Size(16, 16), "nearest"))
     assert not torch.equal(mirrored.moments.mean, straight.moments.mean)
     rng = np.random.default_rng(0)
     share = np.mean([draw_variant(found, rng) is mirrored for _ in range(2000)])
@@ -151,7 +152,7 @@ def test_concept_that_the_square_cuts_off_is_never_named():
     masks[0, 5:30, 0:25], masks[1, 5:30, 215:240] = 1, 1
     wide = Photo(np.zeros((40, 240, 3), dtype=np.uint8), masks, "")
     scene = Scene((Concept("<a>", "bear"), Concept("<b>", "bowl")), (wide,), "wide")
-    inside = frame(wide, tiny.RESOLUTION).present
+    inside = frame(wide, Size(tiny.RESOLUTION, tiny.RESOLUTION)).present
     assert len(inside) == 1, "the test's photo must not fit"
     found = variants(scene, "augment.crop_prob=0.5", "augment.n_variants=2")
     for variant in found:
@@ -171,6 +172,7 @@ def test_photo_that_shows_only_the_background_needs_no_recomposition(scene):
 
 def test_masks_come_to_a_grid_by_area_or_as_published_by_the_nearest_pixel():
     masks = torch.rand(2, 64, 64, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(resize_masks(masks, 16, "nearest"), masks[:, ::4, ::4])
+    cells = Size(16, 16)
+    assert torch.equal(resize_masks(masks.numpy(), cells, "nearest"), masks[:, ::4, ::4])
     means = torch.nn.functional.avg_pool2d(masks, 4)
-    torch.testing.assert_close(resize_masks(masks, 16), means, rtol=0, atol=1e-6)
+    torch.testing.assert_close(resize_masks(masks.numpy(), cells), means, rtol=0, atol=1e-6)

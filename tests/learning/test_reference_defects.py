@@ -23,7 +23,7 @@ from diffusers import UNet2DConditionModel
 from PIL import Image
 
 from lora_scene.backbones.backbone import Backbone
-from lora_scene.backbones.families import map_side
+from lora_scene.backbones.families import map_level
 from lora_scene.errors import SceneError
 from lora_scene.learning.attention import AttentionRecorder, Columns
 from lora_scene.learning.events import PhaseStarted, Saved, StepDone
@@ -33,6 +33,8 @@ from lora_scene.recipe import Optimizer, Phase
 from lora_scene.scenes.scene import Concept, Photo, Scene, load_scene
 from tests import tiny
 from tests.learning import made
+
+LATENTS = torch.empty(2, 4, 16, 16)
 
 
 def columns():
@@ -83,9 +85,9 @@ def test_03_every_attention_layer_keeps_its_memory_efficient_kernel(
     monkeypatch.setattr(
         F, "scaled_dot_product_attention", lambda *a, **k: calls.append(1) or kernel(*a, **k)
     )
-    recorder = AttentionRecorder(unet, latent_side=16)
+    recorder = AttentionRecorder(unet)
     assert recorder.n_layers == n_expected  # one in the down block, two in the up block
-    with recorder.attached(), recorder.recording(columns()):
+    with recorder.attached(), recorder.recording(columns(), LATENTS):
         denoise(unet, 32)
     assert len(calls) == n_layers
     assert {k: id(v) for k, v in unet.attn_processors.items()} == {
@@ -103,9 +105,9 @@ def test_04_attention_loss_pushes_under_gradient_checkpointing(checkpointing):
     )
     if checkpointing:
         unet.enable_gradient_checkpointing()
-    recorder = AttentionRecorder(unet, latent_side=16)
+    recorder = AttentionRecorder(unet)
     with recorder.attached():
-        with recorder.recording(columns()):
+        with recorder.recording(columns(), LATENTS):
             _, text = denoise(unet, 32)
         loss = sum(maps.square().sum() for maps in recorder.maps())
         (gradient,) = torch.autograd.grad(loss, text)
@@ -164,9 +166,9 @@ UNETS = {
 def test_06_maps_have_the_size_that_architecture_and_resolution_give(kind, pixels, side, n_layers):
     with torch.device("meta"):
         unet = UNet2DConditionModel(**UNETS[kind])
-    assert map_side(unet.config, pixels // 8) == side
-    recorder = AttentionRecorder(unet, latent_side=pixels // 8)
-    assert (recorder.side, recorder.n_layers) == (side, n_layers)
+    recorder = AttentionRecorder(unet)
+    assert recorder.level == map_level(unet.config)
+    assert (-(-(pixels // 8) // 2**recorder.level), recorder.n_layers) == (side, n_layers)
 
 
 @pytest.mark.parametrize("factor", [0.18215, 0.13025])

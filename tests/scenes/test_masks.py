@@ -5,9 +5,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from lora_scene.scenes.masks import LATENTS, MAPS, bounding_box, covered, report_on
+from lora_scene.scenes.canvas import Canvas
+from lora_scene.scenes.masks import bounding_box, covered, report_on
 from lora_scene.scenes.scene import Concept, Photo, Scene
 from tests.scenes.factory import photo, scene
+
+
+def canvas(size):
+    """Eight cells a side of the latents, four of the maps."""
+    return Canvas(size, 8, size // 8, size // 4)
 
 
 def test_coverage_is_the_fraction_of_pixels():
@@ -17,11 +23,11 @@ def test_coverage_is_the_fraction_of_pixels():
 
 
 def test_the_report_measures_photo_and_square():
-    report = report_on(scene(), 32)
+    report = report_on(scene(), canvas(32))
     bear, bowl = report.coverages
     assert (bear.handle, bear.noun, bear.photo) == ("<bear>", "teddy bear", "img.png")
     assert bear.of_photo == 192 / 1280
-    assert bear.of_square == 192 / 1024
+    assert bear.of_frame == 192 / 1024
     assert (bear.kept, bowl.kept) == (1.0, 1.0)
     assert report.overlaps == ()
     assert report.warnings == ()
@@ -29,7 +35,7 @@ def test_the_report_measures_photo_and_square():
 
 def test_overlaps_are_measured_on_the_smaller_mask():
     whole, part = (slice(0, 20), slice(0, 20)), (slice(10, 30), slice(15, 25))
-    report = report_on(scene(photo(32, 40, whole, part)), 32)
+    report = report_on(scene(photo(32, 40, whole, part)), canvas(32))
     (overlap,) = report.overlaps
     assert overlap.of_smaller == 50 / 200
     assert overlap.iou == 50 / 550
@@ -44,7 +50,7 @@ def test_overlaps_are_measured_on_the_smaller_mask():
             32,
             "small things",
         ),
-        (photo(), 64, "enlarged to 64 px"),
+        (photo(), 64, "enlarged to 64x64 px"),
         (
             photo(32, 90, (slice(0, 30), slice(0, 30)), (slice(0, 30), slice(60, 90))),
             32,
@@ -53,13 +59,13 @@ def test_overlaps_are_measured_on_the_smaller_mask():
     ],
 )
 def test_doubts_are_told(example, size, message):
-    assert any(message in said for said in report_on(scene(example), size).warnings)
+    assert any(message in said for said in report_on(scene(example), canvas(size)).warnings)
 
 
 def test_many_concepts_and_missing_nouns_are_told():
     regions = [(slice(6 * k, 6 * k + 5), slice(0, 30)) for k in range(5)]
     concepts = tuple(Concept(f"<v{k}>", "object") for k in range(5))
-    report = report_on(Scene(concepts, (photo(32, 32, *regions),), "x"), 32)
+    report = report_on(Scene(concepts, (photo(32, 32, *regions),), "x"), canvas(32))
     assert any(said.startswith("5 concepts: more than 4") for said in report.warnings)
     assert any("<v0>, <v1>" in said and "no class noun" in said for said in report.warnings)
 
@@ -68,27 +74,27 @@ def test_an_absent_concept_covers_nothing_and_is_no_doubt():
     example = photo()
     masks = example.masks.copy()
     masks[1] = 0.0
-    report = report_on(scene(Photo(example.pixels, masks, "x")), 32)
+    report = report_on(scene(Photo(example.pixels, masks, "x")), canvas(32))
     assert (report.coverages[1].of_photo, report.coverages[1].box) == (0.0, None)
     assert report.warnings == ()
 
 
 def test_the_background_is_no_loss_when_cropped():
-    example = photo(32, 90, (slice(0, 30), slice(0, 30)))
+    example = photo(32, 90, (slice(0, 30), slice(0, 24)))
     masks = np.stack([example.masks[0], 1.0 - example.masks[0]])
     concepts = (Concept("<a>", "bear"), Concept("<room>", "room", is_background=True))
-    report = report_on(Scene(concepts, (Photo(example.pixels, masks, "x"),), "x"), 32)
+    report = report_on(Scene(concepts, (Photo(example.pixels, masks, "x"),), "x"), canvas(32))
     assert report.warnings == ()
 
 
 def test_a_thing_that_is_gone_in_the_square_is_told():
     pole = photo(512, 512, (slice(0, 512), slice(261, 264)))
-    (said,) = [w for w in report_on(scene_of(pole), 64).warnings if "lost" in w]
-    assert "<a> is lost in the square of 64 px" in said
+    (said,) = [w for w in report_on(scene_of(pole), canvas(64)).warnings if "lost" in w]
+    assert "<a> is lost in the frame of 64x64 px" in said
     outside = photo(32, 200, (slice(0, 32), slice(0, 30)), (slice(0, 32), slice(170, 200)))
     concepts = (Concept("<a>", "a"), Concept("<b>", "b"))
-    report = report_on(Scene(concepts, (outside,), "x"), 32, crop="center")
-    assert [w.split()[1] for w in report.warnings if "is lost in the square" in w] == ["<a>", "<b>"]
+    report = report_on(Scene(concepts, (outside,), "x"), canvas(32), crop="center")
+    assert [w.split()[1] for w in report.warnings if "is lost in the frame" in w] == ["<a>", "<b>"]
 
 
 @pytest.mark.parametrize(
@@ -97,21 +103,19 @@ def test_a_thing_that_is_gone_in_the_square_is_told():
 )
 def test_a_thing_thinner_than_a_cell_is_told_grid_by_grid(width, expected):
     pole = photo(64, 64, (slice(0, 64), slice(24, 24 + width)))  # cells of 8 and of 16 pixels
-    grids = {"latent grid": 8, "attention maps": 4}
-    warnings = report_on(scene_of(pole), 64, grids=grids).warnings
-    assert [name for name in grids if any(f"of the {name} (" in w for w in warnings)] == expected
+    warnings = report_on(scene_of(pole), canvas(64)).warnings
+    assert [
+        name
+        for name in ("latent grid", "attention maps")
+        if any(f"of the {name} (" in w for w in warnings)
+    ] == expected
 
 
 def test_the_published_way_loses_what_lies_between_its_pixels():
     pole = photo(64, 64, (slice(0, 64), slice(9, 15)))  # nearest looks at pixels 0, 8, 16...
-    grids = {"latent grid": 8}
-    (said,) = [
-        w
-        for w in report_on(scene_of(pole), 64, grids=grids, resize="nearest").warnings
-        if "cell" in w
-    ]
-    assert "fills 0 % of a cell of the latent grid (8 x 8)" in said
-    assert not [w for w in report_on(scene_of(pole), 64, grids=grids).warnings if "cell" in w]
+    fills = "fills 0 % of a cell of the latent grid (8x8)"
+    assert any(fills in w for w in report_on(scene_of(pole), canvas(64), resize="nearest").warnings)
+    assert not any("latent grid" in w for w in report_on(scene_of(pole), canvas(64)).warnings)
 
 
 @pytest.mark.parametrize("kind", ["inverted", "all white"])
@@ -119,20 +123,20 @@ def test_a_mask_that_covers_the_rim_is_doubted(kind):
     inside = photo(64, 64, (slice(20, 40), slice(20, 40))).masks
     masks = 1 - inside if kind == "inverted" else np.ones_like(inside)
     example = Photo(photo(64, 64).pixels, masks, "x")
-    (said,) = [w for w in report_on(scene_of(example), 64).warnings if "inverted" in w]
+    (said,) = [w for w in report_on(scene_of(example), canvas(64)).warnings if "inverted" in w]
     assert ("covers all" if kind == "all white" else "covers 90 %") in said
     background = Scene((Concept("<a>", "a"), Concept("<r>", "r", True)), (example,), "x")
     stacked = Photo(example.pixels, np.concatenate([inside, 1 - inside]), "x")
-    report = report_on(replace(background, photos=(stacked,)), 64)
+    report = report_on(replace(background, photos=(stacked,)), canvas(64))
     assert not [w for w in report.warnings if "inverted" in w]
 
 
 def test_two_concepts_of_one_noun_are_told():
     concepts = (Concept("<a>", "Cup"), Concept("<b>", "cup"))
-    report = report_on(Scene(concepts, (photo(32, 32),), "x"), 32)
+    report = report_on(Scene(concepts, (photo(32, 32),), "x"), canvas(32))
     (said,) = [w for w in report.warnings if "one noun" in w]
     assert "<a> and <b>" in said
-    assert not [w for w in report_on(scene(photo(32, 32)), 32).warnings if "one noun" in w]
+    assert not [w for w in report_on(scene(photo(32, 32)), canvas(32)).warnings if "one noun" in w]
 
 
 def scene_of(example):
@@ -140,10 +144,9 @@ def scene_of(example):
 
 
 def test_what_no_photo_shows_enough_of_cannot_be_learnt():
-    grids = {LATENTS: 8, MAPS: 2}
     thin = photo(64, 64, (slice(0, 64), slice(30, 31)))  # an eighth of eight cells
     dot = photo(64, 64, (slice(30, 34), slice(30, 34)))  # a quarter of one cell
     for example, expected in ((thin, ()), (dot, ("<a>",))):
-        assert report_on(scene_of(example), 64, grids=grids).unlearnable == expected
+        assert report_on(scene_of(example), canvas(64)).unlearnable == expected
     both = replace(scene_of(dot), photos=(dot, thin))
-    assert report_on(both, 64, grids=grids).unlearnable == ()
+    assert report_on(both, canvas(64)).unlearnable == ()
