@@ -90,7 +90,7 @@ class Sprites:
         """Add a noun of one's own, with its drawings, each (S, S, 4) uint8."""
         pictures = list(drawings)
         for size in sorted({size for group in SIZES.values() for size in group}):
-            self._sprites[noun, size] = [_shrink(picture, size) for picture in pictures]
+            self._sprites[noun, size] = [shrink(picture, size) for picture in pictures]
 
     def pick(self, noun: str, size: int, number: int) -> NDArray[np.uint8]:
         """Return drawing `number` of a noun, (h, w, 4) uint8, its longer side `size` px."""
@@ -135,14 +135,14 @@ def compose(
     picture = paint_background(background, SIDE, rng)
     placed = []
     for noun, drawing, part, (top, left) in zip(nouns, drawings, parts, boxes, strict=True):
-        mask = _paste(picture, part, top, left)
+        mask = paste(picture, part, top, left)
         placed.append((Placement(noun, drawing, top, left, *part.shape[:2]), mask))
     placed.sort(key=lambda pair: _reading_key(pair[0], len(nouns)))
     masks = np.array([mask for _, mask in placed], bool).reshape(-1, SIDE, SIDE)
     return Composition(picture, masks, tuple(place for place, _ in placed), background)
 
 
-def _shrink(drawing: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+def shrink(drawing: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     """Resize a square drawing to `size` px and crop it to its opaque part."""
     picture = Image.fromarray(drawing).resize((size, size), Image.Resampling.BILINEAR)
     pixels = np.asarray(picture)
@@ -173,7 +173,7 @@ def _overlap(shapes: Sequence[tuple[int, ...]], boxes: Sequence[tuple[int, int]]
     return bool(taken.max(initial=0) > 1)
 
 
-def _paste(
+def paste(
     picture: NDArray[np.uint8], part: NDArray[np.uint8], top: int, left: int
 ) -> NDArray[np.bool_]:
     """Blend a sprite into the picture, in place; return its mask, (SIDE, SIDE) bool."""

@@ -160,6 +160,8 @@ def compare(
 ) -> Comparison:
     """Compare everything found in a picture with every concept of the scene.
 
+    What may stand for several concepts stands for the one that it resembles most.
+
     Args:
         pixels: (H, W, 3) uint8.
         found: What was found in it.
@@ -176,7 +178,10 @@ def compare(
         for i, k in enumerate(things):
             rows = [j for j, concept in enumerate(references.concepts) if concept == k]
             likeness[:, i] = table[:, rows].max(axis=1)
-    owners = tuple(one.owner for one in found)
+    owners = tuple(
+        max((one.owner, *one.twins), key=lambda k: row[things.index(k)]) if one.twins else one.owner
+        for one, row in zip(found, likeness, strict=True)
+    )
     return Comparison(likeness, things, owners, tuple(k for k in named if k in things), floor)
 
 

@@ -32,10 +32,12 @@ class Found:
         region: (H, W) bool, not empty.
         owner: The index of the concept that it stands for, by its noun or its handle's attention;
             None where it stands for none of the scene's.
+        twins: The other concepts that it may stand for as well, since they share the noun.
     """
 
     region: Region
     owner: int | None
+    twins: tuple[int, ...] = ()
 
 
 class Finder(Protocol):
@@ -44,6 +46,10 @@ class Finder(Protocol):
     @property
     def name(self) -> str:
         """What it is, for reports."""
+
+    @property
+    def finds_every(self) -> bool:
+        """Whether each thing of a noun is found, so that twins can be told apart by their looks."""
 
     def find(self, pixels: Pixels, concepts: Sequence[Concept]) -> list[Found]:
         """Return what is in a picture (H, W, 3) uint8: the concepts, and other things if seen."""
@@ -63,6 +69,11 @@ class SegmenterFinder:
     def name(self) -> str:
         """Return the segmenter's name."""
         return self._segmenter.name
+
+    @property
+    def finds_every(self) -> bool:
+        """Return False: all that a noun names is one region."""
+        return False
 
     def find(self, pixels: Pixels, concepts: Sequence[Concept]) -> list[Found]:
         """Return the regions of the concepts that are things."""

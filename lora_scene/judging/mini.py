@@ -59,6 +59,11 @@ class MiniJudge(ClipEncoder):
         """Return `mini`."""
         return NAME
 
+    @property
+    def finds_every(self) -> bool:
+        """Return True: two things of one noun are two regions, unless they touch."""
+        return True
+
     @torch.no_grad()
     def find(self, pixels: Pixels, concepts: Sequence[Concept]) -> list[Found]:
         """Return the things in a picture (H, W, 3) uint8, each part that hangs together one.
@@ -67,16 +72,17 @@ class MiniJudge(ClipEncoder):
         found too; its owner is None.
         """
         things = [k for k, concept in enumerate(concepts) if not concept.is_background]
-        own = [concepts[k].noun for k in things]
+        own = list(dict.fromkeys(concepts[k].noun for k in things))
         others = [noun for noun in NOUNS if noun not in own]
         names = [*own, *others, SMUDGE]
         prompts = [with_article(name) for name in names] + list(BACKGROUNDS)
         classes = self._read(pixels, prompts)
         least = MIN_PATCHES * (PATCH_SHARE * classes.shape[0]) * (PATCH_SHARE * classes.shape[1])
-        return [
-            Found(region, things[number] if number < len(own) else None)
-            for region, number in read_things(classes, len(names), least)
-        ]
+        found = []
+        for region, number in read_things(classes, len(names), least):
+            same = [k for k in things if concepts[k].noun == names[number]]
+            found.append(Found(region, same[0] if same else None, tuple(same[1:])))
+        return found
 
     def _read(self, pixels: Pixels, prompts: Sequence[str]) -> Grid:
         """Return each pixel's class (H, W): patch scores, enlarged linearly, then the best."""

@@ -46,6 +46,7 @@ class PlaceFinder:
     """Takes what is not grey on the left for the first concept, on the right for the second."""
 
     name = "place"
+    finds_every = False
 
     def find(self, pixels: np.ndarray, concepts: Sequence[Concept]) -> list[Found]:
         found = []

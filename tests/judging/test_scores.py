@@ -203,3 +203,26 @@ def test_of_several_photos_the_nearest_counts() -> None:
     )
     assert compared.likeness[0] == pytest.approx([max(red[0], red[1]), red[2]], abs=1e-6)
     assert max(red[0], red[1]) - (red[0] + red[1]) / 2 > 0.3
+
+
+@pytest.mark.parametrize(("colour", "owner"), [(fakes.RED, 0), (fakes.GREEN, 1)])
+def test_of_twins_a_thing_stands_for_the_one_that_it_resembles(colour, owner) -> None:
+    """Found by the noun that both have, whichever of them the finder names first."""
+    judge = fakes.judge()
+    looks = judge.identity.embed_pictures(
+        [fakes.picture(fakes.RED, None), fakes.picture(fakes.GREEN, None)]
+    )
+    pixels = fakes.picture(None, colour)
+    region = (pixels != fakes.GREY).any(axis=-1)
+    for found in (Found(region, 0, twins=(1,)), Found(region, 1, twins=(0,))):
+        compared = compare(
+            pixels,
+            [found],
+            References(looks, (0, 1)),
+            encoder=judge.identity,
+            named=(0, 1),
+            floor=0.7,
+        )
+        assert compared.owners == (owner,)
+        assert compared.missing == (1 - owner,)
+        assert compared.mixed == ()
