@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import importlib
 import importlib.metadata
@@ -767,53 +768,62 @@ def test_losses_of_another_program_are_left_alone(content, bases, scene, tmp_pat
         made.run(scene, made.recipe("nowhere/at-all"), tmp_path)
 
 
-class _Scaler:
-    """A float16 scaler that scales by nothing and counts its updates."""
-
-    n_updates = 0
-
-    def scale(self, loss):
-        return loss
-
-    def unscale_(self, optimizer):
-        pass
-
-    def update(self):
-        self.n_updates += 1
-
-    def get_scale(self):
-        return 8.0
-
-    def state_dict(self):
-        return {}
-
-
 def overflowing(monkeypatch, bad):
-    """Let LoRA's gradient overflow in some steps; return the scaler, and numbers after each."""
-    scaler, kept, whole = _Scaler(), [], step.Stepper.gradients
+    """Let a gradient of an optimizer overflow: `bad` maps steps to 0, the rows', or 1, the others'.
+
+    Returns the gradient scaler, a real one, and a copy of all that moves before each step.
+    """
+    scaler, kept = torch.amp.GradScaler("cpu"), []
+    given, whole = phases.mixed_precision, step.Stepper.gradients
+
+    def scaled(backbone):
+        accelerator = given(backbone)
+        accelerator.scaler = scaler
+        return accelerator
 
     def gradients(self, number):
-        kept.append([p.detach().clone() for o in self._optimizers for p in moved(o)])
-        self._accelerator.scaler = scaler
+        states = [copy.deepcopy(optimizer.state_dict()["state"]) for optimizer in self._optimizers]
+        groups = [group for optimizer in self._optimizers for group in optimizer.param_groups]
+        numbers = [p.detach().clone() for group in groups for p in group["params"]]
+        kept.append((numbers, states, [c.clone() for c in self._table.n_gradients]))
         terms = whole(self, number)
         if number in bad:
-            moved(self._optimizers[-1])[0].grad[0] = torch.inf
+            self._optimizers[bad[number]].param_groups[0]["params"][0].grad[0] = torch.inf
         return terms
 
-    def moved(optimizer):
-        return [p for group in optimizer.param_groups for p in group["params"]]
-
+    monkeypatch.setattr(phases, "mixed_precision", scaled)
     monkeypatch.setattr(step.Stepper, "gradients", gradients)
     return scaler, kept
 
 
-def test_twenty_overflows_in_a_row_stop_a_run(bases, scene, tmp_path, monkeypatch):
-    overflowing(monkeypatch, bad=set(range(1, 40)))
+def test_a_step_that_overflows_in_float16_is_skipped_whole_and_told(
+    bases, scene, tmp_path, monkeypatch
+):
+    scaler, kept = overflowing(monkeypatch, bad={1: 0, 2: 1})
+    told = []
+    settings = made.recipe(bases["sd1"], "handles.norm=vocabulary", steps=(0, 4))
+    result = made.run(scene, settings, tmp_path, listener=told.append)
+    for number in (2, 3):
+        torch.testing.assert_close(kept[number], kept[1], rtol=0, atol=0)
+    for before, after in zip(kept[0][0], kept[1][0], strict=True):
+        assert not torch.equal(before, after), "a sound step moves rows and weights"
+    assert scaler.get_scale() == 2**14, "halved twice"
+    assert result.n_skipped == 2
+    said = [e.text for e in told if isinstance(e, Notice) and "skipped whole" in e.text]
+    assert said[0].startswith("phase 2, step 2 was skipped whole: a gradient is not finite")
+    lines = (tmp_path / "losses.jsonl").read_text("utf-8").splitlines()
+    assert ["skipped" in json.loads(line) for line in lines] == [False, True, True, False]
+
+
+def test_too_many_overflows_in_a_row_stop_a_run(bases, scene, tmp_path, monkeypatch):
+    assert phases.MOST_SKIPPED == 20
+    monkeypatch.setattr(phases, "MOST_SKIPPED", 2)
+    overflowing(monkeypatch, bad={0: 1, 2: 1, 3: 1})
     done = []
     settings = made.recipe(bases["sd1"], steps=(0, 40))
-    with pytest.raises(NonFiniteLossError, match="phase 2, step 21"):
+    with pytest.raises(NonFiniteLossError, match="phase 2, step 4"):
         made.run(scene, settings, tmp_path, listener=done.append)
-    assert [e.step for e in done if isinstance(e, StepDone)] == list(range(1, 21))
+    assert [e.step for e in done if isinstance(e, StepDone)] == [1, 2, 3]
 
 
 def test_prior_is_left_out_while_rows_train_alone_and_its_prompts_name_none(
