@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 
 from lora_scene.errors import LoraSceneError
 from lora_scene.faults import told_plainly
-from lora_scene.folder_lock import is_running
+from lora_scene.folder_lock import WAIT, is_running, locked, process_record
 from lora_scene.ownership import is_ours
 from lora_scene.targets import (
     PART,
@@ -24,6 +25,8 @@ from lora_scene.targets import (
 
 _JOURNAL = "journal.json"  # in a group's folder, while its files change places
 _NEW, _OLD = "new", "old"
+_OLD_AGE = 86_400.0  # seconds after which what another host left unfinished is debris,
+_OLD_EXCHANGE = 60.0  # and where files were changing places, which takes no time
 
 
 @contextmanager
@@ -31,6 +34,8 @@ def written_together(
     folder: Path, *, obsolete: Iterable[str] = (), force: bool = False
 ) -> Iterator[Path]:
     """Give an empty folder; the files written there change into `folder` all together, or none.
+
+    The folder is held meanwhile: of two writers the second waits, a while.
 
     Args:
         folder: Where they go; made if need be. What else is in it stays.
@@ -42,8 +47,7 @@ def written_together(
     """
     with told_plainly(folder):
         refuse_no_folder(folder)
-        is_new = not folder.exists()
-        folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder, wait=WAIT), told_plainly(folder):
         part = new_part(folder)
         (part / _NEW).mkdir(parents=True)
         try:
@@ -52,8 +56,6 @@ def written_together(
         except BaseException:
             if not (part / _JOURNAL).exists():
                 shutil.rmtree(part, ignore_errors=True)
-                if is_new:
-                    _remove_if_empty(folder)
             raise
         shutil.rmtree(part, ignore_errors=True)
 
@@ -80,9 +82,19 @@ def clean_up(folder: Path) -> None:
         for place in [folder, *(path for path in inner if not PART.fullmatch(path.name))]:
             for path in [Path(entry) for entry in os.scandir(place)]:
                 found = PART.fullmatch(path.name)
-                if found and not is_running(found[1], int(found[2]), int(found[3])):
-                    with suppress(LoraSceneError, OSError, ValueError, KeyError, TypeError):
-                        _take_back(path, place)
+                if found is None or not _is_debris(path, found[1], int(found[2]), int(found[3])):
+                    continue
+                expected = (LoraSceneError, OSError, ValueError, KeyError, TypeError)
+                with suppress(*expected), locked(place):  # who writes a group holds its folder
+                    _take_back(path, place)
+
+
+def _is_debris(path: Path, host: str, pid: int, start: int) -> bool:
+    """Tell whether nobody will finish an entry; of another host, such as a container's, by age."""
+    if host == process_record()[0]:
+        return not is_running(host, pid, start)
+    age = time.time() - path.lstat().st_mtime
+    return age > (_OLD_EXCHANGE if (path / _JOURNAL).is_file() else _OLD_AGE)
 
 
 def _exchange(part: Path, folder: Path, obsolete: Iterable[str], force: bool) -> None:

@@ -14,6 +14,7 @@ import os
 import platform
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -23,6 +24,8 @@ from lora_scene.errors import FileError
 from lora_scene.faults import told_plainly
 
 LOCK = ".lora_scene.lock"
+WAIT = 60.0  # seconds that a short writer lets another one end
+_LOOK = 0.05  # seconds from one try to the next
 _FAR = 1 << 30  # bytes: Windows hides locked bytes from readers, so none of the record's is
 _BUSY = {errno.EACCES, errno.EAGAIN, errno.EDEADLK}
 _SAME_START = 60.0  # seconds that a clock may have been set by since a process began
@@ -31,8 +34,12 @@ _held: dict[Path, int] = {}  # folder to the thread that holds it
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path, *, wait: float = 0.0) -> Iterator[None]:
     """Hold a folder, which is made if need be; within its thread it may be held again.
+
+    Args:
+        folder: The folder.
+        wait: Seconds that another one's writing may go on before it is an error.
 
     Raises:
         FileError: Another process or thread writes into it, or it cannot be written.
@@ -44,7 +51,7 @@ def locked(folder: Path) -> Iterator[None]:
     with told_plainly(folder):
         is_new = not folder.exists()
         folder.mkdir(parents=True, exist_ok=True)
-        handle = _acquire(folder)
+        handle = _acquire(folder, wait)
     _held[key] = threading.get_ident()
     try:
         yield
@@ -78,7 +85,18 @@ def is_running(host: str, pid: int, start: float) -> bool:
         return True
 
 
-def _acquire(folder: Path) -> int:
+def _acquire(folder: Path, wait: float = 0.0) -> int:
+    end = time.monotonic() + wait
+    while True:
+        try:
+            return _try(folder)
+        except FileError:
+            if time.monotonic() > end:
+                raise
+        time.sleep(_LOOK)
+
+
+def _try(folder: Path) -> int:
     path = folder / LOCK
     while True:
         flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)

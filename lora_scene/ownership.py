@@ -1,21 +1,23 @@
 """What this program wrote, told from the files themselves.
 
-    pictures       Software: PNG's text, the EXIF of JPEG, WebP and TIFF; a GIF's comment
+    pictures       PNG's Software text, EXIF's in JPEG and WebP, a GIF's comment: our name and a
+                   checksum of the rest of the file
     safetensors    metadata of our prefix
     JSON, JSONL    `written_by` of the object, or of each line's: our name, a checksum of the rest
     TOML, MD, HTML a comment as the last line: our name, a checksum of all before it
     other files    listed with size and checksum in the `lora_scene.json` of their folder
 
-A text that was edited by hand fails its checksum: it is its editor's, and never replaced.
+What was edited by hand fails its checksum: it is its editor's, and never replaced.
 """
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import re
 import stat
-import warnings
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -25,9 +27,13 @@ KEY = "written_by"
 LISTING = f"{NAME}.json"
 EXIF_SOFTWARE = 0x0131  # TIFF 6.0, section 8
 COMMENTS = {".toml": ("# ", ""), ".md": ("<!-- ", " -->"), ".html": ("<!-- ", " -->")}
-PICTURES = {"PNG", "JPEG", "GIF", "WEBP", "TIFF", "MPO"}
+PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif")
+UNMARKED = f"{NAME} {'0' * 16}"  # stands in a picture until `mark_picture` puts the checksum there
 
 _SEAL = re.compile(rf"written by {NAME} \(([0-9a-f]{{16}})\)")
+_MARK = re.compile(f"{NAME} ([0-9a-f]{{16}})".encode())
+_MOST_MARKS = 8  # that are looked at in one picture
+_CRC = 4  # bytes behind a PNG's chunk
 _MAX_HEADER = 1 << 25  # bytes of a safetensors header
 _MAX_TEXT = 1 << 28  # bytes
 _LISTED_START = 1 << 20  # bytes of a listed file that its checksum covers; its size tells more
@@ -60,6 +66,17 @@ def seal_json(value: Mapping[str, Any]) -> dict[str, Any]:
     """Return an object with the key that tells an unchanged one of ours."""
     plain = {key: item for key, item in value.items() if key != KEY}
     return {**plain, KEY: f"{NAME} {_json_digest(plain)}"}
+
+
+def mark_picture(data: bytes) -> bytes:
+    """Put the checksum into a picture's file that has `UNMARKED` in its place."""
+    start = data.index(UNMARKED.encode()) + len(NAME) + 1
+    end = start + 16
+    marked = data[:start] + _picture_digest(data, (start, end)) + data[end:]
+    chunk = marked.rfind(b"tEXt", 0, start)
+    if not marked.startswith(b"\x89PNG"):
+        return marked
+    return marked[:end] + zlib.crc32(marked[chunk:end]).to_bytes(_CRC) + marked[end + _CRC :]
 
 
 def unsealed(value: Mapping[str, Any]) -> dict[str, Any]:
@@ -130,18 +147,21 @@ def _is_sealed_json(value: Any) -> bool:
 
 
 def _is_own_picture(path: Path) -> bool:
-    from PIL import Image
+    if path.suffix.lower() not in PICTURES or path.stat().st_size > _MAX_TEXT:
+        return False
+    data = path.read_bytes()
+    found = itertools.islice(_MARK.finditer(data), _MOST_MARKS)
+    return any(match[1] == _picture_digest(data, match.span(1)) for match in found)
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        with Image.open(path) as image:
-            if image.format not in PICTURES:
-                return False
-            if image.format in ("PNG", "GIF"):
-                text = image.info.get("Software") or image.info.get("comment")
-            else:
-                text = image.getexif().get(EXIF_SOFTWARE)
-    return text in (NAME, NAME.encode())
+
+def _picture_digest(data: bytes, at: tuple[int, int]) -> bytes:
+    """Return the checksum of a picture's file without what it stands in, a PNG's chunk whole."""
+    start, end = at
+    is_chunk = data[:start].endswith(b"tEXtSoftware\0" + f"{NAME} ".encode())
+    rest = end + _CRC if is_chunk else end  # the chunk has a checksum of its own, right behind
+    digest = hashlib.sha256(data[:start])
+    digest.update(data[rest:])
+    return digest.hexdigest()[:16].encode()
 
 
 def _is_listed(path: Path) -> bool:

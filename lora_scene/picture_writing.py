@@ -11,7 +11,7 @@ from PIL import Image, PngImagePlugin
 
 from lora_scene.errors import FileError
 from lora_scene.files import write_bytes
-from lora_scene.ownership import EXIF_SOFTWARE, NAME
+from lora_scene.ownership import EXIF_SOFTWARE, NAME, UNMARKED, mark_picture
 
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 LOSSY = (".jpg", ".jpeg")
@@ -72,13 +72,13 @@ def encode_picture(image: Image.Image, path: Path, texts: Mapping[str, str] | No
     options: dict[str, Any] = {"lossless": True} if kind == "WEBP" else {}
     if kind == "PNG":
         info = PngImagePlugin.PngInfo()
-        info.add_text("Software", NAME)
+        info.add_text("Software", UNMARKED)
         for key, text in texts.items():
             info.add_itxt(key, text)
         options = {"pnginfo": info}
     else:
         exif = Image.Exif()
-        exif[EXIF_SOFTWARE] = NAME
+        exif[EXIF_SOFTWARE] = UNMARKED
         if NAME in texts:
             exif[EXIF_DESCRIPTION] = texts[NAME]
         if len(texts.get(NAME, "")) > MAX_EXIF:
@@ -94,7 +94,7 @@ def encode_gif(images: Sequence[Image.Image], *, milliseconds: int) -> bytes:
         "append_images": images[1:],
         "duration": milliseconds,
         "loop": 0,
-        "comment": NAME,
+        "comment": UNMARKED,
     }
     return _encoded(images[0], "GIF", options)
 
@@ -102,4 +102,4 @@ def encode_gif(images: Sequence[Image.Image], *, milliseconds: int) -> bytes:
 def _encoded(image: Image.Image, kind: str, options: Mapping[str, Any]) -> bytes:
     file = io.BytesIO()
     image.save(file, format=kind, **options)
-    return file.getvalue()
+    return mark_picture(file.getvalue())

@@ -8,6 +8,8 @@ import os
 import resource
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -18,7 +20,9 @@ from lora_scene.errors import FileError
 from lora_scene.faults import as_file_error, is_out_of_memory
 from lora_scene.file_groups import clean_up, remove_ours, written_together
 from lora_scene.files import check_file, check_target, write_json, write_text, writing
+from lora_scene.folder_lock import locked
 from lora_scene.ownership import is_ours, list_folder, own_files, seal_json, unsealed
+from lora_scene.picture_writing import encode_gif, encode_picture
 
 DEAD = "4194305"  # above every Linux kernel's largest process id
 
@@ -85,16 +89,26 @@ def test_what_is_foreign_or_damaged_is_refused_and_kept(
 @pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "gif"])
 def test_pictures_tell_their_writer(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"a.{suffix}"
-    image = Image.new("RGB", (8, 8))
+    image = Image.effect_noise((64, 64), 90).convert("RGB")
     image.save(path)
     assert not is_ours(path)
-    exif = Image.Exif()
-    exif[0x0131] = "lora_scene"
-    info = PngImagePlugin.PngInfo()
-    info.add_text("Software", "lora_scene")
-    extra = {"png": {"pnginfo": info}, "gif": {"comment": "lora_scene"}}
-    image.save(path, **extra.get(suffix, {"exif": exif}))
+    data = encode_gif([image], milliseconds=9) if suffix == "gif" else encode_picture(image, path)
+    path.write_bytes(data)
     assert is_ours(path)
+    with Image.open(path) as ours:
+        ours.load()
+        kept = {"exif": ours.getexif(), "comment": ours.info.get("comment")}
+        info = PngImagePlugin.PngInfo()
+        for key, text in ours.info.items():
+            if isinstance(text, str):
+                info.add_text(key, text)
+    image.putpixel((0, 0), (255, 255, 255))
+    image.save(path, **{k: v for k, v in kept.items() if v}, pnginfo=info)
+    assert b"lora_scene " in path.read_bytes(), "an editor that keeps what it does not know"
+    assert not is_ours(path)
+    at = len(data) * 2 // 3
+    path.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
+    assert not is_ours(path)
 
 
 @pytest.mark.parametrize("kind", ["folder", "link", "dangling link", "pipe", "protected"])
@@ -298,6 +312,30 @@ def test_only_debris_of_dead_processes_is_cleaned(tmp_path: Path) -> None:
     clean_up(tmp_path)
     left = {path.name for path in tmp_path.rglob("*")}
     assert left == {ours, elsewhere, "samples", ".lora_scene-notes.part"}
+
+
+def test_what_another_host_left_unfinished_is_debris_once_it_is_old(tmp_path: Path) -> None:
+    """As of a container that was killed: the next one has another name."""
+    part = tmp_path / ".lora_scene-00000000-1-1-00000000.part"
+    (part / "old").mkdir(parents=True)
+    (part / "old" / "a.toml").write_text("x = 1")
+    (part / "journal.json").write_text(json.dumps({"names": ["a.toml"], "gone": []}))
+    lone = tmp_path / ".lora_scene-00000000-1-1-00000001.part"
+    lone.write_text("half")
+    check_target(tmp_path)
+    assert part.exists(), "it may be at work"
+    os.utime(part, (0, time.time() - 61))
+    with locked(tmp_path):
+        thread = threading.Thread(target=clean_up, args=(tmp_path,))
+        thread.start()
+        thread.join()
+    assert part.exists(), "someone holds the folder"
+    check_target(tmp_path)
+    assert (tmp_path / "a.toml").read_text() == "x = 1", "given back at once"
+    assert lone.exists(), "a file may take a day"
+    os.utime(lone, (0, time.time() - 86_401))
+    check_target(tmp_path)
+    assert os.listdir(tmp_path) == ["a.toml"]
 
 
 def test_debris_with_a_hostile_journal_reaches_nothing_outside(tmp_path: Path) -> None:

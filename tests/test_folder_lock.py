@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,23 @@ def test_a_thread_may_hold_a_folder_twice_and_another_thread_may_not(tmp_path: P
     assert len(problems) == 1
     with locked(tmp_path):
         pass
+
+
+def test_a_short_writer_waits_for_another_one(tmp_path: Path) -> None:
+    held, done = threading.Event(), []
+
+    def other() -> None:
+        with locked(tmp_path):
+            held.set()
+            time.sleep(0.1)
+            done.append("other")
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    held.wait()
+    with locked(tmp_path, wait=60):
+        assert done == ["other"]
+    thread.join()
 
 
 def test_where_a_file_system_has_no_locks_the_record_decides(

@@ -18,6 +18,10 @@ from lora_scene.cli.main import root
 from lora_scene.errors import FileError
 from tests import tiny
 from tests.adapters import made
+from tests.cli.test_benchmark import TOML
+from tests.cli.test_evaluate import write_scene
+from tests.judging import fakes
+from tests.workshop import rows
 
 DRAWN = ("--base", "sd1-0", "--steps", "1", "--device", "cpu")
 VERBS = {
@@ -34,6 +38,18 @@ VERBS = {
     "merge": ("merge", "a", "b", "--weights", "1,1", "--out", "out/x"),
     "card": ("card", "out/c"),
     "pull": ("pull", "a", "--out", "out/x"),
+    "train": (*("train", "set", "--recipe", "paper", "--base", "sd1-0", "--device", "cpu"),
+              *("--set", f"base.resolution={tiny.RESOLUTION}", "--set", "prior.weight=0"),
+              *("--set", "phase1.steps=1", "--set", "phase2.steps=0", "--out", "out/x")),
+    "interpolate": (*("interpolate", "a", "--from", "<bear>", "--to", "<bowl>", "--frames", "2"),
+                    *("--out", "out/x", *DRAWN)),
+    "decompose": ("decompose", "a", "--out", "out/x", *DRAWN),
+    "variations": ("variations", "a", "--n", "1", "--out", "out/x", *DRAWN),
+    "evaluate": (*("evaluate", "a", "--scene", "scene", "--prompt", "a photo of {} on grass"),
+                 *("--seeds", "1", "--out", "out/x", *DRAWN)),
+    "benchmark": ("benchmark", "protocol.toml", "--max-runs", "0", "--out", "out/rows"),
+    "study": ("study", "make", "out/rows", "--out", "out/x"),
+    "demo": ("demo", "--short", "--out", "out/x"),
 }  # fmt: skip
 
 
@@ -56,6 +72,11 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for path in (home / "mask.png", home / "set" / "mask0.png"):
         Image.fromarray(mask).save(path)
     save_adapter(adapter, home / "out" / "c")
+    rows.write(home / "out" / "rows")
+    write_scene(home / "scene")
+    (home / "scenes").mkdir()
+    write_scene(home / "scenes" / "a")
+    (home / "protocol.toml").write_text(TOML)
     return home
 
 
@@ -84,6 +105,8 @@ def test_a_full_disk_is_a_sentence_and_leaves_what_was_there(
     home: Path, monkeypatch: pytest.MonkeyPatch, verb: str, n_bytes: int
 ) -> None:
     monkeypatch.chdir(home)
+    for place in ("lora_scene.workshop.trials", "lora_scene.judging.judge"):
+        monkeypatch.setattr(f"{place}.load_judge", lambda *a, **k: fakes.judge())
     before = contents(home)
     with disk_of(n_bytes):
         done = CliRunner().invoke(root, list(VERBS[verb]))

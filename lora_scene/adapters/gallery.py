@@ -22,6 +22,7 @@ from lora_scene.recipe import Recipe, load_recipe, parse_recipe
 from lora_scene.scenes.pictures import Pixels
 from lora_scene.scenes.union import prompt_for
 from lora_scene.sheets import contact_sheet
+from lora_scene.targets import refuse_foreign
 
 FOLDER = "samples"
 SHEET = "sheet.png"
@@ -69,6 +70,17 @@ def save_samples(
     for path, picture, prompt in zip(paths, pictures, prompts, strict=True):
         write_picture(path, picture, {PROMPT: prompt}, root=folder)
     return paths
+
+
+def refuse_foreign_samples(folder: Path) -> None:
+    """Refuse pictures of others under names that training gives to its own.
+
+    Raises:
+        FileError: There are some.
+    """
+    pictures = [path for numbers in _stops(folder).values() for path in numbers.values()]
+    for path in [*pictures, folder / FOLDER / SHEET]:
+        refuse_foreign(path, folder)
 
 
 def has_samples(folder: Path, step: int, prompts: Sequence[str]) -> bool:

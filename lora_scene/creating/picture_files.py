@@ -15,6 +15,7 @@ from lora_scene.creating.sampling import Pixels
 from lora_scene.documents import parse_json
 from lora_scene.errors import CreationError
 from lora_scene.files import write_bytes
+from lora_scene.folder_lock import WAIT, locked
 from lora_scene.ownership import NAME as RECORD  # the PNG text that holds the record, as JSON
 from lora_scene.picture_writing import EXIF_DESCRIPTION, encode_picture
 
@@ -66,18 +67,19 @@ def save_set(files: Mapping[Path, bytes]) -> list[Path]:
         FileError: They cannot be written.
     """
     number = 1
-    while True:
-        paths = [
-            path if number == 1 else path.with_name(f"{path.stem}_{number}{path.suffix}")
-            for path in files
-        ]
-        states = [_state(path, data) for path, data in zip(paths, files.values(), strict=True)]
-        if "other" not in states:
-            break
-        number += 1
-    for path, data, state in zip(paths, files.values(), states, strict=True):
-        if state == "absent":
-            write_bytes(path, data)
+    with locked(next(iter(files)).parent, wait=WAIT):  # or two would take one number
+        while True:
+            paths = [
+                path if number == 1 else path.with_name(f"{path.stem}_{number}{path.suffix}")
+                for path in files
+            ]
+            states = [_state(path, data) for path, data in zip(paths, files.values(), strict=True)]
+            if "other" not in states:
+                break
+            number += 1
+        for path, data, state in zip(paths, files.values(), states, strict=True):
+            if state == "absent":
+                write_bytes(path, data)
     return paths
 
 

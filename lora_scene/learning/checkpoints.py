@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from lora_scene.errors import CheckpointError
 from lora_scene.files import writing
-from lora_scene.ownership import is_ours
+from lora_scene.ownership import is_ours, metadata_of
 from lora_scene.targets import refuse_foreign
 
 FORMAT = "lora_scene.checkpoint.2"
@@ -109,9 +109,9 @@ def what_is_left(path: Path) -> str:
 
 
 def _read(path: Path) -> Checkpoint:
-    data = path.read_bytes()
-    n_header = int.from_bytes(data[:8], "little")
-    metadata = json.loads(data[8 : 8 + n_header]).get("__metadata__", {})
+    metadata = dict(metadata_of(path))
+    if not metadata:
+        raise ValueError("its header is damaged, or says nothing")
     if metadata.get("format") != FORMAT:
         raise CheckpointError(
             "not a checkpoint of this version",
@@ -119,7 +119,8 @@ def _read(path: Path) -> Checkpoint:
             got=metadata.get("format"),
             hint=what_is_left(path),
         )
-    tensors = load(data)
+    with safe_open(path, framework="pt") as file:
+        tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
     if metadata.pop("sha256") != _digest(metadata, tensors):
         raise ValueError("its checksum does not fit: it was changed after it was written")
     found = Checkpoint(

@@ -16,6 +16,7 @@ import torch
 from lora_scene.adapters.adapter import Adapter
 from lora_scene.adapters.folder import save_adapter
 from lora_scene.adapters.formats import diffusers, embeddings
+from lora_scene.adapters.gallery import refuse_foreign_samples
 from lora_scene.backbones.backbone import Backbone
 from lora_scene.backbones.fitness import check_trainable
 from lora_scene.backbones.loading import resolve_device
@@ -103,6 +104,8 @@ def train(
     begun = time.perf_counter()
     _refuse_ranks()
     out, tell = _own(Path(out), scene, restart=restart), listener or _ignore
+    if recipe.run.sample_every:
+        refuse_foreign_samples(out)
     chosen = resolve_device(device)
     with (
         locked(out),

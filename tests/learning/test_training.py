@@ -872,6 +872,16 @@ def test_no_link_in_a_runs_folder_is_followed(name, restart, scene, tmp_path, mo
     assert (tmp_path / "elsewhere" / "state.safetensors").read_text() == "another's"
 
 
+def test_a_strangers_picture_under_a_samples_name_is_refused_before_the_work(scene, tmp_path):
+    (tmp_path / "samples").mkdir()
+    path = tmp_path / "samples" / "00000-0.png"
+    Image.new("RGB", (4, 4)).save(path)
+    before = path.read_bytes()
+    with pytest.raises(FileError, match="did not write"):
+        made.run(scene, made.recipe("nowhere", "run.sample_every=5"), tmp_path)
+    assert path.read_bytes() == before
+
+
 @pytest.mark.parametrize("restart", [False, True])
 def test_an_adapter_without_the_record_of_its_training_is_left_alone(restart, scene, tmp_path):
     out = tmp_path / "run"

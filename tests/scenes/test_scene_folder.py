@@ -67,7 +67,7 @@ def test_the_photo_is_written_upright_and_tells_nothing_of_its_file(tmp_path, ma
         assert b"A user" not in file.read_bytes()
         if file.suffix == ".png":
             with Image.open(file) as image:
-                assert image.info == {"Software": "lora_scene"}
+                assert list(image.info) == ["Software"]
     found = load_scene(tmp_path / "scene").photos[0]
     np.testing.assert_array_equal(found.pixels, masked.scene.photos[0].pixels)
     assert found.present == (0, 1, 2)
