@@ -15,6 +15,7 @@ import torch
 
 from lora_scene.errors import AdapterError, did_you_mean
 from lora_scene.scenes.handles import check_handles, handle_stem
+from lora_scene.size import Size
 
 
 @dataclass(frozen=True)
@@ -117,13 +118,14 @@ class TrainingInfo:
         base_model: Hub id, folder name or file name of the base.
         base_hash: sha256 over the base UNet's parameters, hexadecimal.
         prediction_type: `epsilon` or `v_prediction`.
-        resolution: Training size, pixels.
+        resolution: Training size: the side of the square of that area, pixels.
         recipe_name: The recipe's name.
         recipe_toml: The resolved recipe, as TOML.
         seed: The run's seed.
         steps: Optimizer steps of each phase.
         versions: Package name to version.
         image_hashes: sha256 of each training photo's pixels, hexadecimal.
+        sizes: At which each photo was learnt, pixels; none where all were such squares.
     """
 
     base_model: str
@@ -136,6 +138,17 @@ class TrainingInfo:
     steps: tuple[int, int]
     versions: Mapping[str, str] = field(default_factory=dict)
     image_hashes: tuple[str, ...] = ()
+    sizes: tuple[Size, ...] = ()
+
+    @property
+    def first_size(self) -> Size:
+        """Return the size at which the first photo was learnt, pixels."""
+        return (*self.sizes, Size(self.resolution, self.resolution))[0]
+
+    @property
+    def told_sizes(self) -> str:
+        """Return the sizes for people, such as `512 px` or `576x384, 384x704 px`."""
+        return f"{', '.join(map(str, dict.fromkeys(self.sizes))) or self.resolution} px"
 
 
 @dataclass(frozen=True)

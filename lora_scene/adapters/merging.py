@@ -169,4 +169,5 @@ def _joined_info(adapters: Sequence[Adapter], weights: Sequence[float]) -> Train
         recipe_name="merge",
         recipe_toml="\n".join(recipes) + "\n",
         image_hashes=tuple(h for adapter in adapters for h in adapter.info.image_hashes),
+        sizes=tuple(size for adapter in adapters for size in adapter.info.sizes),
     )

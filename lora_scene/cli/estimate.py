@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from pathlib import Path
+from typing import Any
 
 import click
+
+from lora_scene.cli.paths import GIVEN
 
 
 @click.command(short_help="Estimate a recipe's memory without running it.")
 @click.option("--base", help="sd15, sd21, sd21-768, sdxl or a diffusers folder; else the recipe's.")
 @click.option("--recipe", default="sd15", show_default=True, help="A recipe's name or TOML file.")
 @click.option("--resolution", type=click.IntRange(min=8), help="Pixels; else the recipe's.")
+@click.option("--scene", type=GIVEN, help="Count its photos' own shapes; else a square one.")
 @click.option("--concepts", default=3, show_default=True, type=click.IntRange(1, 64),
               help="Handles in one prompt.")  # fmt: skip
 @click.option("--set", "overrides", multiple=True, metavar="SECTION.KEY=VALUE",
@@ -22,6 +27,7 @@ def command(
     base: str | None,
     recipe: str,
     resolution: int | None,
+    scene: Path | None,
     concepts: int,
     overrides: tuple[str, ...],
     switches: bool,
@@ -34,6 +40,7 @@ def command(
     from lora_scene.cli.estimate_view import show_estimate, show_savings
     from lora_scene.learning.estimates import estimate_memory, estimate_savings
     from lora_scene.recipe import Recipe, load_recipe
+    from lora_scene.scenes.scene import load_scene
 
     size = [f"base.resolution={resolution}"] if resolution else []
 
@@ -46,10 +53,12 @@ def command(
     architecture = find_architecture(base or settings.base.model)
     family = identify({"in_channels": 4, "out_channels": 4, **architecture.unet})
     check_family(family, settings.base, where=architecture.name)
-    estimate = estimate_memory(architecture, settings, n_concepts=concepts)
+    photos = [photo.size for photo in load_scene(scene).photos] if scene else []
+    asked: dict[str, Any] = {"n_concepts": concepts, "photos": photos}
+    estimate = estimate_memory(architecture, settings, **asked)
     savings = {}
     if switches:
-        savings = estimate_savings(architecture, varied, n_concepts=concepts)
+        savings = estimate_savings(architecture, varied, **asked)
     if as_json:
         peaks = {"peak_bytes": estimate.peak_bytes, "card_gib": estimate.card}
         click.echo(json.dumps({**asdict(estimate), **peaks, "savings": savings}, indent=2))

@@ -56,7 +56,8 @@ def plan_parts(
     Args:
         names: The handles.
         seeds: One picture of each part a seed.
-        default: Whatever the plan leaves open: size, solver, weight, control.
+        default: Whatever the plan leaves open: solver, weight, control, and the size, which is
+            otherwise that at which the photo was learnt.
         template: The prompt, with {} for the handles.
         is_apart: Whether the other things are named in the negative prompt.
 
@@ -70,8 +71,7 @@ def plan_parts(
     backgrounds = [handle for handle in handles if handle not in names.things]
     alone = [(handle,) for handle in (*names.things, *backgrounds)]
     groups = alone + ([handles] if len(handles) > 1 else [])
-    default = default or Request("")
-    default = replace(default, control=default.control.resolved(names))
+    default = _in_photos_shape(names, default)
     return [_part(names, group, seeds, default, template, is_apart) for group in groups]
 
 
@@ -95,7 +95,7 @@ def plan_variations(
         n: How many.
         handles: What to show; all by default. The background is named last.
         template: The prompt, with {} for the handles.
-        default: Whatever the plan leaves open: seed, size, solver, weight.
+        default: Whatever the plan leaves open, as in `plan_parts`, and the first seed.
         is_placed: Whether each thing is placed in a box of its own, drawn at random.
 
     Raises:
@@ -105,8 +105,7 @@ def plan_variations(
     if not chosen:
         raise CreationError("nothing to arrange: no adapter is loaded")
     _check_template(template)
-    default = default or Request("")
-    default = replace(default, control=default.control.resolved(names))
+    default = _in_photos_shape(names, default)
     seeds = range(default.seed, default.seed + n)
     return [_arranged(names, chosen, template, replace(default, seed=s), is_placed) for s in seeds]
 
@@ -192,6 +191,12 @@ def _arranged(
         control = replace(control, places=random_places(things, rng))
     prompt = prompt_for([*things, *behind], None, template)
     return replace(request, prompt=prompt, control=control)
+
+
+def _in_photos_shape(names: Names, default: Request | None) -> Request:
+    default = default or Request("")
+    size, control = default.size or names.photo_size, default.control.resolved(names)
+    return replace(default, size=size, control=control)
 
 
 def _check_template(template: str) -> None:

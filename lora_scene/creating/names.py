@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 from lora_scene.errors import CreationError, did_you_mean
 from lora_scene.scenes.handles import HANDLE_FORM
+from lora_scene.size import Size
 
 if TYPE_CHECKING:
-    from lora_scene.adapters.adapter import LearnedConcept
+    from lora_scene.adapters.adapter import LearnedConcept, TrainingInfo
 
 # What other programs read out of a prompt and the text encoder would read as plain words.
 FOREIGN = {
@@ -30,6 +31,20 @@ class Names:
     def concepts(self) -> tuple[LearnedConcept, ...]:
         """Return the concepts of all adapters, in order."""
         raise NotImplementedError
+
+    @property
+    def infos(self) -> tuple[TrainingInfo, ...]:
+        """Return where each adapter comes from, in order."""
+        raise NotImplementedError
+
+    @property
+    def photo_size(self) -> Size | None:
+        """Return the size at which the first photo was learnt; None for a square, the base's own.
+
+        Where photos of several shapes were learnt, those of the first adapter's first one.
+        """
+        sizes = [info.first_size for info in self.infos if info.sizes]
+        return sizes[0] if sizes else None
 
     @property
     def nouns(self) -> Mapping[str, str]:

@@ -90,6 +90,11 @@ class Cast(Names):
         """Return the concepts of all adapters, in order."""
         return tuple(c for member in self.members for c in member.adapter.concepts)
 
+    @property
+    def infos(self) -> tuple[TrainingInfo, ...]:
+        """Return where each adapter comes from, in order."""
+        return tuple(member.adapter.info for member in self.members)
+
     def studio(
         self,
         *,
@@ -164,6 +169,11 @@ class Studio(Names):
     def concepts(self) -> tuple[LearnedConcept, ...]:
         """Return the concepts of all adapters, in order."""
         return tuple(c for loaded in self.adapters for c in loaded.adapter.concepts)
+
+    @property
+    def infos(self) -> tuple[TrainingInfo, ...]:
+        """Return where each adapter comes from, in order."""
+        return tuple(loaded.adapter.info for loaded in self.adapters)
 
     @contextlib.contextmanager
     def weighted(self, factor: float | Mapping[str, float] = 1.0) -> Iterator[None]:

@@ -23,6 +23,7 @@ from lora_scene.judging.plans import Cell, Plan, cells_of, drift_prompts
 from lora_scene.judging.scores import Scores, by_concept, find_things, measure, summarise
 from lora_scene.judging.watched_drawing import Drawn, draw_watched, training_maps
 from lora_scene.learning.runs import FULL_MODEL
+from lora_scene.scenes.canvas import Canvas
 from lora_scene.scenes.framing import frame_scene, grid_masks
 from lora_scene.scenes.pictures import Pixels
 from lora_scene.scenes.scene import Scene
@@ -98,7 +99,7 @@ def evaluate(
     framed = frame_scene(scene, studio.backbone.canvas())
     weighed = weigh(cells, drawn, scene=framed, judge=judge, progress=progress)
     with studio.weighted(plan.weight):
-        fits = attention_fit(studio, framed)
+        fits = attention_fit(studio, frame_scene(scene, trained_canvas(studio)))
     summary = {
         **weighed.summary,
         "drift": measure_drift(studio, scene, base=base, judge=judge, plan=plan),
@@ -188,12 +189,17 @@ def measure_drift(
     return drift(before, after)
 
 
+def trained_canvas(studio: Studio) -> Canvas:
+    """Return the sizes at which a studio's adapters were learnt, as far as they are the base's."""
+    return studio.backbone.canvas("square" if studio.photo_size is None else "photo")
+
+
 def attention_fit(studio: Studio, scene: Scene) -> dict[str, float]:
     """Return each thing's IoU of attention and mask, over the photos, noised.
 
     Args:
         studio: The base and its adapter.
-        scene: Framed to the base's size.
+        scene: Framed to the sizes at which it was learnt, see `trained_canvas`.
     """
     scores: dict[str, list[float]] = {scene.handles[k]: [] for k in scene.things}
     for photo in scene.photos:

@@ -54,6 +54,8 @@ def assemble_adapter(
         )
         for index, concept in enumerate(table.concepts)
     )
+    canvas = backbone.canvas(recipe.base.shape)
+    sizes = tuple(canvas.size_for(photo.size) for photo in scene.photos)
     info = TrainingInfo(
         base_model=backbone.name,
         base_hash=base_hash,
@@ -67,6 +69,7 @@ def assemble_adapter(
         image_hashes=tuple(
             hashlib.sha256(photo.pixels.tobytes()).hexdigest() for photo in scene.photos
         ),
+        sizes=sizes if any(size.width != size.height for size in sizes) else (),
     )
     return Adapter(backbone.family.key, concepts, learned_modules(backbone), info)
 

@@ -92,7 +92,9 @@ def fingerprint(scene: Scene, recipe: Recipe, base_hash: str) -> str:
     What a recipe is called and how often it is saved does not.
     """
     run = replace(recipe.run, checkpoint_every=0, sample_every=0, sample_prompts=())
-    digest = hashlib.sha256(dump_recipe(replace(recipe, run=run, name="", description="")).encode())
+    settings = dump_recipe(replace(recipe, run=run, name="", description=""))
+    settings = settings.replace('shape = "square"\n', "")  # runs from before there was a choice
+    digest = hashlib.sha256(settings.encode())
     digest.update(base_hash.encode())
     for part in scene_bytes(scene):
         digest.update(part)
@@ -185,11 +187,10 @@ def resumable(out: Path, mine: str, recipe: Recipe) -> Checkpoint | None:
 
 
 def _other_run(kind: type[TrainingError], out: Path) -> TrainingError:
-    return kind(
-        "the folder holds a run with another recipe, scene or base",
-        where=out,
-        hint="take another --out, or pass --restart to discard it",
-    )
+    recipe, hint = out / RECIPE, "take another --out, or pass --restart to discard it"
+    if recipe.is_file() and "\nshape = " not in read_text(recipe, kind):
+        hint = f"it was begun as base.shape=square, which may go on with it; else {hint}"
+    return kind("the folder holds a run with another recipe, scene or base", where=out, hint=hint)
 
 
 def write_summary(result: TrainingResult, mine: str) -> None:

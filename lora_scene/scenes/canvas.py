@@ -78,13 +78,11 @@ def nearest_size(aspect: float, resolution: int, multiple: int) -> Size:
         multiple: Pixels.
     """
     aspect = min(max(aspect, 1 / MOST_ASPECT), MOST_ASPECT)
-    sides = [n * multiple for n in range(1, 2 * resolution // multiple + 2)]
-    sizes = [
-        Size(width, height)
-        for width in sides
-        for height in sides
-        if max(width, height) <= MOST_ASPECT * min(width, height)
-    ]
+    sizes = []
+    for width in range(multiple, 2 * resolution + multiple, multiple):
+        n = int(width / aspect / multiple)  # for a width the nearest height has nearly the aspect
+        sizes += [Size(width, height) for height in (n * multiple, (n + 1) * multiple) if height]
+    sizes = [size for size in sizes if max(size) <= MOST_ASPECT * min(size)]
 
     def distance(size: Size) -> tuple[float, int, int]:
         area = abs(math.log(size.area / resolution**2))

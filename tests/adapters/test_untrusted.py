@@ -133,6 +133,7 @@ METADATA_MUTANTS = {
     "prediction_type": ["", "sample", "epsilon\n# Free stuff"],
     "image_hashes": ["7", "x"],
     "resolution": ["", "∞"],
+    "sizes": ["7", "[7]", "[[64]]", "[[64, 0]]", "[[64, 1e9]]", '[["64", "x"]]', "[[64, true]]"],
     "base_model": ["\x1b[2J", "a\x00"],
     "fingerprint": ["00"],
     "format": ["2", ""],

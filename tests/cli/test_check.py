@@ -61,7 +61,7 @@ def test_check_answers_scripts_in_json(run, tmp_path):
     answer = json.loads(run("mine", "--json", "--out", "x.png").stdout)
     assert answer["coverages"][0]["of_photo"] == 0.15
     assert answer["overlay"] == "x.png"
-    assert any("enlarged to 512x512 px" in said for said in answer["warnings"])
+    assert any("enlarged to 576x448 px" in said for said in answer["warnings"])
 
 
 def test_check_never_replaces_a_strangers_file(run, tmp_path):
@@ -145,3 +145,19 @@ def test_check_does_not_send_to_training_what_training_refuses(run, tmp_path):
     said = run("mine", "--size", "32").stdout
     assert "next:    too little of <bear> is left at this size: training refuses it" in said
     assert "lora-scene train" not in said
+
+
+def test_check_tells_shape_and_cut_of_a_phones_photo_that_lies_on_its_side(run, tmp_path):
+    write_toml_folder(tmp_path / "mine", TOML[: TOML.rindex("[[")])
+    exif = Image.Exif()
+    exif[0x0112] = 6  # stored lying, shown upright
+    Image.new("RGB", (192, 108), "gray").save(tmp_path / "mine" / "img.png", exif=exif)
+    Image.new("L", (108, 192), 255).save(tmp_path / "mine" / "mask0.png")
+    said = unwrapped(run("mine"))
+    assert "img.png: 108x192 px, learnt at 384x704 px; cut off: 1 px left, 2 px right" in said
+    assert "part of 105x192 px is enlarged to 384x704 px" in said
+    assert "learnt at 512x512 px; cut off: 42 px top, 42 px bottom" in unwrapped(
+        run("mine", "--recipe", "paper")
+    )
+    (framing,) = json.loads(run("mine", "--json", "--recipe", "mini").stdout)["framings"]
+    assert (framing["size"], framing["trained"]) == ([108, 192], [48, 80])

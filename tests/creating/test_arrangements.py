@@ -17,9 +17,11 @@ from lora_scene.creating.arrangements import (
 )
 from lora_scene.creating.generation import draw
 from lora_scene.creating.requests import Control, Place, Request, Sampling
-from lora_scene.creating.studio import assemble_studio
+from lora_scene.creating.studio import AdapterChoice, assemble_studio
 from lora_scene.errors import CreationError
+from lora_scene.size import Size
 from tests import tiny
+from tests.adapters import made
 from tests.creating.studios import studio
 
 QUICK = Request("", seed=4, sampling=Sampling(1, 3.0))
@@ -32,6 +34,20 @@ def test_a_scene_comes_apart_into_things_background_and_all_together():
     assert [request.seed for request in parts[0].requests] == [1, 2]
     assert parts[2].requests[0].prompt == "a photo of <bear> and <bowl>"
     assert {request.negative for part in parts for request in part.requests} == {""}
+
+
+def test_parts_and_variations_have_the_shape_of_the_photo_that_was_learnt():
+    pipeline = tiny.pipeline("sd1")
+    own = made.adapter(pipeline, "sd1", handles=("<bear>", "<bowl>"))
+    wide = replace(own, info=replace(own.info, sizes=(Size(96, 64), Size(64, 64))))
+    one = assemble_studio(pipeline, [AdapterChoice(wide)], name="tiny")
+    asked = replace(QUICK, size=Size(64, 128))
+    for default, size in ((QUICK, (96, 64)), (asked, (64, 128))):
+        assert plan_parts(one, default=default)[0].requests[0].size == size
+        assert plan_variations(one, 1, default=default)[0].size == size
+    assert plan_variations(studio(), 1, default=QUICK)[0].size is None
+    assert wide.info.told_sizes == "96x64, 64x64 px"
+    assert replace(wide.info, sizes=()).told_sizes == "64 px"
 
 
 def test_clinging_things_are_named_in_the_negative_prompt():

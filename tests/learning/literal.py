@@ -37,13 +37,17 @@ class Weights:
 
 @dataclass
 class Drawn:
-    """One sample: (c, h, w) latent and noise, timestep, prompt, indices of the named concepts."""
+    """One sample: (c, h, w) latent and noise, timestep, prompt, indices of the named concepts.
+
+    `sizes` are SDXL's six, for pictures that are no square of the base's own size.
+    """
 
     z: Tensor
     eps: Tensor
     t: int
     prompt: str
     subset: tuple[int, ...]
+    sizes: tuple[int, ...] = ()
 
 
 @dataclass
@@ -126,7 +130,7 @@ def loss(
     prediction = pipe.unet(
         noisy,
         torch.tensor([d.t for d in every]),
-        **conditions(pipe, [d.prompt for d in every]),
+        **conditions(pipe, every),
     ).sample
     terms = {name: torch.zeros(()) for name in ("diffusion", "attention", "pairwise", "prior")}
     for i, d in enumerate(drawn):
@@ -149,15 +153,17 @@ def loss(
     return terms
 
 
-def conditions(pipe, prompts: list[str]) -> dict[str, object]:
+def conditions(pipe, every: Sequence[Drawn]) -> dict[str, object]:
     """Encode prompts as the stock pipeline does."""
+    prompts = [d.prompt for d in every]
     encoded = pipe.encode_prompt(
         prompts, device="cpu", num_images_per_prompt=1, do_classifier_free_guidance=False
     )
     if len(encoded) == 2:
         return {"encoder_hidden_states": encoded[0]}
     side = pipe.vae.config.sample_size
-    sizes = torch.tensor([[side, side, 0, 0, side, side]] * len(prompts), dtype=torch.float32)
+    own = (side, side, 0, 0, side, side)
+    sizes = torch.tensor([d.sizes or own for d in every], dtype=torch.float32)
     return {
         "encoder_hidden_states": encoded[0],
         "added_cond_kwargs": {"text_embeds": encoded[2], "time_ids": sizes},
@@ -187,31 +193,33 @@ def target(pipe, d: Drawn) -> Tensor:
     return math.sqrt(kept) * d.eps - math.sqrt(1 - kept) * d.z
 
 
-def nearest(mask: Tensor, side: int) -> Tensor:
-    """Resize (H, W) to (side, side) by taking the pixel at the floor of the scaled index."""
-    step = mask.shape[0] / side
+def nearest(mask: Tensor, n_rows: int, n_columns: int) -> Tensor:
+    """Resize (H, W) to cells by taking the pixel at the floor of the scaled index."""
+    down, across = mask.shape[0] / n_rows, mask.shape[1] / n_columns
     return torch.stack(
         [
-            torch.stack([mask[int(row * step), int(column * step)] for column in range(side)])
-            for row in range(side)
+            torch.stack(
+                [mask[int(row * down), int(column * across)] for column in range(n_columns)]
+            )
+            for row in range(n_rows)
         ]
     )
 
 
 def masked_mean(error: Tensor, d: Drawn, masks: Tensor, weights: Weights) -> Tensor:
     """Average the squared errors (c, h, w) under the drawn concepts' masks, cell by cell."""
-    channels, side, _ = error.shape
-    small = [nearest(mask, side) for mask in masks]
+    channels, n_rows, n_columns = error.shape
+    small = [nearest(mask, n_rows, n_columns) for mask in masks]
     total, area = torch.zeros(()), 0.0
-    for row in range(side):
-        for column in range(side):
+    for row in range(n_rows):
+        for column in range(n_columns):
             weight = max(float(small[k][row, column]) for k in d.subset)
             outside = 1 - max(float(mask[row, column]) for mask in small)
             weight = max(weight, weights.outside * outside)
             area += weight
             if weight:
                 total = total + weight * sum(error[c, row, column] for c in range(channels))
-    return total / (channels * (area if weights.by_area else side * side))
+    return total / (channels * (area if weights.by_area else n_rows * n_columns))
 
 
 def handle_maps(
@@ -222,7 +230,10 @@ def handle_maps(
     handles: Sequence[str],
     map_levels: tuple[str, str],
 ) -> list[Tensor]:
-    """Return each drawn handle's map (r, r): the mean over layers and heads of its column."""
+    """Return each drawn handle's map: the mean over layers and heads of its column.
+
+    Its rows and columns are those of the latents, halved as often as the level says.
+    """
     ids = pipe.tokenizer(d.prompt, padding="max_length").input_ids
     maps = []
     for k in d.subset:
@@ -234,8 +245,10 @@ def handle_maps(
             for head in heads
         ]
         flat = sum(found) / len(found)
-        side = math.isqrt(len(flat))
-        maps.append(flat.reshape(side, side))
+        n_rows, n_columns = d.z.shape[1:]
+        while n_rows * n_columns > len(flat):
+            n_rows, n_columns = math.ceil(n_rows / 2), math.ceil(n_columns / 2)
+        maps.append(flat.reshape(n_rows, n_columns))
     return maps
 
 
@@ -243,12 +256,13 @@ def map_term(maps: Sequence[Tensor], d: Drawn, masks: Tensor, weights: Weights) 
     """Compare each map, divided by its maximum, with its mask, cell by cell."""
     total = torch.zeros(())
     for own, k in zip(maps, d.subset, strict=True):
-        side = len(own)
-        mask = nearest(masks[k], side)
+        n_rows, n_columns = own.shape
+        mask = nearest(masks[k], n_rows, n_columns)
         scaled = own / own.max()
-        for row in range(side):
-            for column in range(side):
-                total = total + (scaled[row, column] - mask[row, column]) ** 2 / side**2
+        for row in range(n_rows):
+            for column in range(n_columns):
+                squared = (scaled[row, column] - mask[row, column]) ** 2
+                total = total + squared / (n_rows * n_columns)
     return total / len(maps) if weights.mean_concepts else total
 
 

@@ -10,6 +10,7 @@ from lora_scene.learning.lora import add_lora
 from lora_scene.learning.optimizers import build_optimizers
 from lora_scene.learning.simulation import PhaseEstimate, state_bytes
 from lora_scene.recipe import Optimizer, Phase
+from lora_scene.size import Size
 from tests import tiny
 from tests.learning import made
 
@@ -38,6 +39,17 @@ def test_weights_rows_and_states_are_counted_exactly(plain):
     assert second["trained weights"] == 4 * lora
     assert second["optimizer states"] == 8 * (lora + 2 * width)
     assert estimate.peak_bytes == max(phase.peak_bytes for phase in estimate.phases)
+
+
+def test_the_largest_of_the_photos_shapes_is_counted(bases, plain):
+    settings = made.recipe(bases["sd1"], "base.dtype=fp32", "base.shape=photo")
+    architecture = find_architecture(bases["sd1"])
+    photos = [Size(500, 500), Size(640, 960)]
+    wide = estimate_memory(architecture, settings, n_concepts=2, photos=photos)
+    assert (plain.size, wide.size) == ((64, 64), (64, 96))
+    for number in (1, 2):
+        small, large = (one.phases[number].parts["activations"] for one in (plain, wide))
+        assert 1.2 < large / small < 1.6  # half as many cells more, and texts as before
 
 
 @pytest.mark.parametrize(

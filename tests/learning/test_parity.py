@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import functools
 
+import numpy as np
 import pytest
 import torch
 
 from lora_scene.learning.objective import LOSSES, PriorBatch
+from lora_scene.scenes.canvas import Canvas
+from lora_scene.scenes.scene import Concept, Photo, Scene
 from tests import tiny
 from tests.learning import literal, made
 
@@ -36,29 +39,52 @@ FORMS = {
 }
 
 
+SHAPES = {  # a photo, what it is learnt at, and what SDXL is told of it
+    "3:2": ((96, 64), (96, 64), (64, 96, 0, 0, 64, 96)),
+    "9:16": ((72, 128), (64, 128), (128, 72, 0, 4, 128, 64)),
+}
+
+
+@functools.cache
+def shaped(shape):
+    """Return a scene of three things in their photo's middle, of a shape; see `SHAPES`."""
+    width, height = SHAPES[shape][0]
+    pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    masks = np.zeros((3, height, width), dtype=np.float32)
+    masks[0, 4:40, 8:36], masks[1, 30:60, 30:64] = 1, 1
+    masks[2] = 1 - masks[:2].max(axis=0)
+    concepts = (
+        Concept("<bear>", "bear"),
+        Concept("<bowl>", "red bowl"),
+        Concept("<ground>", "grass", is_background=True),
+    )
+    return Scene(concepts, (Photo(pixels, masks, "img.png"),), shape)
+
+
 def noise(*shape, seed):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-def prior_tensors():
-    return noise(2, 4, 16, 16, seed=20), noise(2, 4, 16, 16, seed=21), torch.tensor([300, 33])
+def prior_tensors(ready):
+    shape = (2, *ready.variants[0].moments.mean.shape)
+    return noise(*shape, seed=20), noise(*shape, seed=21), torch.tensor([300, 33])
 
 
 @functools.cache
-def bench(family, scene, form, checkpointing):
+def bench(family, scene, form, checkpointing, canvas=None):
     settings = made.recipe(
         "unused",
         "phase2.attention_weight=0.5",
         f"base.gradient_checkpointing={str(checkpointing).lower()}",
         *FORMS[form][1],
     )
-    return made.bench(tiny.pipeline(family), scene, settings)
+    return made.bench(tiny.pipeline(family), scene, settings, canvas=canvas)
 
 
 @functools.cache
-def literal_result(family, scene, form):
-    """Return the literal terms, and gradients by name."""
-    ready = bench(family, scene, form, False)
+def literal_result(family, scene, form, canvas=None, told=()):
+    """Return the literal terms, and gradients by name; `told` is what SDXL is told of sizes."""
+    ready = bench(family, scene, form, False, canvas)
     pipe = tiny.pipeline(family)
     for part in (pipe.unet, pipe.text_encoder, getattr(pipe, "text_encoder_2", None)):
         if part is not None:
@@ -74,17 +100,18 @@ def literal_result(family, scene, form):
     weights = FORMS[form][0]
     prior = ()
     if weights.prior:
-        z, eps, t = prior_tensors()
+        z, eps, t = prior_tensors(ready)
+        whole = (*told[4:], 0, 0, *told[4:])
         prior = [
-            literal.Drawn(z[i], eps[i], int(t[i]), prompt, ())
+            literal.Drawn(z[i], eps[i], int(t[i]), prompt, (), whole if told else ())
             for i, prompt in enumerate(PRIOR_PROMPTS)
         ]
     samples = [ready.sample(s, seed=i, t=TIMES[i]) for i, s in enumerate(SUBSETS)]
     terms = literal.loss(
         pipe,
-        [literal.Drawn(s.z, s.eps, s.t, s.prompt, s.subset) for s in samples],
+        [literal.Drawn(s.z, s.eps, s.t, s.prompt, s.subset, told) for s in samples],
         handles=handles,
-        masks=torch.from_numpy(scene.photos[0].masks),
+        masks=torch.from_numpy(learnt(scene, told).masks),
         map_levels=MAP_LEVELS[family],
         lora=lora,
         weights=weights,
@@ -97,15 +124,25 @@ def literal_result(family, scene, form):
     return {name: float(value.detach()) for name, value in terms.items()}, gradients
 
 
-def fast_result(family, scene, form, checkpointing):
-    ready = bench(family, scene, form, checkpointing)
+def learnt(scene, told):
+    """Return the part of the photo that is learnt; it is not resized in these tests."""
+    if not told:
+        return scene.photos[0]
+    top, left, height, width = told[2:]
+    rows, columns = slice(top, top + height), slice(left, left + width)
+    photo = scene.photos[0]
+    return Photo(photo.pixels[rows, columns], photo.masks[:, rows, columns], "")
+
+
+def fast_result(family, scene, form, checkpointing, canvas=None):
+    ready = bench(family, scene, form, checkpointing, canvas)
     samples = [ready.sample(s, seed=i, t=TIMES[i]) for i, s in enumerate(SUBSETS)]
     prior = None
     with ready.objective() as objective:
         if FORMS[form][0].prior:
             ids = ready.backbone.tokenize(list(PRIOR_PROMPTS))
             text = ready.backbone.encode_tokens(ids)
-            prior = PriorBatch(*prior_tensors(), text)
+            prior = PriorBatch(*prior_tensors(ready), text)
         terms = objective(samples, prior)
         terms.total.backward()
     gradients = {f"rows {i}": table.grad for i, table in enumerate(ready.table.tables)}
@@ -120,9 +157,23 @@ def fast_result(family, scene, form, checkpointing):
 def test_fast_path_has_the_loss_and_gradients_of_the_published_formulas(
     family, form, checkpointing, scene
 ):
-    terms, gradients = literal_result(family, scene, form)
-    fast_terms, fast_gradients = fast_result(family, scene, form, checkpointing)
+    literally = literal_result(family, scene, form)
+    assert_parity(fast_result(family, scene, form, checkpointing), literally)
 
+
+@pytest.mark.parametrize(("shape", "form"), [("3:2", "published"), ("9:16", "extended")])
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+def test_a_photo_of_any_shape_has_them_too(family, shape, form):
+    _, size, told = SHAPES[shape]
+    canvas = Canvas(88, 32, 4, 16, "photo")
+    scene = shaped(shape)
+    assert canvas.size_for(scene.photos[0].size) == size
+    literally = literal_result(family, scene, form, canvas, told)
+    assert_parity(fast_result(family, scene, form, False, canvas), literally)
+
+
+def assert_parity(fast, literally):
+    (fast_terms, fast_gradients), (terms, gradients) = fast, literally
     assert fast_terms == pytest.approx(terms, rel=1e-5)
     assert fast_gradients.keys() == gradients.keys()
     for name, expected in gradients.items():

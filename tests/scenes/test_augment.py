@@ -201,3 +201,23 @@ def test_the_later_concept_lies_on_top_in_pixels_and_masks(order):
         ys, xs = np.nonzero(made.masks[below] >= 0.5)
         met += int(made.masks[below][ys.min() : ys.max() + 1, xs.min() : xs.max() + 1].min() == 0.0)
     assert met, "the pieces overlap in some of the draws"
+
+
+@pytest.mark.parametrize("size", [(60, 40), (36, 64)])
+def test_a_crop_of_any_shape_keeps_the_stated_share_and_says_where_it_was(size):
+    width, height = size
+    ramp = photo(height, width, (slice(2, 14), slice(2, 20)), (slice(20, 34), slice(20, 34)))
+    columns = np.tile(np.arange(width), (height, 1))
+    pixels = np.stack([columns] * 3, axis=2)
+    ramp = Photo(pixels.astype(np.uint8), ramp.masks, "x")
+    for seed in range(20):
+        cropped = random_crop(ramp, np.random.default_rng(seed), scale=(0.6, 0.9), keep=0.8)
+        view = cropped.view
+        assert cropped.size == size
+        rows = slice(round(view.top), round(view.top + view.height))
+        inside = ramp.masks[:, rows, round(view.left) : round(view.left + view.width)]
+        assert (inside.sum(axis=(1, 2)) >= 0.8 * ramp.masks.sum(axis=(1, 2))).all()
+        middle = view.left + view.width / 2 - 0.5
+        assert cropped.pixels[:, :, 0].mean() == pytest.approx(middle, abs=0.6)
+        mirrored = flip(cropped).view
+        assert mirrored.left + mirrored.width == pytest.approx(width - view.left)

@@ -125,3 +125,42 @@ def test_the_published_way_takes_one_pixel_a_cell():
     np.testing.assert_array_equal(
         grid_masks(masks, Size(8, 8), resize="nearest"), masks[:, ::4, ::4]
     )
+
+
+def test_a_rectangle_is_the_largest_of_its_shape_and_goes_where_the_mask_is():
+    size = Size(48, 32)
+    wide = photo(40, 80, (slice(10, 20), slice(68, 78)))
+    plan = plan_frame(wide, size)
+    assert (plan.window, plan.kept, plan.left + 60) == ((60, 40), (1.0,), 80 - plan.cut[2])
+    assert plan.cut == (plan.left, 0, 20 - plan.left, 0)
+    tall = plan_frame(photo(90, 60, (slice(80, 90), slice(0, 60))), size)
+    assert (tall.window, tall.cut) == ((60, 40), (0, 50, 0, 0))
+    framed = frame(wide, size)
+    assert (framed.size, framed.view.of, framed.view.left) == (size, (80, 40), plan.left)
+
+
+def test_more_than_1_to_2_4_is_cut_and_said():
+    canvas = Canvas(512, 64, 8, 32, "photo")
+    strip = photo(20, 3000, (slice(0, 20), slice(0, 30)))
+    plan = plan_frame(strip, canvas.size_for(strip.size))
+    assert plan.window == (48, 20)
+    said = plan.warnings(canvas, {})
+    assert said[0] == (
+        "the photo is 150.0 times as long as it is short, and at most 2.4 is learnt: 98 % of it is "
+        "cut off"
+    )
+    assert said[1].endswith("take a larger photo")
+
+
+@pytest.mark.parametrize(
+    ("shape", "size", "remedy"),
+    [
+        ("square", (1000, 400), "base.shape=photo enlarges nothing: 768x320 px"),
+        ("photo", (450, 300), "base.resolution=320 enlarges nothing: 384x256 px"),
+        ("square", (400, 400), "base.resolution=384 enlarges nothing: 384x384 px"),
+    ],
+)
+def test_a_small_photo_is_told_what_enlarges_nothing(shape, size, remedy):
+    canvas, small = Canvas(512, 64, 8, 32, shape), photo(size[1], size[0], BEAR)
+    (said,) = plan_frame(small, canvas.size_for(small.size)).warnings(canvas, {})
+    assert said.endswith(f"details cannot be learnt that are not there; {remedy}")

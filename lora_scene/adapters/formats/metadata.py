@@ -19,6 +19,7 @@ from lora_scene.backbones.families import FAMILIES
 from lora_scene.backbones.sources import public_name
 from lora_scene.errors import AdapterError, did_you_mean
 from lora_scene.scenes.handles import MAX_NOUN_CHARACTERS, RESERVED_STEMS, handle_stem
+from lora_scene.size import Size
 
 PREFIX = "lora_scene."
 FINGERPRINT = f"{PREFIX}fingerprint"
@@ -26,6 +27,7 @@ SCENE_KEYS = (f"{PREFIX}concepts", f"{PREFIX}image_hashes")  # equal for adapter
 FORMAT_VERSION = "1"
 PREDICTION_TYPES = ("epsilon", "v_prediction")
 MAX_CONCEPTS = 256
+MAX_SIDE = 2**14  # pixels
 STEM_FORM = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,199}")
 
 # A quoted path from a root, a home or a drive
@@ -107,6 +109,8 @@ def write_note(adapter: Adapter, ranks: Mapping[str, int] | None = None) -> dict
         "versions": json.dumps(dict(info.versions), sort_keys=True),
         "image_hashes": json.dumps(list(info.image_hashes)),
     }
+    if info.sizes:
+        fields["sizes"] = json.dumps(info.sizes)
     stems = [concept.stem for concept in adapter.concepts]
     if stems != [handle_stem(handle) for handle in adapter.handles]:
         fields["stems"] = json.dumps(stems)
@@ -219,6 +223,7 @@ def _parse(fields: Mapping[str, str]) -> Note:
         steps=(steps[0], steps[1]),
         versions={str(key): str(value) for key, value in _table(fields["versions"]).items()},
         image_hashes=tuple(str(digest) for digest in json.loads(fields["image_hashes"])),
+        sizes=tuple(_parse_size(size) for size in json.loads(fields.get("sizes", "[]"))),
     )
     _refuse_control_characters(info)
     if info.prediction_type not in PREDICTION_TYPES:
@@ -237,6 +242,13 @@ def _parse(fields: Mapping[str, str]) -> Note:
         n_modules=int(fields["n_modules"]),
         ranks={str(key): int(rank) for key, rank in _table(fields["ranks"]).items()},
     )
+
+
+def _parse_size(pair: list[int]) -> Size:
+    size = Size(*pair)
+    if not all(type(side) is int and 0 < side <= MAX_SIDE for side in size):
+        raise ValueError(f"sizes must be pairs of pixels, not {str(pair)[:40]}")
+    return size
 
 
 def _refuse_control_characters(info: TrainingInfo) -> None:

@@ -58,7 +58,7 @@ def modelspec(adapter: Adapter, title: Title, *, kind: str, sha256: str) -> dict
         "architecture": f"{architecture(adapter)}/{kind}",
         "implementation": IMPLEMENTATION,
         "title": title.name,
-        "resolution": f"{adapter.info.resolution}x{adapter.info.resolution}",
+        "resolution": str(adapter.info.first_size),
         "description": f"Handles: {nouns}. Base: {adapter.info.base_model}.",
         "author": title.author,
         "date": "" if title.date == datetime.date.min else title.date.isoformat(),
@@ -117,5 +117,5 @@ def sidecar(adapter: Adapter, title: Title) -> dict[str, Any]:
         "activation text": ", ".join(concept.stem for concept in adapter.concepts),
         "tags": [concept.stem for concept in adapter.concepts],
         "preferred weight": 1.0,
-        "notes": f"Trained at {adapter.info.resolution} px with lora_scene.",
+        "notes": f"Trained at {adapter.info.told_sizes} with lora_scene.",
     }
