@@ -119,9 +119,10 @@ def size_ids(photo: Photo) -> tuple[int, ...]:
     return (*view.of.rows_columns, top, left, *photo.size.rows_columns)
 
 
-def resize_masks(masks: Mask, grid: Size, resize: Resize = "area") -> Tensor:
-    """Bring masks (K, H, W) to a grid (K, rows, columns); see `grid_masks`."""
-    return torch.from_numpy(grid_masks(masks, grid, resize=resize).copy())
+def resize_masks(masks: Mask | Tensor, grid: Size | int, resize: Resize = "area") -> Tensor:
+    """Bring masks (K, H, W) to a grid (K, rows, columns), or one of so many cells a side."""
+    size = Size(grid, grid) if isinstance(grid, int) else grid
+    return torch.from_numpy(grid_masks(np.asarray(masks), size, resize=resize).copy())
 
 
 def refuse_unseen(

@@ -134,9 +134,15 @@ def prepare_materials(backbone: Backbone, job: Job) -> Materials:
             shares=shares,
             seed=seed,
             cache=job.out / CHECKPOINT.with_name("prior.safetensors"),
-            is_text_fixed=not trains_text(recipe),
+            is_text_fixed=not (trains_text(recipe) or _names_a_handle(recipe, scene)),
         )
     return Materials(variants, prior, recipe, job.fingerprint)
+
+
+def _names_a_handle(recipe: Recipe, scene: Scene) -> bool:
+    """Tell whether a prompt of the prior reads rows, which move while they are trained."""
+    prompts = " ".join(recipe.prior.prompts).casefold()
+    return any(handle.casefold() in prompts for handle in scene.handles)
 
 
 def prepare_handles(backbone: Backbone, job: Job, materials: Materials) -> HandleTable:

@@ -163,7 +163,8 @@ class Stepper:
 
     def _is_prior_idle(self, prior: PriorSet) -> bool:
         """Tell whether the prior's pictures move nothing: rows train alone, unread there."""
-        is_read = any(token in prompt for token in self._table.tokens for prompt in prior.prompts)
+        read = " ".join(prior.prompts).casefold()
+        is_read = any(concept.handle.casefold() in read for concept in self._table.concepts)
         return self.phase.trains == "rows" and not is_read
 
 

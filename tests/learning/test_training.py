@@ -843,6 +843,21 @@ def test_prior_is_left_out_while_rows_train_alone_and_its_prompts_name_none(
         torch.testing.assert_close(row, whole[name], rtol=0, atol=1e-6)
 
 
+def test_a_prior_s_prompt_that_names_a_handle_reads_its_row(bases, scene, tmp_path):
+    few = ("prior.n_images=1", "prior.n_steps=1", 'prior.prompts=["a <bear> and a {}"]')
+    rows = [
+        made.numbers(
+            made.run(
+                scene,
+                made.recipe(bases["sd1"], *few, f"prior.weight={weight}", steps=(1, 0)),
+                tmp_path / str(weight),
+            )
+        )["<bear> 0"]
+        for weight in (1, 50)
+    ]
+    assert not torch.equal(*rows)
+
+
 def test_what_check_would_warn_of_is_told_before_the_first_step(bases, scene, tmp_path):
     events = []
     doubtful = dataclasses.replace(
