@@ -92,7 +92,7 @@ def usual_canvas(recipe: Recipe) -> Canvas:
     base, family = recipe.base, FAMILIES[recipe.base.family or "sd1"]
     multiple, latent_cell, map_cell = (16, 4, 8) if base.model == "mini" else family.cells
     resolution, side = base.resolution or family.resolution, recipe.attention_loss.map_side
-    map_cell = resolution // side if side else map_cell
+    map_cell = max(resolution // side, 1) if side else map_cell
     return Canvas(resolution, multiple, latent_cell, map_cell, base.shape)
 
 

@@ -71,7 +71,9 @@ picture_option = click.option(
     help="The picture to write: .png, .webp or .jpg.",
 )
 size_option = click.option(
-    "--size", type=PictureSize(), help="Pixels, 512 or 512x768.  [default: the base's own]"
+    "--size",
+    type=PictureSize(),
+    help="Pixels, 512 or 512x768.  [default: the base's own; apart or arranged: the photo's shape]",
 )
 
 

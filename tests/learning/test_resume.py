@@ -19,9 +19,11 @@ from lora_scene.errors import (
     LoraSceneError,
     TrainingError,
 )
+from lora_scene.files import write_text
 from lora_scene.learning.checkpoints import load_checkpoint, save_checkpoint
 from lora_scene.learning.events import Saved, StepDone
 from lora_scene.learning.interruption import Interruption
+from lora_scene.recipe import dump_recipe
 from tests.learning import made
 
 STEPS = (2, 2)
@@ -252,6 +254,19 @@ def test_another_recipe_in_the_same_folder_is_refused_until_restart(stop, bases,
     events = []
     made.run(scene, other, tmp_path, listener=events.append, restart=True)
     assert len([event for event in events if isinstance(event, StepDone)]) == sum(STEPS)
+
+
+def test_a_run_from_before_there_were_shapes_goes_on_as_a_square_or_is_told_so(
+    bases, scene, tmp_path
+):
+    with pytest.raises(StoppedError):
+        made.run(scene, settings(bases, "adamw"), tmp_path, listener=stop_after(1, 1))
+    old = dump_recipe(settings(bases, "adamw")).replace('shape = "square"\n', "")
+    write_text(tmp_path / "recipe.toml", old)
+    shaped = made.recipe(bases["sd1"], "base.shape=photo", *RECIPES["adamw"], steps=STEPS)
+    with pytest.raises(TrainingError, match=r"begun as base\.shape=square"):
+        made.run(scene, shaped, tmp_path)
+    made.run(scene, settings(bases, "adamw"), tmp_path)
 
 
 def test_how_often_a_run_is_saved_does_not_part_it_from_its_checkpoint(bases, scene, tmp_path):
