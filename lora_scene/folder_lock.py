@@ -63,6 +63,19 @@ def locked(folder: Path, *, wait: float = 0.0) -> Iterator[None]:
                 folder.rmdir()
 
 
+def holder(folder: Path) -> dict[str, Any]:
+    """Return who holds a folder: host, name, pid, start, since; empty if nobody does."""
+    try:
+        handle = os.open(folder / LOCK, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
+    except OSError:
+        return {}
+    try:
+        record = _record(handle)
+    finally:
+        os.close(handle)
+    return record if _is_held(record) else {}
+
+
 def process_record() -> tuple[str, int, int]:
     """Return host (a hash of its name), process id and start, seconds since the epoch."""
     import psutil

@@ -52,13 +52,13 @@ def last_samples(folder: Path, adapter: Adapter) -> tuple[Sample, ...]:
         folder: The adapter's folder.
         adapter: The adapter, whose recipe knows the prompts of pictures that do not.
     """
-    stops = _stops(folder)
+    stops = stops_of(folder)
     prompts = prompts_of(adapter)
     everything = " and ".join(adapter.handles)
     found = []
     for number, path in sorted(stops.get(sum(adapter.info.steps), {}).items()):
         named = prompts[number] if number < len(prompts) else everything
-        found.append(Sample(path, _prompt_in(path) or named))
+        found.append(Sample(path, prompt_in(path) or named))
     return tuple(found)
 
 
@@ -85,8 +85,8 @@ def refuse_foreign_samples(folder: Path) -> None:
 
 def has_samples(folder: Path, step: int, prompts: Sequence[str]) -> bool:
     """Tell whether all pictures of a step are drawn, from these prompts."""
-    drawn = {n: p for n, p in _stops(folder).get(step, {}).items() if is_ours(p)}
-    return all(n in drawn and _prompt_in(drawn[n]) == text for n, text in enumerate(prompts))
+    drawn = {n: p for n, p in stops_of(folder).get(step, {}).items() if is_ours(p)}
+    return all(n in drawn and prompt_in(drawn[n]) == text for n, text in enumerate(prompts))
 
 
 def write_sheet(folder: Path, *, delivered: int | None = None) -> Path | None:
@@ -101,7 +101,7 @@ def write_sheet(folder: Path, *, delivered: int | None = None) -> Path | None:
     """
     stops = {
         step: {n: p for n, p in pictures.items() if is_ours(p)}
-        for step, pictures in sorted(_stops(folder).items())
+        for step, pictures in sorted(stops_of(folder).items())
     }
     steps = [step for step, pictures in stops.items() if pictures]
     if not steps:
@@ -109,14 +109,14 @@ def write_sheet(folder: Path, *, delivered: int | None = None) -> Path | None:
     if len(steps) > MOST_ROWS:
         steps = [steps[i] for i in np.linspace(0, len(steps) - 1, MOST_ROWS).round().astype(int)]
     numbers = range(1 + max(max(stops[step]) for step in steps))
-    columns = [_prompt_in(p) if (p := stops[steps[-1]].get(n)) else "" for n in numbers]
+    columns = [prompt_in(p) if (p := stops[steps[-1]].get(n)) else "" for n in numbers]
     rows = [f"step {step}{', delivered' if step == delivered else ''}" for step in steps]
     cells = [[_shown(p) if (p := stops[step].get(n)) else None for n in numbers] for step in steps]
     sheet = contact_sheet(cells, columns=columns, rows=rows)
     return write_picture(folder / FOLDER / SHEET, sheet, root=folder)
 
 
-def _stops(folder: Path) -> dict[int, dict[int, Path]]:
+def stops_of(folder: Path) -> dict[int, dict[int, Path]]:
     """Return the pictures that lie in an adapter's folder: step, then number, to file."""
     stops: dict[int, dict[int, Path]] = {}
     for path in (folder / FOLDER).glob("*.png"):
@@ -125,7 +125,7 @@ def _stops(folder: Path) -> dict[int, dict[int, Path]]:
     return stops
 
 
-def _prompt_in(path: Path) -> str:
+def prompt_in(path: Path) -> str:
     """Return the prompt that a picture keeps, or an empty text."""
     try:
         with Image.open(path) as picture:

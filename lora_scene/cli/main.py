@@ -28,6 +28,8 @@ VERBS: dict[str, dict[str, str]] = {
         "mask": "Make a scene from a photo: boxes, points, strokes, words.",
         "check": "Look at a scene: coverage, overlap, mistakes.",
         "train": "Learn a scene's handles and adapters.",
+        "ask": "Ask a running training for a sample, a snapshot or a good end.",
+        "report": "Write the page of a training, or of several side by side.",
         "recipes": "List, show and copy recipes.",
     },
     "Use": {

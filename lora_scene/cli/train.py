@@ -31,6 +31,7 @@ from lora_scene.cli.values import SEED
 )
 @click.option("--device", default="auto", show_default=True, help="auto, cuda, cuda:1, mps, cpu.")
 @click.option("--restart", is_flag=True, help="Discard what --out holds of an earlier run.")
+@click.option("--quiet", is_flag=True, help="Show notes and errors alone.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON line an event, on stdout.")
 def command(
     scene: Path,
@@ -42,6 +43,7 @@ def command(
     seed: int | None,
     device: str,
     restart: bool,
+    quiet: bool,
     as_json: bool,
 ) -> None:
     """Learn the handles of SCENE, a folder with a photo and a mask per thing.
@@ -69,7 +71,7 @@ def command(
             f"{' or '.join(strange)}; --recipe sd15 learns from photos",
             warning=True,
         )
-    view, interruption = TrainingView(), Interruption()
+    view, interruption = TrainingView(is_quiet=quiet), Interruption()
     with interruption.heard(), nullcontext() if as_json else view.shown():
         result = train(
             learnt_from,
@@ -80,7 +82,7 @@ def command(
             restart=restart,
             interruption=interruption,
         )
-    if as_json:
+    if as_json or quiet:
         return
     handles = " and ".join(result.learnt or result.adapter.handles)
     told = f"learnt {handles}" if result.learnt else "learnt nothing"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import json
 from collections.abc import Iterator, Mapping
 
@@ -35,9 +36,14 @@ MOMENTUM = 0.95  # of the shown averages: single steps jump with the timestep
 
 
 class TrainingView:
-    """Renders events on stderr: as bars on a terminal, as a line now and then elsewhere."""
+    """Renders events on stderr: as bars on a terminal, as a line now and then elsewhere.
 
-    def __init__(self) -> None:
+    Args:
+        is_quiet: Whether only notes are shown.
+    """
+
+    def __init__(self, *, is_quiet: bool = False) -> None:
+        self._is_quiet = is_quiet
         self._console = console(stderr=True)
         self._progress = Progress(
             TextColumn("{task.description}"),
@@ -49,7 +55,7 @@ class TrainingView:
             TextColumn("left"),
             TimeRemainingColumn(),
             console=self._console,
-            disable=not self._console.is_terminal,
+            disable=is_quiet or not self._console.is_terminal,
         )
         self._lines = Lines()
         self._n_steps = 0
@@ -68,6 +74,8 @@ class TrainingView:
         match event:
             case Notice(text):
                 self._note(text)
+            case _ if self._is_quiet:
+                pass
             case PhaseStarted():
                 self._start(event)
             case StepDone():
@@ -75,7 +83,7 @@ class TrainingView:
             case PhaseEnded():
                 self._end(event)
             case Saved(what, path) if what != "checkpoint":
-                self._console.print(f"saved {what}: {path}")
+                self._say(f"saved {what}: {path}")
             case _:
                 pass
 
@@ -85,8 +93,8 @@ class TrainingView:
         self._lines = Lines(first=event.first_step)
         self._n_steps = event.n_steps
         if event.first_step:
-            self._console.print(f"resuming phase {event.phase} after step {event.first_step}")
-        self._console.print(f"phase {event.phase} trains {event.n_parameters:,} parameters")
+            self._say(f"resuming phase {event.phase} after step {event.first_step}")
+        self._say(f"phase {event.phase} trains {event.n_parameters:,} parameters")
         self._task = self._progress.add_task(
             PHASES[event.phase],
             total=event.n_steps,
@@ -109,13 +117,15 @@ class TrainingView:
         told = "  ".join(losses)
         self._progress.update(self._task, completed=event.step, losses=told, speed=speed)
         if not self._console.is_terminal:
-            head = f"{PHASES[event.phase]}: step {event.step}/{self._n_steps}  {told}  {speed}"
-            self._lines.tell(lambda left: f"{head}  {left}", event.step, self._n_steps)
+            head = (
+                f"{_now()}{PHASES[event.phase]}: step {event.step}/{self._n_steps}  {told}  {speed}"
+            )
+            self._lines.tell(lambda left: f"{head}  {told}  {speed}  {left}", event.step, self._n_steps)
 
     def _end(self, event: PhaseEnded) -> None:
         where = "device" if event.device_bytes else "process"
         peak = f"{event.peak_bytes / 1e9:.2f} GB"
-        self._console.print(
+        self._say(
             f"phase {event.phase} took {event.seconds:.0f} s; peak memory of the {where} {peak}"
         )
         if event.device_bytes and event.peak_bytes > NEARLY_FULL * event.device_bytes:
@@ -124,9 +134,17 @@ class TrainingView:
                 "manyfold. See --set base.gradient_checkpointing=true"
             )
 
+    def _say(self, text: str) -> None:
+        self._console.print(text if self._console.is_terminal else f"{_now()}{text}")
+
     def _note(self, text: str) -> None:
         self._console.print("note:", style="yellow", end=" ")
         self._console.print(text)
+
+
+def _now() -> str:
+    """Return the time, for the lines of a log."""
+    return datetime.datetime.now().strftime("%H:%M:%S  ")
 
 
 def echo_json(event: Event) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 
@@ -44,6 +44,8 @@ class StepDone:
         seconds: Wall time of the step.
         n_steps: Steps of this phase in all.
         fault: What was not finite, so that the step moved nothing; empty for one that was made.
+        norm: Of all gradients together, before they are clipped.
+        rates: Learning rates of `rows` and `weights` in this step.
     """
 
     phase: int
@@ -52,6 +54,27 @@ class StepDone:
     seconds: float
     n_steps: int
     fault: str = ""
+    norm: float = 0.0
+    rates: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Looked:
+    """Held draws, which are never trained on, were looked at.
+
+    Attributes:
+        phase: 1 or 2.
+        step: Steps done in this phase.
+        loss: The masked loss, averaged over the masked cells and the draws.
+        ious: Each thing's IoU of attention and mask, 0..1, by handle.
+        peak_bytes: Peak memory so far: of the device on CUDA, of the process elsewhere.
+    """
+
+    phase: int
+    step: int
+    loss: float
+    ious: Mapping[str, float]
+    peak_bytes: int
 
 
 @dataclass(frozen=True)
@@ -79,5 +102,5 @@ class PhaseEnded:
     device_bytes: int
 
 
-Event = Notice | PhaseStarted | StepDone | Saved | PhaseEnded
+Event = Notice | PhaseStarted | StepDone | Looked | Saved | PhaseEnded
 Listener = Callable[[Event], None]

@@ -1,4 +1,4 @@
-"""A signal that asks a run to stop: it is heard between two steps, a second one at once."""
+"""Signals that ask a run to stop, or for a look: heard between two steps, a second one at once."""
 
 from __future__ import annotations
 
@@ -12,18 +12,20 @@ from typing import Any
 from lora_scene.errors import InterruptedRunError
 
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHUP
+WISH = "SIGUSR1"  # nor this one
 
 
 class Interruption:
-    """Whether a signal asked to stop.
+    """Whether a signal asked to stop, or for sample pictures and a snapshot.
 
     Attributes:
-        number: The signal's, 0 for none.
+        number: Of the signal that asked to stop, 0 for none.
     """
 
     def __init__(self) -> None:
         self.number = 0
         self._can_wait = False
+        self._is_wished = False
 
     @contextlib.contextmanager
     def heard(self) -> Iterator[None]:
@@ -31,11 +33,12 @@ class Interruption:
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        numbers = [getattr(signal, name) for name in NAMES if hasattr(signal, name)]
+        numbers = [getattr(signal, name) for name in (*NAMES, WISH) if hasattr(signal, name)]
         kept: dict[int, Any] = {n: signal.getsignal(n) for n in numbers}
         for number in numbers:
             if kept[number] is not signal.SIG_IGN:  # as `nohup` leaves SIGHUP
-                signal.signal(number, self._hear)
+                is_wish = number == getattr(signal, WISH, None)
+                signal.signal(number, self._wish if is_wish else self._hear)
         try:
             yield
         finally:
@@ -50,6 +53,14 @@ class Interruption:
             yield
         finally:
             self._can_wait = False
+
+    def takes_wish(self) -> bool:
+        """Tell whether a look was asked for, and forget it."""
+        was_wished, self._is_wished = self._is_wished, False
+        return was_wished
+
+    def _wish(self, number: int, frame: FrameType | None) -> None:
+        self._is_wished = True
 
     def _hear(self, number: int, frame: FrameType | None) -> None:
         is_second = self.number != 0

@@ -1,8 +1,9 @@
-"""The losses of every step, a JSON line each, in the run's folder."""
+"""What was measured of a run's steps, a JSON line each, in its folder."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,14 +34,14 @@ class LossLog:
         if not self._path.is_file():
             return
         *whole, rest = self._path.read_bytes().split(b"\n")
-        if len(self._lines()) < len(whole) or not (whole or b'{"phase": '.startswith(rest[:10])):
+        if len(self.lines()) < len(whole) or not (whole or b'{"phase": '.startswith(rest[:10])):
             refuse_foreign(self._path, self._path.parent)
 
     def cut(self, phase: int, step: int) -> None:
         """Forget what lies behind a step that the run goes on from; a half line goes too."""
         if not self._path.is_file():
             return
-        kept = [line for line in self._lines() if (line["phase"], line["step"]) <= (phase, step)]
+        kept = [line for line in self.lines() if (line["phase"], line["step"]) <= (phase, step)]
         if kept:
             write_json(self._path, kept, force=True)  # its lines are ours, also if the last is half
         else:
@@ -48,19 +49,21 @@ class LossLog:
 
     def add(self, event: StepDone) -> None:
         """Append a step."""
-        line: dict[str, Any] = {
-            "phase": event.phase,
-            "step": event.step,
-            **event.losses,
-            "seconds": event.seconds,
-        }
-        if event.fault:
-            line["skipped"] = event.fault
+        rates = {f"{name}_lr": rate for name, rate in event.rates.items()}
+        own = {"norm": event.norm, **rates, "seconds": event.seconds}
+        skipped = {"skipped": event.fault} if event.fault else {}
+        self.append({"phase": event.phase, "step": event.step, **event.losses, **own, **skipped})
+
+    def append(self, line: Mapping[str, Any]) -> None:
+        """Append a line, which names its phase and step."""
         with told_plainly(self._path), self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(seal_json({k: _plain(v) for k, v in line.items()})) + "\n")
 
-    def _lines(self) -> list[dict[str, Any]]:
-        found = []
+    def lines(self) -> list[dict[str, Any]]:
+        """Return the whole lines that are ours, in order; none where there is no file."""
+        found: list[dict[str, Any]] = []
+        if not self._path.is_file():
+            return found
         for text in self._path.read_bytes().decode("utf-8", "replace").splitlines():
             try:
                 line = json.loads(text)

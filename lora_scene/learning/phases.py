@@ -6,7 +6,7 @@ import contextlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -26,11 +26,14 @@ from lora_scene.learning.handle_table import HandleTable
 from lora_scene.learning.interruption import Interruption
 from lora_scene.learning.lora import add_lora, full_parameters, remove_lora
 from lora_scene.learning.loss_log import LossLog
-from lora_scene.learning.optimizers import averaged, build_optimizers
+from lora_scene.learning.optimizers import averaged, build_optimizers, rate_factor
 from lora_scene.learning.runs import CHECKPOINT, LOSSES
 from lora_scene.learning.samples import draw_samples
 from lora_scene.learning.step import Materials, Stepper, StepResult, precision
 from lora_scene.recipe import Phase
+
+if TYPE_CHECKING:
+    from lora_scene.learning.watching import Watcher
 
 MOST_SKIPPED = 20  # in a row: from 2^16 down, float16's scale has then fallen below 1
 HINT = "lower the learning rates, or take base.dtype=bf16 or fp32"
@@ -46,10 +49,12 @@ class Trainer:
         folder: Where checkpoints and samples go.
         listener: Told what happens.
         interruption: Looked at after each step.
+        watcher: Told of every step; may end a phase early.
 
     Attributes:
         steps_done: Optimizer steps of each phase that lie behind, skipped ones included.
         n_skipped: Steps that moved nothing, because something was not finite.
+        ended: Why the run ended before its last step; empty where it did not.
     """
 
     def __init__(
@@ -61,6 +66,7 @@ class Trainer:
         folder: Path,
         listener: Listener,
         interruption: Interruption | None = None,
+        watcher: Watcher | None = None,
     ) -> None:
         self.backbone = backbone
         self.table = table
@@ -68,9 +74,11 @@ class Trainer:
         self.weights: list[nn.Parameter] = []
         self.steps_done = (0, 0)
         self.n_skipped = 0
+        self.ended = ""
+        self.materials = materials
         self.checkpoint_path = folder / CHECKPOINT
         self._skipped_in_a_row = 0
-        self._materials = materials
+        self._watcher = watcher
         self._folder = folder
         self._listener = listener
         self._interruption = interruption or Interruption()
@@ -94,17 +102,24 @@ class Trainer:
         self._announce(number, phase, first)
         begun = time.perf_counter()
         with stepper.attached(), self._interruption.waiting():
-            self._sample(number, first)
+            self.sample(number, first)
+            self.ended = self._watcher.begin(self, number, first) if self._watcher else ""
             for step in range(first, phase.steps):
+                if self.ended:
+                    break
                 started = time.perf_counter()
                 result = stepper(step)
                 self._count(result, number, step + 1)
                 seconds = time.perf_counter() - started
-                done = StepDone(number, step + 1, result.losses, seconds, phase.steps, result.fault)
+                done = self._told(number, step, result, seconds)
                 self._listener(done)
                 self._log.add(done)
                 self.steps_done = self._steps_until(number, step + 1)
                 self._keep(number, step + 1)
+                if self._watcher is not None:
+                    self.ended = self._watcher.after(self, number, step + 1)
+            if self.ended and not self.recipe.is_full:
+                self.save(number, self.steps_done[number - 1])
         self._listener(
             PhaseEnded(
                 phase=number,
@@ -112,6 +127,21 @@ class Trainer:
                 peak_bytes=peak_bytes(self.backbone.device),
                 device_bytes=device_bytes(self.backbone.device),
             )
+        )
+
+    def _told(self, number: int, step: int, result: StepResult, seconds: float) -> StepDone:
+        phase = self.recipe.phases[number - 1]
+        factor = rate_factor(phase, step)
+        rates = {"rows": phase.rows_lr * factor, "weights": phase.weights_lr * factor}
+        return StepDone(
+            phase=number,
+            step=step + 1,
+            losses=result.losses,
+            seconds=seconds,
+            n_steps=phase.steps,
+            fault=result.fault,
+            norm=result.norm,
+            rates={name: rate for name, rate in rates.items() if rate},
         )
 
     def stepper(self, number: int) -> Stepper:
@@ -132,7 +162,7 @@ class Trainer:
         return Stepper(
             self.backbone,
             self.table,
-            materials=self._materials,
+            materials=self.materials,
             number=number,
             optimizers=self._optimizers,
             accelerator=self._accelerator,
@@ -215,7 +245,7 @@ class Trainer:
 
     def _announce(self, number: int, phase: Phase, first: int) -> None:
         run = self.recipe.run
-        is_beside = self._materials.prior is not None and phase.trains != "rows"
+        is_beside = self.materials.prior is not None and phase.trains != "rows"
         self._listener(
             PhaseStarted(
                 phase=number,
@@ -249,12 +279,8 @@ class Trainer:
         run, phase = self.recipe.run, self.recipe.phases[number - 1]
         every, is_last = run.checkpoint_every, step == phase.steps
         is_due = bool(every) and (is_last or step % every == 0)
-        if (is_last or is_due) and not all_finite(self.parameters()):
-            raise NonFiniteLossError(
-                "a trained number is no longer finite",
-                where=f"phase {number}, step {step}",
-                hint=HINT,
-            )
+        if is_last or is_due:
+            self.refuse_not_finite(number, step)
         if is_due or self._interruption.number:
             self.save(number, step)
         if self._interruption.number:
@@ -263,7 +289,20 @@ class Trainer:
                 f"stopped after step {step} of phase {number}; a checkpoint is saved",
                 hint="the same command again goes on there",
             )
-        self._sample(number, step)
+        self.sample(number, step)
+
+    def refuse_not_finite(self, number: int, step: int) -> None:
+        """Refuse to keep what is no longer a number.
+
+        Raises:
+            NonFiniteLossError: A trained number is not finite.
+        """
+        if not all_finite(self.parameters()):
+            raise NonFiniteLossError(
+                "a trained number is no longer finite",
+                where=f"phase {number}, step {step}",
+                hint=HINT,
+            )
 
     def save(self, number: int, step: int) -> None:
         """Write a checkpoint."""
@@ -276,27 +315,35 @@ class Trainer:
             "n_skipped": [self.n_skipped, self._skipped_in_a_row],
             "n_steps": [phase.steps for phase in self.recipe.phases],
         }
-        checkpoint = Checkpoint(self._materials.fingerprint, number, step, state)
+        checkpoint = Checkpoint(self.materials.fingerprint, number, step, state)
         save_checkpoint(checkpoint, self.checkpoint_path)
         self._listener(Saved("checkpoint", self.checkpoint_path))
 
-    def _sample(self, number: int, step: int) -> None:
-        """Draw the pictures that are due after so many steps, unless a run before drew them."""
+    def sample(
+        self, number: int, step: int, *, is_asked: bool = False, is_last: bool = False
+    ) -> None:
+        """Draw the pictures that are due after so many steps, unless a run before drew them.
+
+        Raises:
+            SceneError: A prompt, which the recipe did not promise, would be cut.
+        """
         every, phases = self.recipe.run.sample_every, self.recipe.phases
         is_end = step == phases[number - 1].steps and not any(p.steps for p in phases[number:])
         is_stop = bool(every) and step % every == 0 and (step > 0 or number == 1)
         done = sum(self._steps_until(number, step))
         prompts = sample_prompts(self.recipe, [concept.handle for concept in self.table.concepts])
-        is_due = bool(every) and (is_end or is_stop)
+        is_due = is_asked or (bool(every) and (is_end or is_stop))
         if not is_due:
             return
+        if not every:
+            self.table.refuse_cut(prompts, "run.sample_prompts")
         if not has_samples(self._folder, done, prompts):
             size = self._materials.variants[0].latents.times(self.backbone.vae_factor)
             seed = self.recipe.run.seed
             with self.as_delivered():
                 pictures = draw_samples(self.backbone, self.table, prompts, size=size, seed=seed)
             save_samples(pictures, prompts, self._folder, done)
-        sheet = write_sheet(self._folder, delivered=done if is_end else None)
+        sheet = write_sheet(self._folder, delivered=done if is_end or is_last else None)
         self._listener(Saved("samples", sheet or self._folder))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,14 +20,15 @@ from lora_scene.learning.devices import free_cached
 from lora_scene.learning.draws import longest_prompts
 from lora_scene.learning.events import Listener, Notice
 from lora_scene.learning.handle_table import HandleTable
+from lora_scene.learning.held import MOST_PHOTOS
 from lora_scene.learning.interruption import Interruption
-from lora_scene.learning.latents import encode_variants, refuse_unseen
+from lora_scene.learning.latents import EncodedVariant, encode_variants, refuse_unseen
 from lora_scene.learning.lora import unet_targets
 from lora_scene.learning.optimizers import optimizer_library
 from lora_scene.learning.prior import draw_prior, trains_text
 from lora_scene.learning.runs import CHECKPOINT
 from lora_scene.learning.step import Materials
-from lora_scene.recipe import Recipe
+from lora_scene.recipe import Augment, Recipe
 from lora_scene.scenes.canvas import Canvas
 from lora_scene.scenes.masks import report_on
 from lora_scene.scenes.scene import Scene
@@ -88,7 +89,7 @@ def refuse_early(backbone: Backbone, recipe: Recipe) -> None:
         unet_targets(backbone.unet, recipe.lora)
     if any(phase.trains != "rows" for phase in phases):
         optimizer_library(recipe.optimizer.name)
-    if any(phase.attention_weight or phase.pairwise_weight for phase in phases):
+    if recipe.run.watch or any(p.attention_weight or p.pairwise_weight for p in phases):
         read_level(backbone, recipe)
 
 
@@ -115,6 +116,7 @@ def prepare_materials(backbone: Backbone, job: Job) -> Materials:
         resize=recipe.masked_loss.resize,
     )
     refuse_unseen(variants, scene.concepts, recipe.masked_loss.resize)
+    held = _held_photos(backbone, scene, recipe) if recipe.run.watch else ()
     backbone.vae.to("cpu")
     free_cached(torch.device(device))
     store(backbone.unet, recipe.base.quantization, device=device)
@@ -136,7 +138,22 @@ def prepare_materials(backbone: Backbone, job: Job) -> Materials:
             cache=job.out / CHECKPOINT.with_name("prior.safetensors"),
             is_text_fixed=not (trains_text(recipe) or _names_a_handle(recipe, scene)),
         )
-    return Materials(variants, prior, recipe, job.fingerprint)
+    return Materials(variants, prior, recipe, job.fingerprint, held)
+
+
+def _held_photos(
+    backbone: Backbone, scene: Scene, recipe: Recipe
+) -> tuple[EncodedVariant, ...]:
+    """Encode the photos as they are, neither mirrored nor rearranged."""
+    shown = tuple(photo for photo in scene.photos if photo.present)[:MOST_PHOTOS]
+    return encode_variants(
+        backbone,
+        replace(scene, photos=shown),
+        Augment(flip_prob=0.0),
+        canvas=canvas_of(backbone, recipe),
+        generator=np.random.default_rng(0),
+        resize=recipe.masked_loss.resize,
+    )
 
 
 def _names_a_handle(recipe: Recipe, scene: Scene) -> bool:

@@ -4,8 +4,10 @@ out/
 ├── pytorch_lora_weights.safetensors, embeddings/   the adapter
 ├── recipe.toml                                     every setting of the run
 ├── training.json                                   written last: the run is finished
-├── losses.jsonl                                    a line a step
-├── samples/                                        pictures drawn on the way
+├── losses.jsonl, held.jsonl                        a line a step, a line a look at held draws
+├── run.jsonl, run.html                             what was told, with times; all of it as a page
+├── samples/, maps/                                 pictures and attention on the way
+├── snapshots/                                      adapters kept on the way
 ├── pipeline/                                       the whole model, where it was fine-tuned
 └── checkpoint/                                     where to go on, once finished with more steps
 """
@@ -38,10 +40,15 @@ from lora_scene.scenes.scene import Scene
 RECIPE = "recipe.toml"
 SUMMARY = "training.json"
 LOSSES = "losses.jsonl"
+HELD = "held.jsonl"
+EVENTS = "run.jsonl"
+PAGE = "run.html"
+MAPS = "maps"
+SNAPSHOTS = "snapshots"
 CHECKPOINT = Path("checkpoint") / "state.safetensors"
 LAST_GOOD = "last_good"
 FULL_MODEL = "pipeline"  # where a fully fine-tuned base lies
-FOLDERS = (str(CHECKPOINT.parent), LAST_GOOD, SAMPLES, FULL_MODEL)
+FOLDERS = (str(CHECKPOINT.parent), LAST_GOOD, SAMPLES, MAPS, SNAPSHOTS, FULL_MODEL)
 
 
 @dataclass(frozen=True)
@@ -56,6 +63,7 @@ class TrainingResult:
         n_trained: Numbers that were trained: rows, and adapters or the base's own weights.
         unlearnt: Handles of which some row never had a gradient: they are as they began.
         n_skipped: Steps that moved nothing, because something in them was not finite.
+        ended: Why it ended before its last step: `asked`, `patience`, or empty where it did not.
     """
 
     adapter: Adapter
@@ -65,6 +73,7 @@ class TrainingResult:
     n_trained: int
     unlearnt: tuple[str, ...] = ()
     n_skipped: int = 0
+    ended: str = ""
 
     @property
     def learnt(self) -> tuple[str, ...]:
@@ -84,16 +93,25 @@ class _Summary:
     steps: tuple[int, ...] = ()
     unlearnt: tuple[str, ...] = ()
     n_skipped: int = 0
+    ended: str = ""
+    wanted: tuple[int, ...] = ()
+    scene: str = ""
 
 
 def fingerprint(scene: Scene, recipe: Recipe, base_hash: str) -> str:
     """Return the sha256 of all that decides a run's result.
 
-    What a recipe is called and how often it is saved does not.
+    What a recipe is called, how often it is saved and how it is watched does not.
     """
     run = replace(recipe.run, checkpoint_every=0, sample_every=0, sample_prompts=())
+    run = replace(run, snapshots=0, watch=0, patience=0)
     settings = dump_recipe(replace(recipe, run=run, name="", description=""))
-    settings = settings.replace('shape = "square"\n', "")  # runs from before there was a choice
+    for later in ('shape = "square"
+', "snapshots = 0
+", "watch = 0
+", "patience = 0
+"):
+        settings = settings.replace(later, "")  # runs from before there was a choice
     digest = hashlib.sha256(settings.encode())
     digest.update(base_hash.encode())
     for part in scene_bytes(scene):
@@ -145,7 +163,8 @@ def finished(out: Path, mine: str, recipe: Recipe) -> TrainingResult | None:
         raise TrainingError(
             "the folder holds a longer run", where=out, expected=wanted, got=done, hint=anew
         )
-    if done < wanted:
+    is_enough = found.ended and found.wanted[-1:] == (wanted,)
+    if done < wanted and not is_enough:
         if newest_checkpoint(out / CHECKPOINT) is None:
             raise TrainingError(
                 "a finished run without a checkpoint cannot go on", where=out, hint=anew
@@ -159,6 +178,7 @@ def finished(out: Path, mine: str, recipe: Recipe) -> TrainingResult | None:
         found.n_trained,
         found.unlearnt,
         found.n_skipped,
+        found.ended,
     )
 
 
@@ -193,8 +213,9 @@ def _other_run(kind: type[TrainingError], out: Path) -> TrainingError:
     return kind("the folder holds a run with another recipe, scene or base", where=out, hint=hint)
 
 
-def write_summary(result: TrainingResult, mine: str) -> None:
+def write_summary(result: TrainingResult, mine: str, recipe: Recipe, scene: Scene) -> None:
     """Record that a run is finished."""
+    place = Path(scene.source)
     summary = _Summary(
         mine,
         result.seconds,
@@ -204,6 +225,9 @@ def write_summary(result: TrainingResult, mine: str) -> None:
         result.adapter.info.steps,
         result.unlearnt,
         result.n_skipped,
+        result.ended,
+        tuple(phase.steps for phase in recipe.phases),
+        str(place.absolute()) if place.exists() else "",
     )
     write_json(result.folder / SUMMARY, vars(summary))
 
@@ -247,4 +271,4 @@ def clear(out: Path) -> None:
         remove_ours(out / name, list(own_files(out / name)))
     if has_damaged_record(out):
         (out / SUMMARY).unlink()
-    remove_ours(out, [p for n in (SUMMARY, LOSSES) if is_ours(p := out / n)])
+    remove_ours(out, [p for n in (SUMMARY, LOSSES, HELD, EVENTS, PAGE) if is_ours(p := out / n)])

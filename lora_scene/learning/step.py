@@ -34,12 +34,14 @@ class Materials:
         prior: The base's own pictures, or None.
         recipe: Every setting.
         fingerprint: Of recipe, scene and base; checkpoints carry it.
+        held: The photos as they are, encoded, of the draws that are never trained on.
     """
 
     variants: tuple[EncodedVariant, ...]
     prior: PriorSet | None
     recipe: Recipe
     fingerprint: str
+    held: tuple[EncodedVariant, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -49,10 +51,12 @@ class StepResult:
     Attributes:
         losses: Each term's value, averaged over the accumulated passes.
         fault: What was not finite, so that nothing was moved; empty for a step that was made.
+        norm: Of all gradients together, before they were clipped.
     """
 
     losses: Mapping[str, float]
     fault: str
+    norm: float
 
 
 class Stepper:
@@ -126,7 +130,7 @@ class Stepper:
                 self._table.restore_norms()
         for optimizer in self._optimizers:
             optimizer.zero_grad()
-        return StepResult(losses, bad[0] if bad else "")
+        return StepResult(losses, bad[0] if bad else "", length)
 
     def gradients(self, step: int) -> Tensor:
         """Run a step's passes, forward and backward; return the losses (5,), averaged over them."""

@@ -25,6 +25,7 @@ from lora_scene.errors import NonFiniteLossError, SceneError, TrainingError
 from lora_scene.file_groups import remove_ours, written_together
 from lora_scene.files import check_target, write_json, write_text
 from lora_scene.folder_lock import locked
+from lora_scene.learning.asking import WISHES, answered, ask_path, asked
 from lora_scene.learning.checkpoints import (
     PREVIOUS,
     Checkpoint,
@@ -45,12 +46,17 @@ from lora_scene.learning.preparation import (
     refuse_early,
     tell_doubts,
 )
+from lora_scene.learning.run_log import RunLog
+from lora_scene.learning.run_page import write_run_page
 from lora_scene.learning.runs import (
     CHECKPOINT,
+    EVENTS,
     FOLDERS,
     FULL_MODEL,
+    HELD,
     LAST_GOOD,
     LOSSES,
+    PAGE,
     RECIPE,
     SUMMARY,
     TrainingResult,
@@ -62,6 +68,7 @@ from lora_scene.learning.runs import (
     resumable,
     write_summary,
 )
+from lora_scene.learning.watching import Watcher, began, page_at_the_end
 from lora_scene.ownership import LISTING, list_folder, own_files
 from lora_scene.recipe import Recipe, dump_recipe
 from lora_scene.scenes.handles import check_handles
@@ -106,6 +113,8 @@ def train(
     out, tell = _own(Path(out), scene, restart=restart), listener or _ignore
     if recipe.run.sample_every:
         refuse_foreign_samples(out)
+    if recipe.run.watch:
+        tell = RunLog(out / EVENTS, tell)
     chosen = resolve_device(device)
     with (
         locked(out),
@@ -129,7 +138,11 @@ def train(
         reset_peak(torch.device(chosen))
         heard = interruption or Interruption()
         job = Job(scene, recipe, out, chosen, base_hash, mine, tell, heard)
-        adapter, trainer = _learn(backbone, job)
+        answered(out, asked(out))  # of a run before
+        if isinstance(tell, RunLog):
+            tell.open(began(job, backbone))
+        with page_at_the_end(job):
+            adapter, trainer = _learn(backbone, job)
         result = TrainingResult(
             adapter,
             out,
@@ -138,10 +151,13 @@ def train(
             sum(parameter.numel() for parameter in trainer.parameters()),
             trainer.table.unreached if any(p.rows_lr and p.steps for p in recipe.phases) else (),
             trainer.n_skipped,
+            trainer.ended,
         )
         _tell_result(result, tell)
-        write_summary(result, mine)
+        write_summary(result, mine, recipe, scene)
         _keep_for_longer(out, recipe)
+        if recipe.run.watch:
+            write_run_page(out)
     tell(Saved("adapter", out))
     return result
 
@@ -160,11 +176,13 @@ def _own(out: Path, scene: Scene, *, restart: bool) -> Path:
     stems = [handle.strip("<>") for handle in scene.handles]
     rows = [f"{embeddings.FOLDER}/{stem}.safetensors" for stem in stems]
     records = [] if restart and has_damaged_record(out) else [SUMMARY]
-    checked = check_target(out, [RECIPE, *records, diffusers.FILE, *rows])
+    wishes = [ask_path(out, wish).name for wish in WISHES]
+    checked = check_target(out, [RECIPE, *records, diffusers.FILE, *rows, *wishes, PAGE])
     for name in FOLDERS:
         refuse_links(out / name, out)
     refuse_others(checked, restart=restart)
-    LossLog(checked / LOSSES).refuse_foreign()
+    for name in (LOSSES, HELD):
+        LossLog(checked / name).refuse_foreign()
     return checked
 
 
@@ -217,6 +235,7 @@ def _learn(backbone: Backbone, job: Job) -> tuple[Adapter, Trainer]:
         folder=job.out,
         listener=job.tell,
         interruption=job.interruption,
+        watcher=Watcher(job, lambda trainer: _collect(trainer, job)),
     )
     write_text(job.out / RECIPE, dump_recipe(job.recipe))
     with trainer.table.spliced():
@@ -236,6 +255,8 @@ def _run(trainer: Trainer, job: Job, resumed: Checkpoint | None) -> None:
         is_behind = resumed is not None and resumed.phase > number
         if is_behind or not job.recipe.phases[number - 1].steps:
             continue
+        if trainer.ended:
+            break
         is_inside = resumed is not None and resumed.phase == number
         try:
             trainer.run_phase(number, resumed=resumed if is_inside else None)

@@ -13,6 +13,7 @@ def contradictions(recipe: Recipe) -> Iterator[RecipeError]:
     """Yield settings that are right alone and wrong together."""
     yield from _texts(recipe)
     yield from _phases(recipe)
+    yield from _watching(recipe)
     augment = recipe.augment
     shares = augment.crop_prob + augment.recompose_prob
     shares += augment.rearrange_prob + augment.paste_prob
@@ -68,6 +69,24 @@ def _phases(recipe: Recipe) -> Iterator[RecipeError]:
             "low-bit weights cannot be trained themselves",
             where="base.quantization",
             expected='none, or phase2.trains = "lora"',
+        )
+
+
+def _watching(recipe: Recipe) -> Iterator[RecipeError]:
+    run = recipe.run
+    if recipe.is_full and run.snapshots:
+        yield RecipeError(
+            "snapshots are adapters, and full training makes whole models",
+            where="run.snapshots",
+            expected="0",
+            got=run.snapshots,
+        )
+    if run.patience and not run.watch:
+        yield RecipeError(
+            "patience looks at held draws, and run.watch = 0 looks at none",
+            where="run.patience",
+            expected="run.watch above 0",
+            got=run.patience,
         )
 
 

@@ -265,6 +265,12 @@ class Run:
         sample_every: Steps between sample pictures; 0 draws none.
         sample_prompts: Prompts of the sample pictures; none takes each handle alone and all
             together.
+        snapshots: Adapters that are kept along phase 2, at equal distances, the last step's among
+            them; `lora-scene pick` chooses between them.
+        watch: Looks a phase at held draws that are never trained on, and at each handle's attention
+            over the photo, for run.html; 0 watches nothing, and writes no page.
+        patience: Steps after which phase 2 ends if held loss and attention have not moved; 0 never
+            ends it early.
     """
 
     batch_size: int = between(1, 1, 256)
@@ -273,6 +279,9 @@ class Run:
     checkpoint_every: int = between(100, 0)
     sample_every: int = between(0, 0)
     sample_prompts: tuple[str, ...] = ()
+    snapshots: int = between(0, 0, 1000)
+    watch: int = between(6, 0, 1000)
+    patience: int = between(0, 0)
 
 
 @dataclass(frozen=True)

@@ -79,6 +79,7 @@ def train_method(
     results = []
     for number, (recipe, scene) in enumerate(recipes):
         out = folder / f"adapter{number}"
+        recipe = replace(recipe, run=replace(recipe.run, watch=0))
         results.append(train(scene, recipe, out=out, device=device, listener=listener))
     return Trained(
         folders=tuple(result.folder for result in results),

@@ -41,6 +41,7 @@ def recipe(base: str, *overrides: str, name: str = "paper", steps: tuple[int, in
             "lora.rank=4",
             "optimizer.name=adamw",
             "prior.weight=0",
+            "run.watch=0",
             *overrides,
         ],
     )

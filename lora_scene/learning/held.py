@@ -1,0 +1,121 @@
+"""Held draws: noise that is never trained on, and what the model says of it on the way.
+
+From one forward pass a draw come the masked loss and every handle's attention over the photo:
+"nobody says when to stop" is answered by numbers that training did not see.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from lora_scene.backbones.backbone import Backbone
+from lora_scene.learning.attention import AttentionRecorder, Columns, read_level
+from lora_scene.learning.draws import step_generators
+from lora_scene.learning.handle_table import HandleTable
+from lora_scene.learning.latents import EncodedVariant
+from lora_scene.learning.losses import weighted_error
+from lora_scene.recipe import Recipe
+from lora_scene.scenes.union import prompt_for
+
+STREAM = 3  # of draws; those of training are 1 and 2, its phases
+SHARES = (0.2, 0.4, 0.6, 0.8)  # the draws' timesteps, of all
+MOST_PHOTOS = 4
+
+Maps = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Look:
+    """What held draws say.
+
+    Attributes:
+        loss: The masked loss, averaged over masked cells and draws.
+        ious: Each thing's IoU of attention and mask, 0..1, by handle.
+        maps: (K, r_h, r_w) float32 over the first photo, averaged over its draws; zeros for a concept
+            that it does not show.
+    """
+
+    loss: float
+    ious: Mapping[str, float]
+    maps: Maps
+
+
+@torch.no_grad()
+def look(
+    backbone: Backbone, table: HandleTable, photos: Sequence[EncodedVariant], recipe: Recipe
+) -> Look:
+    """Look at the held draws with the model as it stands; no global generator is touched.
+
+    Args:
+        backbone: The base, what is trained in place, dropout off.
+        table: The handles, spliced in.
+        photos: The photos as they are, encoded; see `plain_photos`.
+        recipe: Templates, seed, level of the maps.
+    """
+    recorder = AttentionRecorder(backbone.unet, level=read_level(backbone, recipe))
+    losses = []
+    totals: dict[int, list[Tensor]] = {}
+    with recorder.attached():
+        for i in range(max(len(SHARES), len(photos))):
+            index = i % len(photos)
+            t = round(SHARES[i % len(SHARES)] * (backbone.n_timesteps - 1))
+            _, noise = step_generators(recipe.run.seed, STREAM, i)
+            loss, maps = _draw(backbone, table, recorder, photos[index], recipe, t, noise)
+            losses.append(loss)
+            totals.setdefault(index, []).append(maps)
+    found = {index: torch.stack(maps).mean(dim=0) for index, maps in totals.items()}
+    first = photos[0]
+    maps = torch.zeros(len(table.concepts), *found[0].shape[1:])
+    maps[list(first.present)] = found[0].cpu()
+    return Look(float(torch.stack(losses).mean()), _ious(table, photos, found), maps.numpy())
+
+
+def _draw(
+    backbone: Backbone,
+    table: HandleTable,
+    recorder: AttentionRecorder,
+    photo: EncodedVariant,
+    recipe: Recipe,
+    timestep: int,
+    noise: torch.Generator,
+) -> tuple[Tensor, Tensor]:
+    """Return a draw's masked loss, a scalar, and its maps (k, r_h, r_w) of the concepts present."""
+    handles = recipe.handles
+    drawn = [table.concepts[k] for k in photo.present]
+    nouns = [concept.noun for concept in drawn] if handles.with_nouns else None
+    prompt = prompt_for([concept.handle for concept in drawn], nouns, handles.templates[0])
+    ids = backbone.tokenize([table.expand(prompt)])
+    z = photo.moments.mean[None].to(backbone.device)
+    eps = torch.randn(z.shape, generator=noise).to(z)
+    t = torch.tensor([timestep], device=z.device)
+    columns = Columns.of([table.columns(ids[0][0], photo.present)], ids[0].shape[1], z.device)
+    z_t = backbone.add_noise(z, eps, t)
+    with recorder.recording(columns, z_t):
+        prediction = backbone.denoise(z_t, t, backbone.encode_tokens(ids))
+    inside = photo.masks[list(photo.present)].amax(dim=0, keepdim=True)[None].to(z.device)
+    target = backbone.target(z, eps, t)
+    loss = weighted_error(prediction, target, inside, normalize="area").mean()
+    return loss, recorder.maps()[0]
+
+
+def _ious(
+    table: HandleTable, photos: Sequence[EncodedVariant], found: Mapping[int, Tensor]
+) -> dict[str, float]:
+    """Return each thing's IoU of strong attention (half of a map's peak) and mask, over photos."""
+    scores: dict[str, list[float]] = {}
+    for index, maps in found.items():
+        photo = photos[index]
+        for k, own in zip(photo.present, maps, strict=True):
+            if table.concepts[k].is_background:
+                continue
+            strong, mask = own >= 0.5 * own.max(), photo.map_masks[k].to(own.device) >= 0.5
+            union = float((strong | mask).sum())
+            one = float((strong & mask).sum()) / union if union else 0.0
+            scores.setdefault(table.concepts[k].handle, []).append(one)
+    return {handle: sum(own) / len(own) for handle, own in scores.items()}

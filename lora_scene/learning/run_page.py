@@ -1,0 +1,203 @@
+"""A run as one page that needs nothing else: `run.html`, or several runs side by side."""
+
+from __future__ import annotations
+
+import datetime
+import functools
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from lora_scene.adapters.gallery import prompt_in
+from lora_scene.files import write_text
+from lora_scene.learning.run_charts import draw_charts
+from lora_scene.learning.run_record import RunRecord, read_run, seconds_between
+from lora_scene.learning.runs import PAGE
+from lora_scene.pages import inlined, inlined_svg, render
+
+THUMBNAIL = 320  # pixels of a picture's longer side
+QUALITY = 82  # of WebP
+MOST_STOPS = 40  # of a slider; of more, some are left out
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What a slider shows at one stop.
+
+    Attributes:
+        step: Over both phases.
+        pictures: (`data:` address, words below) each.
+    """
+
+    step: int
+    pictures: tuple[tuple[str, str], ...]
+
+
+def write_run_page(out: Path | str, *more: Path | str, to: Path | None = None) -> Path:
+    """Write the page of a run, or of several side by side.
+
+    Args:
+        out: A run's folder.
+        more: Others, to be compared with it.
+        to: The file; None takes `run.html` of the first run.
+
+    Returns:
+        The file.
+
+    Raises:
+        TrainingError: A folder holds no run.
+        FileError: What lies there is somebody else's, or it cannot be written.
+    """
+    runs = [read_run(folder) for folder in (out, *more)]
+    page = render(
+        "learning",
+        "run_page.html",
+        title=", ".join(run.name for run in runs),
+        now=datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M:%S"),
+        is_running=any(run.is_running and not run.summary for run in runs),
+        charts=[(chart.title, inlined_svg(chart.svg)) for chart in draw_charts(runs)],
+        table=_compared(runs) if more else [],
+        runs=[_shown(run) for run in runs],
+    )
+    return write_text(to or Path(out) / PAGE, page)
+
+
+def _shown(run: RunRecord) -> dict[str, Any]:
+    """Return what the template shows of a run."""
+    return {
+        "name": run.name,
+        "state": _state(run),
+        "facts": _facts(run),
+        "masks": _thumbnail(run.masks, 2 * THUMBNAIL) if run.masks else "",
+        "maps": _frames(run.maps, lambda k, path: _handle(run, k), is_kept=True),
+        "samples": _frames(run.samples, lambda n, path: prompt_in(path)),
+        "notices": run.notices,
+        "recipe": run.recipe_toml,
+        "versions": dict(run.began.get("versions", {})),
+        "log": [_told(line) for line in run.events],
+    }
+
+
+def _state(run: RunRecord) -> str:
+    done, n_steps = (run.place(run.steps[-1]) if run.steps else 0), sum(run.wanted)
+    if run.summary.get("ended") == "asked":
+        return f"ended after step {done} of {n_steps}, as asked"
+    if run.summary.get("ended") == "patience":
+        return f"ended after step {done} of {n_steps}, for nothing moved any more"
+    if run.summary:
+        return f"finished, {done} steps"
+    return f"{'running' if run.is_running else 'stopped'}: step {done} of {n_steps}"
+
+
+def _facts(run: RunRecord) -> list[tuple[str, str]]:
+    began, facts = run.began, []
+    if run.handles:
+        nouns = began.get("nouns", [])
+        pairs = [f"{h} {nouns[i] if i < len(nouns) else ''}" for i, h in enumerate(run.handles)]
+        facts.append(("learns", ", ".join(pair.strip() for pair in pairs)))
+    facts += [(key, str(began[key])) for key in ("scene", "base") if key in began]
+    if run.recipe is not None:
+        facts.append(("recipe", f"{run.recipe.name}, seed {run.recipe.run.seed}"))
+    if "device" in began:
+        facts.append(("machine", f"{began['device']}, {began['dtype']}, {began['resolution']} px"))
+    if (peak := _peak(run)) > 0:
+        facts.append(("memory", f"{peak / 1e9:.2f} GB at its peak"))
+    if run.steps:
+        spent = _seconds(run)
+        each = spent / len(run.steps)
+        facts.append(("steps", f"{len(run.steps)}, {spent:.0f} s, {each:.2f} s each"))
+    if began:
+        passed = seconds_between(began["time"], run.events[-1]["time"])
+        facts.append(("begun", f"{began['time']}; last heard of {passed:.0f} s later"))
+    return facts
+
+
+def _peak(run: RunRecord) -> int:
+    return max(int(line.get("peak_bytes", 0)) for line in (*run.events, run.summary))
+
+
+def _frames(
+    stops: Mapping[int, Mapping[int, Path]], words: Any, *, is_kept: bool = False
+) -> list[Frame]:
+    """Return a slider's frames; maps are small files already, and go in as they are."""
+    steps = list(stops)
+    if len(steps) > MOST_STOPS:
+        steps = [steps[i] for i in np.linspace(0, len(steps) - 1, MOST_STOPS).round().astype(int)]
+    frames = []
+    for step in steps:
+        paths = sorted(stops[step].items())
+        side = 0 if is_kept else THUMBNAIL
+        shown = tuple((_thumbnail(path, side), words(n, path)) for n, path in paths)
+        frames.append(Frame(step, shown))
+    return frames
+
+
+def _thumbnail(path: Path, side: int) -> str:
+    return _kept_thumbnail(path, path.stat().st_mtime_ns, side)
+
+
+@functools.lru_cache(maxsize=512)
+def _kept_thumbnail(path: Path, changed: int, side: int) -> str:
+    """Return a picture, made smaller, as a `data:` address; a page is rewritten often."""
+    with Image.open(path) as picture:
+        image = picture.convert("RGB")
+    if side:
+        image.thumbnail((side, side), Image.Resampling.LANCZOS)
+    return inlined(image, quality=QUALITY)
+
+
+def _handle(run: RunRecord, k: int) -> str:
+    return run.handles[k] if k < len(run.handles) else f"concept {k}"
+
+
+def _told(line: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Return an event's time, kind and content in words."""
+    rest = {k: v for k, v in line.items() if k not in ("time", "event", "written_by", "versions")}
+    words = rest.get("text") or ", ".join(f"{key} {value}" for key, value in rest.items())
+    return str(line.get("time", ""))[:19], str(line.get("event", "")), str(words)
+
+
+def _compared(runs: Sequence[RunRecord]) -> list[list[str]]:
+    """Return a table: what runs came to, then the settings in which they differ."""
+    rows = [["", *(run.name for run in runs)], ["state", *(_state(run) for run in runs)]]
+    rows.append(["seconds", *(f"{_seconds(run):.0f}" for run in runs)])
+    rows.append(["peak memory, GB", *(f"{_peak(run) / 1e9:.2f}" for run in runs)])
+    rows.append(["held loss, last", *(_last(run, "loss") for run in runs)])
+    rows.append(["attention IoU, last", *(_last(run, "ious") for run in runs)])
+    settings = [_settings(run.recipe_toml) for run in runs]
+    for key in dict.fromkeys(key for own in settings for key in own):
+        values = [own.get(key, "–") for own in settings]
+        if len(set(values)) > 1:
+            rows.append([key, *values])
+    return rows
+
+
+def _seconds(run: RunRecord) -> float:
+    return float(sum(line.get("seconds") or 0 for line in run.steps))
+
+
+def _last(run: RunRecord, key: str) -> str:
+    """Return the last look's value, the mean of several, in words."""
+    if not run.looks:
+        return "–"
+    value = run.looks[-1][key]
+    return f"{np.mean(list(value.values())) if isinstance(value, dict) else value:.3f}"
+
+
+def _settings(text: str) -> dict[str, str]:
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        return {}
+    flat: dict[str, str] = {}
+    for section, values in table.items():
+        if isinstance(values, dict):
+            flat |= {f"{section}.{key}": str(value) for key, value in values.items()}
+        elif section != "description":
+            flat[section] = str(values)
+    return flat

@@ -1,0 +1,176 @@
+"""What a run left in its folder, read back: of a finished run, or of one that goes on."""
+
+from __future__ import annotations
+
+import datetime
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lora_scene.adapters.gallery import stops_of
+from lora_scene.documents import parse_json, read_text
+from lora_scene.errors import LoraSceneError, TrainingError
+from lora_scene.folder_lock import holder
+from lora_scene.learning.attention_pictures import MASKS
+from lora_scene.learning.loss_log import LossLog
+from lora_scene.learning.runs import (
+    CHECKPOINT,
+    EVENTS,
+    HELD,
+    LOSSES,
+    MAPS,
+    RECIPE,
+    SNAPSHOTS,
+    SUMMARY,
+)
+from lora_scene.ownership import is_ours
+from lora_scene.recipe import Recipe, parse_recipe
+
+_MAP = re.compile(r"(\d+)-(\d+)\.jpg")
+_SNAPSHOT = re.compile(r"phase([12])-(\d+)")
+
+Line = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """A run.
+
+    Attributes:
+        folder: Where it lies.
+        recipe: Every setting; None where the folder holds none, or of another version.
+        recipe_toml: The same as text.
+        began: What it is: scene, handles, base, device, versions; the latest start's.
+        steps: A line a step.
+        looks: A line a look at held draws.
+        events: What was told, with times.
+        summary: `training.json` of a finished run; empty before.
+        samples: Steps over both phases to number to picture.
+        maps: Steps over both phases to concept to picture.
+        masks: The photos with their masks, or None.
+        is_running: Whether a process writes into the folder.
+    """
+
+    folder: Path
+    recipe: Recipe | None
+    recipe_toml: str
+    began: Line
+    steps: Sequence[Line]
+    looks: Sequence[Line]
+    events: Sequence[Line]
+    summary: Line
+    samples: Mapping[int, Mapping[int, Path]]
+    maps: Mapping[int, Mapping[int, Path]]
+    masks: Path | None
+    is_running: bool
+
+    @property
+    def name(self) -> str:
+        """Return what to call it."""
+        return self.folder.absolute().name
+
+    @property
+    def handles(self) -> tuple[str, ...]:
+        """Return its handles, as far as it has told them."""
+        return tuple(self.began.get("handles", ()) or self.summary.get("handles", ()))
+
+    @property
+    def wanted(self) -> tuple[int, int]:
+        """Return the steps of each phase that the recipe asks for."""
+        if self.recipe is None:
+            return (self.n_first, 0)
+        return (self.recipe.phase1.steps, self.recipe.phase2.steps)
+
+    @property
+    def n_first(self) -> int:
+        """Return how many steps phase 1 had."""
+        return max((line["step"] for line in self.steps if line["phase"] == 1), default=0)
+
+    @property
+    def notices(self) -> list[str]:
+        """Return what a person should know, each once."""
+        told = [line["text"] for line in self.events if line.get("event") == "Notice"]
+        return list(dict.fromkeys(told))
+
+    def place(self, line: Line) -> int:
+        """Return a line's steps over both phases."""
+        return int(line["step"]) + (self.n_first if line["phase"] == 2 else 0)
+
+
+def read_run(folder: Path | str) -> RunRecord:
+    """Read what a run left.
+
+    Raises:
+        TrainingError: The folder holds no run.
+    """
+    folder = Path(folder)
+    known = (LOSSES, SUMMARY, EVENTS, CHECKPOINT)
+    if not any((folder / name).is_file() for name in known):
+        raise TrainingError(
+            "no run in this folder",
+            where=folder,
+            expected=f"what `lora-scene train` writes, such as {LOSSES}",
+            hint="give the --out of a training",
+        )
+    text, recipe = _read_recipe(folder / RECIPE)
+    events = LossLog(folder / EVENTS).lines()
+    starts = [line for line in events if line.get("event") == "Began"]
+    return RunRecord(
+        folder=folder,
+        recipe=recipe,
+        recipe_toml=text,
+        began=starts[-1] if starts else {},
+        steps=LossLog(folder / LOSSES).lines(),
+        looks=LossLog(folder / HELD).lines(),
+        events=events,
+        summary=_read_summary(folder / SUMMARY),
+        samples=dict(sorted(stops_of(folder).items())),
+        maps=_read_maps(folder),
+        masks=path if is_ours(path := folder / MASKS) else None,
+        is_running=bool(holder(folder)),
+    )
+
+
+def snapshots_of(folder: Path) -> dict[int, Path]:
+    """Return the adapters kept along phase 2: steps of that phase to folder, in order."""
+    found = {}
+    for path in (folder / SNAPSHOTS).glob("phase2-*"):
+        match = _SNAPSHOT.fullmatch(path.name)
+        if match is not None and path.is_dir():
+            found[int(match[2])] = path
+    return dict(sorted(found.items()))
+
+
+def seconds_between(first: str, last: str) -> float:
+    """Return the seconds between two times as a run's log writes them."""
+    ends = [datetime.datetime.fromisoformat(text) for text in (first, last)]
+    return (ends[1] - ends[0]).total_seconds()
+
+
+def _read_recipe(path: Path) -> tuple[str, Recipe | None]:
+    if not path.is_file():
+        return "", None
+    try:
+        text = read_text(path, TrainingError)
+        return text, parse_recipe(text)
+    except LoraSceneError:  # of another version: shown as it is
+        return path.read_text("utf-8", "replace"), None
+
+
+def _read_summary(path: Path) -> Line:
+    if not path.is_file():
+        return {}
+    table = parse_json(read_text(path, TrainingError), path, TrainingError)
+    if not isinstance(table, dict):
+        raise TrainingError("the record of a finished run is damaged", where=path)
+    return table
+
+
+def _read_maps(folder: Path) -> dict[int, dict[int, Path]]:
+    stops: dict[int, dict[int, Path]] = {}
+    for path in sorted((folder / MAPS).glob("*.jpg")):
+        if (match := _MAP.fullmatch(path.name)) is not None and is_ours(path):
+            stops.setdefault(int(match[1]), {})[int(match[2])] = path
+    return dict(sorted(stops.items()))

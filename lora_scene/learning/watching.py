@@ -1,0 +1,229 @@
+"""A run watched: wishes answered, snapshots kept, held draws looked at, its page rewritten.
+
+Nothing here touches what is trained or drawn: a watched run ends bit for bit as an unwatched one.
+What is kept is decided by steps alone, and made anew where a resumed run finds it missing, so that
+a run that was killed keeps the same; only the page, which costs time, comes when there is some.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from lora_scene.adapters.adapter import Adapter
+from lora_scene.adapters.folder import save_adapter
+from lora_scene.backbones.backbone import Backbone
+from lora_scene.errors import LoraSceneError, SceneError
+from lora_scene.learning.asking import answered, asked
+from lora_scene.learning.attention_pictures import MASKS, save_maps, save_masks
+from lora_scene.learning.devices import peak_bytes
+from lora_scene.learning.events import Looked, Notice, Saved
+from lora_scene.learning.held import look
+from lora_scene.learning.loss_log import LossLog
+from lora_scene.learning.outcome import installed_versions
+from lora_scene.learning.run_page import write_run_page
+from lora_scene.learning.runs import HELD, SNAPSHOTS
+from lora_scene.scenes.union import prompt_for
+
+if TYPE_CHECKING:
+    from lora_scene.learning.phases import Trainer
+    from lora_scene.learning.preparation import Job
+
+ASKED, PATIENCE = "asked", "patience"  # why a run ended before its last step
+LOOKS_IN_PATIENCE = 4  # looks that must all show no gain
+LEAST_GAIN = 0.01  # of the held loss, relatively, and of the IoU: less is no move
+PAGE_SHARE = 0.005  # of a run's time may go into rewriting its page
+PAGE_SECONDS = 5.0  # between two rewritings, at least
+
+
+class Watcher:
+    """What a run does beside its steps.
+
+    Args:
+        job: The run.
+        deliver: Returns the adapter as it would be saved now.
+    """
+
+    def __init__(self, job: Job, deliver: Callable[[Trainer], Adapter]) -> None:
+        self._job = job
+        self._run = job.recipe.run
+        self._deliver = deliver
+        self._log = LossLog(job.out / HELD)
+        self._can_look = bool(self._run.watch)
+        self._began = self._written = time.monotonic()
+        self._spent = 0.0  # seconds, on the page
+
+    def begin(self, trainer: Trainer, number: int, step: int) -> str:
+        """Make up for what a killed run left out; return why it ends at once, or nothing."""
+        self._log.cut(number, step)
+        if self._can_look and self._is_cut(trainer):
+            self._can_look = False
+            text = "held draws name all things, and the text encoder would cut that prompt: "
+            self._job.tell(Notice(f"{text}nothing is looked at on the way"))
+        if self._can_look and not (self._job.out / MASKS).exists():
+            save_masks(self._job.scene, self._job.out)
+        if step or number == 1 or not self._job.recipe.phase1.steps:
+            self._keep(trainer, number, step, wishes=set())
+        self._rewrite(is_first=True)
+        return self._reason(number, step)
+
+    def after(self, trainer: Trainer, number: int, step: int) -> str:
+        """Do what is due after a step; return why the run ends here, or nothing."""
+        wishes = asked(self._job.out)
+        if self._job.interruption.takes_wish():
+            wishes |= {"sample", "save"}
+        has_news = self._keep(trainer, number, step, wishes)
+        n_steps = self._job.recipe.phases[number - 1].steps
+        reason = ASKED if "stop" in wishes else self._reason(number, step)
+        if reason and step < n_steps:
+            why = "as asked" if reason == ASKED else "for nothing moved any more"
+            where = f"step {step} of {n_steps} of phase {number}"
+            self._job.tell(Notice(f"ended after {where}, {why}; the adapter is kept"))
+        if wishes:
+            answered(self._job.out, wishes)
+        self._rewrite(has_news=has_news)
+        return reason
+
+    def _keep(self, trainer: Trainer, number: int, step: int, wishes: set[str]) -> bool:
+        """Keep a snapshot, sample pictures and a look where they are due; tell whether any was."""
+        n_steps = self._job.recipe.phases[number - 1].steps
+        stops = evenly(n_steps, self._run.snapshots) if number == 2 else set()
+        is_kept = step in stops or "save" in wishes or ("stop" in wishes and self._run.snapshots)
+        if is_kept and step:
+            folder = self._job.out / SNAPSHOTS / f"phase{number}-{step:05}"
+            trainer.refuse_not_finite(number, step)
+            save_adapter(self._deliver(trainer), folder)
+            self._job.tell(Saved("snapshot", folder))
+        if "sample" in wishes or ("stop" in wishes and self._run.sample_every):
+            self._sample(trainer, number, step, is_last="stop" in wishes)
+        is_due = step in self._looks(number) or bool(wishes)
+        return self._look(trainer, number, step) if is_due else bool(is_kept)
+
+    def _sample(self, trainer: Trainer, number: int, step: int, *, is_last: bool) -> None:
+        """Draw sample pictures out of their turn; a prompt that would be cut is told instead."""
+        try:
+            trainer.sample(number, step, is_asked=True, is_last=is_last)
+        except SceneError as error:
+            self._job.tell(Notice(f"no sample pictures: {error}"))
+
+    def _looks(self, number: int) -> set[int]:
+        """Return the steps of a phase after which held draws are looked at."""
+        n_steps = self._job.recipe.phases[number - 1].steps
+        stops = {0} | evenly(n_steps, self._run.watch)
+        if number == 2 and self._run.patience:
+            stride = max(1, self._run.patience // LOOKS_IN_PATIENCE)
+            stops |= set(range(0, n_steps + 1, stride))
+        return stops
+
+    def _look(self, trainer: Trainer, number: int, step: int) -> bool:
+        photos = trainer.materials.held
+        is_done = any((line["phase"], line["step"]) == (number, step) for line in self._log.lines())
+        if not self._can_look or is_done or not photos:
+            return False
+        with trainer.as_delivered():
+            seen = look(trainer.backbone, trainer.table, photos, self._job.recipe)
+        done = sum(trainer.steps_done)
+        save_maps(seen.maps, self._job.scene, self._job.out, done)
+        line = {"phase": number, "step": step, "loss": seen.loss, "ious": dict(seen.ious)}
+        self._log.append(line)
+        peak = peak_bytes(trainer.backbone.device)
+        self._job.tell(Looked(number, step, seen.loss, seen.ious, peak))
+        return True
+
+    def _reason(self, number: int, step: int) -> str:
+        if number != 2 or not self._run.patience:
+            return ""
+        lines = [line for line in self._log.lines() if line["phase"] == number]
+        losses = [(line["step"], line["loss"]) for line in lines]
+        fits = [(line["step"], _mean(line["ious"])) for line in lines]
+        is_over = has_stalled(losses, self._run.patience, is_loss=True)
+        return PATIENCE if is_over and has_stalled(fits, self._run.patience) else ""
+
+    def _is_cut(self, trainer: Trainer) -> bool:
+        """Tell whether a text encoder would cut the held draws' prompts."""
+        handles = self._job.recipe.handles
+        prompts = []
+        for photo in trainer.materials.held:
+            drawn = [trainer.table.concepts[k] for k in photo.present]
+            nouns = [concept.noun for concept in drawn] if handles.with_nouns else None
+            names = [concept.handle for concept in drawn]
+            prompts.append(prompt_for(names, nouns, handles.templates[0]))
+        try:
+            trainer.table.refuse_cut(prompts, "held draws")
+        except SceneError:
+            if self._run.patience:
+                raise
+            return True
+        return False
+
+    def _rewrite(self, *, is_first: bool = False, has_news: bool = False) -> None:
+        """Rewrite the page, if it costs no more than its share of the run's time."""
+        now = time.monotonic()
+        is_time = has_news or now - self._written >= PAGE_SECONDS
+        if not self._run.watch or not (
+            is_first or (is_time and self._spent <= PAGE_SHARE * (now - self._began))
+        ):
+            return
+        try:
+            write_run_page(self._job.out)
+        except LoraSceneError as error:  # a page is not worth a run
+            self._job.tell(Notice(f"the run's page is not written: {error}"))
+        self._written = time.monotonic()
+        self._spent += self._written - now
+
+
+@contextlib.contextmanager
+def page_at_the_end(job: Job) -> Iterator[None]:
+    """Rewrite the page once more, however a run ends."""
+    try:
+        yield
+    except BaseException:
+        if job.recipe.run.watch:
+            with contextlib.suppress(LoraSceneError):  # what ended the run is what is to be told
+                write_run_page(job.out)
+        raise
+
+
+def began(job: Job, backbone: Backbone) -> dict[str, Any]:
+    """Return what a run is, for its log: written before the first step."""
+    return {
+        "scene": str(job.scene.source),
+        "handles": list(job.scene.handles),
+        "nouns": list(job.scene.nouns),
+        "base": backbone.name,
+        "base_hash": job.base_hash,
+        "resolution": backbone.resolution,
+        "dtype": str(backbone.dtype).removeprefix("torch."),
+        "device": job.device,
+        "steps": [phase.steps for phase in job.recipe.phases],
+        "versions": installed_versions(),
+    }
+
+
+def evenly(n_steps: int, n: int) -> set[int]:
+    """Return `n` steps at equal distances, the last step among them; fewer for a short phase."""
+    return {round((i + 1) * n_steps / n) for i in range(n)} - {0}
+
+
+def has_stalled(values: list[tuple[int, float]], patience: int, *, is_loss: bool = False) -> bool:
+    """Tell whether the best of the last `patience` steps is no better than the best before.
+
+    Args:
+        values: (step, value) in order.
+        patience: Steps.
+        is_loss: Whether less is better, by a share of the value; else more, by a difference.
+    """
+    last = values[-1][0] if values else 0
+    before = [value for step, value in values if step <= last - patience]
+    since = [value for step, value in values if step > last - patience]
+    if not before or not since:
+        return False
+    if is_loss:
+        return min(since) > min(before) * (1 - LEAST_GAIN)
+    return max(since) < max(before) + LEAST_GAIN
+
+
+def _mean(ious: dict[str, float]) -> float:
+    return sum(ious.values()) / len(ious) if ious else 0.0

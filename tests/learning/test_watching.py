@@ -1,0 +1,230 @@
+"""A run that is watched: what it keeps on the way, what it can be asked, when it ends early."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from dataclasses import replace
+
+import pytest
+
+from lora_scene.adapters.folder import read_adapter
+from lora_scene.errors import LoraSceneError, RecipeError, TrainingError
+from lora_scene.folder_lock import locked
+from lora_scene.learning import asking
+from lora_scene.learning.events import Looked, Notice, Saved, StepDone
+from lora_scene.learning.interruption import Interruption
+from lora_scene.learning.run_page import write_run_page
+from lora_scene.learning.run_record import read_run, snapshots_of
+from lora_scene.learning.watching import evenly, has_stalled
+from tests.learning import made
+
+WATCHED = ("run.watch=2", "run.snapshots=2", "run.checkpoint_every=1", "run.patience=90")
+STEPS = (2, 4)
+
+
+class KilledError(Exception):
+    """What the listener raises in the place of a kill."""
+
+
+@pytest.fixture(scope="module")
+def watched(bases, scene, tmp_path_factory):
+    """Return the folder of a watched run, its result, and its events."""
+    out, events = tmp_path_factory.mktemp("watched"), []
+    settings = made.recipe(bases["sd1"], *WATCHED, steps=STEPS)
+    return out, made.run(scene, settings, out, listener=events.append), events
+
+
+def lines(path):
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+
+
+def test_a_watched_run_ends_bit_for_bit_as_one_that_is_not(watched, bases, scene, tmp_path):
+    alone = made.run(scene, made.recipe(bases["sd1"], steps=STEPS), tmp_path)
+    made.assert_equal(made.numbers(watched[1]), made.numbers(alone))
+    kept = {path.name for path in tmp_path.iterdir()}
+    assert not kept & {"run.html", "run.jsonl", "held.jsonl", "maps", "snapshots"}
+
+
+def test_looks_are_made_at_equal_distances_of_draws_never_trained_on(watched):
+    out, _, events = watched
+    looks = [(e.phase, e.step) for e in events if isinstance(e, Looked)]
+    assert looks == [(1, 0), (1, 1), (1, 2), (2, 2), (2, 4)]
+    assert [(line["phase"], line["step"]) for line in lines(out / "held.jsonl")] == looks
+    assert all(0 <= iou <= 1 for e in events if isinstance(e, Looked) for iou in e.ious.values())
+    assert set(lines(out / "held.jsonl")[0]["ious"]) == {"<bear>", "<bowl>"}
+
+
+def test_the_last_snapshot_is_what_is_delivered(watched):
+    out, result, _ = watched
+    kept = snapshots_of(out)
+    assert list(kept) == [2, 4]
+    last = read_adapter(kept[4])
+    made.assert_equal(made.numbers(replace(result, adapter=last)), made.numbers(result))
+    assert read_adapter(kept[2]).info.steps == (2, 2)
+
+
+def test_a_killed_run_keeps_the_same_looks_and_snapshots(watched, bases, scene, tmp_path):
+    def listen(event):
+        is_it = isinstance(event, Saved) and event.what == "checkpoint"
+        reached.extend([event] if isinstance(event, StepDone) and event.phase == 2 else [])
+        if is_it and len(reached) == 2:
+            raise KilledError
+
+    reached: list[StepDone] = []
+    settings = made.recipe(bases["sd1"], *WATCHED, steps=STEPS)
+    with pytest.raises(KilledError):
+        made.run(scene, settings, tmp_path, listener=listen)
+    result = made.run(scene, settings, tmp_path)
+    made.assert_equal(made.numbers(result), made.numbers(watched[1]))
+    assert (tmp_path / "held.jsonl").read_bytes() == (watched[0] / "held.jsonl").read_bytes()
+    assert list(snapshots_of(tmp_path)) == [2, 4]
+    for step, folder in snapshots_of(watched[0]).items():
+        name = "pytorch_lora_weights.safetensors"
+        assert (snapshots_of(tmp_path)[step] / name).read_bytes() == (folder / name).read_bytes()
+
+
+def test_the_page_needs_nothing_else_and_escapes_what_it_shows(watched, tmp_path):
+    page = (watched[0] / "run.html").read_text("utf-8")
+    assert "&lt;bear&gt;" in page
+    assert "<bear>" not in page
+    for outside in ("http://", "https://", 'src="/', "url("):
+        assert outside not in page.replace("http://www.w3.org", ""), outside
+    assert "masked loss" in page
+    assert 'type="range"' in page
+    both = write_run_page(watched[0], watched[0], to=tmp_path / "both.html").read_text("utf-8")
+    assert "Side by side" in both
+
+
+def test_a_page_of_somebody_elses_is_refused_before_anything_is_done(bases, scene, tmp_path):
+    (tmp_path / "run.html").write_text("mine")
+    with pytest.raises(LoraSceneError, match=r"run\.html"):
+        made.run(scene, made.recipe(bases["sd1"]), tmp_path)
+    assert (tmp_path / "run.html").read_text() == "mine"
+
+
+def test_a_folder_without_a_run_has_no_page(tmp_path):
+    with pytest.raises(TrainingError, match="no run in this folder"):
+        read_run(tmp_path)
+
+
+def ask_at(out, wish, phase, step):
+    """Return a listener that asks while a step is made, and what it heard."""
+    heard = []
+
+    def listen(event):
+        heard.append(event)
+        if isinstance(event, StepDone) and (event.phase, event.step) == (phase, step):
+            assert not asking.ask(out, wish)
+
+    return listen, heard
+
+
+def test_a_run_that_is_asked_to_stop_keeps_its_adapter_as_finished(bases, scene, tmp_path):
+    settings = made.recipe(bases["sd1"], steps=(1, 4))
+    listen, heard = ask_at(tmp_path, "stop", 2, 2)
+    result = made.run(scene, settings, tmp_path, listener=listen)
+    assert result.ended == "asked"
+    assert result.adapter.info.steps == (1, 2)
+    assert any("ended after step 2 of 4" in e.text for e in heard if isinstance(e, Notice))
+    assert not (tmp_path / "ask-stop.json").exists()
+    short = made.run(scene, made.recipe(bases["sd1"], steps=(1, 2)), tmp_path / "s")
+    made.assert_equal(made.numbers(result), made.numbers(short))
+    assert made.run(scene, settings, tmp_path).ended == "asked", "the same command: it is finished"
+    more = made.run(scene, made.recipe(bases["sd1"], steps=(1, 3)), tmp_path)
+    whole = made.run(scene, made.recipe(bases["sd1"], steps=(1, 3)), tmp_path / "w")
+    made.assert_equal(made.numbers(more), made.numbers(whole))
+
+
+def test_a_run_that_is_asked_in_phase_1_ends_with_its_rows(bases, scene, tmp_path):
+    listen, _ = ask_at(tmp_path, "stop", 1, 1)
+    settings = made.recipe(bases["sd1"], steps=(3, 3))
+    result = made.run(scene, settings, tmp_path, listener=listen)
+    assert result.adapter.info.steps == (1, 0)
+    assert not result.adapter.modules
+
+
+@pytest.mark.parametrize(
+    ("wish", "left"), [("sample", "samples/00002-0.png"), ("save", "snapshots/phase2-00001")]
+)
+def test_a_run_answers_and_goes_on(wish, left, bases, scene, tmp_path):
+    settings = made.recipe(bases["sd1"], 'run.sample_prompts=["a"]', steps=(1, 2))
+    listen, _ = ask_at(tmp_path, wish, 2, 1)
+    assert made.run(scene, settings, tmp_path, listener=listen).ended == ""
+    assert (tmp_path / left).exists()
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="no such signal")
+def test_a_signal_asks_for_pictures_and_a_snapshot(bases, scene, tmp_path):
+    def listen(event):
+        if isinstance(event, StepDone) and (event.phase, event.step) == (2, 1):
+            os.kill(os.getpid(), signal.SIGUSR1)
+
+    heard = Interruption()
+    settings = made.recipe(bases["sd1"], 'run.sample_prompts=["a"]', steps=(1, 2))
+    with heard.heard():
+        made.run(scene, settings, tmp_path, listener=listen, interruption=heard)
+    assert (tmp_path / "samples" / "00002-0.png").exists()
+    assert list(snapshots_of(tmp_path)) == [1]
+
+
+def test_nobody_is_asked_where_nothing_runs(tmp_path):
+    with pytest.raises(TrainingError, match="no training runs"):
+        asking.ask(tmp_path, "stop")
+    with locked(tmp_path), pytest.raises(TrainingError, match="stop") as told:
+        asking.ask(tmp_path, "stpo")
+    assert "did you mean" in str(told.value).lower() or "sample, save, stop" in str(told.value)
+    assert not list(tmp_path.glob("ask-*"))
+
+
+def test_a_wish_of_a_run_before_is_not_taken_up(bases, scene, tmp_path):
+    with locked(tmp_path):
+        asking.ask(tmp_path, "stop")
+    settings = made.recipe(bases["sd1"], steps=(1, 1))
+    assert made.run(scene, settings, tmp_path).ended == ""
+
+
+def test_patience_ends_a_phase_that_learns_nothing_and_resumes_as_unbroken(bases, scene, tmp_path):
+    still = ("phase2.rows_lr=0", "phase2.weights_lr=1e-12", "run.watch=1", "run.patience=2")
+    settings = made.recipe(bases["sd1"], *still, steps=(1, 9))
+    result = made.run(scene, settings, tmp_path)
+    assert result.ended == "patience"
+    assert result.adapter.info.steps == (1, 3), "two steps without a gain upon the first look"
+    assert made.run(scene, settings, tmp_path).ended == "patience"
+
+
+@pytest.mark.parametrize(
+    ("values", "is_loss", "expected"),
+    [
+        ([(0, 1.0), (10, 0.5), (20, 0.499), (30, 0.498)], True, True),
+        ([(0, 1.0), (10, 0.5), (20, 0.499), (30, 0.4)], True, False),
+        ([(0, 0.1), (10, 0.5), (20, 0.505), (30, 0.4)], False, True),
+        ([(0, 0.1), (10, 0.5), (20, 0.52), (30, 0.4)], False, False),
+        ([(0, 1.0), (10, 1.0)], True, False),
+        ([], True, False),
+    ],
+)
+def test_nothing_moved_is_told_from_the_best_before_and_since(values, is_loss, expected):
+    assert has_stalled(values, 20, is_loss=is_loss) is expected
+
+
+@pytest.mark.parametrize(
+    ("n_steps", "n", "expected"),
+    [(400, 4, {100, 200, 300, 400}), (3, 8, {1, 2, 3}), (5, 0, set()), (0, 3, set())],
+)
+def test_snapshots_lie_at_equal_distances_and_the_last_step_is_one(n_steps, n, expected):
+    assert evenly(n_steps, n) == expected
+
+
+@pytest.mark.parametrize(
+    ("settings", "match"),
+    [
+        (("run.snapshots=2", "phase2.trains=full"), "snapshots are adapters"),
+        (("run.patience=5"), "patience looks at held draws"),
+        (("run.watch=-1",), "watch"),
+    ],
+)
+def test_settings_that_cannot_be_watched_are_refused(settings, match):
+    with pytest.raises(RecipeError, match=match):
+        made.recipe("mini", *settings)
