@@ -120,7 +120,9 @@ class TrainingView:
             head = (
                 f"{_now()}{PHASES[event.phase]}: step {event.step}/{self._n_steps}  {told}  {speed}"
             )
-            self._lines.tell(lambda left: f"{head}  {told}  {speed}  {left}", event.step, self._n_steps)
+            self._lines.tell(
+                lambda left: f"{head}  {told}  {speed}  {left}", event.step, self._n_steps
+            )
 
     def _end(self, event: PhaseEnded) -> None:
         where = "device" if event.device_bytes else "process"

@@ -221,7 +221,7 @@ def test_snapshots_lie_at_equal_distances_and_the_last_step_is_one(n_steps, n, e
     ("settings", "match"),
     [
         (("run.snapshots=2", "phase2.trains=full"), "snapshots are adapters"),
-        (("run.patience=5"), "patience looks at held draws"),
+        (("run.patience=5",), "patience looks at held draws"),
         (("run.watch=-1",), "watch"),
     ],
 )
