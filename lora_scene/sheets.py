@@ -96,19 +96,19 @@ def _write(
     corner: tuple[int, int],
     width: int,
 ) -> None:
-    draw.multiline_text(corner, "\n".join(_wrapped(text, font, width)), INK, font)
+    draw.multiline_text(corner, "\n".join(wrapped(text, font, width)), INK, font)
 
 
 def _text_height(texts: Sequence[str], font: Font, width: int) -> int:
     probe = ImageDraw.Draw(Image.new("RGB", (1, 1)))
     boxes = [
-        probe.multiline_textbbox((0, 0), "\n".join(_wrapped(text, font, width)), font)
+        probe.multiline_textbbox((0, 0), "\n".join(wrapped(text, font, width)), font)
         for text in texts
     ]
     return int(max(box[3] for box in boxes)) + MARGIN
 
 
-def _wrapped(text: str, font: Font, width: int) -> list[str]:
+def wrapped(text: str, font: Font, width: int) -> list[str]:
     """Break a text into lines that are no wider than `width`, between words where it can be."""
     lines: list[str] = []
     for paragraph in text.split("\n"):

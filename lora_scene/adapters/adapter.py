@@ -126,6 +126,7 @@ class TrainingInfo:
         versions: Package name to version.
         image_hashes: sha256 of each training photo's pixels, hexadecimal.
         sizes: At which each photo was learnt, pixels; none where all were such squares.
+        taken: Of a snapshot that was made the run's adapter: which, and the weight folded in.
     """
 
     base_model: str
@@ -139,6 +140,7 @@ class TrainingInfo:
     versions: Mapping[str, str] = field(default_factory=dict)
     image_hashes: tuple[str, ...] = ()
     sizes: tuple[Size, ...] = ()
+    taken: str = ""
 
     @property
     def first_size(self) -> Size:

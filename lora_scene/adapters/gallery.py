@@ -52,7 +52,7 @@ def last_samples(folder: Path, adapter: Adapter) -> tuple[Sample, ...]:
         folder: The adapter's folder.
         adapter: The adapter, whose recipe knows the prompts of pictures that do not.
     """
-    stops = stops_of(folder)
+    stops = {} if adapter.info.taken else stops_of(folder)  # drawn at another weight
     prompts = prompts_of(adapter)
     everything = " and ".join(adapter.handles)
     found = []

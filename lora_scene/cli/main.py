@@ -30,6 +30,7 @@ VERBS: dict[str, dict[str, str]] = {
         "train": "Learn a scene's handles and adapters.",
         "ask": "Ask a running training for a sample, a snapshot or a good end.",
         "report": "Write the page of a training, or of several side by side.",
+        "pick": "Choose between a training's snapshots and weights.",
         "recipes": "List, show and copy recipes.",
     },
     "Use": {

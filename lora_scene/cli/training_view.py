@@ -117,12 +117,9 @@ class TrainingView:
         told = "  ".join(losses)
         self._progress.update(self._task, completed=event.step, losses=told, speed=speed)
         if not self._console.is_terminal:
-            head = (
-                f"{_now()}{PHASES[event.phase]}: step {event.step}/{self._n_steps}  {told}  {speed}"
-            )
-            self._lines.tell(
-                lambda left: f"{head}  {told}  {speed}  {left}", event.step, self._n_steps
-            )
+            head = f"{_now()}{PHASES[event.phase]}: step {event.step}/{self._n_steps}"
+            told = f"{head}  {told}  {speed}"
+            self._lines.tell(lambda left: f"{told}  {left}", event.step, self._n_steps)
 
     def _end(self, event: PhaseEnded) -> None:
         where = "device" if event.device_bytes else "process"

@@ -141,9 +141,7 @@ def prepare_materials(backbone: Backbone, job: Job) -> Materials:
     return Materials(variants, prior, recipe, job.fingerprint, held)
 
 
-def _held_photos(
-    backbone: Backbone, scene: Scene, recipe: Recipe
-) -> tuple[EncodedVariant, ...]:
+def _held_photos(backbone: Backbone, scene: Scene, recipe: Recipe) -> tuple[EncodedVariant, ...]:
     """Encode the photos as they are, neither mirrored nor rearranged."""
     shown = tuple(photo for photo in scene.photos if photo.present)[:MOST_PHOTOS]
     return encode_variants(

@@ -106,11 +106,7 @@ def fingerprint(scene: Scene, recipe: Recipe, base_hash: str) -> str:
     run = replace(recipe.run, checkpoint_every=0, sample_every=0, sample_prompts=())
     run = replace(run, snapshots=0, watch=0, patience=0)
     settings = dump_recipe(replace(recipe, run=run, name="", description=""))
-    for later in ('shape = "square"
-', "snapshots = 0
-", "watch = 0
-", "patience = 0
-"):
+    for later in ('shape = "square"\n', "snapshots = 0\n", "watch = 0\n", "patience = 0\n"):
         settings = settings.replace(later, "")  # runs from before there was a choice
     digest = hashlib.sha256(settings.encode())
     digest.update(base_hash.encode())

@@ -111,6 +111,8 @@ def write_note(adapter: Adapter, ranks: Mapping[str, int] | None = None) -> dict
     }
     if info.sizes:
         fields["sizes"] = json.dumps(info.sizes)
+    if info.taken:
+        fields["taken"] = info.taken
     stems = [concept.stem for concept in adapter.concepts]
     if stems != [handle_stem(handle) for handle in adapter.handles]:
         fields["stems"] = json.dumps(stems)
@@ -224,6 +226,7 @@ def _parse(fields: Mapping[str, str]) -> Note:
         versions={str(key): str(value) for key, value in _table(fields["versions"]).items()},
         image_hashes=tuple(str(digest) for digest in json.loads(fields["image_hashes"])),
         sizes=tuple(_parse_size(size) for size in json.loads(fields.get("sizes", "[]"))),
+        taken=fields.get("taken", ""),
     )
     _refuse_control_characters(info)
     if info.prediction_type not in PREDICTION_TYPES:
@@ -253,7 +256,7 @@ def _parse_size(pair: list[int]) -> Size:
 
 def _refuse_control_characters(info: TrainingInfo) -> None:
     """Refuse what would write elsewhere than where it is printed, once JSON is decoded."""
-    texts = [info.base_model, info.base_hash, info.prediction_type, info.recipe_name]
+    texts = [info.base_model, info.base_hash, info.prediction_type, info.recipe_name, info.taken]
     texts += [*info.versions, *info.versions.values(), *info.image_hashes]
     if not all(text.isprintable() for text in texts):
         raise ValueError("control characters")

@@ -1,0 +1,100 @@
+"""`lora-scene pick`: which snapshot of a training, at which weight."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import click
+
+from lora_scene.cli.evaluate import JudgeOptions, judge_options
+from lora_scene.cli.options import BaseOptions, base_options, json_option
+from lora_scene.cli.paths import GIVEN
+from lora_scene.cli.terminal import note
+from lora_scene.cli.values import Number
+from lora_scene.creating.requests import MAX_STEPS
+
+
+class StepWeight(click.ParamType):  # type: ignore[type-arg]
+    """`400:0.8` as (400, 0.8); `best` takes what is recommended."""
+
+    name = "step:weight"
+
+    def convert(self, value: object, param: object, ctx: object) -> tuple[int, float] | str:
+        """Read a step and a weight, which is 1 if it is left out."""
+        text = str(value)
+        match = re.fullmatch(r"(\d{1,7})(?::(\d*\.?\d+))?", text)
+        if text == "best":
+            return text
+        if match is None or not 0 < float(match[2] or 1) <= 4:
+            self.fail(f"{text!r:.40} is neither STEP:WEIGHT, such as 400:0.8, nor best")
+        return int(match[1]), float(match[2] or 1)
+
+
+@click.command(short_help="Choose between a training's snapshots and weights.")
+@click.argument("out", metavar="OUT", type=GIVEN)
+@click.option("--scene", type=GIVEN, help="Its scene.  [default: where the training found it]")
+@click.option("--take", type=StepWeight(), metavar="STEP:WEIGHT|best",
+              help="Make it OUT's adapter, the weight folded in.")  # fmt: skip
+@click.option("--weights", default="0.5,0.7,0.85,1,1.1", show_default=True, help="Tried.")
+@click.option("--seeds", default=2, show_default=True, type=click.IntRange(min=1),
+              help="Pictures a prompt and subset of handles.")  # fmt: skip
+@click.option("--steps", default=20, show_default=True, type=click.IntRange(1, MAX_STEPS),
+              help="Of the solver.")  # fmt: skip
+@judge_options
+@base_options
+@json_option
+def command(
+    out: Path,
+    scene: Path | None,
+    take: tuple[int, float] | str | None,
+    weights: str,
+    seeds: int,
+    steps: int,
+    judges: JudgeOptions,
+    base: BaseOptions,
+    as_json: bool,
+) -> None:
+    """Draw the same seeds with every snapshot in OUT at several weights, and recommend a pair.
+
+    Nothing leaves the machine, and nothing is downloaded. OUT/pick.png shows all of them,
+    OUT/pick.json holds the figures. With --take STEP:WEIGHT nothing is drawn.
+    """
+    from lora_scene.judging.taking import take as take_snapshot
+
+    if isinstance(take, tuple):
+        take_snapshot(out, *take)
+        click.echo(f"{out} holds step {take[0]}, weight {take[1]:g} folded in")
+        return
+    from lora_scene.cli.progress import counting_bar
+    from lora_scene.judging.run_picking import pick_run
+
+    tried = [Number(min=0.0).convert(text, None, None) for text in weights.split(",")]
+    with counting_bar("picking", is_quiet=as_json) as progress:
+        found = pick_run(
+            out,
+            scene=scene,
+            weights=tried,
+            n_seeds=seeds,
+            n_steps=steps,
+            judge=None if judges.judge is None else judges.load(judges.judge, base.device),
+            base=base.base,
+            device=base.device,
+            dtype=base.dtype,
+            quantization=base.quantization,
+            config=base.base_config,
+            tell=note,
+            progress=progress,
+        )
+    chosen = found.chosen
+    if as_json:
+        click.echo(json.dumps(found.as_dict(), indent=2))
+    else:
+        click.echo(f"step {chosen.step} at weight {chosen.weight:g}: {found.why}")
+        click.echo(f"all of them: {out / 'pick.png'}")
+    if take == "best":
+        take_snapshot(out, chosen.step, chosen.weight)
+        click.echo(f"{out} holds it now, the weight folded in", err=as_json)
+    elif not as_json:
+        click.echo(f"take it: lora-scene pick {out} --take {chosen.step}:{chosen.weight:g}")
