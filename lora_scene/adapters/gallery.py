@@ -78,7 +78,7 @@ def refuse_foreign_samples(folder: Path) -> None:
     Raises:
         FileError: There are some.
     """
-    pictures = [path for numbers in _stops(folder).values() for path in numbers.values()]
+    pictures = [path for numbers in stops_of(folder).values() for path in numbers.values()]
     for path in [*pictures, folder / FOLDER / SHEET]:
         refuse_foreign(path, folder)
 

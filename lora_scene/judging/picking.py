@@ -137,7 +137,7 @@ def pick(
     """
     if not snapshots or not weights:
         raise JudgingError("nothing to choose from", expected="at least one snapshot and weight")
-    framed = frame_scene(scene, studio.backbone.resolution)
+    framed = frame_scene(scene, studio.backbone.canvas())
     tried: list[Tried] = []
     n_pairs = len(snapshots) * len(weights)
     for step, folder in sorted(snapshots.items()):

@@ -37,7 +37,7 @@ class Look:
     Attributes:
         loss: The masked loss, averaged over masked cells and draws.
         ious: Each thing's IoU of attention and mask, 0..1, by handle.
-        maps: (K, r_h, r_w) float32 over the first photo, averaged over its draws; zeros for a concept
+        maps: (K, r_h, r_w) float32 over the first photo, averaged over its draws; 0 of a concept
             that it does not show.
     """
 

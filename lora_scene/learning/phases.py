@@ -338,7 +338,7 @@ class Trainer:
         if not every:
             self.table.refuse_cut(prompts, "run.sample_prompts")
         if not has_samples(self._folder, done, prompts):
-            size = self._materials.variants[0].latents.times(self.backbone.vae_factor)
+            size = self.materials.variants[0].latents.times(self.backbone.vae_factor)
             seed = self.recipe.run.seed
             with self.as_delivered():
                 pictures = draw_samples(self.backbone, self.table, prompts, size=size, seed=seed)
