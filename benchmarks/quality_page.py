@@ -13,7 +13,6 @@ import argparse
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 
@@ -22,13 +21,12 @@ from lora_scene.workshop.benchmark_page import scene_sheet
 from lora_scene.workshop.results import known_rows, read_rows
 from lora_scene.workshop.statistics import (
     Interval,
+    Row,
     by_scene,
     method_interval,
     paired_difference,
 )
 from lora_scene.workshop.tables import COMPARED, METRICS, told
-
-Row = Mapping[str, Any]
 
 SHORT = ("exact_set", "identity", "prompt_similarity", "missing_rate", "mixing_rate", "repeat_rate")
 HEADLINE = (*SHORT, "identity_each", "layout_copy")

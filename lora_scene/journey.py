@@ -17,7 +17,6 @@ from lora_scene.adapters.verification import Check, refuse_failures, verify_path
 from lora_scene.backbones.loading import load_pipeline
 from lora_scene.creating.picture_files import save_image
 from lora_scene.creating.requests import Request, Sampling
-from lora_scene.creating.sampling import Pixels
 from lora_scene.creating.studio import Studio, open_studio
 from lora_scene.files import write_json
 from lora_scene.judging.evaluation import attention_fit
@@ -31,6 +30,7 @@ from lora_scene.learning.events import Event
 from lora_scene.learning.training import train
 from lora_scene.recipe import load_recipe
 from lora_scene.scenes.framing import frame_scene
+from lora_scene.scenes.pictures import Pixels
 from lora_scene.scenes.scene import Scene, load_scene
 from lora_scene.scenes.union import prompt_for
 from lora_scene.sheets import contact_sheet, stacked
@@ -130,10 +130,7 @@ def _cells(scene: Scene, weight: float) -> list[Cell]:
         for template in PLACES:
             plain = prompt_for([nouns[k] for k in subset], None, template)
             prompt = prompt_for([handles[k] for k in subset], None, template) if weight else plain
-            cells += [
-                Cell(template, subset, Request(prompt, seed, weight=weight), plain)
-                for seed in SEEDS
-            ]
+            cells += [Cell(subset, Request(prompt, seed, weight=weight), plain) for seed in SEEDS]
     return cells
 
 

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from lora_scene.creating.generation import Picture
     from lora_scene.creating.records import PictureTold
     from lora_scene.creating.requests import Request
-    from lora_scene.creating.sampling import Pixels
     from lora_scene.creating.studio import Cast
+    from lora_scene.scenes.pictures import Pixels
 
 Sheet = tuple[str, "Callable[[list[Picture]], Image]"]  # a file's name and what makes it
 

@@ -18,8 +18,8 @@ from PIL.Image import Image
 
 from lora_scene.creating.names import Names
 from lora_scene.creating.requests import Place, Request
-from lora_scene.creating.sampling import Pixels
 from lora_scene.errors import CreationError
+from lora_scene.scenes.pictures import Pixels
 from lora_scene.scenes.union import PROMPT_TEMPLATE, prompt_for
 from lora_scene.sheets import contact_sheet
 
@@ -34,12 +34,10 @@ class Part:
 
     Attributes:
         label: For people, such as `<bear> teddy bear`.
-        handles: What its pictures show.
         requests: One per seed.
     """
 
     label: str
-    handles: tuple[str, ...]
     requests: tuple[Request, ...]
 
 
@@ -175,7 +173,7 @@ def _part(
         control=default.control.only(group),
     )
     requests = tuple(replace(own, seed=seed) for seed in seeds)
-    return Part(label, group, requests)
+    return Part(label, requests)
 
 
 def _arranged(

@@ -15,11 +15,11 @@ from lora_scene.creating.names import Names
 from lora_scene.creating.records import picture_hash, provenance
 from lora_scene.creating.rendering import checked
 from lora_scene.creating.requests import MAX_SEED, Request
-from lora_scene.creating.sampling import Pixels, Tick
+from lora_scene.creating.sampling import Tick
 from lora_scene.creating.studio import Studio
 from lora_scene.creating.windows import Window, next_window, prefilled
 from lora_scene.errors import CreationError
-from lora_scene.scenes.pictures import Mask
+from lora_scene.scenes.pictures import Mask, Pixels
 
 SIDES = ("left", "top", "right", "bottom")
 

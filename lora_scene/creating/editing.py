@@ -27,7 +27,7 @@ from torch import Tensor
 from lora_scene.creating.records import picture_hash, provenance
 from lora_scene.creating.rendering import checked, render
 from lora_scene.creating.requests import Request
-from lora_scene.creating.sampling import Pixels, Step, Tick, start_noise
+from lora_scene.creating.sampling import Step, Tick, start_noise
 from lora_scene.creating.studio import Studio
 from lora_scene.creating.windows import (
     FEATHER,
@@ -38,7 +38,7 @@ from lora_scene.creating.windows import (
     window_around,
 )
 from lora_scene.errors import CreationError
-from lora_scene.scenes.pictures import Mask
+from lora_scene.scenes.pictures import Mask, Pixels
 from lora_scene.size import Size
 
 THIN = 3  # latent cells: masks that are nowhere wider are widened in the early steps

@@ -33,7 +33,18 @@ def check_prompt(studio: Studio, prompt: str) -> None:
         CreationError: It cannot, or one is not.
     """
     studio.handles_in(prompt)
-    _refuse_too_long(studio, prompt)
+    for tokenizer in studio.backbone.tokenizers:
+        expanded = studio.pipeline.maybe_convert_prompt(prompt, tokenizer)
+        ids = tokenizer(expanded, add_special_tokens=False).input_ids
+        room = tokenizer.model_max_length - 2
+        if len(ids) > room:
+            lost = tokenizer.decode(ids[room:])
+            raise CreationError(
+                "a prompt that is too long: its end would be cut off",
+                where=textwrap.shorten(prompt, SHOWN, placeholder="..."),
+                expected=f"at most {room} tokens",
+                got=f"{len(ids)}; lost: {textwrap.shorten(lost, SHOWN, placeholder='...')!r}",
+            )
 
 
 @torch.no_grad()
@@ -66,18 +77,3 @@ def _encode(studio: Studio, prompt: str, negative: str | None) -> Text:
         states, negatives, pooled, negative_pooled = encoded
         return Text(TextEncoding(states, pooled), TextEncoding(negatives, negative_pooled))
     return Text(TextEncoding(encoded[0]), TextEncoding(encoded[1]))
-
-
-def _refuse_too_long(studio: Studio, prompt: str) -> None:
-    for tokenizer in studio.backbone.tokenizers:
-        expanded = studio.pipeline.maybe_convert_prompt(prompt, tokenizer)
-        ids = tokenizer(expanded, add_special_tokens=False).input_ids
-        room = tokenizer.model_max_length - 2
-        if len(ids) > room:
-            lost = tokenizer.decode(ids[room:])
-            raise CreationError(
-                "a prompt that is too long: its end would be cut off",
-                where=textwrap.shorten(prompt, SHOWN, placeholder="..."),
-                expected=f"at most {room} tokens",
-                got=f"{len(ids)}; lost: {textwrap.shorten(lost, SHOWN, placeholder='...')!r}",
-            )

@@ -16,9 +16,10 @@ from lora_scene.creating.prompts import PromptLine
 from lora_scene.creating.records import record_of
 from lora_scene.creating.rendering import checked, render
 from lora_scene.creating.requests import Request
-from lora_scene.creating.sampling import Pixels, Tick
+from lora_scene.creating.sampling import Tick
 from lora_scene.creating.studio import Studio
 from lora_scene.errors import CreationError
+from lora_scene.scenes.pictures import Pixels
 from lora_scene.sheets import contact_sheet
 
 GRID_WEIGHTS = (0.0, 0.7, 1.0)  # the handles' rows alone, the usual compromise, all of the LoRA

@@ -24,10 +24,11 @@ from lora_scene.creating.picture_files import picture_bytes, save_set
 from lora_scene.creating.records import provenance
 from lora_scene.creating.rendering import checked, encode, render
 from lora_scene.creating.requests import Amounts, Control, Request
-from lora_scene.creating.sampling import Pixels, Start, Tick, check_size, start_noise
+from lora_scene.creating.sampling import Start, Tick, check_size, start_noise
 from lora_scene.creating.studio import Cast, Studio
 from lora_scene.errors import CreationError
 from lora_scene.picture_writing import encode_gif, encode_picture
+from lora_scene.scenes.pictures import Pixels
 from lora_scene.sheets import contact_sheet, stacked
 
 STRIP, GIF = "strip.png", "interpolation.gif"

@@ -11,13 +11,13 @@ from typing import Any, Literal
 
 from PIL import Image
 
-from lora_scene.creating.sampling import Pixels
 from lora_scene.documents import parse_json
 from lora_scene.errors import CreationError
 from lora_scene.files import write_bytes
 from lora_scene.folder_lock import WAIT, locked
 from lora_scene.ownership import NAME as RECORD  # the PNG text that holds the record, as JSON
 from lora_scene.picture_writing import EXIF_DESCRIPTION, encode_picture
+from lora_scene.scenes.pictures import Pixels
 
 PARAMETERS = "parameters"  # the PNG text that user interfaces show
 

@@ -17,7 +17,6 @@ from lora_scene.creating.names import unknown_handle
 from lora_scene.creating.requests import Control, Request
 from lora_scene.creating.sampling import (
     Guide,
-    Pixels,
     Start,
     Tick,
     check_size,
@@ -28,6 +27,7 @@ from lora_scene.creating.sampling import (
 from lora_scene.creating.steering import steered
 from lora_scene.creating.studio import Studio
 from lora_scene.errors import CreationError
+from lora_scene.scenes.pictures import Pixels
 from lora_scene.size import Size
 
 

@@ -15,8 +15,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -26,10 +24,10 @@ from lora_scene.creating.requests import Sampling
 from lora_scene.creating.schedulers import make_scheduler
 from lora_scene.creating.studio import Studio
 from lora_scene.errors import CreationError
+from lora_scene.scenes.pictures import Pixels
 from lora_scene.size import Size
 
 Tick = Callable[[int, int], None]  # steps done, of how many, in the run at hand
-Pixels = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)

@@ -97,12 +97,8 @@ class PlaceGuide:
     def _moved(self, z_t: Tensor, step: Step) -> Tensor:
         with torch.enable_grad():
             z = z_t.detach().requires_grad_()
-            run_unet(
-                self.studio,
-                step.scheduler.scale_model_input(z, step.t),
-                step.t,
-                self.text.positive,
-            )
+            scaled = step.scheduler.scale_model_input(z, step.t)
+            run_unet(self.studio, scaled, step.t, self.text.positive)
             maps = self.reader.take()
             energy = ((1 - inside_share(maps, self._boxes(maps))) ** 2).sum()
             (gradient,) = torch.autograd.grad(GRADIENT_SCALE * energy, z)
@@ -123,22 +119,6 @@ def moved(z_t: Tensor, gradient: Tensor) -> Tensor:
     return (there * norms[0] / norms[1]).to(z_t.dtype)
 
 
-@dataclass(frozen=True)
-class Steering:
-    """How places are enforced.
-
-    Attributes:
-        n_moves: See `PlaceGuide`; 0 only measures.
-        is_gated: Whether a placed handle is hidden from the cells outside its box.
-    """
-
-    n_moves: int = N_MOVES
-    is_gated: bool = True
-
-
-STEERING = Steering()
-
-
 @contextlib.contextmanager
 def steered(
     studio: Studio,
@@ -147,7 +127,6 @@ def steered(
     *,
     text: Text,
     latents: Size,
-    steering: Steering = STEERING,
 ) -> Iterator[list[PlaceGuide]]:
     """Steer the attention of a batch; give the guides that `denoise` needs for it.
 
@@ -157,7 +136,6 @@ def steered(
         control: What is asked, of every sample alike.
         text: The encoded prompts.
         latents: The latents' size, cells.
-        steering: How places are enforced.
 
     Raises:
         CreationError: A prompt does not name a handle that is asked for.
@@ -170,7 +148,7 @@ def steered(
 
     @functools.cache
     def bias_of(grid: Size) -> Tensor:
-        return _bias(control, columns, n_tokens, grid, steering.is_gated)
+        return _bias(control, columns, n_tokens, grid)
 
     unet = studio.backbone.unet
     with contextlib.ExitStack() as stack:
@@ -180,7 +158,7 @@ def steered(
             placed = [sample[: len(control.places)] for sample in columns]
             reader = MapReader(unet, placed, n_tokens=n_tokens, latents=latents)
             stack.enter_context(reader.attached())
-            guides = [PlaceGuide(studio, text, control.places, reader, steering.n_moves)]
+            guides = [PlaceGuide(studio, text, control.places, reader)]
         yield guides
 
 
@@ -189,18 +167,15 @@ def _bias(
     columns: Sequence[Sequence[Sequence[int]]],
     n_tokens: int,
     grid: Size,
-    is_gated: bool,
 ) -> Tensor:
     """Return the bias (b, n_cells, n_tokens) on the logits."""
     bias = torch.zeros(len(columns), grid.area, n_tokens)
     for sample, handles in zip(bias, columns, strict=True):
         for place, positions in zip(control.places, handles, strict=False):
-            if is_gated:
-                outside = 1 - box_cells(place, grid).flatten()
-                sample[:, list(positions)] -= GATE * outside[:, None]
-        for (_, factor), positions in zip(
-            control.emphases, handles[len(control.places) :], strict=True
-        ):
+            outside = 1 - box_cells(place, grid).flatten()
+            sample[:, list(positions)] -= GATE * outside[:, None]
+        others = handles[len(control.places) :]
+        for (_, factor), positions in zip(control.emphases, others, strict=True):
             sample[:, list(positions)] += math.log(factor) if factor else -GATE
     return bias
 

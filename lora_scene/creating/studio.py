@@ -123,7 +123,14 @@ class Cast(Names):
         quantization: Quantization = "none",
         is_expected: bool = True,
     ) -> Studio:
-        """Load the adapters into a pipeline; see `assemble_studio`."""
+        """Load the adapters into a stock pipeline that is already there.
+
+        Args:
+            pipeline: Where they go.
+            name: What to call the base.
+            quantization: Storage of the UNet's weights.
+            is_expected: Whether adapters of another base are worth a notice.
+        """
         backbone = Backbone(pipeline, name=name)
         base_hash = backbone.content_hash() if quantization == "none" else ""
         loaded = tuple(
@@ -226,24 +233,6 @@ def open_studio(
     return read_cast(adapters, rename=rename).studio(
         base=base, device=device, dtype=dtype, quantization=quantization, config=config
     )
-
-
-def assemble_studio(
-    pipeline: Any,
-    adapters: Adapters = (),
-    *,
-    name: str = "pipeline",
-    rename: Sequence[str] = (),
-) -> Studio:
-    """Load adapters into a pipeline that is already there.
-
-    Args:
-        pipeline: A stock pipeline.
-        adapters: What to draw with.
-        name: What to call the base.
-        rename: See `read_cast`.
-    """
-    return read_cast(adapters, rename=rename).assembled(pipeline, name=name)
 
 
 def read_cast(adapters: Adapters, *, rename: Sequence[str] = ()) -> Cast:

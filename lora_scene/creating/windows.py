@@ -12,10 +12,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from lora_scene.creating.sampling import Pixels
 from lora_scene.errors import CreationError
 from lora_scene.scenes.framing import rescale_masks, resize_pixels
-from lora_scene.scenes.pictures import Mask
+from lora_scene.scenes.pictures import Mask, Pixels
 
 CONTEXT = 0.5  # of the mask's larger side, left free on each side of it
 FEATHER = 0.03  # of the window's side: how far the seam's blending reaches into the mask

@@ -84,22 +84,15 @@ def compare_sets(
     """
     n = min(len(reference), len(generated))
     if n <= NEIGHBOURS:
-        raise JudgingError(
-            "too few pictures to compare sets", expected=f"more than {NEIGHBOURS} in each", got=n
-        )
+        expected = f"more than {NEIGHBOURS} in each"
+        raise JudgingError("too few pictures to compare sets", expected=expected, got=n)
     real, made = encoder.embed_pictures(reference), encoder.embed_pictures(generated)
     distance, deviation = kid(real, made, seed=seed)
-    score = None
-    if captions is not None and len(classes) > 1:
-        logits = CLASS_SHARPNESS * cosines(
-            captions.embed_pictures(generated), captions.embed_texts(classes)
-        )
-        score = inception_score(logits)
     return SetReport(
         fid=fid(real, made),
         kid=distance,
         kid_deviation=deviation,
-        inception_score=score,
+        inception_score=_class_score(generated, captions, classes),
         precision=coverage(real, made),
         recall=coverage(made, real),
         n_reference=len(reference),
@@ -107,6 +100,15 @@ def compare_sets(
         encoder=encoder.name,
         warnings=tuple(_warnings(n, real.shape[1])),
     )
+
+
+def _class_score(
+    pictures: Sequence[Pixels], captions: CaptionEncoder | None, classes: Sequence[str]
+) -> float | None:
+    if captions is None or len(classes) < 2:
+        return None
+    seen, named = captions.embed_pictures(pictures), captions.embed_texts(classes)
+    return inception_score(CLASS_SHARPNESS * cosines(seen, named))
 
 
 def fid(reference: Vectors, generated: Vectors) -> float:

@@ -46,7 +46,35 @@ class CaptionEncoder(PictureEncoder, Protocol):
         """Return (n, d) float32 rows of unit length for n texts."""
 
 
-class ClipEncoder:
+class _Network:
+    """A network of transformers that embeds pictures; `_features` says by what of it."""
+
+    def __init__(
+        self, source: str | Path, device: str, *, kind: str, processor: str, what: str
+    ) -> None:
+        import transformers
+
+        self.name, self.device = str(source), device
+        with weights_of(source, what):
+            model = getattr(transformers, kind).from_pretrained(source, use_safetensors=True)
+            self.model: Any = model.eval().to(device)
+            self.processor: Any = load_processor(processor, source)
+
+    @torch.no_grad()
+    def embed_pictures(self, pictures: Sequence[Pixels]) -> Vectors:
+        """Return (n, d) unit rows for n pictures (H, W, 3) uint8."""
+        return in_batches(pictures, lambda batch: self._features(self.pixel_values(batch)))
+
+    def pixel_values(self, pictures: Sequence[Pixels]) -> Tensor:
+        """Return (n, 3, S, S), scaled as the network wants them."""
+        values: Tensor = self.processor(list(pictures), return_tensors="pt").pixel_values
+        return values.to(self.device)
+
+    def _features(self, values: Tensor) -> Tensor:
+        raise NotImplementedError
+
+
+class ClipEncoder(_Network):
     """CLIP (arXiv:2103.00020): the projected embeddings of both towers.
 
     Args:
@@ -58,31 +86,13 @@ class ClipEncoder:
     """
 
     def __init__(self, source: str | Path = CLIP, *, device: str = "cpu") -> None:
-        from transformers import CLIPModel, CLIPTokenizerFast
+        from transformers import CLIPTokenizerFast
 
-        self.device = device
-        self._source = str(source)
+        super().__init__(
+            source, device, kind="CLIPModel", processor="CLIPImageProcessor", what="CLIP"
+        )
         with weights_of(source, "CLIP"):
-            self.model: Any = (
-                CLIPModel.from_pretrained(source, use_safetensors=True).eval().to(device)
-            )
             self.tokenizer: Any = CLIPTokenizerFast.from_pretrained(source)
-            self.processor: Any = load_processor("CLIPImageProcessor", source)
-
-    @property
-    def name(self) -> str:
-        """Return the hub id or folder."""
-        return self._source
-
-    @torch.no_grad()
-    def embed_pictures(self, pictures: Sequence[Pixels]) -> Vectors:
-        """Return (n, d) unit rows for n pictures (H, W, 3) uint8."""
-
-        def embed(batch: Sequence[Pixels]) -> Tensor:
-            pixels = self.pixel_values(batch)
-            return pooled(self.model.get_image_features(pixel_values=pixels))
-
-        return in_batches(pictures, embed)
 
     @torch.no_grad()
     def embed_texts(self, texts: Sequence[str]) -> Vectors:
@@ -101,11 +111,6 @@ class ClipEncoder:
 
         return in_batches(texts, embed)
 
-    def pixel_values(self, pictures: Sequence[Pixels]) -> Tensor:
-        """Return (n, 3, S, S), scaled as the network wants them."""
-        values: Tensor = self.processor(list(pictures), return_tensors="pt").pixel_values
-        return values.to(self.device)
-
     def embed_tensor(self, pictures: Tensor) -> Tensor:
         """Return unit rows (n, d) for pictures (n, 3, H, W) in 0..1; gradients flow."""
         side = self.model.config.vision_config.image_size
@@ -114,11 +119,13 @@ class ClipEncoder:
             torch.tensor(values).view(3, 1, 1).to(resized)
             for values in (self.processor.image_mean, self.processor.image_std)
         )
-        features = self.model.get_image_features(pixel_values=(resized - mean) / spread)
-        return F.normalize(pooled(features), dim=-1)
+        return F.normalize(self._features((resized - mean) / spread), dim=-1)
+
+    def _features(self, values: Tensor) -> Tensor:
+        return pooled(self.model.get_image_features(pixel_values=values))
 
 
-class DinoEncoder:
+class DinoEncoder(_Network):
     """DINO (arXiv:2104.14294): the class token after the last layer.
 
     Args:
@@ -130,30 +137,13 @@ class DinoEncoder:
     """
 
     def __init__(self, source: str | Path = DINO, *, device: str = "cpu") -> None:
-        from transformers import AutoModel
+        super().__init__(
+            source, device, kind="AutoModel", processor="ViTImageProcessor", what="DINO"
+        )
 
-        self._device = device
-        self._source = str(source)
-        with weights_of(source, "DINO"):
-            model = AutoModel.from_pretrained(source, use_safetensors=True)
-            self._model: Any = model.eval().to(device)
-            self._processor: Any = load_processor("ViTImageProcessor", source)
-
-    @property
-    def name(self) -> str:
-        """Return the hub id or folder."""
-        return self._source
-
-    @torch.no_grad()
-    def embed_pictures(self, pictures: Sequence[Pixels]) -> Vectors:
-        """Return (n, d) unit rows for n pictures (H, W, 3) uint8."""
-
-        def embed(batch: Sequence[Pixels]) -> Tensor:
-            pixels = self._processor(list(batch), return_tensors="pt").pixel_values
-            states: Tensor = self._model(pixel_values=pixels.to(self._device)).last_hidden_state
-            return states[:, 0]
-
-        return in_batches(pictures, embed)
+    def _features(self, values: Tensor) -> Tensor:
+        states: Tensor = self.model(pixel_values=values).last_hidden_state
+        return states[:, 0]
 
 
 def in_batches(items: Sequence[Any], embed: Callable[[Sequence[Any]], Tensor]) -> Vectors:

@@ -14,9 +14,11 @@ import numpy as np
 
 from lora_scene.backbones.sources import find_base
 from lora_scene.creating.picture_files import save_picture
+from lora_scene.creating.requests import Request
 from lora_scene.creating.studio import Studio, open_studio
 from lora_scene.errors import JudgingError
 from lora_scene.files import write_json
+from lora_scene.judging.encoders import Vectors
 from lora_scene.judging.judge import Judge
 from lora_scene.judging.metrics import diversity, drift, map_iou, mean
 from lora_scene.judging.plans import Cell, Plan, cells_of, drift_prompts
@@ -89,15 +91,7 @@ def evaluate(
     """
     plan = plan or Plan()
     check_handles(studio, scene)
-    cells = cells_of(plan, scene)
-    drawn = draw_watched(
-        studio,
-        [cell.asked for cell in cells],
-        sampling=plan.sampling,
-        batch_size=plan.batch_size,
-    )
-    framed = frame_scene(scene, studio.backbone.canvas())
-    weighed = weigh(cells, drawn, scene=framed, judge=judge, progress=progress)
+    weighed = draw_and_weigh(studio, scene, judge=judge, plan=plan, progress=progress)
     with studio.weighted(plan.weight):
         fits = attention_fit(studio, frame_scene(scene, trained_canvas(studio)))
     summary = {
@@ -107,6 +101,17 @@ def evaluate(
     }
     concepts = by_concept(weighed.scores, scene, fits)
     return replace(weighed, summary=summary, concepts=concepts)
+
+
+def draw_and_weigh(
+    studio: Studio, scene: Scene, *, judge: Judge, plan: Plan, progress: Progress | None = None
+) -> Evaluation:
+    """Draw a plan's pictures and measure them; see `weigh`."""
+    cells = cells_of(plan, scene)
+    asked = [cell.asked for cell in cells]
+    drawn = draw_watched(studio, asked, sampling=plan.sampling, batch_size=plan.batch_size)
+    framed = frame_scene(scene, studio.backbone.canvas())
+    return weigh(cells, drawn, scene=framed, judge=judge, progress=progress)
 
 
 def weigh(
@@ -179,14 +184,12 @@ def measure_drift(
     """Return how much prompts without handles changed (see `metrics.drift`)."""
     wanted = drift_prompts(plan, scene)
     bare = [replace(one, weight=0.0) for one in wanted]
-    before, after = (
-        judge.captions.embed_pictures([picture.pixels for picture in pictures])
-        for pictures in (
-            list(draw_watched(one, asked, sampling=plan.sampling, batch_size=plan.batch_size))
-            for one, asked in ((base or studio, bare), (studio, wanted))
-        )
-    )
-    return drift(before, after)
+
+    def embedded(by: Studio, asked: Sequence[Request]) -> Vectors:
+        drawn = draw_watched(by, asked, sampling=plan.sampling, batch_size=plan.batch_size)
+        return judge.captions.embed_pictures([picture.pixels for picture in drawn])
+
+    return drift(embedded(base or studio, bare), embedded(studio, wanted))
 
 
 def trained_canvas(studio: Studio) -> Canvas:
@@ -226,9 +229,17 @@ def untouched_base(studio: Studio, *, device: str = "auto") -> Studio | None:
 
 def save_evaluation(result: Evaluation, folder: Path) -> None:
     """Write every picture, and all numbers as `EVALUATION`."""
-    for index, (one, pixels) in enumerate(zip(result.scores, result.pictures, strict=True)):
-        save_picture(folder / f"{index:03}.png", pixels, {"scores": one.as_dict()})
+    save_pictures(result, folder)
     write_json(folder / EVALUATION, result.as_dict())
+
+
+def save_pictures(result: Evaluation, folder: Path) -> list[Path]:
+    """Write every picture with its scores, and return the files."""
+    pairs = zip(result.scores, result.pictures, strict=True)
+    return [
+        save_picture(folder / f"{index:03}.png", pixels, {"scores": one.as_dict()})
+        for index, (one, pixels) in enumerate(pairs)
+    ]
 
 
 def _diversity(cells: Sequence[Cell], pictures: Sequence[Pixels], judge: Judge) -> float | None:

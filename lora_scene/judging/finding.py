@@ -8,7 +8,6 @@ from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from lora_scene.scenes.framing import rescale_masks
 from lora_scene.scenes.mask_prompts import Prompt
@@ -140,10 +139,3 @@ def without(pixels: Pixels, regions: Sequence[Region]) -> Pixels:
     for region in regions:
         rest[region] = GREY
     return rest
-
-
-def resize_region(region: Region, shape: tuple[int, int]) -> Region:
-    """Resize a region to (height, width) by taking the nearest pixel."""
-    layer = Image.fromarray(region.astype(np.uint8) * 255)
-    resized = layer.resize((shape[1], shape[0]), Image.Resampling.NEAREST)
-    return np.asarray(resized) > 0

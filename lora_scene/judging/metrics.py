@@ -8,8 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lora_scene.judging.encoders import Vectors
-
-Regions = npt.NDArray[np.bool_]
+from lora_scene.scenes.mask_files import Regions, iou
 
 
 def cosines(a: Vectors, b: Vectors) -> Vectors:
@@ -20,12 +19,6 @@ def cosines(a: Vectors, b: Vectors) -> Vectors:
 def paired_cosines(a: Vectors, b: Vectors) -> Vectors:
     """Return the cosine (n,) between each row of `a` and the same row of `b`, both (n, d)."""
     return np.asarray((a * b).sum(axis=1), np.float32)
-
-
-def iou(a: Regions, b: Regions) -> float:
-    """Return intersection over union of two regions (H, W), 0..1; 0 if both are empty."""
-    union = np.logical_or(a, b).sum()
-    return float(np.logical_and(a, b).sum() / union) if union else 0.0
 
 
 def layout_copy(found: Regions, trained: Sequence[Regions]) -> float:

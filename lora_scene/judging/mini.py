@@ -53,11 +53,7 @@ class MiniJudge(ClipEncoder):
 
     def __init__(self, folder: Path | str | None = None, *, device: str = "cpu") -> None:
         super().__init__(embedded_folder() if folder is None else folder, device=device)
-
-    @property
-    def name(self) -> str:
-        """Return `mini`."""
-        return NAME
+        self.name = NAME
 
     @property
     def finds_every(self) -> bool:

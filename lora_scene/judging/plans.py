@@ -83,13 +83,11 @@ class Cell:
     """One picture of a plan.
 
     Attributes:
-        template: The prompt, with {}.
         subset: The concepts that it names, indices.
         asked: The prompt with handles, and the seed.
         plain: The prompt with class nouns.
     """
 
-    template: str
     subset: tuple[int, ...]
     asked: Request
     plain: str
@@ -103,7 +101,7 @@ def cells_of(plan: Plan, scene: Scene) -> list[Cell]:
             prompt = prompt_for([scene.handles[k] for k in subset], None, template)
             plain = prompt_for([scene.nouns[k] for k in subset], None, template)
             cells += [
-                Cell(template, subset, Request(prompt, seed, weight=plan.weight), plain)
+                Cell(subset, Request(prompt, seed, weight=plan.weight), plain)
                 for seed in plan.seeds
             ]
     return cells

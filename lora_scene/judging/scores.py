@@ -8,7 +8,7 @@ from typing import Any
 
 from lora_scene.judging.comparison import Comparison, compare, rates, reference_looks
 from lora_scene.judging.encoders import Vectors
-from lora_scene.judging.finding import Found, regions_of_maps, resize_region, without
+from lora_scene.judging.finding import Found, regions_of_maps, without
 from lora_scene.judging.judge import Judge
 from lora_scene.judging.metrics import layout_copy, mean, paired_cosines
 from lora_scene.judging.plans import Cell
@@ -112,32 +112,23 @@ def measure(
         judge.captions.embed_pictures([one.pixels for one in drawn]),
         judge.captions.embed_texts([cell.plain for cell in cells]),
     )
-    scores = []
-    for cell, one, things, similarity in zip(cells, drawn, found, said, strict=True):
-        compared = compare(
-            one.pixels,
-            things,
-            references,
-            encoder=judge.identity,
-            named=cell.subset,
-            floor=judge.same_floor,
+    eyes, floor = judge.identity, judge.same_floor
+    return tuple(
+        Scores(
+            prompt=cell.asked.prompt,
+            plain=cell.plain,
+            seed=cell.asked.seed,
+            subset=cell.subset,
+            handles=scene.handles,
+            prompt_similarity=float(similarity),
+            layout_copy=_copied_places(cell, things, scene),
+            background=_likeness_around(one, things, around, judge),
+            comparison=compare(
+                one.pixels, things, references, encoder=eyes, named=cell.subset, floor=floor
+            ),
         )
-        rest = without(one.pixels, [thing.region for thing in things])
-        background = judge.identity.embed_pictures([rest]) @ around.T
-        scores.append(
-            Scores(
-                prompt=cell.asked.prompt,
-                plain=cell.plain,
-                seed=cell.asked.seed,
-                subset=cell.subset,
-                handles=scene.handles,
-                prompt_similarity=float(similarity),
-                layout_copy=_copied_places(cell, things, scene),
-                background=float(background.max()),
-                comparison=compared,
-            )
-        )
-    return tuple(scores)
+        for cell, one, things, similarity in zip(cells, drawn, found, said, strict=True)
+    )
 
 
 def summarise(scores: Sequence[Scores]) -> dict[str, float | None]:
@@ -173,14 +164,14 @@ def _copied_places(cell: Cell, things: Sequence[Found], scene: Scene) -> dict[st
     for one in things:
         if one.owner is not None and one.owner in cell.subset:
             handle = scene.handles[one.owner]
-            copied[handle] = max(_copied(one, scene), copied.get(handle, 0.0))
+            trained = [photo.masks[one.owner] >= INSIDE for photo in scene.photos]
+            copied[handle] = max(layout_copy(one.region, trained), copied.get(handle, 0.0))
     return copied
 
 
-def _copied(one: Found, scene: Scene) -> float:
-    shape = (one.region.shape[0], one.region.shape[1])
-    trained = [resize_region(photo.masks[one.owner] >= INSIDE, shape) for photo in scene.photos]
-    return layout_copy(one.region, trained)
+def _likeness_around(drawn: Drawn, things: Sequence[Found], around: Vectors, judge: Judge) -> float:
+    rest = without(drawn.pixels, [thing.region for thing in things])
+    return float((judge.identity.embed_pictures([rest]) @ around.T).max())
 
 
 def _surroundings(scene: Scene, judge: Judge) -> Vectors:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 
 import torch
 from torch import Tensor
@@ -181,11 +182,6 @@ def _first_run(row: Sequence[int], tokens: Sequence[int]) -> list[int]:
 
 def _batches(wanted: Sequence[Request], size: int) -> Iterator[list[Request]]:
     """Yield neighbours of one weight, `size` at most."""
-    batch: list[Request] = []
-    for one in wanted:
-        if batch and (len(batch) == size or one.weight != batch[0].weight):
-            yield batch
-            batch = []
-        batch.append(one)
-    if batch:
-        yield batch
+    for _, neighbours in groupby(wanted, key=lambda one: one.weight):
+        group = list(neighbours)
+        yield from (group[start : start + size] for start in range(0, len(group), size))

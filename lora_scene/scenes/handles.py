@@ -36,6 +36,7 @@ class Concept:
 RESERVED_STEMS = frozenset(
     ["con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(10))]
 )
+ANOTHER = "another name: CON, PRN, AUX, NUL, COM1 and LPT1 are devices there"
 
 _Error = TypeVar("_Error", bound=LoraSceneError)
 
@@ -90,12 +91,7 @@ def check_handles(
         if not HANDLE_FORM.fullmatch(handle)
     ]
     problems += [
-        error(
-            "a handle whose file Windows cannot hold",
-            where=where,
-            expected="another name: CON, PRN, AUX, NUL, COM1 and LPT1 are devices there",
-            got=handle,
-        )
+        error("a handle whose file Windows cannot hold", where=where, expected=ANOTHER, got=handle)
         for handle in handles
         if handle_stem(handle).casefold() in RESERVED_STEMS
     ]
@@ -112,13 +108,9 @@ def check_handles(
     seen: set[str] = set()
     for handle in handles:
         if handle.casefold() in seen:
+            expected = "a handle of its own for each concept; upper case is no difference"
             problems.append(
-                error(
-                    "a handle is used twice",
-                    where=where,
-                    expected="a handle of its own for each concept; upper case is no difference",
-                    got=handle,
-                )
+                error("a handle is used twice", where=where, expected=expected, got=handle)
             )
         seen.add(handle.casefold())
     return problems

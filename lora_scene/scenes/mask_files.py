@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
-from lora_scene.errors import LoraSceneWarning
 from lora_scene.scenes.pictures import (
     DEEP_MODES,
     UPRIGHT,
@@ -18,7 +17,10 @@ from lora_scene.scenes.pictures import (
     deep_values,
     open_image,
     turn_upright,
+    warn_of,
 )
+
+Regions = npt.NDArray[np.bool_]
 
 INSIDE = 0.5  # a soft mask's value from which a pixel counts as the concept's
 MIN_COVERAGE = 0.001  # of the photo: 262 pixels at 512 px, about four latent cells
@@ -63,12 +65,12 @@ def _opacity(image: Image.Image, path: Path) -> Mask:
         return _colours(image, path)
     rarer = min((alpha >= INSIDE).mean(), (alpha < INSIDE).mean())
     if rarer < MIN_COVERAGE:
-        _warn(path, "its transparency cuts nothing out; its colours are taken for the mask")
+        warn_of(path, "its transparency cuts nothing out; its colours are taken for the mask")
         return _colours(image, path)
     grey = np.asarray(image.convert("RGB"), dtype=np.float32).max(axis=2) / 255.0
     is_drawn = bool(np.isin(grey, (0.0, 1.0)).all()) and grey.min() < grey.max()
-    if is_drawn and _iou(grey, alpha) < AGREEING:
-        _warn(path, "its transparency and its colours tell different masks; the former is taken")
+    if is_drawn and iou(grey >= INSIDE, alpha >= INSIDE) < AGREEING:
+        warn_of(path, "its transparency and its colours tell different masks; the former is taken")
     return alpha
 
 
@@ -86,7 +88,7 @@ def _labels(pixels: Pixels, path: Path) -> Mask:
     inside = pixels.any(axis=2) & (pixels != VOC_VOID).any(axis=2)
     n_labels = len(np.unique(pixels[inside] @ np.array([1, 256, 65536])))
     if n_labels > 1:
-        _warn(path, f"a picture of {n_labels} labels, read as one mask: all that is not black")
+        warn_of(path, f"a picture of {n_labels} labels, read as one mask: all that is not black")
     return np.asarray(inside, dtype=np.float32)
 
 
@@ -98,18 +100,19 @@ def _levels(mask: Mask, path: Path) -> Mask:
     labels = np.unique(mask[mask > 0])
     if peak >= WHITE and 1 < len(labels) <= MOST_LABELS and _fill_areas(mask):
         shown = ", ".join(f"{255 * label:.0f}" for label in labels)
-        _warn(path, f"a picture of labels ({shown}), read as one mask: all that is not 0")
+        warn_of(path, f"a picture of labels ({shown}), read as one mask: all that is not 0")
         return (mask > 0).astype(np.float32)
     if peak >= WHITE:
         if (mask < INSIDE).sum() - (mask == 0).sum() > (mask >= INSIDE).sum():
-            _warn(path, "more of it is dark grey than white; only what is bright counts as inside")
+            text = "more of it is dark grey than white; only what is bright counts as inside"
+            warn_of(path, text)
         return mask
     if len(labels) <= MOST_LABELS:
         if len(labels) > 1:
-            _warn(path, f"a picture of {len(labels)} labels, read as one mask: all that is not 0")
+            warn_of(path, f"a picture of {len(labels)} labels, read as one mask: all that is not 0")
         return (mask > 0).astype(np.float32)
     if peak >= INSIDE:
-        _warn(path, f"it is grey, {100 * peak:.0f} % of white at most; scaled to count fully")
+        warn_of(path, f"it is grey, {100 * peak:.0f} % of white at most; scaled to count fully")
         scaled: Mask = mask / np.float32(peak)
         return scaled
     return mask
@@ -127,10 +130,6 @@ def _fill_areas(mask: Mask) -> bool:
     )
 
 
-def _iou(a: Mask, b: Mask) -> float:
-    shared, either = (a >= INSIDE) & (b >= INSIDE), (a >= INSIDE) | (b >= INSIDE)
-    return float(shared.sum() / max(int(either.sum()), 1))
-
-
-def _warn(path: Path, text: str) -> None:
-    warnings.warn(f"{path}: {text}", LoraSceneWarning, stacklevel=2)
+def iou(a: Regions, b: Regions) -> float:
+    """Return intersection over union of two regions (H, W), 0..1; 0 if both are empty."""
+    return float((a & b).sum() / max(int((a | b).sum()), 1))

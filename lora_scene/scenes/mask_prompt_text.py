@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from math import isfinite
 from typing import Any
 
@@ -14,8 +15,6 @@ from lora_scene.scenes.mask_prompts import Box, Point, Prompt, Stroke
 from lora_scene.scenes.scene import Concept
 
 BRUSH_WIDTH = 12.0  # pixels, where a stroke names none
-
-_PLACE_OPTIONS = ("boxes", "points", "outside", "strokes", "picks")
 
 
 @dataclass(frozen=True)
@@ -55,24 +54,16 @@ def parse_prompts(text: PromptText) -> tuple[Prompt, ...]:
     """
     problems: list[SegmenterError] = []
     found: dict[str, Prompt] = {}
-    for option in _PLACE_OPTIONS:
+    for option, read in _READERS.items():
         for entry in getattr(text, option):
             try:
-                name, value = _split(entry, option)
-                prompt = found.get(name) or Prompt(name, default_noun(name))
-                found[name] = _READERS[option](prompt, value)
+                name, value = _words(entry) if option == "words" else _split(entry, option)
+                noun = value if option == "words" and "=" not in entry else default_noun(name)
+                found[name] = read(found.get(name) or Prompt(name, noun), value)
             except SegmenterError as error:
                 problems.append(error)
             except ValueError:
                 problems.append(_unreadable(entry, option))
-    for entry in text.words:
-        try:
-            name, phrase = _words(entry)
-            noun = phrase if "=" not in entry else default_noun(name)
-            prompt = found.get(name) or Prompt(name, noun)
-            found[name] = _set_once(prompt, "words", phrase)
-        except SegmenterError as error:
-            problems.append(error)
     problems += _add_nouns(found, text.nouns)
     if problems:
         raise SegmenterError.collect(problems, "the prompts cannot be read")
@@ -153,18 +144,9 @@ def _set_once(prompt: Prompt, field: str, value: Any) -> Prompt:
     return replace(prompt, **changes)
 
 
-def _read_box(prompt: Prompt, value: str) -> Prompt:
-    return _set_once(prompt, "box", Box(*_numbers(value, 4)))
-
-
-def _read_point(prompt: Prompt, value: str) -> Prompt:
+def _read_point(prompt: Prompt, value: str, *, is_inside: bool = True) -> Prompt:
     x, y = _numbers(value, 2)
-    return replace(prompt, points=(*prompt.points, Point(x, y)))
-
-
-def _read_outside(prompt: Prompt, value: str) -> Prompt:
-    x, y = _numbers(value, 2)
-    return replace(prompt, points=(*prompt.points, Point(x, y, is_inside=False)))
+    return replace(prompt, points=(*prompt.points, Point(x, y, is_inside)))
 
 
 def _read_stroke(prompt: Prompt, value: str) -> Prompt:
@@ -183,12 +165,13 @@ def _read_pick(prompt: Prompt, value: str) -> Prompt:
     return _set_once(prompt, "pick", int(value))
 
 
-_READERS = {
-    "boxes": _read_box,
+_READERS: Mapping[str, Callable[[Prompt, str], Prompt]] = {
+    "boxes": lambda prompt, value: _set_once(prompt, "box", Box(*_numbers(value, 4))),
     "points": _read_point,
-    "outside": _read_outside,
+    "outside": partial(_read_point, is_inside=False),
     "strokes": _read_stroke,
     "picks": _read_pick,
+    "words": lambda prompt, value: _set_once(prompt, "words", value),
 }
 _FORMS: Mapping[str, str] = {
     "boxes": "NAME=left,top,right,bottom",

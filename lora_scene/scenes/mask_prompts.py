@@ -6,7 +6,7 @@ All places are pixels of the upright photo, from its upper left corner.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 from lora_scene.errors import SceneError, SegmenterError
@@ -73,9 +73,10 @@ class Prompt:
     strokes: tuple[Stroke, ...] = ()
     words: str | None = None
     pick: int | None = None
-    kinds: frozenset[Kind] = field(init=False)
 
-    def __post_init__(self) -> None:
+    @property
+    def kinds(self) -> frozenset[Kind]:
+        """Return what is given."""
         given: dict[Kind, bool] = {
             "box": self.box is not None,
             "point": bool(self.points),
@@ -83,9 +84,7 @@ class Prompt:
             "words": self.words is not None,
             "pick": self.pick is not None,
         }
-        object.__setattr__(
-            self, "kinds", frozenset(kind for kind, is_given in given.items() if is_given)
-        )
+        return frozenset(kind for kind, is_given in given.items() if is_given)
 
     @property
     def says_where(self) -> bool:
@@ -175,7 +174,8 @@ def _place_problems(prompt: Prompt, shape: tuple[int, int]) -> list[SegmenterErr
     limits = f"within the photo of {width} x {height} pixels"
     problems = _box_problems(prompt, shape, limits)
     for x, y, is_inside in _places(prompt):
-        if prompt.box is not None and is_inside and not _holds(prompt.box, x, y):
+        box = prompt.box
+        if is_inside and box and not (box.left <= x <= box.right and box.top <= y <= box.bottom):
             problems.append(
                 SegmenterError(
                     "a point or stroke lies outside its own box",
@@ -221,7 +221,3 @@ def _places(prompt: Prompt) -> list[tuple[float, float, bool]]:
     places = [(point.x, point.y, point.is_inside) for point in prompt.points]
     places += [(x, y, stroke.is_inside) for stroke in prompt.strokes for x, y in stroke.path]
     return places
-
-
-def _holds(box: Box, x: float, y: float) -> bool:
-    return box.left <= x <= box.right and box.top <= y <= box.bottom

@@ -119,25 +119,14 @@ def report_on(
         plan = plan_frame(photo, size, crop=crop, focus=scene.things)
         framed = frame(photo, size, crop=crop, focus=scene.things)
         framings.append(Framing(photo.source, photo.size, size, plan.cut))
-        coverages += [
-            Coverage(
-                handle=concept.handle,
-                noun=concept.noun,
-                photo=photo.source,
-                of_photo=covered(photo, k),
-                of_frame=covered(framed, k),
-                kept=plan.kept[k],
-                box=bounding_box(photo, k),
-            )
-            for k, concept in enumerate(scene.concepts)
-        ]
+        coverages += _coverages(photo, framed, plan.kept, scene)
         overlaps += _overlaps(photo, scene.handles)
-        warnings += [f"{photo.source}: {said}" for said in plan.warnings(canvas, things)]
+        said = list(plan.warnings(canvas, things))
         for k in photo.present:
-            said = _losses(framed, k, canvas, resize)
+            lost = _losses(framed, k, canvas, resize)
             seen |= {scene.handles[k]} if _is_seen(framed, k, canvas, resize) else set()
-            warnings += [f"{photo.source}: {scene.handles[k]} {loss}" for loss in said]
-        warnings += _inverted(photo, scene)
+            said += [f"{scene.handles[k]} {loss}" for loss in lost]
+        warnings += [f"{photo.source}: {one}" for one in (*said, *_inverted(photo, scene))]
     warnings += _doubts(scene, coverages, overlaps)
     unlearnable = tuple(handle for handle in scene.handles if handle not in seen)
     return ScenesReport(
@@ -156,6 +145,21 @@ def bounding_box(photo: Photo, k: int) -> tuple[int, int, int, int] | None:
     if not len(ys):
         return None
     return int(xs.min()), int(ys.min()), int(xs.max()) + 1, int(ys.max()) + 1
+
+
+def _coverages(photo: Photo, framed: Photo, kept: Sequence[float], scene: Scene) -> list[Coverage]:
+    return [
+        Coverage(
+            handle=concept.handle,
+            noun=concept.noun,
+            photo=photo.source,
+            of_photo=covered(photo, k),
+            of_frame=covered(framed, k),
+            kept=kept[k],
+            box=bounding_box(photo, k),
+        )
+        for k, concept in enumerate(scene.concepts)
+    ]
 
 
 def _overlaps(photo: Photo, handles: Sequence[str]) -> list[Overlap]:
@@ -212,7 +216,7 @@ def _inverted(photo: Photo, scene: Scene) -> list[str]:
         if around >= WHOLE:
             what = "all" if share == 1.0 else f"{100 * share:.0f} %, with its whole rim"
             said.append(
-                f"{photo.source}: {scene.handles[k]} covers {what} of the photo: "
+                f"{scene.handles[k]} covers {what} of the photo: "
                 "is its mask inverted, or all white? white is where the concept is"
             )
     return said

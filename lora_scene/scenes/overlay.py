@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -30,21 +29,8 @@ FONT_SHARE = 1 / 36  # of the longer side
 GAP = 8  # between the pictures of several photos, pixels
 
 _Box = tuple[float, float, float, float]
-
-
-@dataclass(frozen=True)
-class Label:
-    """Text beside a mask.
-
-    Attributes:
-        text: What it says.
-        anchor: (x, y) that its middle should be near, pixels.
-        colour: Its frame, RGB.
-    """
-
-    text: str
-    anchor: tuple[float, float]
-    colour: tuple[int, int, int]
+_Colour = tuple[int, int, int]
+_Label = tuple[str, tuple[float, float], _Colour]  # text, (x, y) of its middle, frame
 
 
 def draw_overlay(scene: Scene) -> Image.Image:
@@ -80,15 +66,13 @@ def draw_masks(photo: Photo, names: Sequence[str]) -> Image.Image:
         colour = COLOURS[k % len(COLOURS)]
         _tint(pixels, masks[k], colour, line)
         text = f"{names[k]} {100 * covered(photo, k):.1f} %"
-        labels.append(Label(text, _middle(masks[k]), colour))
+        labels.append((text, _middle(masks[k]), colour))
     picture = Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
     _write(picture, labels)
     return picture
 
 
-def _tint(
-    pixels: npt.NDArray[np.float32], mask: Mask, colour: tuple[int, int, int], line: int
-) -> None:
+def _tint(pixels: npt.NDArray[np.float32], mask: Mask, colour: _Colour, line: int) -> None:
     """Tint a mask's region in place, with a dark and a coloured outline."""
     import cv2
 
@@ -112,26 +96,21 @@ def _middle(mask: Mask) -> tuple[float, float]:
     return float(x), float(y)
 
 
-def _write(picture: Image.Image, labels: Sequence[Label]) -> None:
+def _write(picture: Image.Image, labels: Sequence[_Label]) -> None:
     """Write the labels near their anchors, inside the picture, none upon another."""
     draw = ImageDraw.Draw(picture)
     font = ImageFont.load_default(max(round(max(picture.size) * FONT_SHARE), 10))
     taken: list[_Box] = []
-    for label in sorted(labels, key=lambda label: label.anchor[1]):
-        left, top, right, bottom = draw.textbbox((0, 0), label.text, font=font)
+    for text, anchor, colour in sorted(labels, key=lambda label: label[1][1]):
+        left, top, right, bottom = draw.textbbox((0, 0), text, font=font)
         margin = (bottom - top) / 3
         size = right - left + 2 * margin, bottom - top + 2 * margin
-        box = _free_box(label.anchor, size, picture.size, taken)
+        box = _free_box(anchor, size, picture.size, taken)
         taken.append(box)
-        draw.rounded_rectangle(
-            box,
-            radius=margin,
-            fill=(0, 0, 0),
-            outline=label.colour,
-            width=max(round(margin / 3), 1),
-        )
+        line = max(round(margin / 3), 1)
+        draw.rounded_rectangle(box, radius=margin, fill=(0, 0, 0), outline=colour, width=line)
         at = box[0] + margin - left, box[1] + margin - top
-        draw.text(at, label.text, fill=(255, 255, 255), font=font)
+        draw.text(at, text, fill=(255, 255, 255), font=font)
 
 
 def _free_box(
@@ -147,13 +126,9 @@ def _free_box(
     middle = anchor[1] - height / 2
     n_steps = int(2 * limits[1] / height) + 1
     shifts = sorted((n * height / 2 for n in range(-n_steps, n_steps + 1)), key=abs)
-    for shift in shifts:
-        top = min(max(middle + shift, 0), lowest)
-        box = (left, top, left + width, top + height)
-        if not any(_meet(box, other) for other in taken):
-            return box
-    top = min(max(middle, 0), lowest)
-    return (left, top, left + width, top + height)
+    tops = [min(max(middle + shift, 0), lowest) for shift in (*shifts, 0)]
+    boxes = [(left, top, left + width, top + height) for top in tops]
+    return next((one for one in boxes if not any(_meet(one, t) for t in taken)), boxes[-1])
 
 
 def _meet(a: _Box, b: _Box) -> bool:

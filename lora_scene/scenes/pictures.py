@@ -124,10 +124,10 @@ def open_image(path: Path) -> tuple[Image.Image, int]:
         except Exception:  # as above
             orientation = None
     if orientation not in range(1, 9):
-        _warn(path, "its EXIF data cannot be read; if it lies on its side, turn it and save it")
+        warn_of(path, "its EXIF data cannot be read; if it lies on its side, turn it and save it")
         orientation = UPRIGHT
     if n_frames > 1:
-        _warn(path, f"the first of its {n_frames} frames or pages is read, the others are not")
+        warn_of(path, f"the first of its {n_frames} frames or pages is read, the others are not")
     if image.mode == "F":
         raise _ranges_unknown(path, "floats")
     return image, int(orientation)
@@ -165,7 +165,7 @@ def _to_srgb(image: Image.Image, path: Path) -> Image.Image:
 
     data = image.info.get("icc_profile")
     if image.mode == "CMYK" and not data:
-        _warn(path, "CMYK without a colour profile: its colours are guessed; save it as sRGB")
+        warn_of(path, "CMYK without a colour profile: its colours are guessed; save it as sRGB")
     if not data and image.mode != "LAB":
         return _without_profile(image, path)
     try:
@@ -194,7 +194,7 @@ def _to_srgb(image: Image.Image, path: Path) -> Image.Image:
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError) as error:
         if image.mode == "LAB":
             raise SceneError("Lab colours cannot be read", where=path, got=error) from error
-        _warn(path, f"its colour profile cannot be used ({error}); it is read as sRGB")
+        warn_of(path, f"its colour profile cannot be used ({error}); it is read as sRGB")
         return image.convert("RGB")
     assert converted is not None, "only conversion in place returns nothing"
     return converted
@@ -249,5 +249,6 @@ def _ranges_unknown(path: Path, of: str) -> SceneError:
     )
 
 
-def _warn(path: Path, text: str) -> None:
-    warnings.warn(f"{path}: {text}", LoraSceneWarning, stacklevel=2)
+def warn_of(where: object, text: str) -> None:
+    """Warn of something in a file, or of a concept."""
+    warnings.warn(f"{where}: {text}", LoraSceneWarning, stacklevel=2)

@@ -16,7 +16,7 @@ from lora_scene.scenes.pictures import Pixels
 from lora_scene.sheets import contact_sheet
 from lora_scene.workshop.plots import Point, pareto_plot
 from lora_scene.workshop.results import read_rows, scene_folder
-from lora_scene.workshop.statistics import method_interval, methods_of
+from lora_scene.workshop.statistics import Row, method_interval, methods_of
 from lora_scene.workshop.tables import Table, cost_table, difference_table, quality_table
 
 CELL = 160  # pixels of a picture on a sheet
@@ -24,8 +24,6 @@ N_SHEETS = 6  # scenes that are shown
 N_COLUMNS = 7  # pictures of each method on a scene's sheet
 N_FAILURES = 6  # of each method
 HTML, MARKDOWN = "report.html", "report.md"
-
-Row = Mapping[str, Any]
 
 
 def write_report(
@@ -55,34 +53,38 @@ def write_report(
     head = _summary_line(rows)
     markdown = "\n".join([f"## {title}", "", head, "", *(t.as_markdown() for t in tables)])
     write_text(out / MARKDOWN, markdown)
-    drawn = [row for row in rows if row["pictures"]]
-    *quality, costs = tables
     page = render(
         "workshop",
         "benchmark_page.html",
         title=title,
         head=head,
         note=note,
-        groups=[
-            {
-                "name": group,
-                "plot": inlined_svg(group_plot([row for row in rows if row["group"] == group])),
-                "tables": [t for t in quality if t.title.startswith(f"{group}: ")],
-            }
-            for group in dict.fromkeys(row["group"] for row in rows)
-        ],
-        costs=costs,
-        sheets=_sheets(drawn, out),
-        failures=_failures(drawn, out),
+        groups=[_group_part(rows, group, tables) for group in _groups_of(rows)],
+        costs=tables[-1],
+        sheets=_sheets([row for row in rows if row["pictures"]], out),
+        failures=_failures(rows, out),
     )
     write_text(out / HTML, page)
     return out / HTML
 
 
+def _groups_of(rows: Sequence[Row]) -> list[str]:
+    return list(dict.fromkeys(row["group"] for row in rows))
+
+
+def _group_part(rows: Sequence[Row], group: str, tables: Sequence[Table]) -> dict[str, Any]:
+    """Return what the page shows of a group of scenes."""
+    return {
+        "name": group,
+        "plot": inlined_svg(group_plot([row for row in rows if row["group"] == group])),
+        "tables": [table for table in tables if table.title.startswith(f"{group}: ")],
+    }
+
+
 def report_tables(rows: Sequence[Row], reference: str) -> list[Table]:
     """Return the tables: quality and differences of each group of scenes, then costs."""
     tables: list[Table] = []
-    for group in dict.fromkeys(row["group"] for row in rows):
+    for group in _groups_of(rows):
         tables.append(quality_table(rows, group))
         differences = difference_table(rows, group, reference=reference)
         if differences is not None:

@@ -18,12 +18,7 @@ from torch import Tensor
 from lora_scene.creating.encoding import Text
 from lora_scene.creating.rendering import encode, render
 from lora_scene.creating.requests import Request, Sampling
-from lora_scene.creating.sampling import (
-    Step,
-    run_unet,
-    unscaled,
-    wide_enough,
-)
+from lora_scene.creating.sampling import Step, run_unet, unscaled, wide_enough
 from lora_scene.creating.schedulers import make_scheduler
 from lora_scene.creating.steering import GRADIENT_SCALE
 from lora_scene.creating.studio import Studio
@@ -137,6 +132,24 @@ def draw_guided(
     Raises:
         JudgingError: The solver's latents are not those of its training schedule.
     """
+    _refuse_solver(studio, sampling)
+    looks = _looks(scene, encoder)
+    for start in range(0, len(cells), batch_size):
+        batch = cells[start : start + batch_size]
+        asked = [Request(cell.plain, cell.asked.seed, sampling=sampling) for cell in batch]
+        text, own = encode(studio, asked), [looks[list(cell.subset)] for cell in batch]
+        guide = ClipGuide(studio, encoder, text, looks=own, scale=scale)
+        named = [[scene.nouns[k] for k in cell.subset] for cell in batch]
+        watch = AttentionWatch(studio, [one.prompt for one in asked], sampling, words=named)
+        with wide_enough(studio.backbone.vae):
+            done = render(studio, asked, text=text, guides=[guide, watch])
+        for n, maps in enumerate(watch.mean_maps()):
+            handles = tuple(scene.handles[k] for k in batch[n].subset)
+            yield Drawn(asked[n], done.pixels[n], handles, maps.cpu().numpy())
+
+
+def _refuse_solver(studio: Studio, sampling: Sampling) -> None:
+    """Refuse a solver whose latents are not those of its training schedule."""
     scheduler = make_scheduler(studio.pipeline.scheduler, sampling.scheduler)
     if scheduler.init_noise_sigma != 1:
         raise JudgingError(
@@ -145,22 +158,6 @@ def draw_guided(
             expected="ddim, dpm++, pndm or unipc",
             got=f"{sampling.scheduler} ({type(scheduler).__name__})",
         )
-    looks = _looks(scene, encoder)
-    for start in range(0, len(cells), batch_size):
-        batch = cells[start : start + batch_size]
-        asked = [Request(cell.plain, cell.asked.seed, sampling=sampling) for cell in batch]
-        text = encode(studio, asked)
-        guide = ClipGuide(
-            studio, encoder, text, looks=[looks[list(cell.subset)] for cell in batch], scale=scale
-        )
-        named = [[scene.nouns[k] for k in cell.subset] for cell in batch]
-        watch = AttentionWatch(studio, [one.prompt for one in asked], sampling, words=named)
-        with wide_enough(studio.backbone.vae):
-            done = render(studio, asked, text=text, guides=[guide, watch])
-        results = zip(batch, asked, done.pixels, watch.mean_maps(), strict=True)
-        for cell, one, pixels, maps in results:
-            handles = tuple(scene.handles[k] for k in cell.subset)
-            yield Drawn(one, pixels, handles, maps.cpu().numpy())
 
 
 def _looks(scene: Scene, encoder: ClipEncoder) -> Tensor:

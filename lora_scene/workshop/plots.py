@@ -50,19 +50,7 @@ def pareto_plot(
         axes.grid(visible=True)
         colours = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(points)}
         for n, (name, line) in enumerate(curves):
-            x, y = [p.x.mean for p in line], [p.y.mean for p in line]
-            style: dict[str, Any] = {
-                "linewidth": 1.1,
-                "marker": ".",
-                "markersize": 5,
-                "gid": f"course-{n}",
-            }
-            axes.plot(x, y, "--", color=colours[name], **style)
-            for point in line:
-                axes.annotate(
-                    point.label, (point.x.mean, point.y.mean), (4, 4),
-                    textcoords="offset points", fontsize=7.5,
-                )  # fmt: skip
+            _draw_course(axes, line, colours[name], gid=f"course-{n}")
         drawn: list[Any] = [
             axes.errorbar(
                 point.x.mean, point.y.mean, _reach(point.y), _reach(point.x),
@@ -74,6 +62,13 @@ def pareto_plot(
         for text, name in zip(legend.get_texts(), points, strict=True):
             text.set_text(name)  # as a label, a name that begins with _ would be left out
         return as_svg(figure)
+
+
+def _draw_course(axes: Any, line: Sequence[Point], colour: str, *, gid: str) -> None:
+    x, y = [p.x.mean for p in line], [p.y.mean for p in line]
+    axes.plot(x, y, "--", color=colour, linewidth=1.1, marker=".", markersize=5, gid=gid)
+    for place, point in zip(zip(x, y, strict=True), line, strict=True):
+        axes.annotate(point.label, place, (4, 4), textcoords="offset points", fontsize=7.5)
 
 
 def _reach(one: Interval) -> list[list[float]]:

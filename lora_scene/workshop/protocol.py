@@ -94,7 +94,6 @@ class Method:
         course_of: The method of which this is a shorter training; the report joins them by a line.
         guide_scale: Strength of `guided`.
         batch: Pictures that `guided` draws at once, which takes much memory; 0: the drawing's.
-        note: For the report.
     """
 
     name: str
@@ -107,7 +106,6 @@ class Method:
     course_of: str = ""
     guide_scale: float = 0.1
     batch: int = 0
-    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -123,7 +121,6 @@ class Protocol:
     image_forwards: int = between(1600, 1)
     reference: str = ""
     note: str = ""
-    keep_models: bool = False
     scenes: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
     drawing: Drawing = Drawing()
     curve: Curve = Curve()

@@ -28,13 +28,13 @@ from lora_scene.documents import build, parse_json, read_text
 from lora_scene.errors import JudgingError, LoraSceneError
 from lora_scene.files import write_json
 from lora_scene.judging.comparison import Comparison
-from lora_scene.judging.evaluation import Evaluation
+from lora_scene.judging.evaluation import Evaluation, save_pictures
 from lora_scene.judging.finding import cut_out
 from lora_scene.judging.judge import Judge
 from lora_scene.scenes.scene import INSIDE, Scene
 from lora_scene.workshop.protocol import Run
+from lora_scene.workshop.statistics import Row
 
-Row = Mapping[str, Any]
 Summary = Mapping[str, float | None]
 ROW, ROWS = "row.json", "results.jsonl"
 MAX_ROWS_BYTES = 1 << 28
@@ -148,8 +148,8 @@ def keep_results(
 ) -> dict[str, Any]:
     """Write the pictures; return the means, the curve's means and each picture's scores."""
     for weight, one in curve.items():
-        _keep(one, folder / f"pictures-w{weight:g}")
-    files = _keep(main, folder / "pictures")
+        save_pictures(one, folder / f"pictures-w{weight:g}")
+    files = save_pictures(main, folder / "pictures")
     return {
         "summary": dict(main.summary),
         "concepts": {handle: dict(own) for handle, own in main.concepts.items()},
@@ -201,14 +201,6 @@ def keep_scene(framed: Scene, folder: Path) -> None:
         photo = next(one for one in framed.photos if k in one.present)
         look = cut_out(photo.pixels, photo.masks[k] >= INSIDE)
         save_picture(folder / f"concept{k}.png", look, {"handle": framed.handles[k]})
-
-
-def _keep(evaluation: Evaluation, folder: Path) -> list[Path]:
-    pairs = zip(evaluation.scores, evaluation.pictures, strict=True)
-    return [
-        save_picture(folder / f"{index:03}.png", pixels, {"scores": one.as_dict()})
-        for index, (one, pixels) in enumerate(pairs)
-    ]
 
 
 def _read_row(path: Path, out: Path) -> Row:

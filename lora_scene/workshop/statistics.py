@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 N_DRAWS = 10_000
 LEVEL = 0.95
@@ -42,7 +41,8 @@ def interval(values: Sequence[float], *, seed: int = 0) -> Interval | None:
     if not len(values):
         return None
     sample = np.asarray(values, np.float64)
-    draws = _resampled_means(sample, seed)
+    picks = np.random.default_rng(seed).integers(len(sample), size=(N_DRAWS, len(sample)))
+    draws = sample[picks].mean(axis=1)
     low, high = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Interval(float(sample.mean()), float(low), float(high), len(sample))
 
@@ -87,10 +87,3 @@ def paired_difference(
 def methods_of(rows: Sequence[Row]) -> list[str]:
     """Return the methods, in the order of their first row."""
     return list(dict.fromkeys(row["method"] for row in rows))
-
-
-def _resampled_means(sample: npt.NDArray[np.float64], seed: int) -> npt.NDArray[np.float64]:
-    rng = np.random.default_rng(seed)
-    picks = rng.integers(len(sample), size=(N_DRAWS, len(sample)))
-    means: npt.NDArray[np.float64] = sample[picks].mean(axis=1)
-    return means

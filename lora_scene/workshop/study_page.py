@@ -9,11 +9,9 @@ does. Between them stand checks whose answer is known.
 
 from __future__ import annotations
 
-import base64
 import hashlib
-import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,18 +21,18 @@ from PIL import Image
 
 from lora_scene.errors import JudgingError, did_you_mean
 from lora_scene.files import write_json, write_text
-from lora_scene.pages import render
+from lora_scene.pages import inlined, render
 from lora_scene.workshop.results import read_rows, scene_folder
-from lora_scene.workshop.statistics import methods_of
+from lora_scene.workshop.statistics import Row, methods_of
 
 PAGE, KEY = "index.html", "key.json"
 MAX_METHODS = 8  # more would make a sitting too long
 MAX_SIDE = 512  # pixels of an embedded picture
 SMALL = 256  # pixels; smaller pictures are shown pixel by pixel
-JPEG_QUALITY = 92
+QUALITY = 92  # of WebP; small pictures are PNGs
 N_CHECKS = 4
 
-Row = Mapping[str, Any]
+Namer = Callable[..., str]  # what a trial is to a name that tells nothing
 
 
 @dataclass(frozen=True)
@@ -69,13 +67,11 @@ class Study:
     Attributes:
         page: The page to be given out.
         key: Which trial is which method's; not to be given out.
-        n_items: Items in the page.
         n_trials: Pictures that a participant judges.
     """
 
     page: Path
     key: Path
-    n_items: int
     n_trials: int
 
 
@@ -103,27 +99,23 @@ def make_study(
     """
     rows = read_rows(results)
     chosen = _chosen_methods(rows, methods)
-    rng = np.random.default_rng(seed)
     items = find_items(rows, chosen, results=results)
-    if not items:
-        raise JudgingError(
-            "there is no prompt that all methods drew", where=results, got=", ".join(chosen)
-        )
+    rng = np.random.default_rng(seed)
     picked = [items[i] for i in rng.permutation(len(items))[:n_items]]
-    names = _TrialNames(rng)
-    page_items = [_page_item(item, chosen, names) for item in picked]
-    checks = _checks(picked, items, names)
+    key: dict[str, dict[str, Any]] = {}
+    named = _namer(rng, key)
+    page_items = [_page_item(item, chosen, named) for item in picked]
+    checks = _checks(picked, items, named)
     study: dict[str, Any] = {
-        "id": hashlib.sha256(json.dumps(list(names.key)).encode()).hexdigest()[:12],
+        "id": hashlib.sha256(json.dumps(list(key)).encode()).hexdigest()[:12],
         "perPerson": min(per_person, len(picked)),
         "isSmall": _side(next(iter(picked[0].files.values()))) < SMALL,
         "items": page_items,
         "checks": checks,
     }
     write_text(out / PAGE, render("workshop", "study.html", study=study))
-    write_json(out / KEY, {"study": study["id"], "methods": chosen, "trials": names.key})
-    n_trials = study["perPerson"] * len(chosen) + len(checks)
-    return Study(out / PAGE, out / KEY, len(picked), n_trials)
+    write_json(out / KEY, {"study": study["id"], "methods": chosen, "trials": key})
+    return Study(out / PAGE, out / KEY, study["perPerson"] * len(chosen) + len(checks))
 
 
 def find_items(rows: Sequence[Row], methods: Sequence[str], *, results: Path) -> list[Item]:
@@ -144,6 +136,9 @@ def find_items(rows: Sequence[Row], methods: Sequence[str], *, results: Path) ->
             nouns = tuple(row["nouns"][k] for k in subset)
             own = {method: files[place][method] for method in methods}
             items.append(Item(*place, subset, nouns, own, scene_folder(results, row)))
+    if not items:
+        got = ", ".join(methods)
+        raise JudgingError("there is no prompt that all methods drew", where=results, got=got)
     return items
 
 
@@ -168,37 +163,28 @@ def _chosen_methods(rows: Sequence[Row], methods: Sequence[str]) -> list[str]:
     return chosen
 
 
-class _TrialNames:
-    """Gives trials names that tell nothing, and remembers what they stand for."""
+def _namer(rng: np.random.Generator, key: dict[str, dict[str, Any]]) -> Namer:
+    """Return what gives names that tell nothing, and writes into a key what they stand for."""
 
-    def __init__(self, rng: np.random.Generator) -> None:
-        self.key: dict[str, dict[str, Any]] = {}
-        self._rng = rng
-
-    def add(self, **meaning: Any) -> str:
-        """Return a new name."""
-        name = self._rng.bytes(6).hex()
-        self.key[name] = meaning
+    def named(**meaning: Any) -> str:
+        name: str = rng.bytes(6).hex()
+        key[name] = meaning
         return name
 
+    return named
 
-def _page_item(item: Item, methods: Sequence[str], names: _TrialNames) -> dict[str, Any]:
-    trials = []
-    for method in methods:
-        about = {"scene": item.scene, "prompt": item.plain, "seed": item.seed}
-        trials.append(
-            {
-                "id": names.add(method=method, **about),
-                "picture": _data_uri(item.files[method]),
-            }
-        )
+
+def _page_item(item: Item, methods: Sequence[str], named: Namer) -> dict[str, Any]:
+    about = {"scene": item.scene, "prompt": item.plain, "seed": item.seed}
+    trials = [
+        {"id": named(method=method, **about), "picture": _embedded(item.files[method])}
+        for method in methods
+    ]
     trials.sort(key=lambda trial: trial["id"])
     return {"prompt": item.plain, "things": _things(item), "trials": trials}
 
 
-def _checks(
-    picked: Sequence[Item], items: Sequence[Item], names: _TrialNames
-) -> list[dict[str, Any]]:
+def _checks(picked: Sequence[Item], items: Sequence[Item], named: Namer) -> list[dict[str, Any]]:
     """Return pictures whose identity is known: a scene's own photo, and another scene's.
 
     The things that should be seen are in the first as they are, and in the second not at all.
@@ -212,10 +198,10 @@ def _checks(
         photo = (item if is_own else others[number % len(others)]).folder / "photo0.png"
         checks.append(
             {
-                "id": names.add(check="own" if is_own else "other", scene=item.scene),
+                "id": named(check="own" if is_own else "other", scene=item.scene),
                 "prompt": f"a photo of {' and '.join(item.nouns)}",
                 "things": _things(item),
-                "picture": _data_uri(photo),
+                "picture": _embedded(photo),
             }
         )
     return checks
@@ -234,24 +220,18 @@ def _all_nouns(item: Item, items: Sequence[Item]) -> set[str]:
 
 def _things(item: Item) -> list[dict[str, str]]:
     return [
-        {"noun": noun, "picture": _data_uri(item.folder / f"concept{k}.png")}
+        {"noun": noun, "picture": _embedded(item.folder / f"concept{k}.png")}
         for k, noun in zip(item.subset, item.nouns, strict=True)
     ]
 
 
-def _data_uri(path: Path) -> str:
-    """Return a picture as a data URI without a word of how it was made."""
+def _embedded(path: Path) -> str:
+    """Return a picture as an address that holds it, without a word of how it was made."""
     with Image.open(path) as image:
         small = image.convert("RGB")
     is_large = max(small.size) > SMALL
     small.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.LANCZOS)
-    file = io.BytesIO()
-    if is_large:
-        small.save(file, format="JPEG", quality=JPEG_QUALITY)
-    else:
-        small.save(file, format="PNG", optimize=True)
-    kind = "jpeg" if is_large else "png"
-    return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"
+    return inlined(small, quality=QUALITY if is_large else 0)
 
 
 def _side(path: Path) -> int:

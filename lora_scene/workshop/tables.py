@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from lora_scene.workshop.statistics import (
     Interval,
+    Row,
     method_interval,
     methods_of,
     paired_difference,
@@ -42,8 +42,6 @@ COMPARED = (
     "diversity",
     "drift",
 )
-
-Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import platform
 import shutil
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,9 @@ from lora_scene.creating.studio import Studio, open_studio
 from lora_scene.errors import JudgingError, OutOfMemoryError
 from lora_scene.faults import is_out_of_memory
 from lora_scene.judging.encoders import ClipEncoder
-from lora_scene.judging.evaluation import Evaluation, evaluate, weigh
+from lora_scene.judging.evaluation import Evaluation, draw_and_weigh, evaluate, weigh
 from lora_scene.judging.judge import Judge, load_judge, open_finder
 from lora_scene.judging.plans import cells_of
-from lora_scene.judging.watched_drawing import draw_watched
 from lora_scene.learning.events import Listener
 from lora_scene.learning.outcome import installed_versions
 from lora_scene.learning.runs import FULL_MODEL, fingerprint, scene_bytes
@@ -38,7 +37,6 @@ from lora_scene.workshop.methods import (
 )
 from lora_scene.workshop.protocol import Protocol, Run
 from lora_scene.workshop.results import (
-    Row,
     finished_row,
     folder_of,
     keep_results,
@@ -47,6 +45,7 @@ from lora_scene.workshop.results import (
     scene_folder,
     write_rows,
 )
+from lora_scene.workshop.statistics import Row
 
 
 @dataclass(frozen=True)
@@ -128,7 +127,9 @@ def do_run(bench: Bench, run: Run, *, scene: Scene, made_of: str) -> Row:
     studio = open_method(bench.protocol, trained, device=bench.device)
     main = _evaluate(bench, run, scene, studio)
     curve = {
-        weight: _at_weight(bench, weight, scene, studio)
+        weight: draw_and_weigh(
+            studio, scene, judge=bench.judge, plan=bench.protocol.curve_plan(weight)
+        )
         for weight in _curve_weights(bench.protocol, run, studio)
     }
     row = {
@@ -138,9 +139,8 @@ def do_run(bench: Bench, run: Run, *, scene: Scene, made_of: str) -> Row:
         **keep_results(main, curve, folder=folder, judge=bench.judge),
     }
     keep_scene(frame_scene(scene, studio.backbone.canvas()), scene_folder(bench.out, row))
-    if not bench.protocol.keep_models:
-        for result in trained.folders:
-            shutil.rmtree(result / FULL_MODEL, ignore_errors=True)
+    for result in trained.folders:
+        shutil.rmtree(result / FULL_MODEL, ignore_errors=True)
     keep_row(row, folder)
     return row
 
@@ -229,19 +229,6 @@ def _evaluate(bench: Bench, run: Run, scene: Scene, studio: Studio) -> Evaluatio
     return weigh(cells, drawn, scene=framed, judge=bench.judge)
 
 
-def _at_weight(bench: Bench, weight: float, scene: Scene, studio: Studio) -> Evaluation:
-    plan = bench.protocol.curve_plan(weight)
-    cells = cells_of(plan, scene)
-    drawn = draw_watched(
-        studio,
-        [cell.asked for cell in cells],
-        sampling=plan.sampling,
-        batch_size=plan.batch_size,
-    )
-    framed = frame_scene(scene, studio.backbone.canvas())
-    return weigh(cells, drawn, scene=framed, judge=bench.judge)
-
-
 def _curve_weights(protocol: Protocol, run: Run, studio: Studio) -> tuple[float, ...]:
     """Return the other weights that are drawn; only LoRA has any."""
     has_lora = any(loaded.n_modules for loaded in studio.adapters)
@@ -271,6 +258,6 @@ def _identity_of(bench: Bench, run: Run, scene: Scene, made_of: str) -> dict[str
 
 
 def _costs_of(trained: Trained) -> dict[str, Any]:
-    costs = asdict(replace(trained, folders=()))
-    costs.pop("folders")
-    return {**costs, "n_bytes": trained.n_bytes}
+    costs = {**asdict(trained), "n_bytes": trained.n_bytes}
+    del costs["folders"]
+    return costs

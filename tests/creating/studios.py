@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import functools
+from typing import Any
 
-from lora_scene.creating.studio import AdapterChoice, Studio, assemble_studio
+from lora_scene.creating.studio import AdapterChoice, Adapters, Studio, read_cast
 from tests import tiny
 from tests.adapters import made
 
 HANDLES = ("<bear>", "<bowl>")
+
+
+def assemble_studio(pipeline: Any, adapters: Adapters = (), *, name: str = "pipeline") -> Studio:
+    """Load adapters into a pipeline that is already there."""
+    return read_cast(adapters).assembled(pipeline, name=name)
 
 
 @functools.cache

@@ -17,20 +17,20 @@ from lora_scene.creating.arrangements import (
 )
 from lora_scene.creating.generation import draw
 from lora_scene.creating.requests import Control, Place, Request, Sampling
-from lora_scene.creating.studio import AdapterChoice, assemble_studio
+from lora_scene.creating.studio import AdapterChoice
 from lora_scene.errors import CreationError
 from lora_scene.size import Size
 from tests import tiny
 from tests.adapters import made
-from tests.creating.studios import studio
+from tests.creating.studios import assemble_studio, studio
 
 QUICK = Request("", seed=4, sampling=Sampling(1, 3.0))
 
 
 def test_a_scene_comes_apart_into_things_background_and_all_together():
     parts = plan_parts(studio(), seeds=(1, 2), default=QUICK)
-    assert [part.handles for part in parts] == [("<bear>",), ("<bowl>",), ("<bear>", "<bowl>")]
-    assert [part.label for part in parts][:2] == ["<bear> noun 0", "<bowl> noun 1"]
+    labels = [part.label for part in parts]
+    assert labels == ["<bear> noun 0", "<bowl> noun 1", "<bear> and <bowl>"]
     assert [request.seed for request in parts[0].requests] == [1, 2]
     assert parts[2].requests[0].prompt == "a photo of <bear> and <bowl>"
     assert {request.negative for part in parts for request in part.requests} == {""}

@@ -25,7 +25,6 @@ from lora_scene.creating.editing import (
 from lora_scene.creating.generation import draw
 from lora_scene.creating.requests import Control, Request, Sampling
 from lora_scene.creating.sampling import Step
-from lora_scene.creating.studio import assemble_studio
 from lora_scene.creating.windows import (
     Window,
     feathered,
@@ -35,7 +34,7 @@ from lora_scene.creating.windows import (
 )
 from lora_scene.errors import CreationError
 from tests import tiny
-from tests.creating.studios import QUIET, studio
+from tests.creating.studios import QUIET, assemble_studio, studio
 
 pytestmark = pytest.mark.filterwarnings(QUIET)
 

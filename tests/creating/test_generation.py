@@ -9,11 +9,11 @@ from lora_scene.creating.picture_files import read_record, save_image
 from lora_scene.creating.prompts import PromptLine
 from lora_scene.creating.records import compare, parse_record
 from lora_scene.creating.requests import Request, Sampling
-from lora_scene.creating.studio import AdapterChoice, assemble_studio
+from lora_scene.creating.studio import AdapterChoice
 from lora_scene.errors import CreationError
 from tests import tiny
 from tests.adapters import made
-from tests.creating.studios import QUIET, studio
+from tests.creating.studios import QUIET, assemble_studio, studio
 
 pytestmark = pytest.mark.filterwarnings(QUIET)
 

@@ -9,11 +9,11 @@ from lora_scene.adapters.vocabulary import noun_rows
 from lora_scene.creating.generation import draw
 from lora_scene.creating.rendering import strengthened
 from lora_scene.creating.requests import Control, Request, Sampling, parse_amount
-from lora_scene.creating.studio import AdapterChoice, assemble_studio
+from lora_scene.creating.studio import AdapterChoice
 from lora_scene.errors import CreationError
 from tests import tiny
 from tests.adapters import made
-from tests.creating.studios import studio
+from tests.creating.studios import assemble_studio, studio
 
 QUICK = Sampling(2, 3.0)
 

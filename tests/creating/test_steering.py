@@ -11,7 +11,6 @@ from lora_scene.creating.requests import Control, Place, Request, Sampling
 from lora_scene.creating.sampling import denoise, start_noise
 from lora_scene.creating.steering import (
     MOVE,
-    Steering,
     box_cells,
     inside_share,
     moved,
@@ -76,14 +75,9 @@ def test_guiding_raises_the_share_of_the_handles_attention_in_its_box(family, sc
     for n_moves in (0, 8):
         start = start_noise(one, (1, 2), (64, 64))
         control = Control(places=(LEFT,))
-        with steered(
-            one,
-            [PROMPT] * 2,
-            control,
-            text=text,
-            latents=(16, 16),
-            steering=Steering(n_moves, is_gated=False),
-        ) as (guide,):
+        prompts = [PROMPT] * 2
+        with steered(one, prompts, control, text=text, latents=(16, 16)) as (guide,):
+            guide.n_moves = n_moves
             denoise(one, text, start, sampling=sampling, guides=[guide])
             shares[n_moves] = guide.shares[0].mean().item()
     assert shares[8] > shares[0] + 0.01, shares

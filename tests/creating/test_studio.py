@@ -11,11 +11,11 @@ from lora_scene.adapters.layers import lora_layers
 from lora_scene.creating.generation import draw
 from lora_scene.creating.records import compare, parse_record, provenance
 from lora_scene.creating.requests import Control, Place, Request, Sampling
-from lora_scene.creating.studio import AdapterChoice, assemble_studio, open_studio
+from lora_scene.creating.studio import AdapterChoice, open_studio
 from lora_scene.errors import BackboneError, CreationError
 from tests import tiny
 from tests.adapters import made
-from tests.creating.studios import studio
+from tests.creating.studios import assemble_studio, studio
 
 QUICK = Sampling(2, 3.0)
 

@@ -37,7 +37,7 @@ def scenes() -> tuple[Scene, ...]:
 
 def marked(judge: Judge, scene: Scene, pixels: np.ndarray) -> Scores:
     plain = "a photo of " + " and ".join(scene.nouns)
-    cell = Cell("a photo of {}", scene.things, Request(""), plain)
+    cell = Cell(scene.things, Request(""), plain)
     drawn = Drawn(cell.asked, pixels, scene.handles, np.zeros((0, 1, 1), np.float32))
     found = find_things(drawn, scene, judge)
     return measure([cell], [drawn], [found], scene=scene, judge=judge)[0]

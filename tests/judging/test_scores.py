@@ -17,7 +17,7 @@ BOTH = (0, 1)
 def marked(pixels: np.ndarray, subset: tuple[int, ...] = BOTH) -> Scores:
     scene, judge = fakes.scene(), fakes.judge()
     plain = "a photo of " + " and ".join(scene.nouns[k] for k in subset)
-    cell = Cell("a photo of {}", subset, Request("a photo of <bear> and <bowl>"), plain)
+    cell = Cell(subset, Request("a photo of <bear> and <bowl>"), plain)
     drawn = Drawn(cell.asked, pixels, scene.handles, np.zeros((2, 4, 4), np.float32))
     found = find_things(drawn, scene, judge)
     [scores] = measure([cell], [drawn], [found], scene=scene, judge=judge)
@@ -113,7 +113,7 @@ def test_of_several_copies_the_most_copied_counts(monkeypatch) -> None:
     scene, judge = fakes.scene(), fakes.judge()
     inside = scene.photos[0].masks[0] >= 0.5
     copies = [Found(inside, 0), Found(~inside, 0)]
-    cell = Cell("a photo of {}", (0,), Request("a photo of <bear>"), "a photo of a bear")
+    cell = Cell((0,), Request("a photo of <bear>"), "a photo of a bear")
     drawn = Drawn(cell.asked, scene.photos[0].pixels, scene.handles, np.zeros((2, 4, 4)))
     for found in (copies, copies[::-1]):
         [scores] = measure([cell], [drawn], [found], scene=scene, judge=judge)
@@ -129,7 +129,7 @@ def test_the_prompt_similarity_is_the_caption_cosine() -> None:
 
 def test_rates_are_shares_of_the_named_concepts() -> None:
     scene, judge = fakes.scene(), fakes.judge()
-    cell = Cell("a photo of {}", BOTH, Request("<bear> and <bowl>"), "bear and bowl")
+    cell = Cell(BOTH, Request("<bear> and <bowl>"), "bear and bowl")
     pictures = [fakes.picture(fakes.RED, fakes.BLUE), fakes.picture(fakes.RED, None)]
     empty = np.zeros((2, 4, 4), np.float32)
     drawn = [Drawn(cell.asked, pixels, scene.handles, empty) for pixels in pictures]

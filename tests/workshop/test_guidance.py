@@ -5,7 +5,6 @@ import pytest
 import torch
 
 from lora_scene.creating.requests import Sampling
-from lora_scene.creating.studio import assemble_studio
 from lora_scene.errors import JudgingError
 from lora_scene.judging.encoders import ClipEncoder
 from lora_scene.judging.finding import cut_out
@@ -13,6 +12,7 @@ from lora_scene.judging.plans import Plan, cells_of
 from lora_scene.workshop.guidance import draw_guided, windows
 from tests import tiny
 from tests.creating import studios
+from tests.creating.studios import assemble_studio
 from tests.judging import fakes
 
 pytestmark = pytest.mark.filterwarnings(studios.QUIET)

@@ -8,12 +8,8 @@ import pytest
 from scipy import stats
 
 from lora_scene.errors import JudgingError
-from lora_scene.workshop.study_analysis import (
-    Rating,
-    analyse_study,
-    judge_question,
-    krippendorff_alpha,
-)
+from lora_scene.workshop.study_analysis import analyse_study, judge_question, krippendorff_alpha
+from lora_scene.workshop.study_answers import Rating
 
 METHODS = ("full", "naive", "ours")
 N_ITEMS = 5

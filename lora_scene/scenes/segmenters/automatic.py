@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -17,32 +16,26 @@ MIN_SCORE = 0.8  # of the network's own estimate of its mask
 MAX_COVERAGE = 0.95  # of the photo: more is the photo itself
 
 
-@dataclass(frozen=True, eq=False)
-class Answer:
-    """What a network says to n points: (n, H, W) masks in 0..1, and n scores in 0..1."""
-
-    masks: Mask
-    scores: Sequence[float]
-
-
 def propose_on_grid(
-    answer: Callable[[Sequence[tuple[float, float]]], Answer], shape: tuple[int, int]
+    answer: Callable[[Sequence[tuple[float, float]]], tuple[Mask, Sequence[float]]],
+    shape: tuple[int, int],
 ) -> tuple[Region, ...]:
     """Ask at every point of a grid, and keep the best of the masks that are one region.
 
     Args:
-        answer: Asks a network at (x, y) points of the photo.
+        answer: Asks a network at n (x, y) points of the photo; it says (n, H, W) masks in 0..1
+            and n scores in 0..1.
         shape: (height, width) of the photo.
     """
     steps = (np.arange(GRID) + 0.5) / GRID
     points = [(float(x * shape[1]), float(y * shape[0])) for y in steps for x in steps]
     found: tuple[Region, ...] = ()
     for start in range(0, len(points), BATCH):
-        said = answer(points[start : start + BATCH])
-        more = []
-        for mask, score in zip(said.masks, said.scores, strict=True):
-            coverage = float((mask >= INSIDE).mean())
-            if score >= MIN_SCORE and MIN_COVERAGE <= coverage <= MAX_COVERAGE:
-                more.append(Region("region", float(score), mask))
+        pairs = zip(*answer(points[start : start + BATCH]), strict=True)
+        more = [
+            Region("region", float(score), mask)
+            for mask, score in pairs
+            if score >= MIN_SCORE and MIN_COVERAGE <= (mask >= INSIDE).mean() <= MAX_COVERAGE
+        ]
         found = drop_doubles([*found, *more])  # now: masks of a large photo fill the memory
     return found

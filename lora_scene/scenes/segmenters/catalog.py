@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from lora_scene.errors import SegmenterError, did_you_mean
 from lora_scene.scenes.segmenters.segmenter import Lister, Segmenter
@@ -17,23 +18,40 @@ class Entry:
     Attributes:
         follows: The prompts that it follows, in words.
         about: What it is good for.
+        opener: Its module in this folder, and its class.
         lists: Whether it can list regions.
     """
 
     follows: str
     about: str
+    opener: str
     lists: bool = False
+
+    def open(self, **options: Any) -> Any:
+        """Import its module, and load it."""
+        module, _, kind = self.opener.partition(".")
+        found = importlib.import_module(f"lora_scene.scenes.segmenters.{module}")
+        return getattr(found, kind)(**options)
+
+
+_MARKS, _NUMBERS = "boxes, points, strokes", "boxes, points, strokes, numbers"
 
 
 CATALOG: Mapping[str, Entry] = {
-    "grabcut": Entry("boxes, points, strokes", "built in, nothing to download"),
-    "sam": Entry("boxes, points, strokes, numbers", "sharp masks of anything", lists=True),
-    "sam2": Entry("boxes, points, strokes, numbers", "smaller and better than SAM", lists=True),
-    "clipseg": Entry("words", "light and coarse"),
-    "grounding-dino": Entry("words", "finds boxes by words, SAM cuts them out"),
-    "sam3": Entry("words", "best with words; weights on request"),
-    "maskformer": Entry("numbers", "lists everything in the photo", lists=True),
-    "mask2former": Entry("numbers", "lists everything in the photo, newer", lists=True),
+    "grabcut": Entry(_MARKS, "built in, nothing to download", "grabcut.GrabCut"),
+    "sam": Entry(_NUMBERS, "sharp masks of anything", "sam.Sam", lists=True),
+    "sam2": Entry(_NUMBERS, "smaller and better than SAM", "sam.Sam2", lists=True),
+    "clipseg": Entry("words", "light and coarse", "clipseg.ClipSeg"),
+    "grounding-dino": Entry(
+        "words", "finds boxes by words, SAM cuts them out", "grounding_dino.GroundingDino"
+    ),
+    "sam3": Entry("words", "best with words; weights on request", "sam3.Sam3"),
+    "maskformer": Entry(
+        "numbers", "lists everything in the photo", "panoptic.MaskFormer", lists=True
+    ),
+    "mask2former": Entry(
+        "numbers", "lists everything in the photo, newer", "panoptic.Mask2Former", lists=True
+    ),
 }
 
 
@@ -61,17 +79,11 @@ def open_segmenter(
             expected=", ".join(CATALOG),
             hint=did_you_mean(name, CATALOG),
         )
-    if name == "grabcut":
-        from lora_scene.scenes.segmenters.grabcut import GrabCut
-
-        return GrabCut()
-    options = {} if model is None else {"model": model}
+    options: dict[str, Any] = {} if name == "grabcut" else {"model": model, "device": device}
     if name == "grounding-dino":
-        from lora_scene.scenes.segmenters.grounding_dino import GroundingDino
-
-        sam = open_segmenter("sam", model=follower, device=device)
-        return GroundingDino(**options, follower=sam, device=device)
-    return _network(name)(**options, device=device)
+        options["follower"] = open_segmenter("sam", model=follower, device=device)
+    opened: Segmenter = CATALOG[name].open(**options)
+    return opened
 
 
 def open_lister(name: str, *, model: str | None = None, device: str = "cpu") -> Lister:
@@ -88,18 +100,3 @@ def open_lister(name: str, *, model: str | None = None, device: str = "cpu") -> 
     opened = open_segmenter(name, model=model, device=device)
     assert isinstance(opened, Lister), f"the catalog says that {name} lists regions"
     return opened
-
-
-def _network(name: str) -> Callable[..., Segmenter]:
-    module, kind = {
-        "sam": ("sam", "Sam"),
-        "sam2": ("sam", "Sam2"),
-        "clipseg": ("clipseg", "ClipSeg"),
-        "sam3": ("sam3", "Sam3"),
-        "maskformer": ("panoptic", "MaskFormer"),
-        "mask2former": ("panoptic", "Mask2Former"),
-    }[name]
-    opener: Callable[..., Segmenter] = getattr(
-        importlib.import_module(f"lora_scene.scenes.segmenters.{module}"), kind
-    )
-    return opener

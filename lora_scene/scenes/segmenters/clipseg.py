@@ -6,46 +6,34 @@ Lüddecke and Ecker, *Image segmentation using text and image prompts* (arXiv:21
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
 
-from lora_scene.scenes.mask_prompts import Kind, Prompt
+from lora_scene.scenes.mask_prompts import Prompt
 from lora_scene.scenes.pictures import Mask, Pixels
 from lora_scene.scenes.refine import finish
-from lora_scene.scenes.segmenters.networks import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    load,
-    load_network,
-    to_values,
-)
+from lora_scene.scenes.segmenters.networks import Network, to_values
 
 SIDE = 352  # the size that it was trained at, pixels
 THRESHOLD = 0.4  # of its probability; it is seldom sure
 REACH = 8.0  # how far an edge may move, pixels of its heat map
 
 
-class ClipSeg:
+class ClipSeg(Network):
     """CLIPSeg from a hub id or a folder."""
 
     name = "clipseg"
-    accepts: frozenset[Kind] = frozenset({"words"})
-
-    def __init__(self, model: str = "CIDAS/clipseg-rd64-refined", *, device: str = "cpu") -> None:
-        from transformers import AutoTokenizer, CLIPSegForImageSegmentation
-
-        self._tokenizer: Any = load(AutoTokenizer, model)
-        self._network: Any = load_network(CLIPSegForImageSegmentation, model, device=device)
-        self._device = device
+    accepts = frozenset({"words"})
+    kind = "CLIPSegForImageSegmentation"
+    usual = "CIDAS/clipseg-rd64-refined"
 
     @torch.no_grad()
     def segment(self, pixels: Pixels, prompts: Sequence[Prompt]) -> Mask:
         """Ask for a heat map a phrase; a pixel is the surest concept's, where any is sure."""
         words = [prompt.words for prompt in prompts]
         tokens = self._tokenizer(words, padding=True, truncation=True, return_tensors="pt")
-        values = to_values(pixels, (SIDE, SIDE), mean=IMAGENET_MEAN, std=IMAGENET_STD)
+        values = to_values(pixels, (SIDE, SIDE))
         logits = self._network(
             input_ids=tokens["input_ids"].to(self._device),
             attention_mask=tokens["attention_mask"].to(self._device),

@@ -9,16 +9,14 @@ what the box alone finds only where it contradicts it: right marks then seldom d
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from lora_scene.errors import LoraSceneWarning
 from lora_scene.scenes.mask_prompts import Box, Kind, Mark, Point, Prompt
-from lora_scene.scenes.pictures import Mask, Pixels
+from lora_scene.scenes.pictures import Mask, Pixels, warn_of
 from lora_scene.scenes.refine import GROWTH, Flags, finish, keep_main_parts
 from lora_scene.scenes.segmenters.geodesic import geodesic_distance
 
@@ -103,7 +101,9 @@ def _cut_out(pixels: Pixels, prompt: Prompt, others: Sequence[Mark]) -> Mask:
     window = _window(box, (height, width))
     crop = _crop(pixels, box, window, prompt, others)
     if not crop.is_boxed:
-        _warn(prompt, "points and strokes alone give rough masks; draw a box around it too")
+        warn_of(
+            prompt.handle, "points and strokes alone give rough masks; draw a box around it too"
+        )
     first = [m for m in prompt.marks if m.is_inside][:1] if others or not crop.is_boxed else []
     inside = _paint(first, window, crop.inside.shape, crop.disk)
     beside = _paint(others if crop.is_boxed else [], window, crop.inside.shape, crop.disk)
@@ -194,12 +194,11 @@ def _correct(crop: _Crop, plain: _Crop, prompt: Prompt) -> Flags:
         removed = _touching(rough & ~full, taken)
         lost = float(removed.sum() / max(int(rough.sum()), 1))
         if lost > MUCH_LOST:
-            _warn(prompt, f"marks outside it take {100 * lost:.0f} % of the mask away")
+            warn_of(prompt.handle, f"marks outside it take {100 * lost:.0f} % of the mask away")
         added = _touching(full & ~rough, missed)
         if added.sum() > rough.sum():  # the cut leaked: the marks hold no more than themselves
-            _warn(
-                prompt, "a mark inside it brings no clear part of it; draw over more of that part"
-            )
+            text = "a mark inside it brings no clear part of it; draw over more of that part"
+            warn_of(prompt.handle, text)
             added = missed
         rough = (rough | added) & ~removed
     corrected: Flags = (rough | crop.inside) & ~crop.outside
@@ -228,10 +227,6 @@ def _labels(flags: Flags) -> npt.NDArray[np.int32]:
 
     labels: npt.NDArray[np.int32] = cv2.connectedComponents(flags.astype(np.uint8))[1]
     return labels
-
-
-def _warn(prompt: Prompt, text: str) -> None:
-    warnings.warn(f"{prompt.handle}: {text}", LoraSceneWarning, stacklevel=2)
 
 
 def _vote(crop: _Crop) -> Flags:

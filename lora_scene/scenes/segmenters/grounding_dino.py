@@ -7,45 +7,31 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import torch
 
-from lora_scene.scenes.mask_prompts import Box, Kind, Prompt
+from lora_scene.scenes.mask_prompts import Box, Prompt
 from lora_scene.scenes.pictures import Mask, Pixels
-from lora_scene.scenes.segmenters.networks import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    detector_shape,
-    load,
-    load_network,
-    to_values,
-)
+from lora_scene.scenes.segmenters.networks import Network, detector_shape, to_values
 from lora_scene.scenes.segmenters.segmenter import Segmenter
 
 MIN_SCORE = 0.25  # the authors' own threshold
 
 
-class GroundingDino:
+class GroundingDino(Network):
     """Grounding DINO from a hub id or a folder, and a segmenter that follows its boxes."""
 
     name = "grounding-dino"
-    accepts: frozenset[Kind] = frozenset({"words"})
+    accepts = frozenset({"words"})
+    kind = "GroundingDinoForObjectDetection"
+    usual = "IDEA-Research/grounding-dino-tiny"
 
     def __init__(
-        self,
-        model: str = "IDEA-Research/grounding-dino-tiny",
-        *,
-        follower: Segmenter,
-        device: str = "cpu",
+        self, model: str | None = None, *, follower: Segmenter, device: str = "cpu"
     ) -> None:
-        from transformers import AutoTokenizer, GroundingDinoForObjectDetection
-
-        self._tokenizer: Any = load(AutoTokenizer, model)
-        self._network: Any = load_network(GroundingDinoForObjectDetection, model, device=device)
+        super().__init__(model, device=device)
         self._follower = follower
-        self._device = device
 
     def segment(self, pixels: Pixels, prompts: Sequence[Prompt]) -> Mask:
         """Find the best box for each phrase, and let the follower cut it out."""
@@ -61,8 +47,7 @@ class GroundingDino:
         """Return the surest box for a phrase, in pixels of the photo, or None."""
         caption = words.lower().strip().rstrip(".") + "."
         tokens = self._tokenizer(caption, return_tensors="pt")
-        shape = detector_shape(pixels.shape[:2])
-        values = to_values(pixels, shape, mean=IMAGENET_MEAN, std=IMAGENET_STD)
+        values = to_values(pixels, detector_shape(pixels.shape[:2]))
         answer = self._network(
             pixel_values=values.to(self._device),
             input_ids=tokens["input_ids"].to(self._device),

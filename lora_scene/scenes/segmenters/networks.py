@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -12,11 +12,11 @@ import torch
 from PIL import Image
 
 from lora_scene.errors import SegmenterError
+from lora_scene.scenes.mask_prompts import Kind
 from lora_scene.scenes.pictures import Mask, Pixels
 
 IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], dtype=np.float32)
 IMAGENET_STD = np.array([0.229, 0.224, 0.225], dtype=np.float32)
-CENTRED_MEAN = CENTRED_STD = np.array([0.5, 0.5, 0.5], dtype=np.float32)
 
 Channels = npt.NDArray[np.float32]
 
@@ -78,8 +78,37 @@ def load_network(kind: Any, model: str, *, device: str) -> Any:
         ) from error
 
 
+class Network:
+    """A segmenter that is a network of transformers, from a hub id or a folder.
+
+    Attributes:
+        name: As `--segmenter` knows it.
+        accepts: The prompts that it follows.
+        kind: Its class in transformers.
+        usual: Hub id of its usual weights.
+    """
+
+    name: str
+    accepts: frozenset[Kind]
+    kind: ClassVar[str]
+    usual: ClassVar[str]
+
+    def __init__(self, model: str | None = None, *, device: str = "cpu") -> None:
+        import transformers
+
+        model = model or self.usual
+        if "words" in self.accepts:
+            self._tokenizer: Any = load(transformers.AutoTokenizer, model)
+        self._network: Any = load_network(getattr(transformers, self.kind), model, device=device)
+        self._device = device
+
+
 def to_values(
-    pixels: Pixels, shape: tuple[int, int], *, mean: Channels, std: Channels
+    pixels: Pixels,
+    shape: tuple[int, int],
+    *,
+    mean: Channels = IMAGENET_MEAN,
+    std: Channels = IMAGENET_STD,
 ) -> torch.Tensor:
     """Resize pixels to a shape, whatever their own, and normalise them.
 

@@ -7,22 +7,19 @@ a pixel is the query's whose score times mask is largest (arXiv:2107.06278, sect
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
 
 from lora_scene.errors import SegmenterError
 from lora_scene.extras import optional
-from lora_scene.scenes.mask_prompts import Kind, Prompt
+from lora_scene.scenes.mask_prompts import Prompt
 from lora_scene.scenes.pictures import Mask, Pixels
 from lora_scene.scenes.scene import INSIDE, MIN_COVERAGE
 from lora_scene.scenes.segmenters.networks import (
     BUILT_IN_WAY,
-    IMAGENET_MEAN,
-    IMAGENET_STD,
+    Network,
     detector_shape,
-    load_network,
     to_photo_size,
     to_values,
 )
@@ -31,20 +28,18 @@ from lora_scene.scenes.segmenters.regions import Region, pick_regions
 MIN_SCORE = 0.5
 
 
-class MaskFormer:
+class MaskFormer(Network):
     """MaskFormer from a hub id or a folder."""
 
     name = "maskformer"
-    accepts: frozenset[Kind] = frozenset({"pick"})
+    accepts = frozenset({"pick"})
+    kind = "MaskFormerForInstanceSegmentation"
+    usual = "facebook/maskformer-swin-tiny-coco"
 
-    def __init__(
-        self, model: str = "facebook/maskformer-swin-tiny-coco", *, device: str = "cpu"
-    ) -> None:
-        _need_scipy(self.name)
-        from transformers import MaskFormerForInstanceSegmentation
-
-        self._network: Any = load_network(MaskFormerForInstanceSegmentation, model, device=device)
-        self._device = device
+    def __init__(self, model: str | None = None, *, device: str = "cpu") -> None:
+        asked = f"--segmenter {self.name}"  # transformers needs scipy when it builds the network
+        optional("scipy", error=SegmenterError, where=asked, instead=BUILT_IN_WAY)
+        super().__init__(model, device=device)
 
     def segment(self, pixels: Pixels, prompts: Sequence[Prompt]) -> Mask:
         """Return the masks of the picked regions."""
@@ -54,7 +49,7 @@ class MaskFormer:
     def propose(self, pixels: Pixels) -> tuple[Region, ...]:
         """List the things and the stuff of a photo, the surest first."""
         shape = pixels.shape[:2]
-        values = to_values(pixels, detector_shape(shape), mean=IMAGENET_MEAN, std=IMAGENET_STD)
+        values = to_values(pixels, detector_shape(shape))
         answer = self._network(pixel_values=values.to(self._device))
         scores, classes = answer.class_queries_logits[0].softmax(dim=-1).max(dim=-1)
         is_thing = classes != answer.class_queries_logits.shape[-1] - 1
@@ -78,17 +73,5 @@ class Mask2Former(MaskFormer):
     """Mask2Former from a hub id or a folder."""
 
     name = "mask2former"
-
-    def __init__(
-        self, model: str = "facebook/mask2former-swin-tiny-coco-panoptic", *, device: str = "cpu"
-    ) -> None:
-        _need_scipy(self.name)
-        from transformers import Mask2FormerForUniversalSegmentation
-
-        self._network = load_network(Mask2FormerForUniversalSegmentation, model, device=device)
-        self._device = device
-
-
-def _need_scipy(name: str) -> None:
-    """See that a library is there that transformers asks for when it builds these networks."""
-    optional("scipy", error=SegmenterError, where=f"--segmenter {name}", instead=BUILT_IN_WAY)
+    kind = "Mask2FormerForUniversalSegmentation"
+    usual = "facebook/mask2former-swin-tiny-coco-panoptic"

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lora_scene.errors import SegmenterError
+from lora_scene.scenes.mask_files import iou
 from lora_scene.scenes.mask_prompts import Prompt
 from lora_scene.scenes.pictures import Mask
 from lora_scene.scenes.refine import Flags
@@ -61,18 +62,9 @@ def pick_regions(
 
 def drop_doubles(regions: Sequence[Region]) -> tuple[Region, ...]:
     """Keep the surest region of those that are nearly the same, the surest first."""
-    kept: list[Region] = []
-    flags: list[Flags] = []
+    kept: list[tuple[Region, Flags]] = []
     for region in sorted(regions, key=lambda region: -region.score):
         inside = region.mask >= INSIDE
-        if any(_iou(inside, other) >= SAME_IOU for other in flags):
-            continue
-        kept.append(region)
-        flags.append(inside)
-        if len(kept) == MOST_REGIONS:
-            break
-    return tuple(kept)
-
-
-def _iou(a: Flags, b: Flags) -> float:
-    return float((a & b).sum() / max(int((a | b).sum()), 1))
+        if not any(iou(inside, other) >= SAME_IOU for _, other in kept):
+            kept.append((region, inside))
+    return tuple(region for region, _ in kept[:MOST_REGIONS])

@@ -12,32 +12,22 @@ from typing import Any
 import numpy as np
 import torch
 
-from lora_scene.scenes.mask_prompts import Kind, Prompt, Stroke
+from lora_scene.scenes.mask_prompts import Prompt, Stroke
 from lora_scene.scenes.pictures import Mask, Pixels
-from lora_scene.scenes.segmenters.automatic import Answer, propose_on_grid
-from lora_scene.scenes.segmenters.networks import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    load_network,
-    to_photo_size,
-    to_values,
-)
+from lora_scene.scenes.segmenters.automatic import propose_on_grid
+from lora_scene.scenes.segmenters.networks import Network, to_photo_size, to_values
 from lora_scene.scenes.segmenters.regions import Region, pick_regions
 
 POINTS_A_STROKE = 5
 
 
-class Sam:
+class Sam(Network):
     """SAM, of any size, from a hub id or a folder."""
 
     name = "sam"
-    accepts: frozenset[Kind] = frozenset({"box", "point", "stroke", "pick"})
-
-    def __init__(self, model: str = "facebook/sam-vit-base", *, device: str = "cpu") -> None:
-        from transformers import SamModel
-
-        self._network: Any = load_network(SamModel, model, device=device)
-        self._device = device
+    accepts = frozenset({"box", "point", "stroke", "pick"})
+    kind = "SamModel"
+    usual = "facebook/sam-vit-base"
 
     @property
     def side(self) -> int:
@@ -66,16 +56,11 @@ class Sam:
         embedding = self._encode(pixels)
         shape = pixels.shape[:2]
 
-        def answer(points: Sequence[tuple[float, float]]) -> Answer:
+        def answer(points: Sequence[tuple[float, float]]) -> tuple[Mask, list[float]]:
             logits, scores = self._ask(embedding, shape, [[(x, y, True)] for x, y in points], None)
-            return Answer(self._to_photo(logits, shape), scores)
+            return self._to_photo(logits, shape), scores
 
         return propose_on_grid(answer, shape)
-
-    def _scale(self, shape: tuple[int, int]) -> tuple[float, float]:
-        """Return the factors of y and x from the photo to the network's input."""
-        height, width = self._inner(shape)
-        return height / shape[0], width / shape[1]
 
     def _inner(self, shape: tuple[int, int]) -> tuple[int, int]:
         """Return the (height, width) that the photo takes of the network's square."""
@@ -85,9 +70,7 @@ class Sam:
     def _values(self, pixels: Pixels) -> torch.Tensor:
         height, width = self._inner(pixels.shape[:2])
         square = torch.zeros(1, 3, self.side, self.side)
-        square[:, :, :height, :width] = to_values(
-            pixels, (height, width), mean=IMAGENET_MEAN, std=IMAGENET_STD
-        )
+        square[:, :, :height, :width] = to_values(pixels, (height, width))
         return square
 
     @torch.no_grad()
@@ -107,7 +90,8 @@ class Sam:
         Returns:
             (n, h, w) logits over the network's square, and n scores in 0..1.
         """
-        down, across = self._scale(shape)
+        height, width = self._inner(shape)
+        down, across = height / shape[0], width / shape[1]
         inputs: dict[str, torch.Tensor] = {}
         if points is not None:
             places = [[[x * across, y * down] for x, y, _ in group] for group in points]
@@ -137,12 +121,8 @@ class Sam2(Sam):
     """SAM 2 on still pictures (arXiv:2408.00714): its square is the photo, stretched."""
 
     name = "sam2"
-
-    def __init__(self, model: str = "facebook/sam2.1-hiera-small", *, device: str = "cpu") -> None:
-        from transformers import Sam2Model
-
-        self._network = load_network(Sam2Model, model, device=device)
-        self._device = device
+    kind = "Sam2Model"
+    usual = "facebook/sam2.1-hiera-small"
 
     @property
     def side(self) -> int:
@@ -153,7 +133,7 @@ class Sam2(Sam):
         return self.side, self.side
 
     def _values(self, pixels: Pixels) -> torch.Tensor:
-        return to_values(pixels, (self.side, self.side), mean=IMAGENET_MEAN, std=IMAGENET_STD)
+        return to_values(pixels, (self.side, self.side))
 
 
 def _marks(

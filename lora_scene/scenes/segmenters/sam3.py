@@ -8,42 +8,29 @@ from typing import Any
 import numpy as np
 import torch
 
-from lora_scene.scenes.mask_prompts import Kind, Prompt
+from lora_scene.scenes.mask_prompts import Prompt
 from lora_scene.scenes.pictures import Mask, Pixels
-from lora_scene.scenes.segmenters.networks import (
-    CENTRED_MEAN,
-    CENTRED_STD,
-    load,
-    load_network,
-    to_photo_size,
-    to_values,
-)
+from lora_scene.scenes.segmenters.networks import Network, to_photo_size, to_values
 
+CENTRE = np.full(3, 0.5, np.float32)  # mean and deviation of its channels
 MIN_SCORE = 0.3  # transformers' own default
 MAX_TOKENS = 32  # the length that its text encoder was trained at
 
 
-class Sam3:
+class Sam3(Network):
     """SAM 3 from a hub id or a folder; its weights are given out on request only."""
 
     name = "sam3"
-    accepts: frozenset[Kind] = frozenset({"words"})
-
-    def __init__(self, model: str = "facebook/sam3", *, device: str = "cpu") -> None:
-        from transformers import AutoTokenizer, Sam3Model
-
-        self._tokenizer: Any = load(AutoTokenizer, model)
-        self._network: Any = load_network(Sam3Model, model, device=device)
-        self._device = device
+    accepts = frozenset({"words"})
+    kind = "Sam3Model"
+    usual = "facebook/sam3"
 
     @torch.no_grad()
     def segment(self, pixels: Pixels, prompts: Sequence[Prompt]) -> Mask:
         """Ask for the instances of each phrase, and take the surest one."""
         side = int(self._network.config.vision_config.backbone_config.image_size)
-        values = to_values(pixels, (side, side), mean=CENTRED_MEAN, std=CENTRED_STD).to(
-            self._device
-        )
-        seen = self._network.get_vision_features(pixel_values=values)
+        values = to_values(pixels, (side, side), mean=CENTRE, std=CENTRE)
+        seen = self._network.get_vision_features(pixel_values=values.to(self._device))
         return np.stack([self._find(seen, prompt, pixels.shape[:2]) for prompt in prompts])
 
     def _find(self, seen: Any, prompt: Prompt, shape: tuple[int, int]) -> Mask:
