@@ -205,7 +205,7 @@ def _without_profile(image: Image.Image, path: Path) -> Image.Image:
     colours = image.convert("RGB")
     gamma = image.info.get("gamma")
     if gamma and "srgb" not in image.info and abs(gamma / SRGB_GAMMA - 1) > 0.05:
-        _warn(path, f"its gamma is {gamma:g} without a colour profile; it is read as sRGB")
+        warn_of(path, f"its gamma is {gamma:g} without a colour profile; it is read as sRGB")
     try:
         exif = image.getexif()
         space = exif.get_ifd(EXIF_IFD).get(EXIF_COLOR_SPACE)
@@ -213,7 +213,7 @@ def _without_profile(image: Image.Image, path: Path) -> Image.Image:
     except Exception:  # on a stranger's bytes; `open_image` told of it
         return colours
     if space == UNCALIBRATED and index != ADOBE_RGB:
-        _warn(path, "its EXIF names no colour space and it has no profile; it is read as sRGB")
+        warn_of(path, "its EXIF names no colour space and it has no profile; it is read as sRGB")
     if index != ADOBE_RGB:
         return colours
     linear = (np.asarray(colours, dtype=np.float32) / 255) ** np.float32(ADOBE_GAMMA)
