@@ -142,19 +142,18 @@ def strengthened(studio: Studio, strengths: Mapping[str, float]) -> Iterator[Non
         if handle not in concepts:
             raise unknown_handle(handle, studio.nouns)
     kept: list[tuple[Tensor, list[int], Tensor]] = []
-    backbone = studio.backbone
+    texts = list(zip(studio.backbone.tokenizers, studio.backbone.text_encoders, strict=True))
     try:
         for handle, strength in strengths.items():
-            for tokenizer, encoder in zip(backbone.tokenizers, backbone.text_encoders, strict=True):
+            for tokenizer, encoder in texts:
                 matrix = encoder.get_input_embeddings().weight
                 concept = concepts[handle]
                 tokens = list(handle_tokens(handle, concept.n_vectors))
                 ids = tokenizer.convert_tokens_to_ids(tokens)
                 learnt = matrix.detach()[ids].clone()
                 kept.append((matrix, ids, learnt))
-                noun = noun_rows(tokenizer, matrix, concept.noun, concept.n_vectors).to(
-                    learnt.device
-                )
+                noun = noun_rows(tokenizer, matrix, concept.noun, concept.n_vectors)
+                noun = noun.to(learnt.device)
                 moved = noun + strength * (learnt.float() - noun)
                 if not bool(moved.isfinite().all()):
                     raise CreationError("a strength that is too large", where=handle, got=strength)

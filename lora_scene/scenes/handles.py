@@ -36,6 +36,7 @@ class Concept:
 RESERVED_STEMS = frozenset(
     ["con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(10))]
 )
+OWN = "a handle of its own for each concept; upper case is no difference"
 ANOTHER = "another name: CON, PRN, AUX, NUL, COM1 and LPT1 are devices there"
 
 _Error = TypeVar("_Error", bound=LoraSceneError)
@@ -85,32 +86,25 @@ def check_handles(
         nouns: Their class nouns.
         error: The class of the returned errors.
     """
-    problems = [
-        error("an illegal handle", where=where, expected=HANDLE_HELP, got=repr(handle))
-        for handle in handles
-        if not HANDLE_FORM.fullmatch(handle)
+    folded = [handle.casefold() for handle in handles]
+    wrong = {
+        ("an illegal handle", HANDLE_HELP): [
+            repr(handle) for handle in handles if not HANDLE_FORM.fullmatch(handle)
+        ],
+        ("a handle whose file Windows cannot hold", ANOTHER): [
+            handle for handle in handles if handle_stem(handle).casefold() in RESERVED_STEMS
+        ],
+        ("an illegal noun", f"at most {MAX_NOUN_CHARACTERS} printable characters"): [
+            repr(noun)
+            for noun in nouns
+            if len(noun) > MAX_NOUN_CHARACTERS or not noun.isprintable()
+        ],
+        ("a handle is used twice", OWN): [
+            handle for n, handle in enumerate(handles) if folded[n] in folded[:n]
+        ],
+    }
+    return [
+        error(what, where=where, expected=expected, got=got)
+        for (what, expected), all_of in wrong.items()
+        for got in all_of
     ]
-    problems += [
-        error("a handle whose file Windows cannot hold", where=where, expected=ANOTHER, got=handle)
-        for handle in handles
-        if handle_stem(handle).casefold() in RESERVED_STEMS
-    ]
-    problems += [
-        error(
-            "an illegal noun",
-            where=where,
-            expected=f"at most {MAX_NOUN_CHARACTERS} printable characters",
-            got=repr(noun),
-        )
-        for noun in nouns
-        if len(noun) > MAX_NOUN_CHARACTERS or not noun.isprintable()
-    ]
-    seen: set[str] = set()
-    for handle in handles:
-        if handle.casefold() in seen:
-            expected = "a handle of its own for each concept; upper case is no difference"
-            problems.append(
-                error("a handle is used twice", where=where, expected=expected, got=handle)
-            )
-        seen.add(handle.casefold())
-    return problems

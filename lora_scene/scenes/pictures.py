@@ -119,18 +119,23 @@ def open_image(path: Path) -> tuple[Image.Image, int]:
                 expected="a whole JPEG, PNG, WebP, TIFF, BMP, GIF or AVIF file",
                 got=str(error).replace(f" {str(path)!r}", "") or type(error).__name__,
             ) from error
-        try:
-            orientation = image.getexif().get(EXIF_ORIENTATION, UPRIGHT)
-        except Exception:  # as above
-            orientation = None
-    if orientation not in range(1, 9):
+        orientation = _orientation(image)
+    if not orientation:
         warn_of(path, "its EXIF data cannot be read; if it lies on its side, turn it and save it")
-        orientation = UPRIGHT
     if n_frames > 1:
         warn_of(path, f"the first of its {n_frames} frames or pages is read, the others are not")
     if image.mode == "F":
         raise _ranges_unknown(path, "floats")
-    return image, int(orientation)
+    return image, orientation or UPRIGHT
+
+
+def _orientation(image: Image.Image) -> int:
+    """Return the EXIF orientation, 1 to 8; 0 where it cannot be read."""
+    try:
+        found = image.getexif().get(EXIF_ORIENTATION, UPRIGHT)
+    except Exception:  # readers raise anything at all on a stranger's bytes
+        return 0
+    return int(found) if found in range(1, 9) else 0
 
 
 def deep_values(image: Image.Image, path: Path) -> Mask:

@@ -118,7 +118,7 @@ class Lister:
 
 
 def test_regions_are_listed_then_picked(run, tmp_path, monkeypatch):
-    monkeypatch.setattr(catalog, "_network", lambda name: lambda **options: Lister())
+    monkeypatch.setattr(catalog.Entry, "open", lambda self, **options: Lister())
     result = run("photo.png", "--list", "--segmenter", "maskformer")
     assert "photo_regions.png" in result.stdout
     with Image.open(tmp_path / "photo_regions.png") as picture:

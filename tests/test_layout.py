@@ -1,0 +1,60 @@
+"""Where each module is tested: in the file that mirrors it, or in the one that is named here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+HERE = Path(__file__).parent
+PACKAGE = HERE.parent / "lora_scene"
+ELSEWHERE = {
+    "test_documents.py": "errors recipe/reading",
+    "test_files.py": "faults file_groups ownership targets",
+    "test_journey.py": "cli/demo",
+    "test_packaging.py": "cli/paths",
+    "adapters/test_attachment.py": "adapters/fit adapters/layers adapters/layouts"
+    " adapters/embedding_checks adapters/formats/metadata adapters/formats/embeddings",
+    "adapters/test_exports.py": "adapters/adapter adapters/formats/modelspec adapters/gallery"
+    " adapters/probe adapters/stated adapters/verification adapters/whole_pipeline"
+    " adapters/writing cli/export cli/verify",
+    "adapters/test_full_size_keys.py": "adapters/formats/diffusers adapters/formats/kohya",
+    "adapters/test_hub.py": "cli/card cli/pull cli/push",
+    "adapters/test_inspection.py": "cli/inspect",
+    "adapters/test_merging.py": "adapters/renaming cli/merge",
+    "adapters/test_untrusted.py": "adapters/formats/factors",
+    "backbones/test_backbone.py": "backbones/families",
+    "backbones/test_kinds.py": "backbones/noise_schedules backbones/pipeline_folder"
+    " backbones/single_file",
+    "backbones/test_compiling.py": "backbones/switches",
+    "cli/test_creating.py": "cli/complete cli/decompose cli/edit cli/interpolate cli/options"
+    " cli/picture_options cli/variations",
+    "cli/test_evaluate.py": "cli/evaluation_view",
+    "cli/test_machine.py": "cli/doctor cli/estimate cli/estimate_view",
+    "cli/test_study.py": "cli/study_view",
+    "cli/test_terminal.py": "cli/progress cli/training_view",
+    "creating/test_editing.py": "creating/completion creating/windows",
+    "creating/test_generation.py": "creating/records",
+    "creating/test_rendering.py": "adapters/vocabulary creating/encoding",
+    "judging/test_embedded_judge.py": "judging/judge",
+    "judging/test_evaluation.py": "judging/watched_drawing",
+    "judging/test_scores.py": "judging/comparison",
+    "learning/test_draws.py": "learning/latents",
+    "learning/test_estimates.py": "learning/simulation",
+    "learning/test_resume.py": "learning/interruption learning/loss_log learning/runs",
+    "learning/test_training.py": "learning/events learning/outcome learning/phases"
+    " learning/preparation learning/prior learning/samples learning/step",
+    "recipe/test_recipe.py": "recipe/consistency recipe/settings",
+    "scenes/segmenters/test_sam.py": "scenes/segmenters/automatic scenes/segmenters/segmenter",
+    "workshop/test_benchmark_page.py": "pages plotting workshop/plots workshop/tables",
+    "workshop/test_study_analysis.py": "workshop/study_answers",
+    "workshop/test_trials.py": "workshop/methods",
+}
+
+
+def test_every_module_has_its_tests() -> None:
+    named = {name: file for file, names in ELSEWHERE.items() for name in names.split()}
+    modules = {path.relative_to(PACKAGE) for path in PACKAGE.rglob("[!_]*.py")}
+    mirrored = {m for m in modules if (HERE / m.parent / f"test_{m.name}").is_file()}
+    homes = {m.with_suffix("").as_posix() for m in modules - mirrored}
+    assert sorted(homes - named.keys()) == [], "say in ELSEWHERE where they are tested"
+    assert sorted(named.keys() - homes) == [], "they have files of their own, or are gone"
+    assert [file for file in ELSEWHERE if not (HERE / file).is_file()] == []
