@@ -43,6 +43,7 @@ ELSEWHERE = {
     "learning/test_training.py": "learning/events learning/outcome learning/phases"
     " learning/preparation learning/prior learning/samples learning/step",
     "recipe/test_recipe.py": "recipe/consistency recipe/settings",
+    "scenes/test_framing.py": "scenes/canvas size",
     "scenes/segmenters/test_sam.py": "scenes/segmenters/automatic scenes/segmenters/segmenter",
     "workshop/test_benchmark_page.py": "pages plotting workshop/plots workshop/tables",
     "workshop/test_study_analysis.py": "workshop/study_answers",
