@@ -17,6 +17,7 @@ from lora_scene.creating.steering import (
     steered,
 )
 from lora_scene.errors import CreationError
+from lora_scene.size import Size
 from tests import tiny
 from tests.creating.studios import QUIET, studio
 
@@ -40,16 +41,16 @@ def test_what_is_no_box_is_refused(text):
 
 
 def test_a_box_holds_the_cells_whose_centres_it_holds_and_at_least_one():
-    cells = box_cells(Place("<bear>", (0.25, 0.5, 0.75, 1.0)), (4, 8))
+    cells = box_cells(Place("<bear>", (0.25, 0.5, 0.75, 1.0)), Size(8, 4))
     expected = torch.zeros(4, 8)
     expected[2:, 2:6] = 1
     assert torch.equal(cells, expected)
-    assert box_cells(Place("<bear>", (0.30, 0.30, 0.31, 0.31)), (4, 4)).sum() == 1
+    assert box_cells(Place("<bear>", (0.30, 0.30, 0.31, 0.31)), Size(4, 4)).sum() == 1
 
 
 def test_the_share_inside_is_the_maps_sum_in_the_box_over_its_whole():
     maps = torch.arange(16.0).view(1, 4, 4)
-    share = inside_share(maps, box_cells(LEFT, (4, 4)))
+    share = inside_share(maps, box_cells(LEFT, Size(4, 4)))
     assert share.item() == pytest.approx((0 + 1 + 4 + 5 + 8 + 9 + 12 + 13) / 120)
 
 
@@ -73,10 +74,10 @@ def test_guiding_raises_the_share_of_the_handles_attention_in_its_box(family, sc
     sampling = Sampling(2, 3.0, scheduler)
     shares = {}
     for n_moves in (0, 8):
-        start = start_noise(one, (1, 2), (64, 64))
+        start = start_noise(one, (1, 2), Size(64, 64))
         control = Control(places=(LEFT,))
         prompts = [PROMPT] * 2
-        with steered(one, prompts, control, text=text, latents=(16, 16)) as (guide,):
+        with steered(one, prompts, control, text=text, latents=Size(16, 16)) as (guide,):
             guide.n_moves = n_moves
             denoise(one, text, start, sampling=sampling, guides=[guide])
             shares[n_moves] = guide.shares[0].mean().item()
