@@ -30,6 +30,7 @@ class MemoryEstimate:
     Attributes:
         architecture: Its name.
         recipe: Its name.
+        resolution: Side of the square of the training's area, pixels.
         size: Of the largest picture, pixels.
         dtype: In which frozen weights compute.
         quantization: How the UNet's weights are stored.
@@ -38,6 +39,7 @@ class MemoryEstimate:
 
     architecture: str
     recipe: str
+    resolution: int
     size: Size
     dtype: str
     quantization: str
@@ -92,6 +94,7 @@ def estimate_memory(
     return MemoryEstimate(
         architecture.name,
         recipe.name,
+        simulation.backbone.resolution,
         simulation.size,
         dtype,
         recipe.base.quantization,

@@ -66,18 +66,23 @@ def test_a_move_goes_against_the_gradient_and_keeps_the_norm():
 
 
 @pytest.mark.parametrize(
-    ("family", "scheduler"), [*((family, "base") for family in tiny.FAMILIES), ("sd1", "euler")]
+    ("family", "scheduler", "size"),
+    [
+        *((family, "base", Size(64, 64)) for family in tiny.FAMILIES),
+        ("sd1", "euler", Size(96, 64)),
+        ("sdxl", "base", Size(48, 80)),
+    ],
 )
-def test_guiding_raises_the_share_of_the_handles_attention_in_its_box(family, scheduler):
+def test_guiding_raises_the_share_of_the_handles_attention_in_its_box(family, scheduler, size):
     one = studio(family)
     text = encode_prompts(one, [PROMPT] * 2, [""] * 2)
     sampling = Sampling(2, 3.0, scheduler)
     shares = {}
     for n_moves in (0, 8):
-        start = start_noise(one, (1, 2), Size(64, 64))
+        start = start_noise(one, (1, 2), size)
         control = Control(places=(LEFT,))
-        prompts = [PROMPT] * 2
-        with steered(one, prompts, control, text=text, latents=Size(16, 16)) as (guide,):
+        prompts, cells = [PROMPT] * 2, size.cells(4)
+        with steered(one, prompts, control, text=text, latents=cells) as (guide,):
             guide.n_moves = n_moves
             denoise(one, text, start, sampling=sampling, guides=[guide])
             shares[n_moves] = guide.shares[0].mean().item()

@@ -133,7 +133,7 @@ def test_no_hook_is_left_behind():
     reader = MapReader(one.backbone.unet, [[[4]]], n_tokens=24, latents=Size(16, 16))
     with (
         pytest.raises(RuntimeError, match="stop"),
-        biased(one.backbone.unet, lambda g: torch.zeros(1), (16, 16)),
+        biased(one.backbone.unet, lambda g: torch.zeros(1), Size(16, 16)),
         reader.attached(),
     ):
         raise RuntimeError("stop")

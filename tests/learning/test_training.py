@@ -561,7 +561,7 @@ def test_samples_and_adapter_show_a_schedule_free_run_s_average(
 ):
     drawn = []
 
-    def keep(backbone, table, prompts, *, seed):
+    def keep(backbone, table, prompts, *, size, seed):
         drawn.append([p.clone() for p in lora_parameters(backbone)])
         return []
 
