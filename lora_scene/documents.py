@@ -17,6 +17,7 @@ import tomllib
 import types
 import typing
 from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -63,21 +64,17 @@ def read_text(path: Path, error: Error, *, limit: int = MAX_TEXT_BYTES) -> str:
         with path.open("rb") as file:
             raw = file.read(limit + 1)
     except (OSError, ValueError) as problem:
-        reason = getattr(problem, "strerror", None) or problem
-        raise error("cannot be read", where=path, got=reason) from problem
+        said = getattr(problem, "strerror", None) or str(problem)
+        raise error("cannot be read", where=path, got=said) from problem
     if len(raw) > limit:
         raise error("too long", where=path, expected=f"at most {limit:,} bytes of text")
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as problem:
-        wide = raw.startswith((b"\xff\xfe", b"\xfe\xff"))
-        raise error(
-            "cannot be read",
-            where=path,
-            expected="a file of UTF-8 text",
-            got="UTF-16, which some editors call Unicode" if wide else problem,
-            hint="save it as UTF-8",
-        ) from problem
+        is_wide = raw.startswith((b"\xff\xfe", b"\xfe\xff"))
+        said = "UTF-16, which some editors call Unicode" if is_wide else str(problem)
+        told = {"expected": "a file of UTF-8 text", "got": said, "hint": "save it as UTF-8"}
+        raise error("cannot be read", where=path, **told) from problem
 
 
 def parse_toml(text: str, where: object, error: Error) -> dict[str, Any]:
@@ -166,19 +163,16 @@ class _Builder:
     ) -> Record | None:
         """Build one record; `default` has what the table does not say."""
         if not isinstance(table, Mapping):
-            place = where.rstrip(".: ") or None
-            self._add("expected a section", place, got=brief(table))
+            self._add("expected a section", where.rstrip(".: ") or None, got=brief(table))
             return None
         hints = typing.get_type_hints(kind)
         fields = [field for field in dataclasses.fields(kind) if field.name not in omit]  # type: ignore[arg-type]
         known = [field.name for field in fields]
         for key in [key for key in table if key not in known and not self.ignores_unknown]:
-            is_shown = len(self.problems) < MAX_SHOWN
-            hint = did_you_mean(str(key), known) if is_shown else None
-            self._add(
-                "unknown key", f"{where}{key}", expected=f"one of {', '.join(known)}", hint=hint
-            )
-        values = {}
+            hint = did_you_mean(str(key), known) if len(self.problems) < MAX_SHOWN else None
+            expected = f"one of {', '.join(known)}"
+            self._add("unknown key", f"{where}{key}", expected=expected, hint=hint)
+        values: dict[str, Any] = {}
         for field in fields:
             preset = getattr(default, field.name, field.default)
             value = self._field(field, hints[field.name], table, where, preset)
@@ -194,8 +188,8 @@ class _Builder:
         """Return a field's value, else its preset, which may be MISSING."""
         place = f"{where}{field.name}"
         if field.name not in table:
-            has_default = (preset, field.default_factory) != (dataclasses.MISSING,) * 2
-            if not has_default or field.metadata.get("filled"):
+            is_lacking = (preset, field.default_factory) == (dataclasses.MISSING,) * 2
+            if is_lacking or field.metadata.get("filled"):
                 self._add("missing", place)
             return preset
         value = table[field.name]
@@ -233,24 +227,21 @@ class _Builder:
 
     def _row(self, value: Any, inner: tuple[Any, ...], place: str) -> tuple[Any, ...]:
         is_open = len(inner) == 2 and inner[1] is Ellipsis
-        n_wanted = len(value) if is_open and isinstance(value, list | tuple) else len(inner)
-        if not isinstance(value, list | tuple) or len(value) != n_wanted:
-            raise _WrongError(
-                f"a list of {PLURALS.get(inner[0], '...') if is_open else len(inner)}"
-            )
-        kinds = [inner[0]] * n_wanted if is_open else list(inner)
+        plural = NAMES.get(inner[0], ("", "..."))[1] if is_open else len(inner)
+        if not isinstance(value, list | tuple) or not (is_open or len(value) == len(inner)):
+            raise _WrongError(f"a list of {plural}")
         if is_open and dataclasses.is_dataclass(inner[0]):
             kind = typing.cast(type, inner[0])
             made = [self.record(kind, one, f"{place} #{n}.") for n, one in enumerate(value, 1)]
             return tuple(one for one in made if one is not None)
         try:
-            pairs = zip(value, kinds, strict=True)
+            pairs = zip(value, [inner[0]] * len(value) if is_open else inner, strict=True)
             return tuple(self._value(one, kind, place, None, None) for one, kind in pairs)
         except _WrongError as expected:
-            plural = PLURALS.get(inner[0]) if is_open else None
+            is_named = is_open and inner[0] in NAMES
             raise _WrongError(
-                f"a list of {plural}" if plural else f"a list: {expected}"
-            ) from expected
+                f"a list of {plural}" if is_named else f"a list: {expected}"
+            ) from None
 
     def _add(self, what: str, where: str | None, **details: Any) -> None:
         self.problems.append(self.error(what, where=where, **details))
@@ -262,12 +253,13 @@ def brief(value: object) -> str:
     return text if len(text) <= 120 else f"{text[:100]}... ({len(text):,} characters)"
 
 
-NAMES: Mapping[Any, str] = {
-    int: "a whole number", float: "a number", bool: "true or false", str: "a text", Path: "a path",
-}  # fmt: skip
-PLURALS: Mapping[Any, str] = {
-    int: "whole numbers", float: "numbers", bool: "truth values", str: "texts", Path: "paths",
-}  # fmt: skip
+NAMES: Mapping[Any, tuple[str, str]] = {  # one, and several
+    int: ("a whole number", "whole numbers"),
+    float: ("a number", "numbers"),
+    bool: ("true or false", "truth values"),
+    str: ("a text", "texts"),
+    Path: ("a path", "paths"),
+}
 
 
 def _plain(value: Any, hint: Any, limits: tuple[float, float] | None) -> Any:
@@ -281,11 +273,11 @@ def _plain(value: Any, hint: Any, limits: tuple[float, float] | None) -> Any:
         return value
     kinds: Any = {float: int | float, Path: str}.get(hint, hint)
     if not isinstance(value, kinds) or (isinstance(value, bool) and hint is not bool):
-        raise _WrongError(NAMES[hint])
+        raise _WrongError(NAMES[hint][0])
     if hint is int or hint is float:
         low, high = limits or (INTEGERS if hint is int else (-math.inf, math.inf))
         if not low <= value <= high or (hint is float and not abs(value) <= sys.float_info.max):
-            raise _WrongError(f"{NAMES[hint]} from {low:g} to {high:g}")
+            raise _WrongError(f"{NAMES[hint][0]} from {low:g} to {high:g}")
     return hint(value) if hint in (float, Path) else value
 
 
@@ -293,17 +285,10 @@ def _refuse_excess(held: object, where: object, error: Error) -> None:
     """Refuse what would exhaust whoever walks or prints it."""
     level = [held]
     for _ in range(MAX_DEPTH):
-        for one in level:
-            if isinstance(one, int) and not INTEGERS[0] <= one <= INTEGERS[1]:
-                raise error(
-                    "a number is too large", where=where, expected="whole numbers of 64 bits"
-                )
-        level = [
-            part
-            for one in level
-            if isinstance(one, dict | list)
-            for part in (one.values() if isinstance(one, dict) else one)
-        ]
+        if any(isinstance(one, int) and not INTEGERS[0] <= one <= INTEGERS[1] for one in level):
+            raise error("a number is too large", where=where, expected="whole numbers of 64 bits")
+        tables = (one.values() for one in level if isinstance(one, dict))
+        level = [*chain(*tables, *(one for one in level if isinstance(one, list)))]
         if not level:
             return
     raise _too_deep(where, error)

@@ -14,26 +14,20 @@ from dataclasses import dataclass, field, replace
 import torch
 
 from lora_scene.errors import AdapterError, did_you_mean
-from lora_scene.scenes.handles import check_handles, handle_stem
+from lora_scene.scenes.handles import Concept, check_handles, handle_stem
 from lora_scene.size import Size
 
 
 @dataclass(frozen=True)
-class LearnedConcept:
+class LearnedConcept(Concept):
     """One thing learnt.
 
     Attributes:
-        handle: Its token in prompts, such as `<bear>`.
-        noun: Its class noun, such as `teddy bear`.
         rows: Its embedding rows, one (n_vectors, d_i) tensor a text encoder i.
-        is_background: Whether it stands for the complement of all other concepts.
         stem: Name of its embedding file without suffix; by default `bear` for `<bear>`.
     """
 
-    handle: str
-    noun: str
-    rows: tuple[torch.Tensor, ...]
-    is_background: bool = False
+    rows: tuple[torch.Tensor, ...] = ()
     stem: str = ""
 
     def __post_init__(self) -> None:
@@ -53,21 +47,17 @@ class LoraModule:
     A convolution's kernel counts as (n_out, n_in * k * k); its factors keep the shapes of the two
     convolutions that do the same one after the other (LoCon, arXiv:2309.14859).
 
-    LoRA (arXiv:2106.09685) scales by alpha / r, rsLoRA (arXiv:2312.03732) by alpha / sqrt(r).
+    LoRA (arXiv:2106.09685) scales by alpha / r.
 
     Attributes:
         down: (r, n_in), or (r, n_in, k, k) of a convolution; PEFT's `lora_A`.
         up: (n_out, r), or (n_out, r, 1, 1) of a convolution; PEFT's `lora_B`.
         alpha: LoRA's alpha.
-        is_rslora: Whether the scale is alpha / sqrt(r).
-        magnitude: (n_out,) DoRA magnitude (arXiv:2402.09353), or None.
     """
 
     down: torch.Tensor
     up: torch.Tensor
     alpha: float
-    is_rslora: bool = False
-    magnitude: torch.Tensor | None = None
 
     @property
     def rank(self) -> int:
@@ -77,7 +67,7 @@ class LoraModule:
     @property
     def scale(self) -> float:
         """Return the factor of up @ down."""
-        return self.alpha / (self.rank**0.5 if self.is_rslora else self.rank)
+        return self.alpha / self.rank
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -90,19 +80,10 @@ class LoraModule:
         return self.scale * product(self.up, self.down).view(self.shape)
 
     def folded(self) -> LoraModule:
-        """Return the same update with its scale inside `up`, so that alpha = r and the scale is 1.
-
-        DoRA's direction, (W + scale * up @ down) / ||W + scale * up @ down||, holds the same
-        product, so its magnitude stays as it is.
-        """
-        if self.scale == 1.0 and not self.is_rslora:
+        """Return the same update with its scale inside `up`: alpha = r, the scale is 1."""
+        if self.scale == 1.0:
             return self
-        return LoraModule(
-            down=self.down,
-            up=self.up * self.scale,
-            alpha=float(self.rank),
-            magnitude=self.magnitude,
-        )
+        return LoraModule(self.down, self.up * self.scale, float(self.rank))
 
 
 def product(up: torch.Tensor, down: torch.Tensor) -> torch.Tensor:
@@ -215,12 +196,7 @@ class Adapter:
             return tensor.to(dtype).float()
 
         modules = {
-            key: LoraModule(
-                rounded(module.down),
-                rounded(module.up),
-                module.alpha,
-                magnitude=None if module.magnitude is None else rounded(module.magnitude),
-            )
+            key: LoraModule(rounded(module.down), rounded(module.up), module.alpha)
             for key, module in self.folded().modules.items()
         }
         concepts = tuple(
@@ -234,9 +210,4 @@ class Adapter:
         """Return how many numbers were learnt."""
         rows = sum(row.numel() for concept in self.concepts for row in concept.rows)
         factors = sum(module.down.numel() + module.up.numel() for module in self.modules.values())
-        magnitudes = sum(
-            module.magnitude.numel()
-            for module in self.modules.values()
-            if module.magnitude is not None
-        )
-        return rows + factors + magnitudes
+        return rows + factors

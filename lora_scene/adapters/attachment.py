@@ -15,7 +15,7 @@ import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, TypeVar
 
 import torch
 
@@ -32,10 +32,11 @@ from lora_scene.adapters.layers import (
 )
 from lora_scene.adapters.vocabulary import (
     Vocabulary,
-    add_handles,
+    add_concepts,
     handle_tokens,
     remember,
     restore,
+    text_parts,
 )
 from lora_scene.backbones.families import FAMILIES
 from lora_scene.errors import AdapterError, did_you_mean
@@ -81,17 +82,16 @@ class _State:
 
 _STATES: weakref.WeakKeyDictionary[torch.nn.Module, _State] = weakref.WeakKeyDictionary()
 _LOCK = threading.RLock()  # the libraries below set process-wide state while they load
-_P = ParamSpec("_P")
-_R = TypeVar("_R")
+_F = TypeVar("_F", bound=Callable[..., Any])
 
 
-def _one_at_a_time(function: Callable[_P, _R]) -> Callable[_P, _R]:
+def _one_at_a_time(function: _F) -> _F:
     @functools.wraps(function)
-    def locked(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+    def locked(*args: Any, **kwargs: Any) -> Any:
         with _LOCK:
             return function(*args, **kwargs)
 
-    return locked
+    return locked  # type: ignore[return-value]
 
 
 @_one_at_a_time
@@ -128,7 +128,8 @@ def load_adapter(
         raise AdapterError("a weight must be a finite number", where=name, got=weight)
     check_fit(pipeline, adapter, name=name)
     _warn_of_other_prediction(pipeline, adapter, name)
-    state = _STATES.get(_unet(pipeline)) or _State(_remember_all(pipeline, adapter))
+    pairs = text_parts(pipeline, FAMILIES[adapter.family])
+    state = _STATES.get(_unet(pipeline)) or _State(tuple(remember(*pair) for pair in pairs))
     loaded = LoadedAdapter(
         name,
         weight,
@@ -140,7 +141,7 @@ def load_adapter(
         base_marks(pipeline, adapter.modules),
     )
     try:
-        _add_handles(pipeline, adapter)
+        add_concepts(pipeline, adapter)
         add_modules(pipeline, adapter.modules, name=name, weight=weight)
     except BaseException:
         remove_modules(pipeline, name)
@@ -238,32 +239,13 @@ def _warn_of_other_prediction(pipeline: Any, adapter: Adapter, name: str) -> Non
         )
 
 
-def _text_parts(pipeline: Any, adapter: Adapter) -> list[tuple[Any, Any]]:
-    family = FAMILIES[adapter.family]
-    names = zip(family.tokenizers, family.text_encoders, strict=True)
-    return [(getattr(pipeline, t), getattr(pipeline, e)) for t, e in names]
-
-
-def _remember_all(pipeline: Any, adapter: Adapter) -> tuple[Vocabulary, ...]:
-    return tuple(remember(*pair) for pair in _text_parts(pipeline, adapter))
-
-
-def _add_handles(pipeline: Any, adapter: Adapter) -> None:
-    for index, (tokenizer, text_encoder) in enumerate(_text_parts(pipeline, adapter)):
-        rows = {concept.handle: concept.rows[index] for concept in adapter.concepts}
-        add_handles(tokenizer, text_encoder, rows)
-
-
 def _rebuild_handles(pipeline: Any, state: _State) -> None:
     """Restore the vocabularies, then add the handles of what is still loaded."""
-    adapters = [loaded.adapter for loaded in state.loaded.values()]
     family = FAMILIES["sdxl" if len(state.vocabularies) > 1 else "sd1"]
-    for vocabulary, tokenizer, text_encoder in zip(
-        state.vocabularies, family.tokenizers, family.text_encoders, strict=True
-    ):
-        restore(vocabulary, getattr(pipeline, tokenizer), getattr(pipeline, text_encoder))
-    for adapter in adapters:
-        _add_handles(pipeline, adapter)
+    for vocabulary, pair in zip(state.vocabularies, text_parts(pipeline, family), strict=True):
+        restore(vocabulary, *pair)
+    for loaded in state.loaded.values():
+        add_concepts(pipeline, loaded.adapter)
 
 
 def _refuse_foreign_tokens(pipeline: Any, state: _State) -> None:

@@ -9,13 +9,13 @@ which letters meet `_`, and no prompt such a word.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
-from lora_scene.adapters.adapter import Adapter
+from lora_scene.adapters.adapter import Adapter, LearnedConcept
 from lora_scene.adapters.folder import files_of_others, refuse_another
 from lora_scene.adapters.formats import diffusers, embeddings, kohya
 from lora_scene.adapters.formats.factors import padded_ranks
@@ -25,17 +25,13 @@ from lora_scene.adapters.gallery import Sample
 from lora_scene.adapters.layouts import LAYOUTS, Layout
 from lora_scene.adapters.writing import tensors_sha256, write_tensors
 from lora_scene.backbones.families import FAMILIES
+from lora_scene.backbones.loading import DTYPES
 from lora_scene.errors import AdapterError
 from lora_scene.file_groups import written_together
 from lora_scene.files import write_json
 from lora_scene.picture_writing import write_picture
 from lora_scene.scenes.handles import RESERVED_STEMS, handle_stem
 
-DTYPES: Mapping[str, torch.dtype] = {
-    "fp32": torch.float32,
-    "fp16": torch.float16,
-    "bf16": torch.bfloat16,
-}
 PREVIEW_SIDE = 512  # pixels
 
 _FOLDER_LAYOUTS = {"diffusers", "embeddings"}  # whose files an adapter's own folder is made of
@@ -96,7 +92,7 @@ def export_adapter(
     with written_together(out, obsolete=obsolete) as aside:
         for layout in layouts:
             try:
-                notes += _WRITERS[layout](rounded, aside, title, kind)
+                notes += _write_layout(layout, rounded, aside, title, kind)
             except AdapterError as error:
                 if len(layouts) == 1:
                     raise
@@ -134,43 +130,29 @@ def for_interfaces(adapter: Adapter, name: str) -> Adapter:
     return replace(adapter, concepts=concepts, info=public_info(adapter.info))
 
 
-def _write_diffusers(adapter: Adapter, folder: Path, title: Title, dtype: torch.dtype) -> list[str]:
-    note = write_note(adapter, padded_ranks(adapter.modules))
-    if adapter.modules:
-        tensors = diffusers.to_diffusers(adapter.modules)
-        spec = modelspec(adapter, title, kind="lora", sha256=tensors_sha256(tensors, dtype))
-        write_tensors(folder / diffusers.FILE, tensors, {**note, **spec}, dtype)
-    return _write_embeddings(adapter, folder, title, dtype)
-
-
-def _write_embeddings(
-    adapter: Adapter, folder: Path, title: Title, dtype: torch.dtype
+def _write_layout(
+    layout: Layout, adapter: Adapter, folder: Path, title: Title, dtype: torch.dtype
 ) -> list[str]:
-    note = write_note(adapter, padded_ranks(adapter.modules))
-    for concept in adapter.concepts:
-        tensors = embeddings.to_embedding(concept, FAMILIES[adapter.family])
-        digest = tensors_sha256(tensors, dtype)
-        spec = modelspec(adapter, title, kind="textual-inversion", sha256=digest)
-        spec |= {"modelspec.title": concept.stem, "modelspec.trigger_phrase": f"<{concept.stem}>"}
-        path = folder / embeddings.embedding_path(concept.stem)
-        write_tensors(path, tensors, {**note, **spec}, dtype)
-    return []
-
-
-def _write_kohya(adapter: Adapter, folder: Path, title: Title, dtype: torch.dtype) -> list[str]:
+    """Write one layout's files; return what one should know of them."""
+    if layout in ("diffusers", "embeddings"):
+        if layout == "diffusers" and adapter.modules:
+            tensors = diffusers.to_diffusers(adapter.modules)
+            _write(adapter, folder / diffusers.FILE, tensors, title, dtype)
+        for concept in adapter.concepts:
+            tensors = embeddings.to_embedding(concept, FAMILIES[adapter.family])
+            path = folder / embeddings.embedding_path(concept.stem)
+            _write(adapter, path, tensors, title, dtype, concept=concept)
+        return []
     if not adapter.modules:
-        raise AdapterError("only rows were learnt, so there is no LoRA to write")
-    tensors = kohya.to_kohya(adapter.modules, FAMILIES[adapter.family])
-    _write_for_interfaces(adapter, folder / f"{title.name}.safetensors", tensors, title, dtype)
-    return []
-
-
-def _write_bundle(adapter: Adapter, folder: Path, title: Title, dtype: torch.dtype) -> list[str]:
-    if not adapter.modules:
-        raise AdapterError("only rows were learnt, so there is no LoRA to bundle them with")
-    tensors = kohya.to_bundle(adapter)
+        what = "write" if layout == "kohya" else "bundle them with"
+        raise AdapterError(f"only rows were learnt, so there is no LoRA to {what}")
+    if layout == "kohya":
+        tensors = kohya.to_kohya(adapter.modules, FAMILIES[adapter.family])
+        path = folder / f"{title.name}.safetensors"
+        _write(adapter, path, tensors, title, dtype, is_for_interfaces=True)
+        return []
     path = folder / f"{title.name}_bundle.safetensors"
-    _write_for_interfaces(adapter, path, tensors, title, dtype)
+    _write(adapter, path, kohya.to_bundle(adapter), title, dtype, is_for_interfaces=True)
     n_keys = kohya.n_bundle_keys(adapter)
     limit = kohya.FORGE_MAX_UNMATCHED_KEYS
     forge = "ignores its embeddings" if n_keys <= limit else "refuses it"
@@ -180,28 +162,27 @@ def _write_bundle(adapter: Adapter, folder: Path, title: Title, dtype: torch.dty
     ]
 
 
-def _write_for_interfaces(
+def _write(
     adapter: Adapter,
     path: Path,
     tensors: dict[str, torch.Tensor],
     title: Title,
     dtype: torch.dtype,
+    *,
+    concept: LearnedConcept | None = None,
+    is_for_interfaces: bool = False,
 ) -> None:
+    """Write one file with all the metadata that its readers look for."""
     digest = tensors_sha256(tensors, dtype)
-    metadata = {
-        **write_note(adapter, padded_ranks(adapter.modules)),
-        **modelspec(adapter, title, kind="lora", sha256=digest),
-        **kohya_metadata(adapter, title, digest),
-    }
+    kind = "lora" if concept is None else "textual-inversion"
+    metadata = write_note(adapter, padded_ranks(adapter.modules))
+    metadata |= modelspec(adapter, title, kind=kind, sha256=digest)
+    if concept is not None:
+        metadata["modelspec.title"] = concept.stem
+        metadata["modelspec.trigger_phrase"] = f"<{concept.stem}>"
+    if is_for_interfaces:
+        metadata |= kohya_metadata(adapter, title, digest)
     write_tensors(path, tensors, metadata, dtype)
-
-
-_WRITERS = {
-    "diffusers": _write_diffusers,
-    "kohya": _write_kohya,
-    "bundle": _write_bundle,
-    "embeddings": _write_embeddings,
-}
 
 
 def _write_companions(

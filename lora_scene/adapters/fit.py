@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from lora_scene.adapters.adapter import Adapter
-from lora_scene.adapters.formats.factors import part_of, refuse_dora_on_text_encoders
+from lora_scene.adapters.formats.factors import part_of
 from lora_scene.adapters.layers import base_layer, is_fused, refuse_offloaded
 from lora_scene.adapters.vocabulary import clashes
 from lora_scene.backbones.families import FAMILIES, Family, identify
@@ -18,12 +18,7 @@ MAX_MODULES_NAMED = 3
 
 
 def check_fit(pipeline: Any, adapter: Adapter, *, name: str) -> None:
-    """Check that an adapter can be loaded into a pipeline under a name.
-
-    Args:
-        pipeline: A pipeline of diffusers.
-        adapter: The adapter.
-        name: What it is to be called.
+    """Check that an adapter can be loaded into a pipeline of diffusers under a name.
 
     Raises:
         AdapterError: Another family, missing or differently shaped modules, rows of another width,
@@ -37,7 +32,6 @@ def check_fit(pipeline: Any, adapter: Adapter, *, name: str) -> None:
             expected=f"a pipeline of {FAMILIES[adapter.family].title}",
             got=f"{type(pipeline).__name__} of {family.title}",
         )
-    refuse_dora_on_text_encoders(adapter.modules)
     refuse_offloaded(pipeline)
     if is_fused(pipeline):
         raise AdapterError(

@@ -21,31 +21,28 @@ from lora_scene.adapters.formats.metadata import (
     FINGERPRINT,
     SCENE_KEYS,
     Note,
-    concept_from,
     fingerprint,
     has_note,
     read_note,
     write_note,
 )
-from lora_scene.adapters.untrusted import check_handle, read_header, read_tensors
+from lora_scene.adapters.untrusted import read_header, read_tensors
 from lora_scene.adapters.writing import write_tensors
 from lora_scene.backbones.families import FAMILIES
 from lora_scene.errors import AdapterError
 from lora_scene.file_groups import written_together
 from lora_scene.ownership import metadata_of
+from lora_scene.scenes.handles import check_handles
 
 RECIPE = "recipe.toml"  # beside an adapter that was trained here
 
 
 def save_adapter(adapter: Adapter, folder: Path | str) -> Path:
-    """Write an adapter into a folder: all of its files, or none.
+    """Write an adapter into a folder, and return that: all of its files, or none.
 
     Args:
         adapter: The adapter; scales are folded, so reading it back gives `adapter.folded()`.
         folder: Where to; made if need be. An earlier adapter of ours in it is replaced.
-
-    Returns:
-        The folder.
 
     Raises:
         AdapterError: The adapter cannot be expressed in the diffusers layout.
@@ -81,12 +78,7 @@ def read_adapter(folder: Path | str) -> Adapter:
 
 
 def files_of_others(folder: Path, note: Mapping[str, str]) -> list[str]:
-    """Return what an earlier adapter left in a folder, which would not fit the one to come.
-
-    Args:
-        folder: The folder.
-        note: Metadata of the adapter that is about to be there.
-    """
+    """Return what an earlier adapter left in a folder, which would not fit the one to come."""
     return [
         path.relative_to(folder).as_posix()
         for path in own_adapter_files(folder)
@@ -147,11 +139,13 @@ def adapter_files(adapter: Adapter) -> dict[str, dict[str, torch.Tensor]]:
     Raises:
         AdapterError: See `to_diffusers` and `to_embedding`; or a handle is no file name.
     """
+    problems = check_handles(adapter.handles, "adapter", error=AdapterError)
+    if problems:
+        raise problems[0]
     files: dict[str, dict[str, torch.Tensor]] = {}
     if adapter.modules:
         files[diffusers.FILE] = diffusers.to_diffusers(adapter.modules)
     for concept in adapter.concepts:
-        check_handle(concept.handle, "adapter")
         name = embeddings.embedding_path(concept.stem)
         if name in files:
             raise AdapterError("two handles share one file name", where=concept.handle, got=name)
@@ -161,7 +155,7 @@ def adapter_files(adapter: Adapter) -> dict[str, dict[str, torch.Tensor]]:
 
 def _is_original(path: Path) -> bool:
     try:
-        return any(spec.dtype == "F32" for spec in read_header(path).tensors.values())
+        return "F32" in read_header(path).dtypes.values()
     except AdapterError:  # a damaged file is nobody's original
         return False
 
@@ -191,22 +185,18 @@ def _read_concepts(folder: Path, note: Note) -> Iterator[LearnedConcept]:
             )
         tensors, _ = read_tensors(path)
         rows = embeddings.from_embedding(tensors, concept, FAMILIES[note.family])
-        yield concept_from(concept, tuple(row.float() for row in rows))
+        yield concept.with_rows(tuple(row.float() for row in rows))
 
 
 def _read_modules(folder: Path, note: Note) -> dict[str, LoraModule]:
-    path = folder / diffusers.FILE
-    if note.n_modules == 0:
+    path, n = folder / diffusers.FILE, note.n_modules
+    if n == 0:
         return {}
     if not path.is_file():
-        raise AdapterError(
-            "the LoRA file is missing", where=path, expected=f"{note.n_modules} modules"
-        )
+        raise AdapterError("the LoRA file is missing", where=path, expected=f"{n} modules")
     tensors, _ = read_tensors(path)
     floats = {key: tensor.float() for key, tensor in tensors.items()}
     modules = diffusers.from_diffusers(floats, note.ranks, path)
-    if len(modules) != note.n_modules:
-        raise AdapterError(
-            "modules are missing", where=path, expected=note.n_modules, got=len(modules)
-        )
+    if len(modules) != n:
+        raise AdapterError("modules are missing", where=path, expected=n, got=len(modules))
     return modules

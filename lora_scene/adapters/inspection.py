@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from lora_scene.adapters.formats.metadata import Note, has_note, read_note
-from lora_scene.adapters.untrusted import Header, read_header
+from lora_scene.adapters.untrusted import read_header
+from lora_scene.backbones.tensor_header import TensorHeader
 from lora_scene.errors import AdapterError
 
 FAMILY_OF_WIDTH: Mapping[int, str] = {768: "sd1", 1024: "sd2", 2048: "sdxl"}
@@ -97,21 +98,21 @@ def inspect_file(path: Path) -> Inspection:
     """
     header = read_header(path)
     downs = {
-        match["module"]: spec.shape[0] if spec.shape else 0
-        for key, spec in header.tensors.items()
+        match["module"]: shape[0] if shape else 0
+        for key, shape in header.shapes.items()
         if (match := FACTOR.fullmatch(key)) is not None
     }
     note = read_note(header.metadata, path) if has_note(header.metadata) else None
     return Inspection(
         path=path,
         layout=_layout(header),
-        n_bytes=header.n_bytes,
-        n_tensors=len(header.tensors),
-        dtypes=dict(Counter(spec.dtype for spec in header.tensors.values())),
+        n_bytes=path.stat().st_size,
+        n_tensors=len(header.shapes),
+        dtypes=dict(Counter(header.dtypes.values())),
         n_modules=dict(Counter(_part(module) for module in downs)),
         ranks=dict(Counter(downs.values())),
         has_magnitudes=any(
-            key.endswith(("dora_scale", "lora_magnitude_vector")) for key in header.tensors
+            key.endswith(("dora_scale", "lora_magnitude_vector")) for key in header.shapes
         ),
         n_vectors=_n_vectors(header),
         family=note.family if note else _guess_family(header),
@@ -129,8 +130,8 @@ def as_dict(inspection: Inspection) -> dict[str, Any]:
     return fields
 
 
-def _layout(header: Header) -> str:
-    keys = list(header.tensors)
+def _layout(header: TensorHeader) -> str:
+    keys = list(header.shapes)
     if any(key.startswith("bundle_emb.") for key in keys):
         return "bundle"
     if any(key.startswith(("lora_unet_", "lora_te")) for key in keys):
@@ -146,29 +147,29 @@ def _part(module: str) -> str:
     return next((part for prefix, part in _PARTS if module.startswith(prefix)), "unet")
 
 
-def _n_vectors(header: Header) -> dict[str, int]:
+def _n_vectors(header: TensorHeader) -> dict[str, int]:
     """Count embedding rows by concept; a file of its own is named by its stem."""
     found: dict[str, int] = {}
-    for key, spec in header.tensors.items():
+    for key, shape in header.shapes.items():
         bundled = re.fullmatch(r"bundle_emb\.([^.]+)\.(string_to_param\.\*|clip_[lg])", key)
-        if len(spec.shape) != 2 or "lora" in key:
+        if len(shape) != 2 or "lora" in key:
             continue
         if bundled is not None:
-            found[bundled[1]] = spec.shape[0]
+            found[bundled[1]] = shape[0]
         elif key in ("emb_params", "clip_l", "clip_g"):
-            found[header.path.stem] = spec.shape[0]
-        elif len(header.tensors) == 1:
-            found[key] = spec.shape[0]
+            found[header.path.stem] = shape[0]
+        elif len(header.shapes) == 1:
+            found[key] = shape[0]
     return found
 
 
-def _guess_family(header: Header) -> str | None:
+def _guess_family(header: TensorHeader) -> str | None:
     """Tell the family from the width of the text that cross-attention reads, or of embeddings."""
-    if "clip_g" in header.tensors or any(key.startswith("lora_te2_") for key in header.tensors):
+    if "clip_g" in header.shapes or any(key.startswith("lora_te2_") for key in header.shapes):
         return "sdxl"
-    for key, spec in header.tensors.items():
+    for key, shape in header.shapes.items():
         if CROSS_KEY.search(key) or key == "emb_params":
-            return FAMILY_OF_WIDTH.get(spec.shape[1] if len(spec.shape) > 1 else 0)
+            return FAMILY_OF_WIDTH.get(shape[1] if len(shape) > 1 else 0)
     return None
 
 

@@ -70,18 +70,12 @@ def lora_layers(pipeline: Any, part: str) -> list[Any]:
     from peft.tuners.lora import LoraLayer
 
     component = getattr(pipeline, part, None)
-    if component is None:
-        return []
-    return [module for module in component.modules() if isinstance(module, LoraLayer)]
+    modules = () if component is None else component.modules()
+    return [module for module in modules if isinstance(module, LoraLayer)]
 
 
 def base_marks(pipeline: Any, keys: Iterable[str]) -> dict[str, tuple[str, int]]:
-    """Return a mark of each base weight that LoRA modules stand on: its dtype, its bits' sum.
-
-    Args:
-        pipeline: A pipeline.
-        keys: See `Adapter.modules`.
-    """
+    """Return a mark of each base weight that LoRA modules stand on: its dtype, its bits' sum."""
     found = {}
     for key in keys:
         layer: Any = base_layer(pipeline, key)
@@ -104,7 +98,7 @@ def refuse_fused(pipeline: Any, name: str, before: Mapping[str, tuple[str, int]]
     Args:
         pipeline: A pipeline.
         name: The adapter's name in it.
-        before: `base_marks` from before the adapter was loaded.
+        before: `base_marks` from before it was loaded.
 
     Raises:
         AdapterError: It is fused, or was fused for good.

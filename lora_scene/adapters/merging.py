@@ -43,8 +43,8 @@ def merge_adapters(
         rank: The highest rank a module may keep; None keeps all, which is exact.
 
     Raises:
-        AdapterError: Differing families, a handle that two of them have, DoRA magnitudes, which
-            do not add up, or weights that are no finite numbers, one an adapter, or overflow.
+        AdapterError: Differing families, a handle that two of them have, or weights that are no
+            finite numbers, one an adapter, or overflow.
     """
     _check(adapters, weights)
     exact = _concatenate(adapters, weights)
@@ -75,7 +75,7 @@ def truncate(module: LoraModule, rank: int) -> tuple[LoraModule, float, float]:
     matrix R_u R_d'.
 
     Args:
-        module: A folded module without magnitude.
+        module: A folded module.
         rank: At least 1.
 
     Returns:
@@ -118,13 +118,6 @@ def _check(adapters: Sequence[Adapter], weights: Sequence[float]) -> None:
             hint="rename one: --rename OLD=NEW, or Adapter.renamed",
         )
     _check_base_sizes(adapters)
-    for adapter in adapters:
-        if any(module.magnitude is not None for module in adapter.modules.values()):
-            raise AdapterError(
-                "DoRA adapters cannot be merged: their magnitudes do not add up",
-                where=", ".join(adapter.handles),
-                hint="load both with load_adapter instead",
-            )
 
 
 def _check_base_sizes(adapters: Sequence[Adapter]) -> None:

@@ -65,55 +65,33 @@ def write_card(adapter: Adapter, facts: CardFacts) -> str:
         adapter: The adapter; as a repository holds it, its files are named for interfaces.
         facts: Name, source, licence, pictures.
     """
-    from huggingface_hub import ModelCardData
-
     info = public_info(adapter.info)
     named = for_interfaces(replace(adapter, info=info), facts.name)
     adapter = named if facts.repo else replace(adapter, info=info)
-    on_hub = "/" in info.base_model
-    licence = facts.license or (FAMILY_LICENSES[adapter.family] if on_hub else "other")
-    data = ModelCardData(
-        base_model=info.base_model if on_hub else None,
-        base_model_relation="adapter" if on_hub else None,
-        library_name="diffusers",
-        license=licence,
-        pipeline_tag="text-to-image",
-        tags=[*TAGS, FAMILY_TAGS[adapter.family]],
-        instance_prompt=_example(adapter),
-        widget=[
-            {"text": sample.prompt or "-", "output": {"url": f"samples/{sample.path.name}"}}
-            for sample in facts.samples
-        ]
-        or None,
-    )
+    licence = facts.license or "other"
+    if not facts.license and _is_on_hub(adapter):
+        licence = FAMILY_LICENSES[adapter.family]
     stems = [concept.stem for concept in named.concepts]
-    has_kohya = bool(adapter.modules) and not any(
-        module.magnitude is not None for module in adapter.modules.values()
-    )
-    lora = f" <lora:{facts.name}:1>" if has_kohya else ""
-    return (
-        _environment()
-        .get_template(TEMPLATE)
-        .render(
-            front_matter=Raw(data.to_yaml().strip()),
-            name=facts.name,
-            file_name=facts.name,
-            repo=facts.repo,
-            gallery=bool(facts.samples),
-            sheet=facts.has_sheet,
-            concepts=adapter.concepts,
-            plain_snippet=diffusers_snippet(adapter, facts),
-            own_snippet=package_snippet(adapter, facts),
-            has_kohya=has_kohya,
-            files=Raw(", ".join(_code(f"embeddings/{stem}.safetensors") for stem in stems)),
-            comfy=f"a photo of {' and '.join(f'embedding:{stem}' for stem in stems)}",
-            a1111=f"a photo of {' and '.join(stems)}{lora}",
-            invoke=f"a photo of {' and '.join(f'<{stem}>' for stem in stems)}",
-            training=_training(adapter),
-            licence=licence,
-            base=info.base_model,
-            on_hub=on_hub,
-        )
+    lora = f" <lora:{facts.name}:1>" if adapter.modules else ""
+    template = _environment().get_template(TEMPLATE)
+    return template.render(
+        front_matter=Raw(_front_matter(adapter, facts, licence)),
+        name=facts.name,
+        repo=facts.repo,
+        gallery=bool(facts.samples),
+        sheet=facts.has_sheet,
+        concepts=adapter.concepts,
+        plain_snippet=diffusers_snippet(adapter, facts),
+        own_snippet=package_snippet(adapter, facts),
+        has_kohya=bool(adapter.modules),
+        files=Raw(", ".join(_code(f"embeddings/{stem}.safetensors") for stem in stems)),
+        comfy=f"a photo of {' and '.join(f'embedding:{stem}' for stem in stems)}",
+        a1111=f"a photo of {' and '.join(stems)}{lora}",
+        invoke=f"a photo of {' and '.join(f'<{stem}>' for stem in stems)}",
+        training=_training(adapter),
+        licence=licence,
+        base=info.base_model,
+        on_hub=_is_on_hub(adapter),
     )
 
 
@@ -206,17 +184,13 @@ def diffusers_snippet(adapter: Adapter, facts: CardFacts) -> str:
 
 def package_snippet(adapter: Adapter, facts: CardFacts) -> str:
     """Return a script that draws a picture with this package."""
-    return "\n".join(
-        [
-            "import lora_scene",
-            "from lora_scene.backbones.loading import load_pipeline",
-            "",
-            f"pipeline = load_pipeline({adapter.info.base_model!r}){_own_copy(adapter)}",
-            f"lora_scene.load_adapter(pipeline, {facts.repo or facts.folder!r})",
-            f'pipeline({_example(adapter)!r}).images[0].save("picture.png")',
-            "",
-        ]
-    )
+    return f"""import lora_scene
+from lora_scene.backbones.loading import load_pipeline
+
+pipeline = load_pipeline({adapter.info.base_model!r}){_own_copy(adapter)}
+lora_scene.load_adapter(pipeline, {facts.repo or facts.folder!r})
+pipeline({_example(adapter)!r}).images[0].save("picture.png")
+"""
 
 
 class Raw(str):
@@ -258,9 +232,34 @@ def _python(code: str) -> Raw:
     return Raw(f"{fence}python\n{code}{fence}")
 
 
+def _is_on_hub(adapter: Adapter) -> bool:
+    return "/" in adapter.info.base_model
+
+
+def _front_matter(adapter: Adapter, facts: CardFacts, licence: str) -> str:
+    """Return the YAML in front of a card, which the hub reads."""
+    from huggingface_hub import ModelCardData
+
+    gallery = [
+        {"text": sample.prompt or "-", "output": {"url": f"samples/{sample.path.name}"}}
+        for sample in facts.samples
+    ]
+    data = ModelCardData(
+        base_model=adapter.info.base_model if _is_on_hub(adapter) else None,
+        base_model_relation="adapter" if _is_on_hub(adapter) else None,
+        library_name="diffusers",
+        license=licence,
+        pipeline_tag="text-to-image",
+        tags=[*TAGS, FAMILY_TAGS[adapter.family]],
+        instance_prompt=_example(adapter),
+        widget=gallery or None,
+    )
+    return str(data.to_yaml()).strip()
+
+
 def _own_copy(adapter: Adapter) -> str:
     base = adapter.info.base_model
-    return "" if base == "mini" or "/" in base else "  # the path of your copy of this base"
+    return "" if base == "mini" or _is_on_hub(adapter) else "  # the path of your copy of this base"
 
 
 def _open_base(adapter: Adapter) -> tuple[str, str]:

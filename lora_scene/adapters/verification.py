@@ -8,18 +8,14 @@ loader has a part in.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from lora_scene.adapters.adapter import Adapter, product
-from lora_scene.adapters.embedding_checks import (
-    concept_of,
-    load_embeddings,
-    wrong_embeddings,
-)
+from lora_scene.adapters.embedding_checks import concept_of, load_embeddings, wrong_embeddings
 from lora_scene.adapters.fit import pipeline_family
 from lora_scene.adapters.folder import read_adapter
 from lora_scene.adapters.formats.diffusers import FILE
@@ -30,8 +26,7 @@ from lora_scene.adapters.layers import base_layer
 from lora_scene.adapters.probe import distance, draw_probe, probe_prompt
 from lora_scene.adapters.stated import stated_problems, stated_updates
 from lora_scene.adapters.untrusted import read_tensors
-from lora_scene.adapters.vocabulary import add_handles
-from lora_scene.backbones.families import FAMILIES
+from lora_scene.adapters.vocabulary import add_concepts
 from lora_scene.backbones.loading import quiet_libraries
 from lora_scene.errors import VerificationError
 
@@ -126,35 +121,22 @@ def refuse_failures(checks: tuple[Check, ...]) -> None:
 
 
 def merge_by_formula(pipeline: Any, adapter: Adapter) -> None:
-    """Write W + scale * up @ down, DoRA's magnitudes applied, into a pipeline's own weights.
-
-    Args:
-        pipeline: A pipeline in float32, which is changed.
-        adapter: The adapter; its handles are added too.
-    """
+    """Write W + scale * up @ down into a float32 pipeline's own weights, and add the handles."""
     for key, module in adapter.modules.items():
         layer = base_layer(pipeline, key)
         if layer is None:
             raise VerificationError("the base lacks a module of the adapter", where=key)
         with torch.no_grad():
-            merged = layer.weight + module.update.to(layer.weight)
-            if module.magnitude is not None:
-                norms = merged.norm(dim=1, keepdim=True)
-                merged = module.magnitude.to(merged)[:, None] * merged / norms
-            layer.weight.copy_(merged)
-    family = FAMILIES[adapter.family]
-    for index, (tokenizer, encoder) in enumerate(
-        zip(family.tokenizers, family.text_encoders, strict=True)
-    ):
-        rows = {concept.handle: concept.rows[index] for concept in adapter.concepts}
-        add_handles(getattr(pipeline, tokenizer), getattr(pipeline, encoder), rows)
+            layer.weight += module.update.to(layer.weight)
+    add_concepts(pipeline, adapter)
 
 
 def _check_lora(
     found: Inspection, pipeline: Any, reference: Adapter | None, expected: torch.Tensor | None
 ) -> Check:
-    n_expected = sum(found.n_modules.values())
     problems = stated_problems(found)
+    if found.has_magnitudes:
+        problems.append("holds DoRA magnitudes, which its readers apply in ways that differ")
     if reference is not None:
         load_embeddings(pipeline, reference)
     prompt = probe_prompt(reference)
@@ -163,13 +145,9 @@ def _check_lora(
         with quiet_libraries():
             pipeline.load_lora_weights(_as_readers_see_it(found), adapter_name=NAME)
     except Exception as error:  # whatever a foreign loader raises is the finding
-        return _refused(found, n_expected, problems, error)
+        return _checked(found, problems, error=error)
     layers = loaded_layers(pipeline, NAME)
-    effect = distance(draw_probe(pipeline, prompt), without)
-    if len(layers) != n_expected:
-        problems.append(f"{len(layers)} of {n_expected} modules matched; the rest are ignored")
-    if effect < LEAST_EFFECT:
-        problems.append("it loads and does nothing: the output is that of the base")
+    output = draw_probe(pipeline, prompt)
     read = {key: _loaded_update(layer) for key, layer in layers.items()}
     stated = stated_updates(found, layers, pipeline_family(pipeline))
     if _worst_error({key: read[key] for key in stated}, stated) > UPDATE_TOLERANCE["F32"]:
@@ -178,24 +156,14 @@ def _check_lora(
     if reference is not None and expected is not None:
         wanted = {key: module.update.flatten(1) for key, module in reference.modules.items()}
         update_error = max(_worst_error(read, wanted), _worst_error({**read, **stated}, wanted))
-        output_error = distance(draw_probe(pipeline, prompt), expected)
+        output_error = distance(output, expected)
         problems += _error_problems(found, update_error, output_error)
-    if found.layout == "bundle" and reference is not None:
-        problems += wrong_embeddings(found, reference)
-    return Check(
-        found.path,
-        found.layout,
-        n_expected,
-        len(layers),
-        effect,
-        update_error,
-        output_error,
-        tuple(problems),
-    )
+        problems += wrong_embeddings(found, reference) if found.layout == "bundle" else []
+    check = _checked(found, problems, n_matched=len(layers), effect=distance(output, without))
+    return replace(check, update_error=update_error, output_error=output_error)
 
 
 def _check_embedding(found: Inspection, pipeline: Any, reference: Adapter | None) -> Check:
-    n_expected = sum(found.n_vectors.values())
     problems = stated_problems(found)
     concept = concept_of(found.path.stem, found, reference) if reference is not None else None
     token = (concept.handle if concept is not None else f"<{found.path.stem}>").lower()
@@ -203,22 +171,32 @@ def _check_embedding(found: Inspection, pipeline: Any, reference: Adapter | None
     try:
         n_matched = load_embeddings(pipeline, {token: found.path})
     except Exception as error:  # whatever a foreign loader raises is the finding
-        return _refused(found, n_expected, problems, error)
+        return _checked(found, problems, error=error)
     effect = distance(draw_probe(pipeline, f"a photo of {token}"), without)
-    if n_matched != n_expected:
-        problems.append(f"{n_matched} of {n_expected} rows are in the vocabulary")
-    if effect < LEAST_EFFECT:
-        problems.append("it loads and does nothing: the output is that of the base")
     if reference is not None:
         problems += wrong_embeddings(found, reference)
-    return Check(
-        found.path, found.layout, n_expected, n_matched, effect, None, None, tuple(problems)
-    )
+    return _checked(found, problems, n_matched=n_matched, effect=effect)
 
 
-def _refused(found: Inspection, n: int, problems: list[str], error: Exception) -> Check:
-    refusal = f"diffusers refuses it: {type(error).__name__}: {error}"[:400]
-    return Check(found.path, found.layout, n, 0, None, None, None, (*problems, refusal))
+def _checked(
+    found: Inspection,
+    problems: list[str],
+    *,
+    n_matched: int = 0,
+    effect: float | None = None,
+    error: Exception | None = None,
+) -> Check:
+    """Return what became of a file; judge how much of it loaded, and whether it does anything."""
+    is_embedding = found.layout == "embedding"
+    n = sum((found.n_vectors if is_embedding else found.n_modules).values())
+    if error is not None:
+        problems.append(f"diffusers refuses it: {type(error).__name__}: {error}"[:400])
+    elif n_matched != n:
+        ending = "rows are in the vocabulary" if is_embedding else "modules matched"
+        problems.append(f"{n_matched} of {n} {ending}; the rest are ignored")
+    if effect is not None and effect < LEAST_EFFECT:
+        problems.append("it loads and does nothing: the output is that of the base")
+    return Check(found.path, found.layout, n, n_matched, effect, None, None, tuple(problems))
 
 
 def _as_readers_see_it(found: Inspection) -> Any:

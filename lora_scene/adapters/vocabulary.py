@@ -18,6 +18,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from lora_scene.adapters.adapter import Adapter
+from lora_scene.backbones.families import FAMILIES, Family
 from lora_scene.errors import AdapterError
 
 
@@ -61,8 +63,8 @@ def add_handles(tokenizer: Any, text_encoder: Any, rows: Mapping[str, torch.Tens
     """Add handles and their rows; the matrix grows just as far as they need.
 
     Args:
-        tokenizer: The pipeline's tokenizer.
-        text_encoder: The text encoder whose matrix it indexes.
+        tokenizer: Of a pipeline.
+        text_encoder: The one whose matrix it indexes.
         rows: Handle to its (n_vectors, d) rows.
 
     Raises:
@@ -87,6 +89,18 @@ def add_handles(tokenizer: Any, text_encoder: Any, rows: Mapping[str, torch.Tens
                 got=encoded,
             )
     let_expand(tokenizer, {handle: len(block) for handle, block in rows.items()})
+
+
+def add_concepts(pipeline: Any, adapter: Adapter) -> None:
+    """Add an adapter's handles and rows to each tokenizer and text encoder of a pipeline."""
+    for index, pair in enumerate(text_parts(pipeline, FAMILIES[adapter.family])):
+        add_handles(*pair, {concept.handle: concept.rows[index] for concept in adapter.concepts})
+
+
+def text_parts(pipeline: Any, family: Family) -> list[tuple[Any, Any]]:
+    """Return a pipeline's tokenizers with their text encoders."""
+    names = zip(family.tokenizers, family.text_encoders, strict=True)
+    return [(getattr(pipeline, t), getattr(pipeline, e)) for t, e in names]
 
 
 def let_expand(tokenizer: Any, n_vectors: Mapping[str, int]) -> None:

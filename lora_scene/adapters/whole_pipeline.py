@@ -11,8 +11,8 @@ from safetensors.torch import load_file
 
 from lora_scene.adapters.adapter import Adapter
 from lora_scene.adapters.attachment import load_adapter
-from lora_scene.adapters.exports import DTYPES
 from lora_scene.adapters.writing import write_tensors
+from lora_scene.backbones.loading import DTYPES
 from lora_scene.errors import AdapterError
 from lora_scene.file_groups import written_together
 from lora_scene.files import write_json

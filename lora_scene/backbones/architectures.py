@@ -6,7 +6,6 @@ On torch's meta device a model has shapes and no numbers: SDXL takes a second an
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ import torch
 from lora_scene.backbones.backbone import Backbone
 from lora_scene.backbones.families import identify
 from lora_scene.backbones.loading import quiet_libraries
+from lora_scene.backbones.pipeline_folder import read_json
 from lora_scene.backbones.sources import EMBEDDED, resolve_model
 from lora_scene.errors import BackboneError, did_you_mean
 
@@ -75,33 +75,18 @@ _VAE = {
     "latent_channels": 4,
     "sample_size": 512,
 }
-_CLIP = {"vocab_size": 49408, "max_position_embeddings": 77}
-_CLIP_L = {
-    **_CLIP,
-    "hidden_size": 768,
-    "intermediate_size": 3072,
-    "num_hidden_layers": 12,
-    "num_attention_heads": 12,
-    "projection_dim": 768,
-    "hidden_act": "quick_gelu",
-}
-_CLIP_H = {
-    **_CLIP,
-    "hidden_size": 1024,
-    "intermediate_size": 4096,
-    "num_hidden_layers": 23,  # of 24: the base reads the last but one
-    "num_attention_heads": 16,
-    "hidden_act": "gelu",
-}
-_CLIP_G = {
-    **_CLIP,
-    "hidden_size": 1280,
-    "intermediate_size": 5120,
-    "num_hidden_layers": 32,
-    "num_attention_heads": 20,
-    "projection_dim": 1280,
-    "hidden_act": "gelu",
-}
+
+
+def _clip(width: int, n_layers: int, n_heads: int, act: str, **more: int) -> dict[str, Any]:
+    """Return a text encoder's configuration."""
+    sizes = {"hidden_size": width, "intermediate_size": 4 * width, "num_hidden_layers": n_layers}
+    words = {"vocab_size": 49408, "max_position_embeddings": 77}
+    return {**sizes, **words, "num_attention_heads": n_heads, "hidden_act": act, **more}
+
+
+_CLIP_L = _clip(768, 12, 12, "quick_gelu", projection_dim=768)
+_CLIP_H = _clip(1024, 23, 16, "gelu")  # 23 of 24 layers: the base reads the last but one
+_CLIP_G = _clip(1280, 32, 20, "gelu", projection_dim=1280)
 
 ARCHITECTURES: Mapping[str, Architecture] = {
     "sd15": Architecture("sd15", _SD_UNET, _VAE, (_CLIP_L,)),
@@ -137,13 +122,13 @@ def find_architecture(base: str | Path) -> Architecture:
             expected=f"{', '.join(ARCHITECTURES)}, {EMBEDDED}, or a diffusers folder here",
             hint=did_you_mean(name, ARCHITECTURES),
         )
-    unet = _config(folder / "unet")
+    unet = read_json(folder / "unet" / "config.json")
     encoders = identify({"in_channels": 4, "out_channels": 4, **unet}).text_encoders
     return Architecture(
         folder.name,
         unet,
-        _config(folder / "vae"),
-        tuple(_config(folder / encoder) for encoder in encoders),
+        read_json(folder / "vae" / "config.json"),
+        tuple(read_json(folder / encoder / "config.json") for encoder in encoders),
     )
 
 
@@ -173,13 +158,11 @@ def meta_backbone(
         warnings.simplefilter("ignore")
         family = identify({"in_channels": 4, "out_channels": 4, **architecture.unet})
         encoders: list[Any] = [
-            kind(CLIPTextConfig(**_plain(config)))
+            kind(CLIPTextConfig(**_plain(config))).to(dtype)
             for kind, config in zip(kinds, architecture.text_encoders, strict=False)
         ]
-        unet = UNet2DConditionModel.from_config(dict(architecture.unet))
-        vae = AutoencoderKL.from_config(dict(architecture.vae))
-        parts = (*encoders, unet, vae)
-        *encoders, unet, vae = (part.to(dtype) for part in parts)
+        unet = UNet2DConditionModel.from_config(dict(architecture.unet)).to(dtype)
+        vae = AutoencoderKL.from_config(dict(architecture.vae)).to(dtype)
     words = [
         CLIPTokenizer.from_pretrained(
             Path(resolve_model(EMBEDDED)) / "tokenizer",
@@ -195,14 +178,6 @@ def meta_backbone(
         **dict(zip(family.text_encoders, encoders, strict=True)),
     )
     return Backbone(pipeline, name=architecture.name, resolution=resolution)
-
-
-def _config(folder: Path) -> dict[str, Any]:
-    path = folder / "config.json"
-    if not path.is_file():
-        raise BackboneError("a base without its configuration", where=path, expected="a file")
-    config: dict[str, Any] = json.loads(path.read_text("utf-8"))
-    return config
 
 
 def _plain(config: Mapping[str, Any]) -> dict[str, Any]:

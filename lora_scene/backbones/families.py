@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from lora_scene.errors import BackboneError
@@ -46,40 +46,32 @@ class Family:
     cells: tuple[int, int, int]
 
 
+_SD = Family(
+    key="sd1",
+    title="Stable Diffusion 1.x",
+    text_encoders=("text_encoder",),
+    tokenizers=("tokenizer",),
+    has_pooled_text=False,
+    embedding_keys=("emb_params",),
+    kohya_text_prefixes=("lora_te",),
+    resolution=512,
+    cells=(64, 8, 32),
+)
+_SDXL = Family(
+    key="sdxl",
+    title="Stable Diffusion XL",
+    text_encoders=("text_encoder", "text_encoder_2"),
+    tokenizers=("tokenizer", "tokenizer_2"),
+    has_pooled_text=True,
+    embedding_keys=("clip_l", "clip_g"),
+    kohya_text_prefixes=("lora_te1", "lora_te2"),
+    resolution=1024,
+    cells=(32, 8, 32),
+)
 FAMILIES: Mapping[str, Family] = {
-    "sd1": Family(
-        key="sd1",
-        title="Stable Diffusion 1.x",
-        text_encoders=("text_encoder",),
-        tokenizers=("tokenizer",),
-        has_pooled_text=False,
-        embedding_keys=("emb_params",),
-        kohya_text_prefixes=("lora_te",),
-        resolution=512,
-        cells=(64, 8, 32),
-    ),
-    "sd2": Family(
-        key="sd2",
-        title="Stable Diffusion 2.x",
-        text_encoders=("text_encoder",),
-        tokenizers=("tokenizer",),
-        has_pooled_text=False,
-        embedding_keys=("emb_params",),
-        kohya_text_prefixes=("lora_te",),
-        resolution=512,
-        cells=(64, 8, 32),
-    ),
-    "sdxl": Family(
-        key="sdxl",
-        title="Stable Diffusion XL",
-        text_encoders=("text_encoder", "text_encoder_2"),
-        tokenizers=("tokenizer", "tokenizer_2"),
-        has_pooled_text=True,
-        embedding_keys=("clip_l", "clip_g"),
-        kohya_text_prefixes=("lora_te1", "lora_te2"),
-        resolution=1024,
-        cells=(32, 8, 32),
-    ),
+    "sd1": _SD,
+    "sd2": replace(_SD, key="sd2", title="Stable Diffusion 2.x"),
+    "sdxl": _SDXL,
 }
 
 

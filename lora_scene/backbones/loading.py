@@ -73,8 +73,7 @@ def load_pipeline(
         if source.is_file():
             pipeline = _load_file(source, kind, config)
         else:
-            is_here = source.is_dir()
-            folder = source if is_here else download_base(str(model))
+            folder = source if source.is_dir() else download_base(str(model))
             pipeline = _load_folder(folder, kind, where=str(model))
         _own_weights(pipeline, str(model))
         store(pipeline.unet, quantization, device=device)
@@ -122,14 +121,11 @@ def resolve_device(device: str) -> str:
         return next((name for name, is_there in found.items() if is_there), "cpu")
     name, _, index = device.partition(":")
     n_cards = torch.cuda.device_count() if name == "cuda" else 1
-    if (name == "cpu" or found.get(name)) and _is_index_below(index, n_cards):
+    is_card = not index or (index.isdecimal() and int(index) < n_cards)
+    if (name == "cpu" or found.get(name)) and is_card:
         return device
     there = ["cpu", *(name for name, is_there in found.items() if is_there)]
     raise BackboneError("no such device here", where=device, expected=" or ".join(there))
-
-
-def _is_index_below(index: str, n: int) -> bool:
-    return not index or (index.isdecimal() and int(index) < n)
 
 
 @contextlib.contextmanager
@@ -138,35 +134,24 @@ def quiet_libraries() -> Iterator[None]:
 
     The levels are the process's: threads take turns, so that none restores another's silence.
     """
-    with _LIBRARIES, _quietened():
-        yield
-
-
-@contextlib.contextmanager
-def _quietened() -> Iterator[None]:
     from diffusers.utils import logging as diffusers_logging
     from transformers.utils import logging as transformers_logging
 
     libraries = (diffusers_logging, transformers_logging)
-    levels = [library.get_verbosity() for library in libraries]
-    had_bars = [_has_bars(library) for library in libraries]
-    for library in libraries:
-        library.set_verbosity_error()
-        library.disable_progress_bar()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+    with _LIBRARIES, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        # diffusers has no public way to ask whether it shows bars
+        kept = [(each.get_verbosity(), getattr(each, "_tqdm_active", True)) for each in libraries]
+        for library in libraries:
+            library.set_verbosity_error()
+            library.disable_progress_bar()
+        try:
             yield
-    finally:
-        for library, level, had in zip(libraries, levels, had_bars, strict=True):
-            library.set_verbosity(level)
-            if had:
-                library.enable_progress_bar()
-
-
-def _has_bars(library: Any) -> bool:
-    """Tell whether a library shows bars; diffusers has no public way to ask."""
-    return bool(getattr(library, "_tqdm_active", True))
+        finally:
+            for library, (level, had_bars) in zip(libraries, kept, strict=True):
+                library.set_verbosity(level)
+                if had_bars:
+                    library.enable_progress_bar()
 
 
 def _load_folder(folder: Path, kind: torch.dtype, *, where: str) -> Any:
@@ -270,9 +255,7 @@ def _plain_errors(source: str) -> Iterator[None]:
     """Turn the libraries' loading errors into one sentence."""
     try:
         yield
-    except BackboneError:
-        raise
-    except torch.OutOfMemoryError:
+    except (BackboneError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # of four libraries, by files from anywhere
         lines = str(error).strip().splitlines() or [""]

@@ -6,16 +6,13 @@ whole text-to-image base of a known family, or it is refused with what it seems 
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
-
 from lora_scene.backbones.families import EXTRA_INPUTS, FAMILIES, Family
 from lora_scene.backbones.noise_schedules import EPSILON, VELOCITY, Stated
+from lora_scene.backbones.tensor_header import TensorHeader, read_tensor_header
 from lora_scene.errors import BackboneError
 
 UNET = "model.diffusion_model."
@@ -66,20 +63,6 @@ class SingleFile:
     title: str = ""
 
 
-@dataclass(frozen=True)
-class Header:
-    """A safetensors file's header: shapes and kinds of numbers by tensor, and the metadata."""
-
-    shapes: Mapping[str, tuple[int, ...]]
-    kinds: Mapping[str, str]
-    metadata: Mapping[str, str] = field(default_factory=dict)
-
-    def has(self, pattern: str) -> bool:
-        """Tell whether a tensor's name matches."""
-        found = re.compile(pattern)
-        return any(found.search(name) for name in self.shapes)
-
-
 def read_file(path: Path) -> SingleFile:
     """Tell what base a single file holds, without its weights.
 
@@ -97,7 +80,7 @@ def read_file(path: Path) -> SingleFile:
     return SingleFile(_family_of(header, path), stated(header, path), n_unet, title)
 
 
-def read_header(path: Path) -> Header:
+def read_header(path: Path) -> TensorHeader:
     """Read names, shapes and metadata.
 
     Raises:
@@ -117,23 +100,10 @@ def read_header(path: Path) -> Header:
             raise BackboneError("not a safetensors file", where=path, got=meaning)
     if path.suffix != ".safetensors":
         raise BackboneError("a file whose name must end in .safetensors", where=path)
-    try:
-        with safe_open(path, framework="pt") as file:
-            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
-            return Header(
-                {name: tuple(each.get_shape()) for name, each in slices.items()},
-                {name: each.get_dtype() for name, each in slices.items()},
-                file.metadata() or {},
-            )
-    except SafetensorError as error:
-        raise BackboneError(
-            "not a safetensors file, or a damaged one: the download may have been cut short",
-            where=path,
-            got=error,
-        ) from error
+    return read_tensor_header(path, BackboneError)
 
 
-def stated(header: Header, path: Path) -> Stated:
+def stated(header: TensorHeader, path: Path) -> Stated:
     """Read what a file says of its target, in marker tensors and in metadata.
 
     The tensors `v_pred` and `ztsnr` are what ComfyUI and Forge go by; the metadata are modelspec's
@@ -169,7 +139,7 @@ def stated(header: Header, path: Path) -> Stated:
     return Stated(predicted, zero if zero or predicted is not None else None)
 
 
-def _refuse_special(header: Header, n_in: int, path: Path) -> None:
+def _refuse_special(header: TensorHeader, n_in: int, path: Path) -> None:
     """Refuse what has a UNet's names but another task, another noise, or packed weights."""
     problem = hint = None
     if header.has(r"^control_model\."):
@@ -185,7 +155,7 @@ def _refuse_special(header: Header, n_in: int, path: Path) -> None:
         problem = "a distilled UNet that takes the guidance as an input (LCM)"
         hint = "train on the base that it was distilled from; the adapters load into it too"
     elif header.has(r"quant_state|absmax|(scale_weight|weight_scale|scaled_fp8|comfy_quant)$") or (
-        {kind for name, kind in header.kinds.items() if name.startswith(UNET)}
+        {kind for name, kind in header.dtypes.items() if name.startswith(UNET)}
         & {"U8", "I8", "I32", "U32"}
     ):
         problem = "quantised weights, with scales of another program's"
@@ -194,7 +164,7 @@ def _refuse_special(header: Header, n_in: int, path: Path) -> None:
         raise _not_a_base(path, problem, hint)
 
 
-def _family_of(header: Header, path: Path) -> Family:
+def _family_of(header: TensorHeader, path: Path) -> Family:
     """Tell the family from the text encoders; refuse a file without them or a VAE."""
     has_labels = UNET + "label_emb.0.0.weight" in header.shapes
     if not header.has(r"^first_stage_model\.encoder\.conv_in") or not header.has(
@@ -218,7 +188,7 @@ def _family_of(header: Header, path: Path) -> Family:
     raise _not_a_base(path, "a UNet without its text encoder")
 
 
-def _kind_of(header: Header) -> str:
+def _kind_of(header: TensorHeader) -> str:
     if not header.shapes:
         return "a file without tensors"
     for pattern, kind in PARTS.items():

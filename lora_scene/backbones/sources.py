@@ -32,10 +32,8 @@ def resolve_model(model: str | Path) -> str:
             )
         return str(folder)
     found = _existing(text)
-    if found is not None:
-        return str(found)
-    if is_hub_id(text):
-        return text
+    if found is not None or is_hub_id(text):
+        return str(found or text)
     raise BackboneError(
         "no such base",
         where=text or repr(text),

@@ -10,7 +10,7 @@ one by one.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
@@ -46,9 +46,10 @@ def store(unet: nn.Module, quantization: Quantization, *, device: str | torch.de
         return
     unet.requires_grad_(False)
     kinds = nn.Linear | nn.Conv2d if quantization == "fp8" else nn.Linear
-    for name, layer in list(_layers(unet, kinds)):
-        parent, _, leaf = name.rpartition(".")
-        setattr(unet.get_submodule(parent), leaf, _stored(layer, quantization).to(device))
+    for name, layer in list(unet.named_modules()):
+        if name.partition(".")[0] in BLOCKS and isinstance(layer, kinds):
+            parent, _, leaf = name.rpartition(".")
+            setattr(unet.get_submodule(parent), leaf, _stored(layer, quantization).to(device))
     if quantization != "fp8":
         flag = "is_loaded_in_4bit" if quantization == "nf4" else "is_loaded_in_8bit"
         setattr(unet, flag, True)  # PEFT looks here for the layers it has to expect
@@ -69,8 +70,7 @@ def packed_bytes(layer: nn.Linear, quantization: Literal["nf4", "int8"]) -> int:
 class StoredLinear(nn.Linear):
     """A frozen linear layer whose weight is float8 with a scale for each output.
 
-    Args:
-        layer: The layer to store; its dtype is the one computed in.
+    It computes in the dtype of the layer that it stores.
     """
 
     def __init__(self, layer: nn.Linear) -> None:
@@ -90,11 +90,7 @@ class StoredLinear(nn.Linear):
 
 
 class StoredConv2d(nn.Conv2d):
-    """A frozen convolution whose kernel is float8 with a scale for each output channel.
-
-    Args:
-        layer: The layer to store; its dtype is the one computed in.
-    """
+    """A frozen convolution whose kernel is float8 with a scale for each output channel."""
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         """Return a plain convolution to PEFT, which makes factors by their layer's class."""
@@ -121,12 +117,6 @@ class StoredConv2d(nn.Conv2d):
         """Return `input` (b, in, h, w) convolved with the restored kernel."""
         product: Tensor = _ConvProduct.apply(input, self)  # type: ignore[no-untyped-call]
         return product
-
-
-def _layers(unet: nn.Module, kinds: Any) -> Iterator[tuple[str, nn.Linear | nn.Conv2d]]:
-    for name, layer in unet.named_modules():
-        if name.partition(".")[0] in BLOCKS and isinstance(layer, kinds):
-            yield name, layer
 
 
 def _stored(layer: nn.Linear | nn.Conv2d, quantization: Quantization) -> nn.Module:

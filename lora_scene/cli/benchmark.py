@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lora_scene.cli.options import device_option
-from lora_scene.cli.paths import TARGET_FOLDER
+from lora_scene.cli.options import device_option, json_option, out_option
 
 if TYPE_CHECKING:
     from lora_scene.workshop.protocol import Protocol
@@ -28,16 +27,16 @@ def read_part(ctx: click.Context, param: click.Parameter, value: str) -> tuple[i
 
 @click.command(short_help="Run a protocol of methods, scenes and seeds.")
 @click.argument("protocol", type=click.Path(path_type=Path, exists=True, dir_okay=False))
-@click.option("--out", required=True, type=TARGET_FOLDER, help="Results' folder.")
+@out_option
 @click.option("--method", "methods", multiple=True, metavar="NAME",
               help="Do the runs of this method only; may be repeated.")  # fmt: skip
 @click.option("--part", callback=read_part, default="1/1", show_default=True, metavar="I/N",
-              help="Do every n-th run from the i-th on; n processes share RESULTS.")  # fmt: skip
+              help="Do every n-th run from the i-th on; n processes share --out.")  # fmt: skip
 @click.option("--max-runs", type=click.IntRange(min=0), help="Stop after so many new runs.")
 @click.option("--known", type=click.Path(path_type=Path, exists=True, dir_okay=False),
               help="The results.jsonl of runs that need not be done again.")  # fmt: skip
 @click.option("--list", "is_list", is_flag=True, help="Only say what would be run.")
-@click.option("--json", "as_json", is_flag=True, help="Print every row as a JSON line.")
+@json_option
 @device_option
 def command(
     protocol: Path,
@@ -55,7 +54,6 @@ def command(
     The same command again goes on where a killed one stopped; with nothing left to do it only
     writes the report anew.
     """
-    from lora_scene.workshop.benchmark_page import write_report
     from lora_scene.workshop.protocol import read_protocol
     from lora_scene.workshop.results import known_rows
     from lora_scene.workshop.trials import open_bench, run_benchmark
@@ -75,15 +73,21 @@ def command(
         for row in rows:
             click.echo(json.dumps(row))
     if rows:
-        report = write_report(
-            out,
-            title=read.name,
-            methods=[method.name for method in read.methods],
-            reference=read.reference,
-            note=read.note,
-        )
+        report = _report(read, out)
         n_runs = len(list(read.runs()))
         click.echo(f"{len(rows)} of {n_runs} runs are done: {report}", err=as_json)
+
+
+def _report(protocol: Protocol, out: Path) -> Path:
+    from lora_scene.workshop.benchmark_page import write_report
+
+    return write_report(
+        out,
+        title=protocol.name,
+        methods=[method.name for method in protocol.methods],
+        reference=protocol.reference,
+        note=protocol.note,
+    )
 
 
 def _only(protocol: Protocol, names: Sequence[str]) -> Protocol:

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lora_scene.cli.options import BaseOptions, base_options, look_at
-from lora_scene.cli.paths import GIVEN
+from lora_scene.cli.options import BaseOptions, base_options, folder_argument, look_at
 from lora_scene.cli.terminal import note
 
 if TYPE_CHECKING:
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("folder", metavar="DIR", type=GIVEN)
+@folder_argument
 @click.option("--repo", help="Hub id that its snippets load from.  [default: DIR]")
 @click.option("--name", help="Its title.  [default: that of DIR]")
 @click.option("--license", "licence", default="", help="SPDX id.  [default: the base's usual one]")

@@ -6,36 +6,29 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
-from rich.table import Table
 
-from lora_scene.backbones.families import usual_canvas
+from lora_scene.cli.options import json_option
 from lora_scene.cli.paths import GIVEN, TARGET_FILE
-from lora_scene.cli.progress import show_notices
 from lora_scene.cli.terminal import console, shell
-from lora_scene.files import check_file
-from lora_scene.picture_writing import write_picture
-from lora_scene.recipe import Recipe, load_recipe
-from lora_scene.scenes.handles import word_notes
-from lora_scene.scenes.manifest import MANIFEST_NAME, manifest_text, read_manifest
-from lora_scene.scenes.masks import ScenesReport, report_on
-from lora_scene.scenes.overlay import draw_overlay
-from lora_scene.scenes.scene import Scene, load_scene
+
+if TYPE_CHECKING:
+    from lora_scene.recipe import Recipe
+    from lora_scene.scenes.masks import ScenesReport
+    from lora_scene.scenes.scene import Scene
 
 RECIPES: Mapping[int | None, str] = {64: "mini", 1024: "sdxl"}  # that train at a size
 
 
 @click.command()
 @click.argument("scene", type=GIVEN)
-@click.option(
-    "--out",
-    type=TARGET_FILE,
-    help="The overlay picture.  [default: <scene>_overlay.png in the current folder]",
-)
+@click.option("--out", type=TARGET_FILE, help="The overlay picture.  [default: "
+              "<scene>_overlay.png in the current folder]")  # fmt: skip
 @click.option("--recipe", help="That shall learn it.  [default: sd15; sdxl or mini by --size]")
 @click.option("--size", type=click.IntRange(8, 2048), help="Pixels; else the recipe's.")
-@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+@json_option
 def command(
     scene: Path, out: Path | None, recipe: str | None, size: int | None, as_json: bool
 ) -> None:
@@ -44,6 +37,16 @@ def command(
     SCENE is a folder with img.jpg and mask0.png, mask1.png..., or with a scene.toml. Nothing in
     it is changed.
     """
+    from lora_scene.backbones.families import usual_canvas
+    from lora_scene.cli.progress import show_notices
+    from lora_scene.files import check_file
+    from lora_scene.picture_writing import write_picture
+    from lora_scene.recipe import load_recipe
+    from lora_scene.scenes.handles import word_notes
+    from lora_scene.scenes.masks import report_on
+    from lora_scene.scenes.overlay import draw_overlay
+    from lora_scene.scenes.scene import load_scene
+
     overlay = out or Path(f"{scene.resolve().stem}_overlay.png")
     check_file(overlay, inputs=scene.rglob("*"))
     loaded = load_scene(scene)
@@ -54,11 +57,8 @@ def command(
     notes = word_notes(loaded.handles)
     write_picture(overlay, draw_overlay(loaded))
     if as_json:
-        click.echo(
-            json.dumps(
-                {**dataclasses.asdict(report), "notes": notes, "overlay": str(overlay)}, indent=2
-            )
-        )
+        beside = {"notes": notes, "overlay": str(overlay)}
+        click.echo(json.dumps({**dataclasses.asdict(report), **beside}, indent=2))
         return
     _show(loaded, report, settings)
     show_notices(notes)
@@ -67,6 +67,8 @@ def command(
 
 
 def _show(scene: Scene, report: ScenesReport, recipe: Recipe) -> None:
+    from rich.table import Table
+
     out = console()
     photos = "1 photo" if len(scene.photos) == 1 else f"{len(scene.photos)} photos"
     table = Table(title=f"{scene.source}: {photos}, recipe {recipe.name}")
@@ -97,6 +99,8 @@ def _show(scene: Scene, report: ScenesReport, recipe: Recipe) -> None:
 
 
 def _next_step(scene: Scene, path: Path, report: ScenesReport, recipe: str | None) -> str:
+    from lora_scene.scenes.manifest import MANIFEST_NAME, manifest_text, read_manifest
+
     if report.unlearnable:
         names = ", ".join(report.unlearnable)
         return f"too little of {names} is left at this size: training refuses it, see above"

@@ -4,43 +4,41 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from lora_scene.cli.options import (
     AdapterOptions,
-    BaseOptions,
-    SamplingOptions,
     adapters_argument,
-    base_options,
-    json_option,
     look_at,
+    photo_option,
     picture_option,
-    sampling_options,
-    seed_option,
 )
 from lora_scene.cli.paths import GIVEN
-from lora_scene.cli.picture_options import check_picture, save_result
+from lora_scene.cli.picture_options import (
+    DrawingOptions,
+    check_picture,
+    drawing_options,
+    save_result,
+)
+
+if TYPE_CHECKING:
+    from lora_scene.creating.completion import Growth
+    from lora_scene.scenes.pictures import Mask, Pixels, UprightPhoto
 
 
 @click.command(short_help="Fill holes in a photo, or grow its canvas.")
 @adapters_argument
-@click.option("--photo", required=True, type=GIVEN, help="Any size.")
+@photo_option
 @click.option("--mask", type=GIVEN, help="Bright where a hole is.")
-@click.option(
-    "--spread",
-    default=0,
-    show_default=True,
-    type=click.IntRange(min=0),
-    help="Pixels by which the hole is widened, so that no rim of what was there stays.",
-)
+@click.option("--spread", default=0, show_default=True, type=click.IntRange(min=0),
+              help="Pixels by which the hole is widened, so that no rim of what was there "
+              "stays.")  # fmt: skip
 @click.option("--grow", help="Pixels on all sides, or such as left=64,bottom=32.")
 @click.option("--prompt", help="What is there.  [default: the scene's own background]")
 @picture_option
-@seed_option
-@sampling_options
-@base_options
-@json_option
+@drawing_options
 def command(
     chosen: AdapterOptions,
     photo: Path,
@@ -49,10 +47,7 @@ def command(
     grow: str | None,
     prompt: str | None,
     out: Path,
-    seed: int,
-    sampling: SamplingOptions,
-    base: BaseOptions,
-    as_json: bool,
+    how: DrawingOptions,
 ) -> None:
     """Fill holes in a photo, or grow its canvas, with the adapters in DIR.
 
@@ -65,27 +60,31 @@ def command(
         complete_record,
         count_windows,
         default_prompt,
-        grown,
     )
-    from lora_scene.creating.completion import spread as widened
-    from lora_scene.scenes.mask_files import read_mask
     from lora_scene.scenes.pictures import read_photo
 
     if bool(mask) == bool(grow):
         raise click.UsageError("give either --mask or --grow")
     check_picture(out, [path for path in (photo, mask) if path])
-    asked = sampling.request(seed=seed)
-    growth = Growth.parse(grow) if grow else None
+    asked = how.sampling.request(seed=how.seed)
+    place = mask or Growth.parse(grow or "")
     read = read_photo(photo)
-    if mask:
-        canvas, hole = read.pixels, widened(read_mask(mask, read), spread)
-    elif growth:
-        canvas, hole = grown(read.pixels, growth)
+    canvas, hole = _opened(read, place, spread)
     cast = chosen.read()
-    asked = replace(asked, prompt=prompt or default_prompt(cast))
-    (request,) = look_at(cast, [asked])
-    studio = base.open(cast)
-    with drawing_bar("completing", count_windows(studio, hole), is_quiet=as_json) as tick:
+    (request,) = look_at(cast, [replace(asked, prompt=prompt or default_prompt(cast))])
+    studio = how.base.open(cast)
+    with drawing_bar("completing", count_windows(studio, hole), is_quiet=how.as_json) as tick:
         result = complete(studio, canvas, hole, request, tick=tick)
     record = complete_record(studio, read.pixels, hole, request)
-    save_result(out, result, record, as_json=as_json)
+    save_result(out, result, record, as_json=how.as_json)
+
+
+def _opened(photo: UprightPhoto, place: Growth | Path, spread: int) -> tuple[Pixels, Mask]:
+    """Return the canvas, and the hole in it that a mask's file or a growth asks for."""
+    from lora_scene.creating.completion import grown
+    from lora_scene.creating.completion import spread as widened
+    from lora_scene.scenes.mask_files import read_mask
+
+    if isinstance(place, Path):
+        return photo.pixels, widened(read_mask(place, photo), spread)
+    return grown(photo.pixels, place)

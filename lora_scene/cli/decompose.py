@@ -22,12 +22,8 @@ if TYPE_CHECKING:
 @adapters_argument
 @click.option("--seed", "seeds", multiple=True, type=SEED, help="Repeatable.  [default: 0]")
 @click.option("--template", default="a photo of {}", show_default=True)
-@click.option(
-    "--apart",
-    "is_apart",
-    is_flag=True,
-    help="Name the other things in the negative prompt, where they cling to each other.",
-)
+@click.option("--apart", "is_apart", is_flag=True, help="Name the other things in the negative "
+              "prompt, where they cling to each other.")  # fmt: skip
 @click.option("--photo", type=GIVEN, help="Shown beside the parts.")
 @picture_options
 def command(

@@ -8,15 +8,16 @@ from pathlib import Path
 
 import click
 
+from lora_scene.cli.options import device_option, json_option
 from lora_scene.cli.paths import GIVEN
 from lora_scene.cli.terminal import console
 
 
 @click.command(short_help="Look at device, memory, libraries and disk.")
-@click.option("--device", default="auto", show_default=True, help="auto, cuda, cuda:1, mps, cpu.")
+@device_option
 @click.option("--folder", default=".", type=GIVEN, show_default=True,
               help="Where results would go.")  # fmt: skip
-@click.option("--json", "as_json", is_flag=True, help="The findings as JSON.")
+@json_option
 def command(device: str, folder: Path, as_json: bool) -> None:
     """Say what works on this machine, what does not, and what to do about it."""
     from rich.table import Table

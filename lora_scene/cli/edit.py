@@ -9,54 +9,36 @@ import click
 
 from lora_scene.cli.options import (
     AdapterOptions,
-    BaseOptions,
     ControlOptions,
-    SamplingOptions,
     adapters_argument,
-    base_options,
     control_options,
-    json_option,
     look_at,
+    photo_option,
     picture_option,
-    sampling_options,
-    seed_option,
 )
 from lora_scene.cli.paths import GIVEN
-from lora_scene.cli.picture_options import check_picture, save_result
+from lora_scene.cli.picture_options import (
+    DrawingOptions,
+    check_picture,
+    drawing_options,
+    save_result,
+)
 
 
 @click.command(short_help="Redraw regions of a photo.")
 @adapters_argument
-@click.option("--photo", required=True, type=GIVEN, help="Any size.")
-@click.option(
-    "--mask",
-    "masks",
-    multiple=True,
-    required=True,
-    type=GIVEN,
-    help="Bright where to redraw; repeatable, each with its --prompt.",
-)
+@photo_option
+@click.option("--mask", "masks", multiple=True, required=True, type=GIVEN,
+              help="Bright where to redraw; repeatable, each with its --prompt.")  # fmt: skip
 @click.option("--prompt", "prompts", multiple=True, required=True, help="For each mask, in order.")
-@click.option(
-    "--redraw",
-    default=1.0,
-    show_default=True,
-    type=click.FloatRange(0, 1, min_open=True),
-    help="Share of the noising; below 1 something of what was there is kept.",
-)
-@click.option(
-    "--feather",
-    default=0.03,
-    show_default=True,
-    type=click.FloatRange(0, 0.5),
-    help="Width of the seam inside the mask, a share of the redrawn square.",
-)
+@click.option("--redraw", default=1.0, show_default=True,
+              type=click.FloatRange(0, 1, min_open=True), help="Share of the noising; below 1 "
+              "something of what was there is kept.")  # fmt: skip
+@click.option("--feather", default=0.03, show_default=True, type=click.FloatRange(0, 0.5),
+              help="Width of the seam inside the mask, a share of the redrawn square.")  # fmt: skip
 @picture_option
-@seed_option
-@sampling_options
+@drawing_options
 @control_options
-@base_options
-@json_option
 def command(
     chosen: AdapterOptions,
     photo: Path,
@@ -65,11 +47,8 @@ def command(
     redraw: float,
     feather: float,
     out: Path,
-    seed: int,
-    sampling: SamplingOptions,
+    how: DrawingOptions,
     controls: ControlOptions,
-    base: BaseOptions,
-    as_json: bool,
 ) -> None:
     """Redraw regions of a photo with the adapters in DIR, one region after the other.
 
@@ -83,7 +62,7 @@ def command(
     if len(masks) != len(prompts):
         raise click.UsageError(f"{len(masks)} --mask, but {len(prompts)} --prompt: one each")
     check_picture(out, [photo, *masks])
-    asked = sampling.request(seed=seed, strength=redraw, control=controls.read())
+    asked = how.sampling.request(seed=how.seed, strength=redraw, control=controls.read())
     read = read_photo(photo)
     loaded = [read_mask(mask, read) for mask in masks]
     cast = chosen.read()
@@ -93,10 +72,10 @@ def command(
         for number, (prompt, control) in enumerate(zip(prompts, shares, strict=True))
     ]
     requests = look_at(cast, requests)
-    studio = base.open(cast)
+    studio = how.base.open(cast)
     sources = map(str, masks)
     regions = [Region(*region) for region in zip(loaded, requests, sources, strict=True)]
-    with drawing_bar("editing", len(regions), is_quiet=as_json) as tick:
+    with drawing_bar("editing", len(regions), is_quiet=how.as_json) as tick:
         result = edit(studio, read.pixels, regions, feather=feather, tick=tick)
     record = edit_record(studio, read.pixels, regions, feather)
-    save_result(out, result, record, as_json=as_json)
+    save_result(out, result, record, as_json=how.as_json)

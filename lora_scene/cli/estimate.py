@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from lora_scene.cli.options import json_option, overrides_option
 from lora_scene.cli.paths import GIVEN
 
 
@@ -19,10 +20,9 @@ from lora_scene.cli.paths import GIVEN
 @click.option("--scene", type=GIVEN, help="Count its photos' own shapes; else a square one.")
 @click.option("--concepts", default=3, show_default=True, type=click.IntRange(1, 64),
               help="Handles in one prompt.")  # fmt: skip
-@click.option("--set", "overrides", multiple=True, metavar="SECTION.KEY=VALUE",
-              help="Override a setting of the recipe; repeatable.")  # fmt: skip
+@overrides_option
 @click.option("--switches", is_flag=True, help="Also what each memory switch would save.")
-@click.option("--json", "as_json", is_flag=True, help="Bytes by phase and part, as JSON.")
+@json_option
 def command(
     base: str | None,
     recipe: str,

@@ -9,17 +9,30 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lora_scene.cli.options import AdapterOptions, BaseOptions, base_options, json_option
+from lora_scene.cli.options import (
+    AdapterOptions,
+    BaseOptions,
+    base_options,
+    guidance_option,
+    json_option,
+    steps_option,
+)
 from lora_scene.cli.paths import GIVEN, TARGET_FOLDER
-from lora_scene.cli.terminal import note
-from lora_scene.cli.values import Number, packed
-from lora_scene.creating.requests import MAX_STEPS, Sampling
+from lora_scene.cli.values import Number, many, packed
+from lora_scene.creating.requests import Sampling
 
 if TYPE_CHECKING:
-    from lora_scene.creating.studio import Studio
+    from lora_scene.judging.distribution import SetReport
+    from lora_scene.judging.evaluation import Evaluation
     from lora_scene.judging.judge import Judge
     from lora_scene.judging.plans import Plan, Subsets
+    from lora_scene.scenes.pictures import Pixels
     from lora_scene.scenes.scene import Scene
+
+STRANGE = (
+    "the embedded judge has never seen {}: its figures mean nothing here; "
+    "--judge clip+dino knows the world outside"
+)
 
 
 @dataclass(frozen=True)
@@ -85,18 +98,15 @@ plan_options = packed(
     "drawn",
     PlanOptions,
     (
-        click.option("--prompt", "prompts", multiple=True, metavar="TEMPLATE",
-                     help="With {} for the handles; repeatable.  [default: six places, or the "
-                     "paper's ten]"),
+        many("--prompt", "prompts", "TEMPLATE", "With {} for the handles; repeatable.  "
+             "[default: six places, or the paper's ten]"),
         click.option("--seeds", default=2, show_default=True, type=click.IntRange(min=1),
                      help="Pictures a prompt and subset."),
         click.option("--subsets", default="powerset", show_default=True,
                      type=click.Choice(["singles", "powerset", "edges"]),
                      help="Which handles prompts name together."),
-        click.option("--steps", default=Sampling().n_steps, show_default=True,
-                     type=click.IntRange(1, MAX_STEPS)),
-        click.option("--guidance", type=Number(), help="CFG scale.  [default: as it suits the "
-                     "base]"),
+        steps_option,
+        guidance_option,
         click.option("--weight", default=1.0, show_default=True, type=Number(),
                      help="Of the LoRA."),
         click.option("--batch", default=8, show_default=True, type=click.IntRange(min=1),
@@ -131,10 +141,10 @@ def command(
     Identity, prompt, missing and mixed concepts, copied layout, diversity, drift: docs/metrics.md
     says what each number means.
     """
-    from lora_scene.cli.evaluation_view import show_evaluation, show_sets
+    from lora_scene.cli.evaluation_view import warn_of_strange_nouns
     from lora_scene.cli.progress import counting_bar
     from lora_scene.files import check_target
-    from lora_scene.judging.distribution import compare_sets, read_pictures
+    from lora_scene.judging.distribution import read_pictures
     from lora_scene.judging.evaluation import (
         EVALUATION,
         evaluate,
@@ -148,49 +158,40 @@ def command(
     learnt_from = load_scene(scene)
     reference = read_pictures(against) if against else []
     studio = base.open(AdapterOptions((adapter,)).read())
-    name = judges.judge or _usual_judge(studio)
+    is_mini = studio.adapters[0].adapter.info.base_model == "mini"
+    name = judges.judge or ("mini" if is_mini else "clip+dino")
     judge = judges.load(name, base.device)
-    _warn_of_unknown_nouns(learnt_from, name)
+    if name == "mini":
+        warn_of_strange_nouns(learnt_from, STRANGE)
     plan = drawn.plan(name, studio.backbone.usual_guidance)
     untouched = untouched_base(studio, device=base.device)
     with counting_bar("drawing", is_quiet=as_json) as progress:
         result = evaluate(
             studio, learnt_from, judge=judge, plan=plan, base=untouched, progress=progress
         )
-    sets = None
-    if reference:
-        classes = tuple(f"a photo of {noun}" for noun in learnt_from.nouns)
-        sets = compare_sets(
-            reference, result.pictures, judge.identity, captions=judge.captions, classes=classes
-        )
-    if as_json:
-        report = {**result.as_dict(), "sets": asdict(sets) if sets else None}
-        click.echo(json.dumps(report, indent=2))
-    else:
-        show_evaluation(result)
-        if sets is not None:
-            show_sets(sets)
+    sets = _compared(result, reference, learnt_from, judge) if reference else None
+    _tell(result, sets, as_json=as_json)
     if out is not None:  # last: what was measured is told, whatever becomes of the disk
         save_evaluation(result, out)
 
 
-def _usual_judge(studio: Studio) -> str:
-    return "mini" if studio.adapters[0].adapter.info.base_model == "mini" else "clip+dino"
+def _compared(result: Evaluation, reference: list[Pixels], scene: Scene, judge: Judge) -> SetReport:
+    """Hold all that was drawn against reference pictures."""
+    from lora_scene.judging.distribution import compare_sets
+
+    classes = tuple(f"a photo of {noun}" for noun in scene.nouns)
+    return compare_sets(
+        reference, result.pictures, judge.identity, captions=judge.captions, classes=classes
+    )
 
 
-def strange_nouns(scene: Scene) -> list[str]:
-    """Return the things' nouns that the embedded base and its judge have never seen."""
-    from lora_scene.judging.mini import NOUNS
+def _tell(result: Evaluation, sets: SetReport | None, *, as_json: bool) -> None:
+    from lora_scene.cli.evaluation_view import show_evaluation, show_sets
 
-    nouns = dict.fromkeys(scene.nouns[k] for k in scene.things)
-    return [noun for noun in nouns if noun not in NOUNS]
-
-
-def _warn_of_unknown_nouns(scene: Scene, judge: str) -> None:
-    unknown = strange_nouns(scene)
-    if judge == "mini" and unknown:
-        note(
-            f"the embedded judge has never seen {' or '.join(unknown)}: its figures mean nothing "
-            "here; --judge clip+dino knows the world outside",
-            warning=True,
-        )
+    if as_json:
+        report = {**result.as_dict(), "sets": asdict(sets) if sets else None}
+        click.echo(json.dumps(report, indent=2))
+        return
+    show_evaluation(result)
+    if sets is not None:
+        show_sets(sets)

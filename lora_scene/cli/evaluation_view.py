@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from lora_scene.cli.terminal import console
+from lora_scene.cli.terminal import console, note
 
 if TYPE_CHECKING:
     from lora_scene.judging.distribution import SetReport
     from lora_scene.judging.evaluation import Evaluation
+    from lora_scene.scenes.scene import Scene
 
 MEANINGS = {
     "exact_set": "share of pictures with each named thing once, recognisable, unmixed",
@@ -55,15 +56,10 @@ def show_sets(report: SetReport) -> None:
     table = Table(title=f"{report.n_generated} pictures against {report.n_reference}")
     table.add_column("metric")
     table.add_column("value", justify="right")
-    rows = {
-        "FID": shown(report.fid),
-        "KID": f"{report.kid:.3g} ± {report.kid_deviation:.2g}",
-        "inception score": shown(report.inception_score),
-        "precision": shown(report.precision),
-        "recall": shown(report.recall),
-    }
-    for name, value in rows.items():
-        table.add_row(name, value)
+    table.add_row("FID", shown(report.fid))
+    table.add_row("KID", f"{report.kid:.3g} ± {report.kid_deviation:.2g}")
+    for name in ("inception_score", "precision", "recall"):
+        table.add_row(name.replace("_", " "), shown(getattr(report, name)))
     out.print(table)
     for warning in report.warnings:
         out.print(f"note: {warning}", style="yellow")
@@ -72,3 +68,13 @@ def show_sets(report: SetReport) -> None:
 def shown(value: float | None) -> str:
     """Write a number with three decimals, or a dash."""
     return "-" if value is None else f"{value:.3f}"
+
+
+def warn_of_strange_nouns(scene: Scene, sentence: str) -> None:
+    """Warn, with them for `{}`, of things whose nouns the embedded base and judge do not know."""
+    from lora_scene.judging.mini import NOUNS
+
+    nouns = dict.fromkeys(scene.nouns[k] for k in scene.things)
+    strange = [noun for noun in nouns if noun not in NOUNS]
+    if strange:
+        note(sentence.format(" or ".join(strange)), warning=True)

@@ -2,67 +2,59 @@
 
 from __future__ import annotations
 
-import datetime
 import json
 from pathlib import Path
 
 import click
 
-from lora_scene.adapters.layouts import DTYPE_NAMES, LAYOUTS
-from lora_scene.cli.paths import GIVEN, TARGET_FOLDER
+from lora_scene.adapters.layouts import LAYOUTS
+from lora_scene.cli.options import (
+    TitleOptions,
+    file_dtype_option,
+    folder_argument,
+    json_option,
+    out_option,
+    title_options,
+)
 
 FORMATS = (*LAYOUTS, "all", "pipeline", "checkpoint")
 
 
 @click.command()
-@click.argument("folder", metavar="DIR", type=GIVEN)
+@folder_argument
 @click.option("--format", "layout", type=click.Choice(FORMATS), default="all", show_default=True)
-@click.option("--dtype", type=click.Choice(DTYPE_NAMES), default="fp16", show_default=True)
-@click.option("--out", type=TARGET_FOLDER, required=True, help="Folder to write.")
-@click.option("--name", help="Name of the files for interfaces.  [default: that of DIR]")
-@click.option("--author", default="", help="Who made it, for the files' metadata.")
-@click.option("--license", "licence", default="", help="SPDX id, for the files' metadata.")
+@file_dtype_option
+@out_option
+@title_options
 @click.option("--base", help="For a pipeline: its base.  [default: the one it was trained on]")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@json_option
 def command(
     folder: Path,
     layout: str,
     dtype: str,
     out: Path,
-    name: str | None,
-    author: str,
-    licence: str,
+    titled: TitleOptions,
     base: str | None,
     as_json: bool,
 ) -> None:
     """Write the adapter in DIR for diffusers, ComfyUI, A1111, Forge, SD.Next and InvokeAI."""
-    from lora_scene.adapters.attachment import plain_name
     from lora_scene.adapters.exports import export_adapter
     from lora_scene.adapters.folder import read_adapter
-    from lora_scene.adapters.formats.modelspec import Title
     from lora_scene.adapters.gallery import last_samples
-    from lora_scene.adapters.whole_pipeline import export_pipeline, refuse_checkpoint
+    from lora_scene.adapters.whole_pipeline import refuse_checkpoint
     from lora_scene.cli.progress import show_notices
 
     if layout == "checkpoint":
         refuse_checkpoint()
-    adapter = read_adapter(folder)
     if layout == "pipeline":
-        from lora_scene.backbones.loading import load_pipeline
-        from lora_scene.backbones.sources import find_base
-
-        info = adapter.info
-        source = base or find_base(info.base_model, base_hash=info.base_hash, near=folder)
-        pipeline = load_pipeline(source)
-        export_pipeline(adapter, pipeline, out, dtype=dtype)
+        _write_pipeline(folder, out, base, dtype)
         click.echo(json.dumps({"pipeline": str(out)}) if as_json else f"wrote {out}")
         return
-    today = datetime.datetime.now(datetime.UTC).date()
-    title = Title(name or plain_name(folder), author, licence, today)
+    adapter = read_adapter(folder)
     export = export_adapter(
         adapter,
         out,
-        title=title,
+        title=titled.read(folder),
         layouts=LAYOUTS if layout == "all" else [layout],  # type: ignore[list-item]
         dtype=dtype,
         samples=last_samples(folder, adapter),
@@ -73,3 +65,16 @@ def command(
     for file in export.files:
         click.echo(out / file)
     show_notices(export.notes)
+
+
+def _write_pipeline(folder: Path, out: Path, base: str | None, dtype: str) -> None:
+    """Merge the adapter in a folder into its base, and write all of that."""
+    from lora_scene.adapters.folder import read_adapter
+    from lora_scene.adapters.whole_pipeline import export_pipeline
+    from lora_scene.backbones.loading import load_pipeline
+    from lora_scene.backbones.sources import find_base
+
+    adapter = read_adapter(folder)
+    info = adapter.info
+    source = base or find_base(info.base_model, base_hash=info.base_hash, near=folder)
+    export_pipeline(adapter, load_pipeline(source), out, dtype=dtype)

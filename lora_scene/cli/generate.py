@@ -15,26 +15,13 @@ from lora_scene.cli.values import SEED, Number
 @click.command(short_help="Draw pictures from prompts with handles.")
 @adapters_argument
 @click.option("--prompt", "prompts", multiple=True, help="With handles; repeatable.")
-@click.option(
-    "--prompts",
-    "file",
-    type=GIVEN,
-    help="A file with a prompt a line, each with options such as --seed 7 --weight 0.7.",
-)
+@click.option("--prompts", "file", type=GIVEN, help="A file with a prompt a line, each with "
+              "options such as --seed 7 --weight 0.7.")  # fmt: skip
 @click.option("--again", type=GIVEN, help="Make this PNG anew, from what it says itself.")
-@click.option(
-    "--seed",
-    "seeds",
-    multiple=True,
-    type=SEED,
-    help="One picture each, -1 draws one; repeatable.  [default: 0]",
-)
-@click.option(
-    "--count",
-    type=click.IntRange(min=1),
-    default=1,
-    help="Pictures from each --seed on, counting up.  [default: 1]",
-)
+@click.option("--seed", "seeds", multiple=True, type=SEED,
+              help="One picture each, -1 draws one; repeatable.  [default: 0]")  # fmt: skip
+@click.option("--count", type=click.IntRange(min=1), default=1, show_default=True,
+              help="Pictures from each --seed on, counting up.")  # fmt: skip
 @click.option("--weight", "weights", multiple=True, type=Number(), help="Of the LoRA; repeatable.")
 @click.option("--grid", is_flag=True, help="A labelled sheet too, at weights 0, 0.7 and 1.")
 @click.option("--with-base", is_flag=True, help="The base's picture beside each.")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from lora_scene.cli.options import json_option
 from lora_scene.cli.paths import GIVEN
 from lora_scene.cli.terminal import console
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("path", type=GIVEN)
 @click.option("--recipe", "with_recipe", is_flag=True, help="Print the resolved recipe too.")
-@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+@json_option
 def command(path: Path, with_recipe: bool, as_json: bool) -> None:
     """Show the handles, base, recipe and sizes in PATH, a file or a folder.
 

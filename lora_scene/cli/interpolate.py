@@ -9,17 +9,12 @@ import click
 
 from lora_scene.cli.options import (
     AdapterOptions,
-    BaseOptions,
-    SamplingOptions,
     adapters_argument,
-    base_options,
-    json_option,
     look_at,
     out_option,
-    sampling_options,
-    seed_option,
     size_option,
 )
+from lora_scene.cli.picture_options import DrawingOptions, drawing_options
 from lora_scene.cli.values import SEED, Number
 from lora_scene.size import Size
 
@@ -29,25 +24,16 @@ from lora_scene.size import Size
 @click.option("--from", "first", required=True, help="A prompt, or what {} in --prompt becomes.")
 @click.option("--to", "last", required=True, help="The same for the last frame.")
 @click.option("--prompt", default="{}", help="Such as 'a photo of {} on grass'.")
-@click.option(
-    "--from-weight",
-    "first_weights",
-    multiple=True,
-    type=Number(),
-    help="Factor of each DIR's weight in the first frame, in their order.",
-)
-@click.option(
-    "--to-weight", "last_weights", multiple=True, type=Number(), help="In the last frame."
-)
+@click.option("--from-weight", "first_weights", multiple=True, type=Number(),
+              help="Factor of each DIR's weight in the first frame, in their order.")  # fmt: skip
+@click.option("--to-weight", "last_weights", multiple=True, type=Number(),
+              help="In the last frame.")  # fmt: skip
 @click.option("--to-seed", type=SEED, help="Moves the noise too.  [default: as --seed]")
 @click.option("--frames", default=9, show_default=True, type=click.IntRange(min=2))
 @click.option("--milliseconds", default=120, show_default=True, type=click.IntRange(min=20))
 @out_option
-@seed_option
 @size_option
-@sampling_options
-@base_options
-@json_option
+@drawing_options
 def command(
     chosen: AdapterOptions,
     first: str,
@@ -59,11 +45,8 @@ def command(
     frames: int,
     milliseconds: int,
     out: Path,
-    seed: int,
     size: Size | None,
-    sampling: SamplingOptions,
-    base: BaseOptions,
-    as_json: bool,
+    how: DrawingOptions,
 ) -> None:
     """Draw the frames between two prompts, concepts, adapters or weights.
 
@@ -71,21 +54,19 @@ def command(
     """
     from lora_scene.cli.progress import drawing_bar
     from lora_scene.creating.interpolation import interpolate, make_ends, save_frames
-    from lora_scene.files import check_target
 
-    check_target(out)
     cast = chosen.read()
     ends = make_ends(
         cast,
-        sampling.request(prompt, seed=seed, size=size),
+        how.sampling.request(prompt, seed=how.seed, size=size),
         (first, last),
         weights=(first_weights, last_weights),
         seed=to_seed,
     )
     start, end = look_at(cast, ends)
-    studio = base.open(cast)
-    with drawing_bar(f"drawing {frames}", frames, is_quiet=as_json) as tick:
+    studio = how.base.open(cast)
+    with drawing_bar(f"drawing {frames}", frames, is_quiet=how.as_json) as tick:
         drawn = list(interpolate(studio, start, end, n_frames=frames, tick=tick))
     paths = save_frames(studio, drawn, (start, end), out=out, milliseconds=milliseconds)
     names = [str(path) for path in paths]
-    click.echo(json.dumps({"paths": names}, indent=2) if as_json else "\n".join(names))
+    click.echo(json.dumps({"paths": names}, indent=2) if how.as_json else "\n".join(names))

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
-from rich.table import Table
 
+from lora_scene.cli.options import json_option
 from lora_scene.cli.paths import GIVEN
 from lora_scene.cli.terminal import console, shell
-from lora_scene.cli.values import Command, packed
-from lora_scene.files import check_file
-from lora_scene.picture_writing import write_picture
+from lora_scene.cli.values import many, packed
 from lora_scene.scenes.mask_prompt_text import PromptText, parse_background, parse_prompts
-from lora_scene.scenes.masking import ListedPhoto, MaskedPhoto, list_regions, make_masks
-from lora_scene.scenes.masks import covered
-from lora_scene.scenes.pictures import read_photo
-from lora_scene.scenes.scene_folder import check_scene_place, write_scene
 from lora_scene.scenes.segmenters.catalog import CATALOG, open_lister, open_segmenter
+
+if TYPE_CHECKING:
+    from lora_scene.scenes.masking import ListedPhoto, MaskedPhoto
 
 
 @dataclass(frozen=True)
@@ -33,48 +30,42 @@ class NetworkOptions:
     device: str
 
 
-def _many(flag: str, field: str, form: str, explanation: str) -> Callable[[Command], Command]:
-    return click.option(flag, field, multiple=True, metavar=form, help=explanation)
-
-
 prompt_options = packed(
     "text",
     PromptText,
     (
-        _many("--box", "boxes", "NAME=LEFT,TOP,RIGHT,BOTTOM", "A box around a concept, in pixels."),
-        _many("--point", "points", "NAME=X,Y", "A place in a concept."),
-        _many("--outside", "outside", "NAME=X,Y", "A place that is not part of it."),
-        _many("--stroke", "strokes", "NAME=X,Y;X,Y[@WIDTH]", "A brush stroke over it."),
-        _many("--words", "words", "[NAME=]TEXT", "Words for it; needs a model."),
-        _many("--pick", "picks", "NAME=NUMBER", "Its number from --list; needs a model."),
-        _many("--noun", "nouns", "NAME=TEXT", "Its class noun.  [default: its name]"),
+        many("--box", "boxes", "NAME=LEFT,TOP,RIGHT,BOTTOM", "A box around a concept, in pixels."),
+        many("--point", "points", "NAME=X,Y", "A place in a concept."),
+        many("--outside", "outside", "NAME=X,Y", "A place that is not part of it."),
+        many("--stroke", "strokes", "NAME=X,Y;X,Y[@WIDTH]", "A brush stroke over it."),
+        many("--words", "words", "[NAME=]TEXT", "Words for it; needs a model."),
+        many("--pick", "picks", "NAME=NUMBER", "Its number from --list; needs a model."),
+        many("--noun", "nouns", "NAME=TEXT", "Its class noun.  [default: its name]"),
     ),
 )
 network_options = packed(
     "network",
     NetworkOptions,
     (
-        click.option(
-            "--segmenter", default="grabcut", show_default=True, help=", ".join(CATALOG) + "."
-        ),
+        click.option("--segmenter", default="grabcut", show_default=True,
+                     help=", ".join(CATALOG) + "."),
         click.option("--model", help="Hub id or folder of its weights."),
         click.option("--follower", help="Hub id or folder of the SAM behind grounding-dino."),
         click.option("--device", default="cpu", show_default=True, help="Where a network runs."),
     ),
-)
+)  # fmt: skip
 
 
 @click.command()
 @click.argument("photo", type=GIVEN)
 @prompt_options
-@click.option(
-    "--background", metavar="NAME[=NOUN]", help="A concept for everything the others leave."
-)
+@click.option("--background", metavar="NAME[=NOUN]",
+              help="A concept for everything the others leave.")  # fmt: skip
 @click.option("--out", type=GIVEN, help="The scene folder; with --list a PNG.")
 @network_options
 @click.option("--list", "as_list", is_flag=True, help="Draw what could be picked, with numbers.")
 @click.option("--replace", is_flag=True, help="Replace the files of an existing scene.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@json_option
 def command(
     photo: Path,
     text: PromptText,
@@ -95,6 +86,10 @@ def command(
         lora-scene mask photo.jpg --words "panda plush" --segmenter clipseg --out scene
         lora-scene mask photo.jpg --list --segmenter maskformer
     """  # noqa: D301
+    from lora_scene.scenes.masking import make_masks
+    from lora_scene.scenes.pictures import read_photo
+    from lora_scene.scenes.scene_folder import check_scene_place, write_scene
+
     if as_list:
         _list(photo, out, network, as_json)
         return
@@ -118,6 +113,11 @@ def command(
 
 
 def _list(photo: Path, out: Path | None, network: NetworkOptions, as_json: bool) -> None:
+    from lora_scene.files import check_file
+    from lora_scene.picture_writing import write_picture
+    from lora_scene.scenes.masking import list_regions
+    from lora_scene.scenes.pictures import read_photo
+
     picture = check_file(out or Path(f"{photo.stem}_regions.png"), inputs=[photo])
     lister = open_lister(network.segmenter, model=network.model, device=network.device)
     listed = list_regions(read_photo(photo).pixels, lister, source=str(photo))
@@ -126,6 +126,10 @@ def _list(photo: Path, out: Path | None, network: NetworkOptions, as_json: bool)
 
 
 def _show_masks(masked: MaskedPhoto, folder: Path, files: tuple[Path, ...], as_json: bool) -> None:
+    from rich.table import Table
+
+    from lora_scene.scenes.masks import covered
+
     (photo,) = masked.scene.photos
     shares = [covered(photo, k) for k in range(len(masked.scene.concepts))]
     if as_json:
@@ -145,6 +149,8 @@ def _show_masks(masked: MaskedPhoto, folder: Path, files: tuple[Path, ...], as_j
 
 
 def _show_regions(listed: ListedPhoto, picture: Path, as_json: bool) -> None:
+    from rich.table import Table
+
     rows = [
         {"number": n, "name": region.name, "score": region.score}
         for n, region in enumerate(listed.regions, start=1)

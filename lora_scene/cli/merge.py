@@ -6,22 +6,18 @@ from pathlib import Path
 
 import click
 
-from lora_scene.cli.paths import GIVEN, TARGET_FOLDER
-from lora_scene.cli.values import Number
+from lora_scene.cli.options import out_option
+from lora_scene.cli.paths import GIVEN
+from lora_scene.cli.values import Number, many
 
 
 @click.command()
 @click.argument("folders", metavar="DIR DIR...", nargs=-1, type=GIVEN)
 @click.option("--weights", required=True, help="One factor an adapter, such as 0.8,0.5.")
 @click.option("--rank", type=click.IntRange(min=1), help="Cut to this rank by SVD.")
-@click.option(
-    "--rename",
-    "renames",
-    multiple=True,
-    metavar="OLD=NEW",
-    help="Rename a handle of the last adapter that has it, or with N:OLD=NEW of the N-th.",
-)
-@click.option("--out", required=True, type=TARGET_FOLDER, help="Folder to write.")
+@many("--rename", "renames", "OLD=NEW",
+      "A handle of the last adapter that has it, or with N:OLD=NEW of the N-th.")  # fmt: skip
+@out_option
 def command(
     folders: tuple[Path, ...], weights: str, rank: int | None, renames: tuple[str, ...], out: Path
 ) -> None:

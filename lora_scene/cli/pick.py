@@ -83,7 +83,7 @@ def command(
             device=base.device,
             dtype=base.dtype,
             quantization=base.quantization,
-            config=base.base_config,
+            config=base.config,
             tell=note,
             progress=progress,
         )

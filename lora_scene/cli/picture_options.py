@@ -20,6 +20,7 @@ from lora_scene.cli.options import (
     look_at,
     out_option,
     sampling_options,
+    seed_option,
     size_option,
 )
 from lora_scene.cli.values import packed
@@ -35,6 +36,16 @@ if TYPE_CHECKING:
     from lora_scene.scenes.pictures import Pixels
 
 Sheet = tuple[str, "Callable[[list[Picture]], Image]"]  # a file's name and what makes it
+
+
+@dataclass(frozen=True)
+class DrawingOptions:
+    """How one picture, or one row of frames, is drawn."""
+
+    seed: int
+    sampling: SamplingOptions
+    base: BaseOptions
+    as_json: bool
 
 
 @dataclass(frozen=True)
@@ -54,6 +65,9 @@ class PictureOptions:
         return self.sampling.request(seed=seed, size=self.size, control=self.controls.read())
 
 
+drawing_options = packed(
+    "how", DrawingOptions, (seed_option, sampling_options, base_options, json_option)
+)
 picture_options = packed(
     "pictures",
     PictureOptions,
@@ -85,9 +99,7 @@ def draw_list(
     from lora_scene.creating.generation import batches, generate
     from lora_scene.creating.picture_files import save_image
     from lora_scene.creating.records import compare
-    from lora_scene.files import check_target
 
-    check_target(how.out)
     requests = look_at(cast, requests)
     studio = how.base.open(cast)
     if told is not None:

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import click
 
+from lora_scene.cli.options import json_option, overrides_option
 from lora_scene.cli.paths import GIVEN
 from lora_scene.cli.terminal import console, shell
 
 
 @click.group("recipes", invoke_without_command=True, short_help="List, show and copy recipes.")
-@click.option("--json", "as_json", is_flag=True, help="The list as JSON.")
+@json_option
 @click.pass_context
 def command(ctx: click.Context, as_json: bool) -> None:
     """List the recipes; `show NAME` prints one, `copy NAME FILE` makes one your own."""
@@ -37,8 +38,7 @@ def command(ctx: click.Context, as_json: bool) -> None:
 @command.command("show")
 @click.argument("name")
 @click.option("--resolved", is_flag=True, help="Every setting, defaults included.")
-@click.option("--set", "overrides", multiple=True, metavar="SECTION.KEY=VALUE",
-              help="Override a setting (with --resolved).")  # fmt: skip
+@overrides_option
 def show(name: str, resolved: bool, overrides: tuple[str, ...]) -> None:
     """Print a recipe with its comments."""
     from lora_scene.recipe import dump_recipe, load_recipe, recipe_text

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import click
 
-from lora_scene.cli.paths import GIVEN, TARGET_FOLDER
+from lora_scene.cli.options import json_option, out_option
+from lora_scene.cli.paths import GIVEN
 from lora_scene.cli.terminal import shell
 from lora_scene.cli.values import SEED
 
@@ -20,7 +21,7 @@ def command() -> None:
 
 @command.command()
 @click.argument("results", type=click.Path(path_type=Path, exists=True, file_okay=False))
-@click.option("--out", required=True, type=TARGET_FOLDER, help="Folder of the page.")
+@out_option
 @click.option("--method", "methods", multiple=True, help="Compared; repeatable.  [default: all]")
 @click.option("--items", default=24, show_default=True, type=click.IntRange(min=1),
               help="Prompts in the page.")  # fmt: skip
@@ -49,7 +50,7 @@ def make(
 @click.argument("answers", nargs=-1, required=True, type=GIVEN)
 @click.option("--key", type=GIVEN,
               help="The study's.  [default: key.json beside the answers or above]")  # fmt: skip
-@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+@json_option
 def analyse(answers: tuple[Path, ...], key: Path | None, as_json: bool) -> None:
     """Print what the ANSWERS say: means, tests, agreement; no conclusion from too few."""
     from lora_scene.cli.study_view import show_study

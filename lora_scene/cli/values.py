@@ -70,6 +70,11 @@ class PictureSize(click.ParamType):  # type: ignore[type-arg]
 SEED = Seed(-1, LARGEST_SEED)
 
 
+def many(flag: str, field: str, form: str, explanation: str) -> Callable[[Command], Command]:
+    """Declare an option that may be given several times."""
+    return click.option(flag, field, multiple=True, metavar=form, help=explanation)
+
+
 def packed(
     name: str, kind: type, options: Sequence[Callable[[Command], Command]]
 ) -> Callable[[Command], Command]:

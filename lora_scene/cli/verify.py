@@ -8,22 +8,19 @@ from typing import TYPE_CHECKING
 
 import click
 
+from lora_scene.cli.options import json_option
+from lora_scene.cli.paths import GIVEN
+
 if TYPE_CHECKING:
     from lora_scene.adapters.verification import Check
-
-from lora_scene.cli.paths import GIVEN
 
 
 @click.command()
 @click.argument("path", type=GIVEN)
 @click.option("--base", help="The base.  [default: the one that the files name]")
-@click.option(
-    "--adapter",
-    "folder",
-    type=GIVEN,
-    help="Folder of the adapter as trained.  [default: PATH, where it holds one]",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print the checks as JSON.")
+@click.option("--adapter", "folder", type=GIVEN, help="Folder of the adapter as trained.  "
+              "[default: PATH, where it holds one]")  # fmt: skip
+@json_option
 def command(path: Path, base: str | None, folder: Path | None, as_json: bool) -> None:
     """Load each file of PATH into a fresh pipeline: counts, scale, effect, equality.
 

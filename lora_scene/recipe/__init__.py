@@ -33,9 +33,9 @@ from lora_scene.recipe.settings import (
     Optimizer,
     Phase,
     Prior,
-    Recipe,
     Run,
 )
+from lora_scene.recipe.tree import Recipe
 
 __all__ = [
     "AttentionLoss",

@@ -6,7 +6,7 @@ import string
 from collections.abc import Iterator
 
 from lora_scene.errors import RecipeError
-from lora_scene.recipe.settings import Recipe
+from lora_scene.recipe.tree import Recipe
 
 
 def contradictions(recipe: Recipe) -> Iterator[RecipeError]:

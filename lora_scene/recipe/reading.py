@@ -13,7 +13,7 @@ from typing import Any
 from lora_scene.documents import build, parse_toml, read_text
 from lora_scene.errors import LoraSceneError, RecipeError, did_you_mean
 from lora_scene.recipe.consistency import contradictions
-from lora_scene.recipe.settings import Recipe
+from lora_scene.recipe.tree import Recipe
 
 MAX_PARENTS = 20
 

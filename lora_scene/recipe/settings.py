@@ -282,33 +282,3 @@ class Run:
     snapshots: int = between(0, 0, 1000)
     watch: int = between(6, 0, 1000)
     patience: int = between(0, 0)
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """Every setting of a run."""
-
-    name: str = "paper"
-    description: str = ""
-    base: Base = Base()
-    handles: Handles = Handles()
-    lora: Lora = Lora()
-    full: Full = Full()
-    masked_loss: MaskedLoss = MaskedLoss()
-    attention_loss: AttentionLoss = AttentionLoss()
-    prior: Prior = Prior()
-    augment: Augment = Augment()
-    phase1: Phase = Phase()
-    phase2: Phase = Phase(trains="lora", rows_lr=1e-4, weights_lr=1e-4)
-    optimizer: Optimizer = Optimizer()
-    run: Run = Run()
-
-    @property
-    def phases(self) -> tuple[Phase, Phase]:
-        """Return both phases, in order."""
-        return (self.phase1, self.phase2)
-
-    @property
-    def is_full(self) -> bool:
-        """Tell whether a phase moves the base's own weights."""
-        return any(phase.trains == "full" and phase.steps for phase in self.phases)

@@ -10,9 +10,8 @@ from math import isfinite
 from typing import Any
 
 from lora_scene.errors import SegmenterError, did_you_mean
-from lora_scene.scenes.handles import HANDLE_FORM, HANDLE_HELP, default_noun
+from lora_scene.scenes.handles import HANDLE_FORM, HANDLE_HELP, Concept, default_noun
 from lora_scene.scenes.mask_prompts import Box, Point, Prompt, Stroke
-from lora_scene.scenes.scene import Concept
 
 BRUSH_WIDTH = 12.0  # pixels, where a stroke names none
 

@@ -66,7 +66,7 @@ def adapter(
 ) -> Adapter:
     """Build an adapter.
 
-    `kind` is lora, rslora, dora, ranks (differing ranks and alphas), or conv (convolutions too).
+    `kind` is lora, ranks (differing ranks and alphas), or conv (convolutions too).
     """
     generator = torch.Generator().manual_seed(seed)
 
@@ -85,19 +85,16 @@ def adapter(
                 alpha=3.0,
             )
             continue
-        is_dora = kind == "dora" and key.startswith("unet.")
         modules[key] = LoraModule(
             down=noise(rank, base.in_features),
             up=noise(base.out_features, rank),
             alpha=float(1 + index % 2) if kind == "ranks" else 3.0,  # no scale of 1
-            is_rslora=kind == "rslora",
-            magnitude=noise(base.out_features).abs() + 0.5 if is_dora else None,
         )
     concepts = tuple(
         LearnedConcept(
             handle,
             f"noun {index}",
-            tuple(
+            rows=tuple(
                 noise(n_vectors, getattr(pipe, part).get_input_embeddings().embedding_dim)
                 for part in FAMILIES[family].text_encoders
             ),
@@ -112,7 +109,7 @@ def adapter(
 def update(module: LoraModule) -> torch.Tensor:
     """Return what the factors add to the layer's weight, in float64."""
     rank = module.down.shape[0]
-    scale = module.alpha / (rank**0.5 if module.is_rslora else rank)
+    scale = module.alpha / rank
     up, down = module.up.double(), module.down.double()
     if down.ndim == 2:
         return scale * up @ down

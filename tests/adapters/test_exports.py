@@ -43,8 +43,7 @@ def metadata_of(path):
     [
         ("sd1", "lora", True, 1, "fp32"),
         ("sd1", "ranks", True, 3, "fp16"),
-        ("sd2", "rslora", True, 2, "bf16"),
-        ("sd2", "dora", False, 1, "fp32"),
+        ("sd2", "lora", True, 2, "bf16"),
         ("sdxl", "ranks", True, 2, "fp32"),
         ("sdxl", "lora", False, 1, "fp16"),
         ("sd1", "conv", True, 1, "fp16"),
@@ -56,16 +55,13 @@ def test_every_exported_file_is_verified_against_the_trained_adapter(
 ):
     pipe = tiny.pipeline(family)
     adapter = made.adapter(pipe, family, kind=kind, text=text, n_vectors=n_vectors)
-    export = exported(adapter, tmp_path, dtype=dtype)
-    n_lora_files = 1 if kind == "dora" else 3
+    exported(adapter, tmp_path, dtype=dtype)
     checks = verify_path(tmp_path, lambda: tiny.pipeline(family), reference=adapter)
     refuse_failures(checks)
-    assert len(checks) == n_lora_files + len(adapter.concepts)
+    assert len(checks) == 3 + len(adapter.concepts)
     for check in checks:
         assert check.n_matched == check.n_expected > 0
         assert check.effect > 1e-3
-    if kind == "dora":
-        assert any("kohya left out" in note for note in export.notes)
     assert read_adapter(tmp_path).modules.keys() == adapter.modules.keys()
 
 
@@ -108,7 +104,7 @@ def test_the_kohya_file_states_the_rank_of_its_convolutions(tmp_path):
     assert tensors[f"{name}.lora_up.weight"].shape[1:] == (4, 1, 1)
 
 
-@pytest.mark.parametrize("kind", ["lora", "rslora", "ranks", "conv"])
+@pytest.mark.parametrize("kind", ["lora", "ranks", "conv"])
 def test_an_interface_s_formula_gives_the_trained_update(kind, tmp_path):
     adapter = made.adapter(tiny.pipeline("sdxl"), "sdxl", kind=kind, text=True)
     exported(adapter, tmp_path, layouts=["kohya"], dtype="fp32")
@@ -163,12 +159,6 @@ def test_rows_alone_export_as_embeddings(tmp_path):
         "bundle left out",
     ]
     refuse_failures(verify_path(tmp_path, tiny.pipeline, reference=adapter))
-
-
-def test_dora_alone_in_kohya_is_refused(tmp_path):
-    adapter = made.adapter(tiny.pipeline(), "sd1", kind="dora")
-    with pytest.raises(AdapterError, match="readers normalise them differently"):
-        exported(adapter, tmp_path, layouts=["kohya"])
 
 
 def test_numbers_too_large_for_half_precision_are_refused(tmp_path):

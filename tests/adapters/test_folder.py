@@ -37,16 +37,13 @@ def assert_same_adapter(one, other):
         assert torch.equal(module.down, found.down)
         assert torch.equal(module.up, found.up)
         assert module.alpha == found.alpha
-        assert (module.magnitude is None) == (found.magnitude is None)
-        if module.magnitude is not None:
-            assert torch.equal(module.magnitude, found.magnitude)
 
 
 @pytest.mark.parametrize("family", tiny.FAMILIES)
-@pytest.mark.parametrize("kind", ["lora", "rslora", "dora", "ranks", "conv"])
+@pytest.mark.parametrize("kind", ["lora", "ranks", "conv"])
 def test_reading_gives_back_the_folded_adapter_bit_for_bit(family, kind, tmp_path):
     pipe = tiny.pipeline(family)
-    adapter = made.adapter(pipe, family, kind=kind, text=kind != "dora", n_vectors=2)
+    adapter = made.adapter(pipe, family, kind=kind, text=True, n_vectors=2)
     read = read_adapter(save_adapter(adapter, tmp_path))
     assert_same_adapter(read, adapter.folded())
     for key, module in adapter.modules.items():
@@ -192,12 +189,16 @@ def test_files_of_two_saves_are_not_mixed(tmp_path):
         read_adapter(tmp_path / "two")
 
 
-def test_dora_on_a_text_encoder_is_refused(tmp_path):
-    adapter = made.adapter(tiny.pipeline(), "sd1", text=True)
-    key = next(key for key in adapter.modules if key.startswith("text_encoder."))
-    module = dataclasses.replace(adapter.modules[key], magnitude=torch.ones(32))
-    with pytest.raises(AdapterError, match="DoRA on 1 text-encoder modules"):
-        save_adapter(dataclasses.replace(adapter, modules={key: module}), tmp_path)
+def test_magnitudes_of_dora_are_refused_not_dropped(tmp_path):
+    adapter = made.adapter(tiny.pipeline(), "sd1")
+    path = save_adapter(adapter, tmp_path) / LORA
+    key, module = next(iter(adapter.modules.items()))
+    magnitude = {f"{key}.lora_magnitude_vector": torch.ones(module.shape[0])}
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata()
+    save_file(load_file(path) | magnitude, path, metadata)
+    with pytest.raises(AdapterError, match=r"a DoRA adapter: 1 of its modules"):
+        read_adapter(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -205,7 +206,7 @@ def test_dora_on_a_text_encoder_is_refused(tmp_path):
 )
 def test_a_handle_that_is_no_file_name_is_refused(handle, tmp_path):
     adapter = made.adapter(tiny.pipeline(), "sd1", handles=(handle,))
-    with pytest.raises(AdapterError, match="not a usable handle"):
+    with pytest.raises(AdapterError, match=r"an illegal handle|Windows cannot hold"):
         save_adapter(adapter, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

@@ -20,7 +20,7 @@ from tests.adapters import made
 def pair(request):
     pipe = tiny.pipeline()
     one = made.adapter(pipe, "sd1", handles=("<bear>",), kind=request.param, text=True)
-    two = made.adapter(pipe, "sd1", handles=("<bowl>",), kind="rslora", seed=2, n_vectors=2)
+    two = made.adapter(pipe, "sd1", handles=("<bowl>",), kind="ranks", seed=2, n_vectors=2)
     return one, two
 
 
@@ -81,9 +81,6 @@ def test_what_cannot_be_merged_is_refused(pair):
     wider = dataclasses.replace(module, down=module.down.repeat(1, 2))
     with pytest.raises(AdapterError, match=f"{key}: adapters of differently sized bases"):
         merge_adapters([one, dataclasses.replace(two, modules={**two.modules, key: wider})], [1, 1])
-    dora = made.adapter(tiny.pipeline(), "sd1", handles=("<cat>",), kind="dora")
-    with pytest.raises(AdapterError, match="DoRA"):
-        merge_adapters([one, dora], [1, 1])
     info = dataclasses.replace(two.info, base_hash="00" * 32)
     other_base = dataclasses.replace(two, info=info)
     assert merge_adapters([one, other_base], [1, 1]).notes == (

@@ -13,11 +13,11 @@ from click.testing import CliRunner
 
 from lora_scene.adapters import untrusted
 from lora_scene.adapters.adapter import LoraModule
-from lora_scene.adapters.folder import read_adapter, save_adapter
+from lora_scene.adapters.folder import adapter_files, read_adapter, save_adapter
 from lora_scene.adapters.formats import factors
 from lora_scene.adapters.formats.factors import even_factors
 from lora_scene.adapters.inspection import inspect_path
-from lora_scene.adapters.untrusted import check_handle, read_header, read_tensors
+from lora_scene.adapters.untrusted import read_header, read_tensors
 from lora_scene.cli.main import root
 from lora_scene.errors import AdapterError
 from tests import tiny
@@ -119,8 +119,8 @@ def test_numbers_that_are_none_are_refused(number, tmp_path):
     "handle", ["", "bear", "<>", "<a b>", "<../x>", "<a/b>", "<a\\b>", "<é>", "<a\n>", "<-a>"]
 )
 def test_a_handle_that_could_do_harm_is_refused(handle):
-    with pytest.raises(AdapterError, match="not a usable handle"):
-        check_handle(handle, "x")
+    with pytest.raises(AdapterError, match="an illegal handle"):
+        adapter_files(made.adapter(tiny.pipeline(), "sd1", handles=(handle,)))
 
 
 METADATA_MUTANTS = {
@@ -184,7 +184,7 @@ def test_a_handle_that_is_a_path_reads_and_writes_nothing_outside(scene, tmp_pat
         metadata["lora_scene.concepts"] = json.dumps(concepts)
 
     rewritten(scene, tmp_path / "evil", change)
-    with pytest.raises(AdapterError, match="not a usable handle"):
+    with pytest.raises(AdapterError, match="an illegal handle"):
         read_adapter(tmp_path / "evil")
     out = tmp_path / "out"
     result = CliRunner().invoke(root, ["pull", str(tmp_path / "evil"), "--out", str(out)])

@@ -58,7 +58,7 @@ def test_strength_zero_reads_as_the_noun_when_the_noun_is_one_piece():
     pipeline = tiny.pipeline("sd1")
     plain = made.adapter(pipeline, "sd1", handles=("<bear>",), unet=False)
     rows = plain.concepts[0].rows
-    adapter = type(plain)("sd1", (LearnedConcept("<bear>", "dog", rows),), {}, plain.info)
+    adapter = type(plain)("sd1", (LearnedConcept("<bear>", "dog", rows=rows),), {}, plain.info)
     one = assemble_studio(pipeline, [AdapterChoice(adapter)])
     request = Request("a photo of dog", sampling=QUICK)
     noun = next(draw(one, [request]))[1].pixels

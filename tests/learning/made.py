@@ -62,8 +62,6 @@ def numbers(result: TrainingResult) -> dict[str, torch.Tensor]:
     }
     for key, module in adapter.modules.items():
         found[f"{key} down"], found[f"{key} up"] = module.down, module.up
-        if module.magnitude is not None:
-            found[f"{key} magnitude"] = module.magnitude
     return found
 
 

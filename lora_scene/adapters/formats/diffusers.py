@@ -13,12 +13,7 @@ from collections.abc import Mapping
 import torch
 
 from lora_scene.adapters.adapter import LoraModule
-from lora_scene.adapters.formats.factors import (
-    PARTS,
-    even_factors,
-    part_of,
-    refuse_dora_on_text_encoders,
-)
+from lora_scene.adapters.formats.factors import PARTS, even_factors, part_of
 from lora_scene.errors import AdapterError
 
 FILE = "pytorch_lora_weights.safetensors"
@@ -32,15 +27,12 @@ def to_diffusers(modules: Mapping[str, LoraModule]) -> dict[str, torch.Tensor]:
         modules: See `Adapter.modules`.
 
     Raises:
-        AdapterError: A text encoder has DoRA modules, which diffusers loads wrong.
+        AdapterError: See `even_factors`.
     """
-    refuse_dora_on_text_encoders(modules)
     tensors: dict[str, torch.Tensor] = {}
     for key, module in even_factors(modules).items():
         tensors[f"{key}{infix_of(key)}.down.weight"] = module.down
         tensors[f"{key}{infix_of(key)}.up.weight"] = module.up
-        if module.magnitude is not None:
-            tensors[key + MAGNITUDE] = module.magnitude
     return tensors
 
 
@@ -55,8 +47,17 @@ def from_diffusers(
         where: The file, for messages.
 
     Raises:
-        AdapterError: A key or a shape is not what the layout says.
+        AdapterError: A key or a shape is not what the layout says, or there are DoRA magnitudes
+            (arXiv:2402.09353), as early versions trained them.
     """
+    magnitudes = [key for key in tensors if key.endswith(MAGNITUDE)]
+    if magnitudes:
+        raise AdapterError(
+            f"a DoRA adapter: {len(magnitudes)} of its modules have magnitudes, which no"
+            " interface applies as they were trained, and which are no longer read",
+            where=f"{where}: {magnitudes[0]}",
+            hint="train it anew, with plain LoRA",
+        )
     remaining = dict(tensors)
     modules: dict[str, LoraModule] = {}
     for down_key in [key for key in tensors if key.endswith(".down.weight")]:
@@ -64,8 +65,7 @@ def from_diffusers(
         key = key.removesuffix(infix_of(key))
         down = remaining.pop(down_key)
         up = remaining.pop(f"{key}{infix_of(key)}.up.weight", None)
-        magnitude = remaining.pop(key + MAGNITUDE, None)
-        if part_of(key) not in PARTS or up is None or not _fit(down, up, magnitude):
+        if part_of(key) not in PARTS or up is None or not _fit(down, up):
             raise AdapterError("not a pair of LoRA factors", where=f"{where}: {key}")
         rank = ranks.get(key, down.shape[0])
         if not 0 < rank <= down.shape[0] or down[rank:].any() or up[:, rank:].any():
@@ -74,9 +74,7 @@ def from_diffusers(
                 where=f"{where}: {key}",
                 got=f"rank {rank}, factors {tuple(down.shape)} and {tuple(up.shape)}",
             )
-        modules[key] = LoraModule(
-            down[:rank].contiguous(), up[:, :rank].contiguous(), float(rank), magnitude=magnitude
-        )
+        modules[key] = LoraModule(down[:rank].contiguous(), up[:, :rank].contiguous(), float(rank))
     if remaining:
         raise AdapterError(
             "foreign tensors in a diffusers file", where=where, got=", ".join([*remaining][:3])
@@ -89,9 +87,6 @@ def infix_of(key: str) -> str:
     return ".lora" if part_of(key) == "unet" else ".lora_linear_layer"
 
 
-def _fit(down: torch.Tensor, up: torch.Tensor, magnitude: torch.Tensor | None) -> bool:
-    if down.ndim not in (2, 4) or up.shape[1:] != (down.shape[0], *[1] * (down.ndim - 2)):
-        return False
-    if up.shape[0] == 0 or 0 in down.shape:
-        return False
-    return magnitude is None or magnitude.shape == up.shape[:1]
+def _fit(down: torch.Tensor, up: torch.Tensor) -> bool:
+    is_pair = down.ndim in (2, 4) and up.shape[1:] == (len(down), *[1] * (down.ndim - 2))
+    return is_pair and up.shape[0] > 0 and 0 not in down.shape

@@ -33,10 +33,7 @@ def even_factors(modules: Mapping[str, LoraModule]) -> dict[str, LoraModule]:
         folded = module.folded()
         rank = highest[part_of(key)]
         even[key] = LoraModule(
-            down=_padded(folded.down, 0, rank),
-            up=_padded(folded.up, 1, rank),
-            alpha=float(rank),
-            magnitude=folded.magnitude,
+            _padded(folded.down, 0, rank), _padded(folded.up, 1, rank), float(rank)
         )
     return even
 
@@ -60,25 +57,6 @@ def highest_ranks(modules: Mapping[str, LoraModule]) -> dict[str, int]:
 def part_of(key: str) -> str:
     """Return the part of a module key: `unet`, `text_encoder` or `text_encoder_2`."""
     return key.partition(".")[0]
-
-
-def refuse_dora_on_text_encoders(modules: Mapping[str, LoraModule]) -> None:
-    """Refuse DoRA outside the UNet.
-
-    Raises:
-        AdapterError: A text encoder's module has a magnitude.
-    """
-    wrong = [
-        key
-        for key, module in modules.items()
-        if module.magnitude is not None and part_of(key) != "unet"
-    ]
-    if wrong:
-        raise AdapterError(
-            f"DoRA on {len(wrong)} text-encoder modules, which diffusers would load wrong",
-            where=wrong[0],
-            hint="train text encoders with plain LoRA",
-        )
 
 
 def _refuse_vast(modules: Mapping[str, LoraModule], highest: Mapping[str, int]) -> None:

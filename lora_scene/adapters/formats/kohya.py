@@ -13,7 +13,6 @@ import torch
 from lora_scene.adapters.adapter import Adapter, LoraModule
 from lora_scene.adapters.formats.factors import even_factors, part_of
 from lora_scene.backbones.families import FAMILIES, Family
-from lora_scene.errors import AdapterError
 
 FORGE_MAX_UNMATCHED_KEYS = 12  # Forge refuses a whole LoRA file with more of them
 BUNDLE = "bundle_emb"
@@ -32,9 +31,8 @@ def to_kohya(modules: Mapping[str, LoraModule], family: Family) -> dict[str, tor
         family: The base's family, which names the text encoders.
 
     Raises:
-        AdapterError: There are DoRA magnitudes, on which the layout's readers disagree.
+        AdapterError: See `even_factors`.
     """
-    refuse_dora(modules)
     tensors: dict[str, torch.Tensor] = {}
     for key, module in even_factors(modules).items():
         name = kohya_name(key, family)
@@ -69,19 +67,3 @@ def kohya_name(key: str, family: Family) -> str:
     prefixes |= dict(zip(family.text_encoders, family.kohya_text_prefixes, strict=True))
     path = key.removeprefix(part_of(key) + ".")
     return f"{prefixes[part_of(key)]}_{path.replace('.', '_')}"
-
-
-def refuse_dora(modules: Mapping[str, LoraModule]) -> None:
-    """Refuse DoRA magnitudes.
-
-    Raises:
-        AdapterError: ComfyUI and Forge would divide by the norm of W alone, A1111 by norms over
-            the other axis, and diffusers would drop them: all without a word.
-    """
-    n_magnitudes = sum(module.magnitude is not None for module in modules.values())
-    if n_magnitudes:
-        raise AdapterError(
-            f"{n_magnitudes} DoRA modules cannot be written in the kohya layout: its readers"
-            " normalise them differently, and each would draw something else",
-            hint="use the diffusers layout, or export a pipeline with merged weights",
-        )

@@ -9,16 +9,22 @@ import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 
 from lora_scene.adapters.adapter import Adapter, LearnedConcept, TrainingInfo
-from lora_scene.adapters.untrusted import check_handle
 from lora_scene.backbones.families import FAMILIES
 from lora_scene.backbones.sources import public_name
-from lora_scene.errors import AdapterError, did_you_mean
-from lora_scene.scenes.handles import MAX_NOUN_CHARACTERS, RESERVED_STEMS, handle_stem
+from lora_scene.documents import build, parse_json
+from lora_scene.errors import AdapterError, LoraSceneError, did_you_mean
+from lora_scene.scenes.handles import (
+    MAX_NOUN_CHARACTERS,
+    RESERVED_STEMS,
+    Concept,
+    check_handles,
+    handle_stem,
+)
 from lora_scene.size import Size
 
 PREFIX = "lora_scene."
@@ -30,27 +36,27 @@ MAX_CONCEPTS = 256
 MAX_SIDE = 2**14  # pixels
 STEM_FORM = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,199}")
 
+_JSON = {"concepts", "n_modules", "ranks", "resolution", "seed", "steps", "versions",
+         "image_hashes", "sizes", "stems"}  # fmt: skip
+
 # A quoted path from a root, a home or a drive
 _ABSOLUTE = re.compile(r"""(["'])((?:~|[A-Za-z]:)?[\\/][^"'\n]*)\1""")
 
 
 @dataclass(frozen=True)
-class ConceptNote:
-    """What metadata says of a concept; its rows are in its own file.
+class ConceptNote(Concept):
+    """What metadata says of a concept: how many rows it has, which are in `<stem>.safetensors`."""
 
-    Attributes:
-        handle: Its token in prompts.
-        noun: Its class noun.
-        is_background: Whether it stands for the complement of all other concepts.
-        n_vectors: How many rows stand for it in each text encoder.
-        stem: Name of its embedding file without suffix.
-    """
+    n_vectors: int = 1
+    stem: str = ""
 
-    handle: str
-    noun: str
-    is_background: bool
-    n_vectors: int
-    stem: str
+    def __post_init__(self) -> None:
+        """Name the file after the handle where nothing else is said."""
+        object.__setattr__(self, "stem", self.stem or handle_stem(self.handle))
+
+    def with_rows(self, rows: tuple[torch.Tensor, ...]) -> LearnedConcept:
+        """Return the concept itself."""
+        return LearnedConcept(self.handle, self.noun, self.is_background, rows, self.stem)
 
 
 @dataclass(frozen=True)
@@ -140,10 +146,7 @@ def read_note(metadata: Mapping[str, str], where: object) -> Note:
             got=fields.get("format", "none"),
             hint="`lora-scene inspect` shows what is in a foreign file",
         )
-    try:
-        note = _parse(fields)
-    except (KeyError, ValueError, TypeError, RecursionError, OverflowError) as error:
-        raise AdapterError("damaged metadata", where=where, got=f"{error!r:.200}") from error
+    note = _parse(fields, where)
     if note.family not in FAMILIES:
         raise AdapterError(
             "an unknown family",
@@ -152,6 +155,7 @@ def read_note(metadata: Mapping[str, str], where: object) -> Note:
             got=ascii(note.family[:40]),
             hint=did_you_mean(note.family[:40], FAMILIES),
         )
+    _check_info(note.info, where)
     _check_concepts(note.concepts, where)
     return note
 
@@ -197,101 +201,75 @@ def fingerprint(adapter: Adapter) -> str:
     for key, module in sorted(adapter.folded().modules.items()):
         add(f"{key}.down", module.down)
         add(f"{key}.up", module.up)
-        if module.magnitude is not None:
-            add(f"{key}.magnitude", module.magnitude)
     return digest.hexdigest()
 
 
-def concept_from(note: ConceptNote, rows: tuple[torch.Tensor, ...]) -> LearnedConcept:
-    """Join what metadata says of a concept with its rows."""
-    return LearnedConcept(note.handle, note.noun, rows, note.is_background, note.stem)
-
-
-def _parse(fields: Mapping[str, str]) -> Note:
-    steps = [int(count) for count in json.loads(fields["steps"])]
-    if len(steps) != 2:
-        raise ValueError("steps must be one number per phase")
-    recipe = fields["recipe"]
-    if not recipe.replace("\n", "").replace("\t", "").isprintable():
-        raise ValueError("recipe holds control characters")
-    info = TrainingInfo(
-        base_model=fields["base_model"],
-        base_hash=fields["base_hash"],
-        prediction_type=fields["prediction_type"],
-        resolution=int(fields["resolution"]),
-        recipe_name=fields["recipe_name"],
-        recipe_toml=recipe,
-        seed=int(fields["seed"]),
-        steps=(steps[0], steps[1]),
-        versions={str(key): str(value) for key, value in _table(fields["versions"]).items()},
-        image_hashes=tuple(str(digest) for digest in json.loads(fields["image_hashes"])),
-        sizes=tuple(_parse_size(size) for size in json.loads(fields.get("sizes", "[]"))),
-        taken=fields.get("taken", ""),
-    )
-    _refuse_control_characters(info)
-    if info.prediction_type not in PREDICTION_TYPES:
-        raise ValueError(f"an unknown prediction type: {info.prediction_type:.40}")
-    concepts = json.loads(fields["concepts"])
-    if not isinstance(concepts, list) or not 1 <= len(concepts) <= MAX_CONCEPTS:
-        raise ValueError(f"concepts must be a list of 1 to {MAX_CONCEPTS}")
-    stems = json.loads(fields.get("stems", "null")) or [""] * len(concepts)
-    return Note(
-        family=fields["family"],
-        concepts=tuple(
-            _parse_concept(concept, stem) for concept, stem in zip(concepts, stems, strict=True)
-        ),
-        info=info,
-        fingerprint=fields["fingerprint"],
-        n_modules=int(fields["n_modules"]),
-        ranks={str(key): int(rank) for key, rank in _table(fields["ranks"]).items()},
-    )
-
-
-def _parse_size(pair: list[int]) -> Size:
-    size = Size(*pair)
-    if not all(type(side) is int and 0 < side <= MAX_SIDE for side in size):
-        raise ValueError(f"sizes must be pairs of pixels, not {str(pair)[:40]}")
-    return size
-
-
-def _refuse_control_characters(info: TrainingInfo) -> None:
-    """Refuse what would write elsewhere than where it is printed, once JSON is decoded."""
-    texts = [info.base_model, info.base_hash, info.prediction_type, info.recipe_name, info.taken]
-    texts += [*info.versions, *info.versions.values(), *info.image_hashes]
-    if not all(text.isprintable() for text in texts):
-        raise ValueError("control characters")
-
-
-def _parse_concept(entry: Mapping[str, Any], stem: Any) -> ConceptNote:
-    note = ConceptNote(
-        handle=entry["handle"],
-        noun=entry["noun"],
-        is_background=entry["is_background"],
-        n_vectors=entry["n_vectors"],
-        stem=stem or handle_stem(str(entry["handle"])),
-    )
-    is_typed = (
-        isinstance(note.handle, str)
-        and isinstance(note.noun, str)
-        and isinstance(note.is_background, bool)
-        and type(note.n_vectors) is int
-        and isinstance(note.stem, str)
-    )
-    if not is_typed or len(note.noun) > MAX_NOUN_CHARACTERS or not note.noun.isprintable():
-        raise ValueError(f"a concept of odd types or noun: {str(entry)[:80]}")
+def _parse(fields: Mapping[str, str], where: object) -> Note:
+    """Build the note of the texts, JSON in those of `_JSON`."""
+    table: dict[str, Any] = dict(fields)
+    for key in _JSON.intersection(fields):
+        table[key] = parse_json(fields[key], f"{where}: {PREFIX}{key}", AdapterError)
+    entries = table.get("concepts")
+    n = len(entries) if isinstance(entries, list) else 0
+    stems = table.pop("stems", None) or [""] * n
+    lacking = {"versions", "image_hashes"} - table.keys()
+    if not _are_whole(entries) or not isinstance(stems, list) or len(stems) != n:
+        lacking.add("concepts")
+    else:
+        table["concepts"] = [{**one, "stem": s} for one, s in zip(entries, stems, strict=True)]
+    sizes = table.get("sizes", [])
+    if not _are_sizes(sizes):
+        lacking.add("sizes")
+    table["sizes"] = [] if lacking else [Size(*pair) for pair in sizes]
+    table["info"] = {**table, "recipe_toml": table.get("recipe")}
+    problems: list[LoraSceneError] = []
+    note = build(Note, table, problems, error=AdapterError, ignores_unknown=True)
+    if note is None or problems or lacking:
+        told = "; ".join([*map(str, problems), *sorted(lacking)])
+        raise AdapterError("damaged metadata", where=where, got=ascii(told)[1:201])
     return note
 
 
-def _table(text: str) -> dict[str, Any]:
-    table = json.loads(text)
-    if not isinstance(table, dict):
-        raise ValueError(f"not a JSON object: {text[:40]}")
-    return table
+def _are_whole(entries: object) -> TypeGuard[list[dict[str, Any]]]:
+    """Tell whether each concept says all that `write_note` says of it."""
+    needed = {"is_background", "n_vectors"}
+    return isinstance(entries, list) and all(
+        isinstance(one, dict) and one.keys() >= needed for one in entries
+    )
+
+
+def _are_sizes(pairs: object) -> TypeGuard[list[list[int]]]:
+    return isinstance(pairs, list) and all(
+        isinstance(pair, list)
+        and len(pair) == 2
+        and all(type(side) is int and 0 < side <= MAX_SIDE for side in pair)
+        for pair in pairs
+    )
+
+
+def _check_info(info: TrainingInfo, where: object) -> None:
+    """Refuse an unknown target, and what would write elsewhere than where it is printed."""
+    if info.prediction_type not in PREDICTION_TYPES:
+        got = ascii(info.prediction_type[:40])
+        raise AdapterError("damaged metadata: an unknown prediction type", where=where, got=got)
+    texts = [info.base_model, info.base_hash, info.recipe_name, info.taken]
+    texts += [*info.versions, *info.versions.values(), *info.image_hashes]
+    texts.append(re.sub(r"[\n\t]", "", info.recipe_toml))
+    if not all(text.isprintable() for text in texts):
+        raise AdapterError("damaged metadata: control characters", where=where)
 
 
 def _check_concepts(concepts: tuple[ConceptNote, ...], where: object) -> None:
+    if not 1 <= len(concepts) <= MAX_CONCEPTS:
+        expected = f"1 to {MAX_CONCEPTS} concepts"
+        raise AdapterError("damaged metadata", where=where, expected=expected, got=len(concepts))
+    problems = check_handles([concept.handle for concept in concepts], where, error=AdapterError)
+    if problems:
+        raise problems[0]
     for concept in concepts:
-        check_handle(concept.handle, where)
+        if len(concept.noun) > MAX_NOUN_CHARACTERS or not concept.noun.isprintable():
+            got = ascii(concept.noun[:80])
+            raise AdapterError("damaged metadata: an odd noun", where=where, got=got)
         is_free = concept.stem.lower() not in RESERVED_STEMS
         if STEM_FORM.fullmatch(concept.stem) is None or not is_free:
             raise AdapterError("not a usable file name", where=where, got=ascii(concept.stem[:80]))

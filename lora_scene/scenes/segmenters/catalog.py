@@ -5,10 +5,12 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lora_scene.errors import SegmenterError, did_you_mean
-from lora_scene.scenes.segmenters.segmenter import Lister, Segmenter
+
+if TYPE_CHECKING:
+    from lora_scene.scenes.segmenters.segmenter import Lister, Segmenter
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,8 @@ def open_lister(name: str, *, model: str | None = None, device: str = "cpu") -> 
     Raises:
         SegmenterError: It cannot, or `open_segmenter` refuses it.
     """
+    from lora_scene.scenes.segmenters.segmenter import Lister
+
     if name in CATALOG and not CATALOG[name].lists:
         raise SegmenterError(
             f"{name} cannot list regions",
