@@ -33,16 +33,16 @@ from lora_scene.workshop.protocol import read_protocol
 _NO_MAPS = np.zeros((0, 1, 1), np.float32)
 
 
-def ground_of(template: str) -> str:
+def ground_of(prompt: str) -> str:
     """Return the background that a prompt ends with, by the phrase that the captions use.
 
     Raises:
         ValueError: No background is called so.
     """
     for name, phrases in BACKGROUNDS.items():
-        if any(template.endswith(phrase) for phrase in phrases):
+        if any(prompt.endswith(phrase) for phrase in phrases):
             return name
-    raise ValueError(f"no background of the mini world is called as in {template!r}")
+    raise ValueError(f"no background of the mini world is called as in {prompt!r}")
 
 
 def compose_cells(
@@ -59,7 +59,7 @@ def compose_cells(
     for number, cell in enumerate(cells):
         rng = np.random.default_rng([cell.asked.seed, number])
         nouns = [scene.nouns[k] for k in cell.subset]
-        pixels = compose(sprites, nouns, ground_of(cell.template), rng).picture
+        pixels = compose(sprites, nouns, ground_of(cell.plain), rng).picture
         if studio is not None:
             with torch.no_grad():
                 pixels = decode(studio, studio.backbone.encode_picture(pixels).mean[None])[0]

@@ -192,7 +192,7 @@ def is_read(folder: Path, judge: Judge) -> bool:
     """Tell whether the judge reads a scene's photo right; what it cannot read, it cannot judge."""
     scene = load_scene(folder)
     asked = Request("")
-    cell = Cell("{}", scene.things, asked, " and ".join(scene.nouns))
+    cell = Cell(scene.things, asked, " and ".join(scene.nouns))
     drawn = Drawn(asked, scene.photos[0].pixels, scene.handles, np.zeros((0, 1, 1), np.float32))
     read = weigh([cell], [drawn], scene=scene, judge=judge)
     return read.summary["exact_set"] == 1.0

@@ -31,7 +31,8 @@ def test_each_picture_shows_the_drawings_that_its_prompt_names_and_no_other(tmp_
     scene = load_scene(tmp_path)
     cells = cells_of(Plan(prompts=("a photo of {} on grass",), seeds=(0,)), scene)
     for cell, drawn in zip(cells, compose_cells(cells, scene, sprites, studio=None), strict=True):
-        n_drawn = np.all(drawn.pixels == made.HELD_OUT_COLOUR, axis=-1).sum()
+        away = np.abs(drawn.pixels.astype(int) - made.HELD_OUT_COLOUR).max(axis=-1)
+        n_drawn = (away < 60).sum()  # but for the soft edges
         one = np.pi * 12**2  # discs of 24 to 36 px across
         assert 0.9 * one * len(cell.subset) < n_drawn < 2.3 * one * len(cell.subset)
         assert drawn.handles == tuple(scene.handles[k] for k in cell.subset)

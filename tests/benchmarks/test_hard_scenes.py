@@ -59,4 +59,4 @@ def test_a_turn_changes_hues_and_neither_shape_nor_greys() -> None:
     plain, turned = (drawing_of(Thing("cat", turn, 30), drawings) for turn in (0, 120))
     assert (plain[..., 3] == turned[..., 3]).all()
     for part, colour in ((plain, made.HELD_OUT_COLOUR), (turned, (255, 255, 0))):  # 120 degrees on
-        assert np.abs(part[15, 15, :3].astype(int) - colour).max() <= 4
+        assert np.abs(part[15, 15, :3].astype(int) - colour).max() <= 12  # hues are bytes
