@@ -129,7 +129,7 @@ def _low_bit_layer(kind: str, device: str) -> Finding:
         given = torch.ones(2, 64, device=device, requires_grad=True)
         model["mid_block"](given).sum().backward()
         works = given.grad is not None and bool(given.grad.abs().sum() > 0)
-    except (BackboneError, OSError, RuntimeError, AttributeError, ValueError) as error:
+    except (BackboneError, ImportError, OSError, RuntimeError, AttributeError, ValueError) as error:
         return Finding(name, "no", f"{_first_line(error)}; base.quantization=fp8 is left")
     return Finding(name, "yes" if works else "no", None if works else "no gradient came through")
 

@@ -58,7 +58,7 @@ def test_what_is_pushed_is_what_is_pulled(hub, stage, folder, tmp_path):
         "README.md", "plush.json", "plush.preview.png", "plush.safetensors",
         "plush_bundle.safetensors", "pytorch_lora_weights.safetensors",
         "embeddings/plush_bear.safetensors", "embeddings/plush_bowl.safetensors",
-        "samples/00700-0.png", "samples/00700-1.png", "samples/00700-2.png",
+        "samples/00700-0.png", "samples/00700-1.png", "samples/00700-2.png", "samples/sheet.png",
     }  # fmt: skip
     assert hub.private == set()
     copy_adapter(fetch_adapter(REPO, endpoint=hub.url), tmp_path / "out")
@@ -192,7 +192,7 @@ def test_the_commands_push_and_pull(hub, folder, tmp_path):
     assert hub.requests == []
     pushed = CliRunner().invoke(root, args)
     assert pushed.exit_code == 0, f"{pushed.output} {pushed.exception}"
-    assert f"done: 11 files, {hub.url}/{REPO}/commit" in pushed.stdout
+    assert f"done: 12 files, {hub.url}/{REPO}/commit" in pushed.stdout
     assert TOKEN not in pushed.output
     out = tmp_path / "pulled"
     pulled = CliRunner().invoke(root, ["pull", REPO, "--out", str(out)])

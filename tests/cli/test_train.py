@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import signal
+import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from lora_scene.adapters.folder import read_adapter
-from lora_scene.cli.main import main, root
+from lora_scene.cli.main import root
 from lora_scene.errors import TrainingError
 from lora_scene.recipe import parse_recipe
 from tests import tiny
@@ -84,36 +85,34 @@ def test_the_same_command_again_finds_it_finished_and_another_is_refused(train):
     assert "StepDone" in train("--seed", "8", "--restart", "--json").stdout
 
 
-def call(words, told):
-    """Be a process of the command line, which hears signals that its parent may ignore."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    sys.argv = ["lora-scene", *words]
-    with told.open("w") as sys.stdout:
-        sys.stderr = sys.stdout
-        main()
+def hear_signals():
+    """Take back what a parent in the background ignores."""
+    for name in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(name, signal.SIG_DFL)
 
 
-@pytest.mark.skipif(os.name != "posix", reason="sends signals to forks, which have all imported")
-@pytest.mark.filterwarnings("ignore:.*fork")
-@pytest.mark.parametrize(
-    ("sent", "code"), [("INT", 130), ("TERM", 143), ("HUP", 129), ("INT TERM", 143)]
-)
+@pytest.mark.skipif(os.name != "posix", reason="sends signals")
+@pytest.mark.parametrize(("sent", "code"), [("HUP", 129), ("INT TERM", 143)])
 def test_a_signal_ends_a_run_with_a_checkpoint_and_a_second_one_at_once(sent, code, folder, bases):
     words = ["train", str(folder), "--recipe", "paper", "--base", bases["sd1"], "--json"]
     for setting in (*SHORT, "phase1.steps=5000", "base.resolution=64", "run.checkpoint_every=0"):
         words += ["--set", setting]
     words += ["--device", "cpu", "--out", str(folder / "out")]
     told = folder / "told"
-    process = multiprocessing.get_context("fork").Process(target=call, args=(words, told))
-    process.start()
-    while not (folder / "out" / "losses.jsonl").is_file() and process.is_alive():
-        process.join(0.05)
+    with told.open("w") as stream:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "lora_scene", *words],
+            stdout=stream,
+            stderr=stream,
+            preexec_fn=hear_signals,
+        )
+    while not (folder / "out" / "losses.jsonl").is_file() and process.poll() is None:
+        time.sleep(0.05)
     for name in sent.split():
-        os.kill(process.pid, getattr(signal, f"SIG{name}"))
-    process.join()
+        process.send_signal(getattr(signal, f"SIG{name}"))
+    process.wait()
     said, is_second = told.read_text(), " " in sent
-    assert process.exitcode == code, said
+    assert process.returncode == code, said
     assert ("stopped at once" if is_second else "a checkpoint is saved") in said
     assert "the same command again goes on" in said
     assert "Traceback" not in said

@@ -11,6 +11,7 @@ from lora_scene.creating.requests import Sampling
 from lora_scene.creating.sampling import _begin, check_size, decode, denoise, start_noise
 from lora_scene.creating.schedulers import OWN, SAMPLERS, make_scheduler
 from lora_scene.errors import CreationError
+from lora_scene.size import Size
 from tests import tiny
 from tests.creating.studios import QUIET, studio
 
@@ -141,7 +142,7 @@ def test_a_prompt_that_would_be_cut_off_is_refused():
 
 def test_a_size_that_does_not_divide_is_refused_with_the_nearest_that_does():
     with pytest.raises(CreationError, match=r"(?s)multiples of 32 pixels, such as 64x96.*70x90"):
-        check_size(studio(), (70, 90))
+        check_size(studio(), Size(70, 90))
     assert check_size(studio(), None) == (64, 64)
 
 

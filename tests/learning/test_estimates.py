@@ -107,7 +107,7 @@ def test_the_states_of_an_optimizer_are_those_that_it_makes(name):
 def test_a_card_has_to_hold_cuda_itself_too():
     def card(size: int) -> int | None:
         phase = PhaseEstimate("phase 1", {"UNet": size})
-        return MemoryEstimate("sdxl", "sdxl", 1024, "bf16", "none", (phase,)).card
+        return MemoryEstimate("sdxl", "sdxl", 1024, Size(1024, 1024), "bf16", "none", (phase,)).card
 
     assert card(6 * 2**30 - CONTEXT) == 6
     assert card(6 * 2**30 - CONTEXT + 1) == 8
