@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from click.testing import CliRunner
 from PIL import Image
 
+from lora_scene import journey
 from lora_scene.adapters.folder import read_adapter
 from lora_scene.cli.main import root
 from lora_scene.journey import demo_scene
@@ -18,7 +20,8 @@ def test_the_embedded_scene_has_three_things():
 
 
 @pytest.mark.slow
-def test_the_short_demo_trains_exports_verifies_draws_and_weighs(tmp_path):
+def test_the_short_demo_trains_exports_verifies_draws_and_weighs(tmp_path, monkeypatch):
+    monkeypatch.setattr(journey, "SAMPLING", replace(journey.SAMPLING, n_steps=2))
     out = tmp_path / "demo"
     arguments = ["demo", "--short", "--device", "cpu", "--out", str(out)]
     result = CliRunner().invoke(root, arguments, catch_exceptions=False)

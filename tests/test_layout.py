@@ -20,7 +20,7 @@ ELSEWHERE = {
     "adapters/test_hub.py": "cli/card cli/pull cli/push",
     "adapters/test_inspection.py": "cli/inspect",
     "adapters/test_merging.py": "adapters/renaming cli/merge",
-    "adapters/test_untrusted.py": "adapters/formats/factors",
+    "adapters/test_untrusted.py": "adapters/formats/factors backbones/tensor_header",
     "backbones/test_backbone.py": "backbones/families",
     "backbones/test_kinds.py": "backbones/noise_schedules backbones/pipeline_folder"
     " backbones/single_file",
@@ -36,13 +36,17 @@ ELSEWHERE = {
     "creating/test_rendering.py": "adapters/vocabulary creating/encoding",
     "judging/test_embedded_judge.py": "judging/judge",
     "judging/test_evaluation.py": "judging/watched_drawing",
+    "judging/test_picking.py": "cli/pick judging/base_features judging/pick_sheet"
+    " judging/run_picking judging/taking",
     "judging/test_scores.py": "judging/comparison",
     "learning/test_draws.py": "learning/latents",
     "learning/test_estimates.py": "learning/simulation",
     "learning/test_resume.py": "learning/interruption learning/loss_log learning/runs",
     "learning/test_training.py": "learning/events learning/outcome learning/phases"
     " learning/preparation learning/prior learning/samples learning/step",
-    "recipe/test_recipe.py": "recipe/consistency recipe/settings",
+    "learning/test_watching.py": "cli/ask cli/report learning/asking learning/attention_pictures"
+    " learning/held learning/run_charts learning/run_log learning/run_page learning/run_record",
+    "recipe/test_recipe.py": "recipe/consistency recipe/settings recipe/tree",
     "scenes/test_framing.py": "scenes/canvas size",
     "scenes/segmenters/test_sam.py": "scenes/segmenters/automatic scenes/segmenters/segmenter",
     "workshop/test_benchmark_page.py": "pages plotting workshop/plots workshop/tables",
