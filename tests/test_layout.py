@@ -44,7 +44,8 @@ ELSEWHERE = {
     "learning/test_resume.py": "learning/interruption learning/loss_log learning/runs",
     "learning/test_training.py": "learning/events learning/outcome learning/phases"
     " learning/preparation learning/prior learning/samples learning/step",
-    "learning/test_watching.py": "cli/ask cli/report learning/asking learning/attention_pictures"
+    "cli/test_ask.py": "cli/report",
+    "learning/test_watching.py": "learning/asking learning/attention_pictures"
     " learning/held learning/run_charts learning/run_log learning/run_page learning/run_record",
     "recipe/test_recipe.py": "recipe/consistency recipe/settings recipe/tree",
     "scenes/test_framing.py": "scenes/canvas size",
