@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-import builtins
+import sys
+from importlib.abc import MetaPathFinder
 
 import pytest
 
@@ -23,19 +24,21 @@ def test_on_a_cpu_it_finds_the_libraries_and_makes_a_real_low_bit_step(tmp_path)
 
 
 def test_a_library_that_does_not_load_is_named_with_what_takes_its_place(tmp_path, monkeypatch):
-    load = builtins.__import__
+    class Broken(MetaPathFinder):
+        def find_spec(self, fullname, path, target=None):
+            if fullname.startswith("bitsandbytes"):
+                raise ImportError("libcudart is missing")
 
-    def refuse(name, *args, **kwargs):
-        if name.startswith("bitsandbytes"):
-            raise ImportError("libcudart is missing")
-        return load(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", refuse)
+    for name in [name for name in sys.modules if name.startswith("bitsandbytes")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(sys, "meta_path", [Broken(), *sys.meta_path])
     found = by_name(tmp_path)
     assert found["8-bit optimizer"].value == "no"
     assert "libcudart is missing" in found["8-bit optimizer"].problem
     assert "32-bit state" in found["8-bit optimizer"].problem
-    assert "fp8" in found["nf4 base"].problem
+    for kind in ("nf4", "int8"):
+        assert "bitsandbytes does not load" in found[f"{kind} base"].problem
+        assert "fp8" in found[f"{kind} base"].problem
 
 
 def test_a_folder_that_does_not_exist_yet_is_looked_at_by_its_parent(tmp_path):
