@@ -145,12 +145,7 @@ def command(
     from lora_scene.cli.progress import counting_bar
     from lora_scene.files import check_target
     from lora_scene.judging.distribution import read_pictures
-    from lora_scene.judging.evaluation import (
-        EVALUATION,
-        evaluate,
-        save_evaluation,
-        untouched_base,
-    )
+    from lora_scene.judging.evaluation import EVALUATION, evaluate, save_evaluation, untouched_base
     from lora_scene.scenes.scene import load_scene
 
     if out is not None:

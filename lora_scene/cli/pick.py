@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from lora_scene.cli.evaluate import JudgeOptions, judge_options
 from lora_scene.cli.options import BaseOptions, base_options, json_option
 from lora_scene.cli.paths import GIVEN
-from lora_scene.cli.terminal import note
+from lora_scene.cli.terminal import note, shell
 from lora_scene.cli.values import Number
 from lora_scene.creating.requests import MAX_STEPS
+
+if TYPE_CHECKING:
+    from lora_scene.judging.picking import Pick
 
 
 class StepWeight(click.ParamType):  # type: ignore[type-arg]
@@ -88,13 +92,18 @@ def command(
             progress=progress,
         )
     chosen = found.chosen
-    if as_json:
-        click.echo(json.dumps(found.as_dict(), indent=2))
-    else:
-        click.echo(f"step {chosen.step} at weight {chosen.weight:g}: {found.why}")
-        click.echo(f"all of them: {out / 'pick.png'}")
+    _tell(found, out, as_json=as_json)
     if take == "best":
         take_snapshot(out, chosen.step, chosen.weight)
         click.echo(f"{out} holds it now, the weight folded in", err=as_json)
     elif not as_json:
-        click.echo(f"take it: lora-scene pick {out} --take {chosen.step}:{chosen.weight:g}")
+        words = shell("lora-scene", "pick", out, "--take", f"{chosen.step}:{chosen.weight:g}")
+        click.echo(f"take it: {words}")
+
+
+def _tell(found: Pick, out: Path, *, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(found.as_dict(), indent=2))
+        return
+    click.echo(f"step {found.chosen.step} at weight {found.chosen.weight:g}: {found.why}")
+    click.echo(f"all of them: {out / 'pick.png'}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 from lora_scene.judging.encoders import Vectors
 from lora_scene.scenes.mask_files import Regions, iou
@@ -51,15 +50,6 @@ def drift(before: Vectors, after: Vectors) -> float | None:
     and by the base with the adapter: 0 if the adapter leaves other prompts alone. None for none.
     """
     return float(1 - paired_cosines(before, after).mean()) if len(before) else None
-
-
-def map_iou(attention: npt.NDArray[np.float32], mask: npt.NDArray[np.float32]) -> float:
-    """Return the IoU of a map's strong cells with a mask, both (r, r).
-
-    A map's cells are strong above half of its maximum, a mask's are inside above 0.5.
-    """
-    peak = float(attention.max())
-    return iou(attention >= 0.5 * peak, mask >= 0.5) if peak > 0 else 0.0
 
 
 def mean(values: Iterable[float | None]) -> float | None:

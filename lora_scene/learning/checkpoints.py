@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -141,6 +141,72 @@ def _digest(metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+@torch.no_grad()
+def put_back(
+    checkpoint: Checkpoint,
+    path: Path,
+    *,
+    parameters: Sequence[Tensor],
+    counts: Sequence[Tensor],
+    optimizers: Sequence[torch.optim.Optimizer],
+    scaler: Any,
+) -> tuple[int, int]:
+    """Put a checkpoint's numbers in place.
+
+    Args:
+        checkpoint: Of the same run.
+        path: Where it lies.
+        parameters: What is trained.
+        counts: How often each row had a gradient.
+        optimizers: Those of its phase; none where only parameters are to be had.
+        scaler: The gradients' scaler in float16, or None.
+
+    Returns:
+        How many steps were skipped, and how many of them in a row up to here.
+
+    Raises:
+        CheckpointError: It does not fit.
+    """
+    state = checkpoint.state
+    try:
+        _check_shapes(state, parameters, optimizers)
+        for parameter, kept in zip(parameters, state["parameters"], strict=True):
+            parameter.copy_(kept)
+        for own, kept in zip(counts, state["n_gradients"], strict=True):
+            own.copy_(kept)
+        if optimizers:
+            for optimizer, kept in zip(optimizers, state["optimizers"], strict=True):
+                optimizer.load_state_dict(kept)
+            if scaler is not None and state["scaler"] is not None:
+                scaler.load_state_dict(state["scaler"])
+        n_skipped, in_a_row = state["n_skipped"]
+    except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+        raise CheckpointError(
+            "the checkpoint does not fit what is trained",
+            where=path,
+            got=error,
+            hint=what_is_left(path),
+        ) from error
+    return n_skipped, in_a_row
+
+
+def _check_shapes(
+    state: Mapping[str, Any],
+    parameters: Sequence[Tensor],
+    optimizers: Sequence[torch.optim.Optimizer],
+) -> None:
+    """Compare numbers and states with what they are for: copying would stretch some shapes."""
+    if [p.shape for p in parameters] != [p.shape for p in state["parameters"]]:
+        raise ValueError("parameters of another shape")
+    for optimizer, kept in zip(optimizers, state["optimizers"], strict=False):
+        moved = [p for group in optimizer.param_groups for p in group["params"]]
+        for index, parameter in enumerate(moved):
+            own = kept["state"].get(index, {})
+            moments = [own[name] for name in ("exp_avg", "exp_avg_sq") if name in own]
+            if any(moment.shape != parameter.shape for moment in moments):
+                raise ValueError("optimizer states of another shape")
 
 
 def _take_apart(value: Any, tensors: dict[str, Tensor]) -> Any:

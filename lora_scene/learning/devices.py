@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from lora_scene.backbones.backbone import Backbone
-from lora_scene.errors import OutOfMemoryError, RecipeError
+from lora_scene.errors import OutOfMemoryError, RecipeError, TrainingError
 from lora_scene.faults import is_out_of_memory
 from lora_scene.recipe import Recipe
 
@@ -103,6 +103,30 @@ def memory_advice(recipe: Recipe) -> Iterator[None]:
             if switches
             else "every switch that saves memory is on; a smaller base.resolution is left",
         ) from error
+
+
+def refuse_ranks() -> None:
+    """Refuse to train one run in several processes.
+
+    Raises:
+        TrainingError: A launcher started more than one.
+    """
+    n = os.environ.get("WORLD_SIZE", "").strip()
+    if n not in ("", "1"):  # one process: a launcher's variables are left over, and mean nothing
+        raise TrainingError(
+            "one run is trained by one process",
+            where="WORLD_SIZE",
+            got=n,
+            hint="start it without torchrun or accelerate launch; larger batches: run.batch_size, "
+            "or run.accumulation where memory is short; other scenes in other runs",
+        )
+
+
+def forked_rng(device: str) -> Any:
+    """Leave the caller's global generators as they were."""
+    kind = torch.device(device)
+    devices = [kind.index or 0] if kind.type == "cuda" else []
+    return torch.random.fork_rng(devices=devices)
 
 
 @contextlib.contextmanager

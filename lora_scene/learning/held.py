@@ -21,6 +21,7 @@ from lora_scene.learning.handle_table import HandleTable
 from lora_scene.learning.latents import EncodedVariant
 from lora_scene.learning.losses import weighted_error
 from lora_scene.recipe import Recipe
+from lora_scene.scenes.mask_files import iou
 from lora_scene.scenes.union import prompt_for
 
 STREAM = 3  # of draws; those of training are 1 and 2, its phases
@@ -76,6 +77,22 @@ def look(
     return Look(float(torch.stack(losses).mean()), _ious(table, photos, found), maps.numpy())
 
 
+def held_prompt(table: HandleTable, photo: EncodedVariant, recipe: Recipe) -> str:
+    """Return the prompt of a photo's held draws: it names all that the photo shows."""
+    drawn = [table.concepts[k] for k in photo.present]
+    nouns = [concept.noun for concept in drawn] if recipe.handles.with_nouns else None
+    return prompt_for([concept.handle for concept in drawn], nouns, recipe.handles.templates[0])
+
+
+def map_iou(attention: Maps, mask: Maps) -> float:
+    """Return the IoU of a map's strong cells with a mask, both (r_h, r_w), 0..1.
+
+    A map's cells are strong from half of its maximum on, a mask's are inside from 0.5 on.
+    """
+    peak = float(attention.max())
+    return iou(attention >= 0.5 * peak, mask >= 0.5) if peak > 0 else 0.0
+
+
 def _draw(
     backbone: Backbone,
     table: HandleTable,
@@ -86,11 +103,7 @@ def _draw(
     noise: torch.Generator,
 ) -> tuple[Tensor, Tensor]:
     """Return a draw's masked loss, a scalar, and its maps (k, r_h, r_w) of the concepts present."""
-    handles = recipe.handles
-    drawn = [table.concepts[k] for k in photo.present]
-    nouns = [concept.noun for concept in drawn] if handles.with_nouns else None
-    prompt = prompt_for([concept.handle for concept in drawn], nouns, handles.templates[0])
-    ids = backbone.tokenize([table.expand(prompt)])
+    ids = backbone.tokenize([table.expand(held_prompt(table, photo, recipe))])
     z = photo.moments.mean[None].to(backbone.device)
     eps = torch.randn(z.shape, generator=noise).to(z)
     t = torch.tensor([timestep], device=z.device)
@@ -107,15 +120,13 @@ def _draw(
 def _ious(
     table: HandleTable, photos: Sequence[EncodedVariant], found: Mapping[int, Tensor]
 ) -> dict[str, float]:
-    """Return each thing's IoU of strong attention (half of a map's peak) and mask, over photos."""
+    """Return each thing's `map_iou`, the mean over photos."""
     scores: dict[str, list[float]] = {}
     for index, maps in found.items():
         photo = photos[index]
         for k, own in zip(photo.present, maps, strict=True):
             if table.concepts[k].is_background:
                 continue
-            strong, mask = own >= 0.5 * own.max(), photo.map_masks[k].to(own.device) >= 0.5
-            union = float((strong | mask).sum())
-            one = float((strong & mask).sum()) / union if union else 0.0
+            one = map_iou(own.cpu().numpy(), photo.map_masks[k].numpy())
             scores.setdefault(table.concepts[k].handle, []).append(one)
     return {handle: sum(own) / len(own) for handle, own in scores.items()}

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from lora_scene.adapters.adapter import LoraModule
 from lora_scene.backbones.backbone import Backbone
 from lora_scene.errors import RecipeError
-from lora_scene.recipe import Full, Lora
+from lora_scene.recipe import Full, Lora, Recipe
 
 ADAPTER_NAME = "scene"
 TEXT_TARGETS = ("q_proj", "k_proj", "v_proj", "out_proj")
@@ -239,3 +239,12 @@ def _lora_layers(models: Iterable[nn.Module]) -> Iterator[Any]:
 
 def _on_cpu(tensor: Tensor) -> Tensor:
     return tensor.detach().to("cpu", torch.float32).clone()
+
+
+def trained_weights(backbone: Backbone, recipe: Recipe, number: int) -> list[nn.Parameter]:
+    """Put in place what the phases up to `number` train beside the rows; return it."""
+    kinds = {phase.trains for phase in recipe.phases[:number] if phase.steps}
+    if "lora" in kinds:
+        torch.manual_seed(recipe.run.seed)
+        return add_lora(backbone, recipe.lora)
+    return full_parameters(backbone, recipe.full) if "full" in kinds else []

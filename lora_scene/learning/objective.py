@@ -135,11 +135,10 @@ class Objective:
         prediction, maps = self._predict(samples, ids[0], z_t, t, text)
         nothing = prediction.new_zeros((), dtype=torch.float32)
         diffusion = self._diffusion(samples, prediction[:b], target, held)
-        attention, pairwise = nothing, nothing
+        attention = pairwise = prior_loss = nothing
         if maps is not None:
             attention = attention_term(maps, samples, self._recipe.attention_loss)
             pairwise = torch.stack([map_similarity(each) for each in maps]).mean()
-        prior_loss = nothing
         if prior is not None:
             prior_target = backbone.target(prior.z, prior.eps, prior.t)
             everywhere = torch.ones_like(prior_target[:, :1])

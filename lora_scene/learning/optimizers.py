@@ -64,6 +64,13 @@ def rate_factor(phase: Phase, step: int) -> float:
     return phase.end_fraction + (1 - phase.end_fraction) * left
 
 
+def rates_at(phase: Phase, step: int) -> dict[str, float]:
+    """Return the rates of a step, by what they move: rows, weights; those that move nothing not."""
+    factor = rate_factor(phase, step)
+    rates = {"rows": phase.rows_lr * factor, "weights": phase.weights_lr * factor}
+    return {name: rate for name, rate in rates.items() if rate}
+
+
 def set_rate_factor(optimizers: Sequence[torch.optim.Optimizer], factor: float) -> None:
     """Scale every group's first learning rate."""
     for optimizer in optimizers:

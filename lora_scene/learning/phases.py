@@ -4,39 +4,40 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
-from lora_scene.adapters.gallery import (
-    has_samples,
-    sample_prompts,
-    save_samples,
-    write_sheet,
-)
+from lora_scene.adapters.gallery import has_samples, sample_prompts, save_samples, write_sheet
 from lora_scene.backbones.backbone import Backbone
-from lora_scene.errors import CheckpointError, InterruptedRunError, NonFiniteLossError
-from lora_scene.learning.checkpoints import Checkpoint, save_checkpoint, what_is_left
+from lora_scene.errors import InterruptedRunError, NonFiniteLossError
+from lora_scene.learning.checkpoints import Checkpoint, put_back, save_checkpoint
 from lora_scene.learning.devices import device_bytes, mixed_precision, peak_bytes
 from lora_scene.learning.events import Listener, Notice, PhaseEnded, PhaseStarted, Saved, StepDone
 from lora_scene.learning.handle_table import HandleTable
 from lora_scene.learning.interruption import Interruption
-from lora_scene.learning.lora import add_lora, full_parameters, remove_lora
+from lora_scene.learning.lora import remove_lora, trained_weights
 from lora_scene.learning.loss_log import LossLog
-from lora_scene.learning.optimizers import averaged, build_optimizers, rate_factor
+from lora_scene.learning.optimizers import averaged, build_optimizers, rates_at
 from lora_scene.learning.runs import CHECKPOINT, LOSSES
 from lora_scene.learning.samples import draw_samples
-from lora_scene.learning.step import Materials, Stepper, StepResult, precision
+from lora_scene.learning.step import (
+    HINT,
+    Materials,
+    Stepper,
+    StepResult,
+    precision,
+    refuse_not_finite,
+)
 from lora_scene.recipe import Phase
 
 if TYPE_CHECKING:
     from lora_scene.learning.watching import Watcher
 
 MOST_SKIPPED = 20  # in a row: from 2^16 down, float16's scale has then fallen below 1
-HINT = "lower the learning rates, or take base.dtype=bf16 or fp32"
 
 
 class Trainer:
@@ -97,7 +98,7 @@ class Trainer:
         stepper = self.stepper(number)
         first = resumed.step if resumed else 0
         if resumed is not None:
-            self._restore(resumed, with_optimizers=True)
+            self._restore(resumed)
         self._log.cut(number, first)
         self._announce(number, phase, first)
         begun = time.perf_counter()
@@ -131,8 +132,6 @@ class Trainer:
 
     def _told(self, number: int, step: int, result: StepResult, seconds: float) -> StepDone:
         phase = self.recipe.phases[number - 1]
-        factor = rate_factor(phase, step)
-        rates = {"rows": phase.rows_lr * factor, "weights": phase.weights_lr * factor}
         return StepDone(
             phase=number,
             step=step + 1,
@@ -141,7 +140,7 @@ class Trainer:
             n_steps=phase.steps,
             fault=result.fault,
             norm=result.norm,
-            rates={name: rate for name, rate in rates.items() if rate},
+            rates=rates_at(phase, step),
         )
 
     def stepper(self, number: int) -> Stepper:
@@ -170,60 +169,26 @@ class Trainer:
 
     def prepare_weights(self, number: int) -> None:
         """Put in place, once, what the phases up to this one train beside the rows."""
-        if self.weights:
-            return
-        kinds = {phase.trains for phase in self.recipe.phases[:number] if phase.steps}
-        if "lora" in kinds:
-            torch.manual_seed(self.recipe.run.seed)
-            self.weights = add_lora(self.backbone, self.recipe.lora)
-        elif "full" in kinds:
-            self.weights = full_parameters(self.backbone, self.recipe.full)
+        self.weights = self.weights or trained_weights(self.backbone, self.recipe, number)
 
     def go_back(self, checkpoint: Checkpoint) -> None:
         """Take a checkpoint's numbers; adapters that it does not know yet are taken away."""
-        is_phase_before = len(checkpoint.state["parameters"]) < len(self.parameters())
-        if is_phase_before:
+        if len(checkpoint.state["parameters"]) < len(self.parameters()):  # of the phase before
             remove_lora(self.backbone)
             self.weights, self._optimizers = [], []
-        self._restore(checkpoint, with_optimizers=not is_phase_before)
+        self._restore(checkpoint)
 
-    @torch.no_grad()
-    def _restore(self, checkpoint: Checkpoint, *, with_optimizers: bool) -> None:
-        """Put a checkpoint's parameters, and if asked its optimizers, back in place."""
-        state = checkpoint.state
-        try:
-            self._check_shapes(state)
-            for parameter, kept in zip(self.parameters(), state["parameters"], strict=True):
-                parameter.copy_(kept)
-            for counts, kept in zip(self.table.n_gradients, state["n_gradients"], strict=True):
-                counts.copy_(kept)
-            self.n_skipped, self._skipped_in_a_row = state["n_skipped"]
-            if with_optimizers:
-                for optimizer, kept in zip(self._optimizers, state["optimizers"], strict=True):
-                    optimizer.load_state_dict(kept)
-                if self._accelerator.scaler is not None and state["scaler"] is not None:
-                    self._accelerator.scaler.load_state_dict(state["scaler"])
-        except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
-            raise CheckpointError(
-                "the checkpoint does not fit what is trained",
-                where=self.checkpoint_path,
-                got=error,
-                hint=what_is_left(self.checkpoint_path),
-            ) from error
+    def _restore(self, checkpoint: Checkpoint) -> None:
+        """Put a checkpoint's numbers, and those of the optimizers that there are, in place."""
+        self.n_skipped, self._skipped_in_a_row = put_back(
+            checkpoint,
+            self.checkpoint_path,
+            parameters=self.parameters(),
+            counts=self.table.n_gradients,
+            optimizers=self._optimizers,
+            scaler=self._accelerator.scaler,
+        )
         self.steps_done = self._steps_until(checkpoint.phase, checkpoint.step)
-
-    def _check_shapes(self, state: Mapping[str, Any]) -> None:
-        """Compare numbers and states with what they are for: copying would stretch some shapes."""
-        shapes = [p.shape for p in self.parameters()], [p.shape for p in state["parameters"]]
-        if shapes[0] != shapes[1]:
-            raise ValueError("parameters of another shape")
-        for optimizer, kept in zip(self._optimizers, state["optimizers"], strict=False):
-            moved = [p for group in optimizer.param_groups for p in group["params"]]
-            for index, parameter in enumerate(moved):
-                own = kept["state"].get(index, {})
-                moments = [own[name] for name in ("exp_avg", "exp_avg_sq") if name in own]
-                if any(moment.shape != parameter.shape for moment in moments):
-                    raise ValueError("optimizer states of another shape")
 
     def parameters(self) -> list[nn.Parameter]:
         """Return all that the phases so far train: rows, then weights."""
@@ -280,7 +245,7 @@ class Trainer:
         every, is_last = run.checkpoint_every, step == phase.steps
         is_due = bool(every) and (is_last or step % every == 0)
         if is_last or is_due:
-            self.refuse_not_finite(number, step)
+            refuse_not_finite(self.parameters(), number, step)
         if is_due or self._interruption.number:
             self.save(number, step)
         if self._interruption.number:
@@ -290,19 +255,6 @@ class Trainer:
                 hint="the same command again goes on there",
             )
         self.sample(number, step)
-
-    def refuse_not_finite(self, number: int, step: int) -> None:
-        """Refuse to keep what is no longer a number.
-
-        Raises:
-            NonFiniteLossError: A trained number is not finite.
-        """
-        if not all_finite(self.parameters()):
-            raise NonFiniteLossError(
-                "a trained number is no longer finite",
-                where=f"phase {number}, step {step}",
-                hint=HINT,
-            )
 
     def save(self, number: int, step: int) -> None:
         """Write a checkpoint."""
@@ -332,8 +284,7 @@ class Trainer:
         is_stop = bool(every) and step % every == 0 and (step > 0 or number == 1)
         done = sum(self._steps_until(number, step))
         prompts = sample_prompts(self.recipe, [concept.handle for concept in self.table.concepts])
-        is_due = is_asked or (bool(every) and (is_end or is_stop))
-        if not is_due:
+        if not (is_asked or (every and (is_end or is_stop))):
             return
         if not every:
             self.table.refuse_cut(prompts, "run.sample_prompts")
@@ -345,8 +296,3 @@ class Trainer:
             save_samples(pictures, prompts, self._folder, done)
         sheet = write_sheet(self._folder, delivered=done if is_end or is_last else None)
         self._listener(Saved("samples", sheet or self._folder))
-
-
-def all_finite(parameters: Sequence[nn.Parameter]) -> bool:
-    """Tell whether every number of every parameter is finite."""
-    return all(bool(torch.isfinite(parameter).all()) for parameter in parameters)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from lora_scene.backbones.backbone import Backbone
+from lora_scene.errors import NonFiniteLossError
 from lora_scene.learning.attention import AttentionRecorder, read_level
 from lora_scene.learning.draws import draw_batch, dropout_seed, step_generators
 from lora_scene.learning.handle_table import HandleTable
@@ -23,6 +24,8 @@ from lora_scene.learning.objective import LOSSES, LossTerms, Objective
 from lora_scene.learning.optimizers import clip_gradients, rate_factor, set_rate_factor, step_all
 from lora_scene.learning.prior import PriorSet
 from lora_scene.recipe import Recipe
+
+HINT = "lower the learning rates, or take base.dtype=bf16 or fp32"
 
 
 @dataclass(frozen=True)
@@ -183,3 +186,19 @@ def precision(
         return contextlib.nullcontext()
     mixed: contextlib.AbstractContextManager[None] = accelerator.autocast()
     return mixed
+
+
+def refuse_not_finite(parameters: Sequence[Tensor], number: int, step: int) -> None:
+    """Refuse to keep what is no longer a number.
+
+    Raises:
+        NonFiniteLossError: A trained number is not finite.
+    """
+    if not all_finite(parameters):
+        where = f"phase {number}, step {step}"
+        raise NonFiniteLossError("a trained number is no longer finite", where=where, hint=HINT)
+
+
+def all_finite(parameters: Sequence[Tensor]) -> bool:
+    """Tell whether every number of every parameter is finite."""
+    return all(bool(torch.isfinite(parameter).all()) for parameter in parameters)

@@ -6,10 +6,8 @@ scene, recipe -> base loaded -> variants encoded, VAE moved away -> [prior drawn
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -21,7 +19,7 @@ from lora_scene.backbones.backbone import Backbone
 from lora_scene.backbones.fitness import check_trainable
 from lora_scene.backbones.loading import resolve_device
 from lora_scene.backbones.sources import note_base
-from lora_scene.errors import NonFiniteLossError, SceneError, TrainingError
+from lora_scene.errors import NonFiniteLossError, SceneError
 from lora_scene.file_groups import remove_ours, written_together
 from lora_scene.files import check_target, write_json, write_text
 from lora_scene.folder_lock import locked
@@ -32,12 +30,19 @@ from lora_scene.learning.checkpoints import (
     load_checkpoint,
     newest_checkpoint,
 )
-from lora_scene.learning.devices import fast_float32, memory_advice, peak_bytes, reset_peak
+from lora_scene.learning.devices import (
+    fast_float32,
+    forked_rng,
+    memory_advice,
+    peak_bytes,
+    refuse_ranks,
+    reset_peak,
+)
 from lora_scene.learning.events import Event, Listener, Notice, Saved
 from lora_scene.learning.interruption import Interruption
 from lora_scene.learning.loss_log import LossLog
 from lora_scene.learning.outcome import assemble_adapter
-from lora_scene.learning.phases import Trainer, all_finite
+from lora_scene.learning.phases import Trainer
 from lora_scene.learning.preparation import (
     Job,
     load_base,
@@ -68,6 +73,7 @@ from lora_scene.learning.runs import (
     resumable,
     write_summary,
 )
+from lora_scene.learning.step import all_finite
 from lora_scene.learning.watching import Watcher, began, page_at_the_end
 from lora_scene.ownership import LISTING, list_folder, own_files
 from lora_scene.recipe import Recipe, dump_recipe
@@ -109,18 +115,19 @@ def train(
         RecipeError: A setting does not fit the base.
     """
     begun = time.perf_counter()
-    _refuse_ranks()
+    refuse_ranks()
     out, tell = _own(Path(out), scene, restart=restart), listener or _ignore
     if recipe.run.sample_every:
         refuse_foreign_samples(out)
     if recipe.run.watch:
+        LossLog(out / EVENTS).refuse_foreign()
         tell = RunLog(out / EVENTS, tell)
     chosen = resolve_device(device)
     with (
         locked(out),
         memory_advice(recipe),
         fast_float32(torch.device(chosen)),
-        _forked_rng(chosen),
+        forked_rng(chosen),
     ):
         backbone = load_base(recipe, chosen, tell)
         refuse_early(backbone, recipe)
@@ -135,30 +142,43 @@ def train(
         if earlier is not None:
             tell(Notice(f"{out} is finished already; --restart trains anew"))
             return earlier
-        reset_peak(torch.device(chosen))
         heard = interruption or Interruption()
         job = Job(scene, recipe, out, chosen, base_hash, mine, tell, heard)
-        answered(out, asked(out))  # of a run before
-        if isinstance(tell, RunLog):
-            tell.open(began(job, backbone))
-        with page_at_the_end(job):
-            adapter, trainer = _learn(backbone, job)
-        result = TrainingResult(
-            adapter,
-            out,
-            time.perf_counter() - begun,
-            peak_bytes(torch.device(chosen)),
-            sum(parameter.numel() for parameter in trainer.parameters()),
-            trainer.table.unreached if any(p.rows_lr and p.steps for p in recipe.phases) else (),
-            trainer.n_skipped,
-            trainer.ended,
-        )
-        _tell_result(result, tell)
-        write_summary(result, mine, recipe, scene)
-        _keep_for_longer(out, recipe)
-        if recipe.run.watch:
-            write_run_page(out)
+        result = _train(backbone, job, begun)
     tell(Saved("adapter", out))
+    return result
+
+
+def _train(backbone: Backbone, job: Job, begun: float) -> TrainingResult:
+    """Train what is not finished, and write what the run was.
+
+    Args:
+        backbone: The base.
+        job: The run.
+        begun: When it was called, by `time.perf_counter`.
+    """
+    out, recipe = job.out, job.recipe
+    reset_peak(torch.device(job.device))
+    answered(out, asked(out))  # of a run before
+    if isinstance(job.tell, RunLog):
+        job.tell.open(began(job, backbone))
+    with page_at_the_end(job):
+        adapter, trainer = _learn(backbone, job)
+    result = TrainingResult(
+        adapter,
+        out,
+        time.perf_counter() - begun,
+        peak_bytes(torch.device(job.device)),
+        sum(parameter.numel() for parameter in trainer.parameters()),
+        trainer.table.unreached if any(p.rows_lr and p.steps for p in recipe.phases) else (),
+        trainer.n_skipped,
+        trainer.ended,
+    )
+    _tell_result(result, job.tell)
+    write_summary(result, job.fingerprint, recipe, job.scene)
+    _keep_for_longer(out, recipe)
+    if recipe.run.watch:
+        write_run_page(out)
     return result
 
 
@@ -184,23 +204,6 @@ def _own(out: Path, scene: Scene, *, restart: bool) -> Path:
     for name in (LOSSES, HELD):
         LossLog(checked / name).refuse_foreign()
     return checked
-
-
-def _refuse_ranks() -> None:
-    """Refuse to train one run in several processes.
-
-    Raises:
-        TrainingError: A launcher started more than one.
-    """
-    n = os.environ.get("WORLD_SIZE", "").strip()
-    if n not in ("", "1"):  # one process: a launcher's variables are left over, and mean nothing
-        raise TrainingError(
-            "one run is trained by one process",
-            where="WORLD_SIZE",
-            got=n,
-            hint="start it without torchrun or accelerate launch; larger batches: run.batch_size, "
-            "or run.accumulation where memory is short; other scenes in other runs",
-        )
 
 
 def _tell_result(result: TrainingResult, tell: Listener) -> None:
@@ -289,13 +292,6 @@ def _collect(trainer: Trainer, job: Job) -> Adapter:
             base_hash=job.base_hash,
             steps=trainer.steps_done,
         )
-
-
-def _forked_rng(device: str) -> Any:
-    """Leave the caller's global generators as they were."""
-    kind = torch.device(device)
-    devices = [kind.index or 0] if kind.type == "cuda" else []
-    return torch.random.fork_rng(devices=devices)
 
 
 def _ignore(event: Event) -> None:

@@ -20,12 +20,12 @@ from lora_scene.learning.asking import answered, asked
 from lora_scene.learning.attention_pictures import MASKS, save_maps, save_masks
 from lora_scene.learning.devices import peak_bytes
 from lora_scene.learning.events import Looked, Notice, Saved
-from lora_scene.learning.held import look
+from lora_scene.learning.held import held_prompt, look
 from lora_scene.learning.loss_log import LossLog
 from lora_scene.learning.outcome import installed_versions
 from lora_scene.learning.run_page import write_run_page
 from lora_scene.learning.runs import HELD, SNAPSHOTS
-from lora_scene.scenes.union import prompt_for
+from lora_scene.learning.step import refuse_not_finite
 
 if TYPE_CHECKING:
     from lora_scene.learning.phases import Trainer
@@ -93,7 +93,7 @@ class Watcher:
         is_kept = step in stops or "save" in wishes or ("stop" in wishes and self._run.snapshots)
         if is_kept and step:
             folder = self._job.out / SNAPSHOTS / f"phase{number}-{step:05}"
-            trainer.refuse_not_finite(number, step)
+            refuse_not_finite(trainer.parameters(), number, step)
             save_adapter(self._deliver(trainer), folder)
             self._job.tell(Saved("snapshot", folder))
         if "sample" in wishes or ("stop" in wishes and self._run.sample_every):
@@ -143,15 +143,10 @@ class Watcher:
 
     def _is_cut(self, trainer: Trainer) -> bool:
         """Tell whether a text encoder would cut the held draws' prompts."""
-        handles = self._job.recipe.handles
-        prompts = []
-        for photo in trainer.materials.held:
-            drawn = [trainer.table.concepts[k] for k in photo.present]
-            nouns = [concept.noun for concept in drawn] if handles.with_nouns else None
-            names = [concept.handle for concept in drawn]
-            prompts.append(prompt_for(names, nouns, handles.templates[0]))
+        table, recipe = trainer.table, self._job.recipe
+        prompts = [held_prompt(table, photo, recipe) for photo in trainer.materials.held]
         try:
-            trainer.table.refuse_cut(prompts, "held draws")
+            table.refuse_cut(prompts, "held draws")
         except SceneError:
             if self._run.patience:
                 raise

@@ -39,13 +39,6 @@ def test_drift_is_the_mean_loss_of_cosine() -> None:
     assert metrics.drift(before[:0], after[:0]) is None
 
 
-def test_map_iou_takes_the_cells_above_half_of_the_maximum() -> None:
-    attention = np.array([[0.4, 0.3], [0.1, 0.0]], np.float32)
-    mask = np.array([[1, 0], [0, 0]], np.float32)
-    assert metrics.map_iou(attention, mask) == 1 / 2
-    assert metrics.map_iou(attention * 0, mask) == 0
-
-
 def test_the_mean_leaves_out_what_is_not_there() -> None:
     assert metrics.mean([1.0, None, 2.0]) == 1.5
     assert metrics.mean([None]) is None
