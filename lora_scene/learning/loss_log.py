@@ -13,6 +13,8 @@ from lora_scene.learning.events import StepDone
 from lora_scene.ownership import KEY, seal_json
 from lora_scene.targets import refuse_foreign
 
+FIRST = (b'{"phase": ', b'{"time": "')  # how the lines of runs begin
+
 
 class LossLog:
     """Keeps a line a step, each step once, however often the run was taken up again.
@@ -34,7 +36,8 @@ class LossLog:
         if not self._path.is_file():
             return
         *whole, rest = self._path.read_bytes().split(b"\n")
-        if len(self.lines()) < len(whole) or not (whole or b'{"phase": '.startswith(rest[:10])):
+        is_begun = any(first.startswith(rest[: len(first)]) for first in FIRST)
+        if len(self.lines()) < len(whole) or not (whole or is_begun):
             refuse_foreign(self._path, self._path.parent)
 
     def cut(self, phase: int, step: int) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from lora_scene.adapters.gallery import prompt_in
+from lora_scene.backbones.sources import public_name
 from lora_scene.files import write_text
 from lora_scene.learning.run_charts import draw_charts
 from lora_scene.learning.run_record import RunRecord, read_run, seconds_between
@@ -100,7 +101,7 @@ def _facts(run: RunRecord) -> list[tuple[str, str]]:
         nouns = began.get("nouns", [])
         pairs = [f"{h} {nouns[i] if i < len(nouns) else ''}" for i, h in enumerate(run.handles)]
         facts.append(("learns", ", ".join(pair.strip() for pair in pairs)))
-    facts += [(key, str(began[key])) for key in ("scene", "base") if key in began]
+    facts += [(key, public_name(began[key])) for key in ("scene", "base") if key in began]
     if run.recipe is not None:
         facts.append(("recipe", f"{run.recipe.name}, seed {run.recipe.run.seed}"))
     if "device" in began:

@@ -7,14 +7,17 @@ import os
 import signal
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from lora_scene.adapters.folder import read_adapter
-from lora_scene.errors import LoraSceneError, RecipeError, TrainingError
+from lora_scene.errors import FileError, LoraSceneError, RecipeError, TrainingError
 from lora_scene.folder_lock import locked
 from lora_scene.learning import asking
 from lora_scene.learning.events import Looked, Notice, Saved, StepDone
+from lora_scene.learning.held import map_iou
 from lora_scene.learning.interruption import Interruption
+from lora_scene.learning.loss_log import LossLog
 from lora_scene.learning.run_page import write_run_page
 from lora_scene.learning.run_record import read_run, snapshots_of
 from lora_scene.learning.watching import evenly, has_stalled
@@ -102,6 +105,20 @@ def test_a_page_of_somebody_elses_is_refused_before_anything_is_done(bases, scen
     with pytest.raises(LoraSceneError, match=r"run\.html"):
         made.run(scene, made.recipe(bases["sd1"]), tmp_path)
     assert (tmp_path / "run.html").read_text() == "mine"
+
+
+def test_a_log_of_somebody_elses_is_not_written_on(bases, scene, tmp_path):
+    (tmp_path / "run.jsonl").write_text('{"distance": 5.2}\n')
+    with pytest.raises(FileError, match=r"run\.jsonl"):
+        made.run(scene, made.recipe(bases["sd1"], "run.watch=1"), tmp_path)
+    assert (tmp_path / "run.jsonl").read_text() == '{"distance": 5.2}\n'
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize("rest", ['{"time": "2026', '{"phase": 1, "st', '{"ti'])
+def test_a_log_whose_first_line_a_kill_cut_is_ours(rest, tmp_path):
+    (tmp_path / "run.jsonl").write_text(rest)
+    LossLog(tmp_path / "run.jsonl").refuse_foreign()
 
 
 def test_a_folder_without_a_run_has_no_page(tmp_path):
@@ -228,3 +245,10 @@ def test_snapshots_lie_at_equal_distances_and_the_last_step_is_one(n_steps, n, e
 def test_settings_that_cannot_be_watched_are_refused(settings, match):
     with pytest.raises(RecipeError, match=match):
         made.recipe("mini", *settings)
+
+
+def test_map_iou_takes_the_cells_above_half_of_the_maximum() -> None:
+    attention = np.array([[0.4, 0.3], [0.1, 0.0]], np.float32)
+    mask = np.array([[1, 0], [0, 0]], np.float32)
+    assert map_iou(attention, mask) == 1 / 2
+    assert map_iou(attention * 0, mask) == 0
