@@ -15,49 +15,54 @@ import platform
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from lora_scene.errors import FileError
+from lora_scene.errors import FileError, LoraSceneWarning
 from lora_scene.faults import told_plainly
 
 LOCK = ".lora_scene.lock"
-WAIT = 60.0  # seconds that a short writer lets another one end
+NUMBERS = ".lora_scene.numbers.lock"  # of who only adds files under names that are free
+WAIT = 20.0  # seconds that a short writer lets another one end
+_SILENCE = 0.5  # seconds of them in which nothing is said
 _LOOK = 0.05  # seconds from one try to the next
 _FAR = 1 << 30  # bytes: Windows hides locked bytes from readers, so none of the record's is
 _BUSY = {errno.EACCES, errno.EAGAIN, errno.EDEADLK}
 _SAME_START = 60.0  # seconds that a clock may have been set by since a process began
 
-_held: dict[Path, int] = {}  # folder to the thread that holds it
+_held: dict[Path, int] = {}  # lock to the thread that holds it
 
 
 @contextmanager
-def locked(folder: Path, *, wait: float = 0.0) -> Iterator[None]:
+def locked(folder: Path, *, wait: float = 0.0, name: str = LOCK) -> Iterator[None]:
     """Hold a folder, which is made if need be; within its thread it may be held again.
 
     Args:
         folder: The folder.
-        wait: Seconds that another one's writing may go on before it is an error.
+        wait: Seconds that another one's writing may go on before it is an error; soon there is a
+            warning.
+        name: Of the lock: those of two names do not keep each other out.
 
     Raises:
         FileError: Another process or thread writes into it, or it cannot be written.
     """
-    key = Path(os.path.abspath(folder))
+    key = Path(os.path.abspath(folder), name)
     if _held.get(key) == threading.get_ident():
         yield
         return
     with told_plainly(folder):
         is_new = not folder.exists()
         folder.mkdir(parents=True, exist_ok=True)
-        handle = _acquire(folder, wait)
+        handle = _acquire(folder / name, wait)
     _held[key] = threading.get_ident()
     try:
         yield
     finally:
         del _held[key]
-        _release(folder / LOCK, handle)
+        _release(key, handle)
         if is_new:
             with suppress(OSError):  # what was written there stays
                 folder.rmdir()
@@ -98,26 +103,31 @@ def is_running(host: str, pid: int, start: float) -> bool:
         return True
 
 
-def _acquire(folder: Path, wait: float = 0.0) -> int:
-    end = time.monotonic() + wait
+def _acquire(path: Path, wait: float = 0.0) -> int:
+    begun, is_told = time.monotonic(), False
     while True:
         try:
-            return _try(folder)
-        except FileError:
-            if time.monotonic() > end:
+            return _try(path)
+        except FileError as error:
+            waited = time.monotonic() - begun
+            if waited > wait:
                 raise
+            if waited > _SILENCE and not is_told:
+                who = f"{path.parent}: {error.got or 'another process'} writes into this folder"
+                text = f"{who}; waiting up to {wait:g} s for it to end"
+                warnings.warn(text, LoraSceneWarning, stacklevel=4)
+                is_told = True
         time.sleep(_LOOK)
 
 
-def _try(folder: Path) -> int:
-    path = folder / LOCK
+def _try(path: Path) -> int:
     while True:
         flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
         handle = os.open(path, flags, 0o644)
         try:
-            is_free = _lock(handle, folder) or not _is_held(_record(handle))
+            is_free = _lock(handle, path) or not _is_held(_record(handle))
             if not is_free:
-                raise _held_error(folder, _record(handle))
+                raise _held_error(path.parent, _record(handle))
             if _is_same(handle, path):  # or its last holder deleted it meanwhile
                 _write_record(handle)
                 return handle
@@ -127,7 +137,7 @@ def _try(folder: Path) -> int:
         os.close(handle)
 
 
-def _lock(handle: int, folder: Path) -> bool:
+def _lock(handle: int, path: Path) -> bool:
     """Take the system's lock; False where there are none, and the record has to decide."""
     try:
         if sys.platform == "win32":
@@ -141,7 +151,7 @@ def _lock(handle: int, folder: Path) -> bool:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         if error.errno in _BUSY:
-            raise _held_error(folder, _record(handle)) from error
+            raise _held_error(path.parent, _record(handle)) from error
         return False
     return True
 

@@ -15,10 +15,11 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import os
 import re
 import stat
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,6 @@ LISTING = f"{NAME}.json"
 EXIF_SOFTWARE = 0x0131  # TIFF 6.0, section 8
 COMMENTS = {".toml": ("# ", ""), ".md": ("<!-- ", " -->"), ".html": ("<!-- ", " -->")}
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif")
-UNMARKED = f"{NAME} {'0' * 16}"  # stands in a picture until `mark_picture` puts the checksum there
 
 _SEAL = re.compile(rf"written by {NAME} \(([0-9a-f]{{16}})\)")
 _MARK = re.compile(f"{NAME} ([0-9a-f]{{16}})".encode())
@@ -38,14 +38,22 @@ _MAX_HEADER = 1 << 25  # bytes of a safetensors header
 _MAX_TEXT = 1 << 28  # bytes
 _LISTED_START = 1 << 20  # bytes of a listed file that its checksum covers; its size tells more
 _LISTED_DEPTH = 3
+_DEEPEST = 8  # folders below a run's: nothing of ours lies deeper
+
+_Listing = Mapping[str, str] | None  # what a folder's says of each file; None where there is none
 
 
-def is_ours(path: Path) -> bool:
-    """Tell whether this program wrote a file, and, of a text, whether it still is as written."""
+def is_ours(path: Path, listings: dict[Path, _Listing] | None = None) -> bool:
+    """Tell whether this program wrote a file, and, of a text, whether it still is as written.
+
+    Args:
+        path: The file.
+        listings: Those of folders that were read already; what is read here is added.
+    """
     try:
         if not stat.S_ISREG(path.lstat().st_mode):
             return False
-        return _carries_mark(path) or _is_listed(path)
+        return _carries_mark(path) or _is_listed(path, {} if listings is None else listings)
     except Exception:  # a file may be damaged in any way; what cannot be read is not ours
         return False
 
@@ -68,9 +76,17 @@ def seal_json(value: Mapping[str, Any]) -> dict[str, Any]:
     return {**plain, KEY: f"{NAME} {_json_digest(plain)}"}
 
 
-def mark_picture(data: bytes) -> bytes:
-    """Put the checksum into a picture's file that has `UNMARKED` in its place."""
-    start = data.index(UNMARKED.encode()) + len(NAME) + 1
+def mark_picture(encode: Callable[[str], bytes]) -> bytes:
+    """Return a picture's file that holds its own checksum.
+
+    Args:
+        encode: Returns the file with a text in the place of the mark, as it is and nowhere else.
+    """
+    for n in itertools.count():  # until what stands in for the mark is nothing that a user wrote
+        data = encode(stand_in := f"{NAME} {n:016x}")
+        if data.count(stand_in.encode()) == 1:
+            break
+    start = data.index(stand_in.encode()) + len(NAME) + 1
     end = start + 16
     marked = data[:start] + _picture_digest(data, (start, end)) + data[end:]
     chunk = marked.rfind(b"tEXt", 0, start)
@@ -102,17 +118,20 @@ def metadata_of(path: Path) -> Mapping[str, Any]:
     return metadata if isinstance(metadata, dict) else {}
 
 
-def own_files(folder: Path) -> Iterator[Path]:
-    """Yield the files in and below a folder that this program wrote; no link is followed."""
-    if folder.is_symlink() or not folder.is_dir():
-        return
-    for path in sorted(folder.iterdir()):
-        if path.is_dir() and not path.is_symlink():
-            yield from own_files(path)
-        elif path.name != LISTING and is_ours(path):
-            yield path
-    if is_ours(folder / LISTING):  # last, for it speaks for the others
-        yield folder / LISTING
+def own_files(folder: Path) -> list[Path]:
+    """Return the files in and below a folder that this program wrote; no link is followed.
+
+    Listings come last, for they speak for the others.
+    """
+    if folder.is_symlink():
+        return []
+    found: list[Path] = []
+    listings: dict[Path, _Listing] = {}
+    for place, folders, names in os.walk(folder):
+        if len(Path(place).parts) - len(folder.parts) >= _DEEPEST:
+            folders.clear()
+        found += [path for name in names if is_ours(path := Path(place, name), listings)]
+    return sorted(found, key=lambda path: (path.name == LISTING, path))
 
 
 def _carries_mark(path: Path) -> bool:
@@ -164,13 +183,19 @@ def _picture_digest(data: bytes, at: tuple[int, int]) -> bytes:
     return digest.hexdigest()[:16].encode()
 
 
-def _is_listed(path: Path) -> bool:
-    for folder in list(path.parents)[:_LISTED_DEPTH]:
-        listing = folder / LISTING
-        if listing.is_file() and _carries_mark(listing):
-            files = json.loads(listing.read_text("utf-8"))["files"]
-            return bool(files.get(path.relative_to(folder).as_posix()) == _entry(path))
+def _is_listed(path: Path, listings: dict[Path, _Listing]) -> bool:
+    for folder in path.parents[:_LISTED_DEPTH]:
+        if folder not in listings:
+            listings[folder] = _read_listing(folder / LISTING)
+        found = listings[folder]
+        if found is not None:
+            return bool(found.get(path.relative_to(folder).as_posix()) == _entry(path))
     return False
+
+
+def _read_listing(path: Path) -> _Listing:
+    is_own = path.is_file() and _carries_mark(path)
+    return json.loads(path.read_text("utf-8"))["files"] if is_own else None
 
 
 def _entry(path: Path) -> str:

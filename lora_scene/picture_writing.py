@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from PIL import Image, PngImagePlugin
 
 from lora_scene.errors import FileError
 from lora_scene.files import write_bytes
-from lora_scene.ownership import EXIF_SOFTWARE, NAME, UNMARKED, mark_picture
+from lora_scene.ownership import EXIF_SOFTWARE, NAME, mark_picture
 
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 LOSSY = (".jpg", ".jpeg")
@@ -69,37 +69,44 @@ def encode_picture(image: Image.Image, path: Path, texts: Mapping[str, str] | No
         FileError: An unknown format, or a text that it cannot hold.
     """
     kind, texts = check_format(path), texts or {}
-    options: dict[str, Any] = {"lossless": True} if kind == "WEBP" else {}
     if kind == "PNG":
-        info = PngImagePlugin.PngInfo()
-        info.add_text("Software", UNMARKED)
-        for key, text in texts.items():
-            info.add_itxt(key, text)
-        options = {"pnginfo": info}
-    else:
-        exif = Image.Exif()
-        exif[EXIF_SOFTWARE] = UNMARKED
-        if NAME in texts:
-            exif[EXIF_DESCRIPTION] = texts[NAME]
-        if len(texts.get(NAME, "")) > MAX_EXIF:
-            raise FileError("too long a record for this format", where=path, hint="write a .png")
-        options |= {"exif": exif, "quality": QUALITY}
-    return _encoded(image, kind, options)
+        return _marked(image, kind, lambda mark: {"pnginfo": _png_texts(mark, texts)})
+    if len(texts.get(NAME, "")) > MAX_EXIF:
+        raise FileError("too long a record for this format", where=path, hint="write a .png")
+    more = {"lossless": True} if kind == "WEBP" else {}
+    return _marked(
+        image, kind, lambda mark: {"exif": _exif(mark, texts), "quality": QUALITY, **more}
+    )
 
 
 def encode_gif(images: Sequence[Image.Image], *, milliseconds: int) -> bytes:
     """Return an endless GIF, `milliseconds` a frame, marked as ours."""
-    options = {
-        "save_all": True,
-        "append_images": images[1:],
-        "duration": milliseconds,
-        "loop": 0,
-        "comment": UNMARKED,
-    }
-    return _encoded(images[0], "GIF", options)
+    timed = {"append_images": images[1:], "duration": milliseconds, "loop": 0}
+    return _marked(images[0], "GIF", lambda mark: {"save_all": True, "comment": mark, **timed})
 
 
-def _encoded(image: Image.Image, kind: str, options: Mapping[str, Any]) -> bytes:
-    file = io.BytesIO()
-    image.save(file, format=kind, **options)
-    return mark_picture(file.getvalue())
+def _png_texts(mark: str, texts: Mapping[str, str]) -> PngImagePlugin.PngInfo:
+    info = PngImagePlugin.PngInfo()
+    info.add_text("Software", mark)
+    for key, text in texts.items():
+        info.add_itxt(key, text)
+    return info
+
+
+def _exif(mark: str, texts: Mapping[str, str]) -> Image.Exif:
+    exif = Image.Exif()
+    exif[EXIF_SOFTWARE] = mark
+    if NAME in texts:
+        exif[EXIF_DESCRIPTION] = texts[NAME]
+    return exif
+
+
+def _marked(image: Image.Image, kind: str, options: Callable[[str], Mapping[str, Any]]) -> bytes:
+    """Return the file of a picture; `options` are the encoder's, given the mark."""
+
+    def encode(mark: str) -> bytes:
+        file = io.BytesIO()
+        image.save(file, format=kind, **options(mark))
+        return file.getvalue()
+
+    return mark_picture(encode)

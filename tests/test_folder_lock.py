@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from lora_scene import folder_lock
-from lora_scene.errors import FileError
+from lora_scene.errors import FileError, LoraSceneWarning
 from lora_scene.folder_lock import LOCK, locked, process_record
 
 HOLD = """
@@ -65,19 +65,23 @@ def test_a_thread_may_hold_a_folder_twice_and_another_thread_may_not(tmp_path: P
         pass
 
 
-def test_a_short_writer_waits_for_another_one(tmp_path: Path) -> None:
+def test_a_short_writer_waits_for_another_one_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folder_lock, "_SILENCE", 0.02)
     held, done = threading.Event(), []
 
     def other() -> None:
         with locked(tmp_path):
             held.set()
-            time.sleep(0.1)
+            time.sleep(0.2)
             done.append("other")
 
     thread = threading.Thread(target=other)
     thread.start()
     held.wait()
-    with locked(tmp_path, wait=60):
+    told = rf"process {os.getpid()} on .* writes into this folder; waiting up to 60 s"
+    with pytest.warns(LoraSceneWarning, match=told), locked(tmp_path, wait=60):
         assert done == ["other"]
     thread.join()
 
@@ -85,11 +89,11 @@ def test_a_short_writer_waits_for_another_one(tmp_path: Path) -> None:
 def test_where_a_file_system_has_no_locks_the_record_decides(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(folder_lock, "_lock", lambda handle, folder: False)
+    monkeypatch.setattr(folder_lock, "_lock", lambda handle, path: False)
     with locked(tmp_path):
         record = (tmp_path / LOCK).read_text()
         with pytest.raises(FileError, match=f"process {os.getpid()} on"):
-            folder_lock._acquire(tmp_path)
+            folder_lock._acquire(tmp_path / LOCK)
     start = process_record()[2]
     for stale in (
         record.replace(f'"pid": {os.getpid()}', '"pid": 4194305'),

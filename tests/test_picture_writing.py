@@ -34,3 +34,12 @@ def test_a_gif_is_ours_and_no_other_format_is_guessed(tmp_path):
         assert (gif.n_frames, gif.info["duration"]) == (2, 50)
     with pytest.raises(FileError, match="no format of pictures"):
         write_picture(tmp_path / "a.bmp", RED)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp"])
+def test_a_record_that_reads_like_the_mark_is_kept_to_the_letter(tmp_path, suffix):
+    text = " ".join(f"lora_scene {n:016x}" for n in range(3))
+    path = write_picture(tmp_path / f"a{suffix}", RED, {"lora_scene": text})
+    assert is_ours(path)
+    with Image.open(path) as image:
+        assert text in (image.info.get("lora_scene"), image.getexif().get(0x010E))

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -31,18 +32,22 @@ from lora_scene.adapters.writing import write_tensors
 from lora_scene.backbones.families import FAMILIES
 from lora_scene.errors import AdapterError
 from lora_scene.file_groups import written_together
+from lora_scene.files import write_json
 from lora_scene.ownership import metadata_of
 from lora_scene.scenes.handles import check_handles
 
 RECIPE = "recipe.toml"  # beside an adapter that was trained here
 
 
-def save_adapter(adapter: Adapter, folder: Path | str) -> Path:
+def save_adapter(
+    adapter: Adapter, folder: Path | str, *, records: Mapping[str, Mapping[str, Any]] | None = None
+) -> Path:
     """Write an adapter into a folder, and return that: all of its files, or none.
 
     Args:
         adapter: The adapter; scales are folded, so reading it back gives `adapter.folded()`.
         folder: Where to; made if need be. An earlier adapter of ours in it is replaced.
+        records: Name to content of JSON files that come with it, all together.
 
     Raises:
         AdapterError: The adapter cannot be expressed in the diffusers layout.
@@ -54,6 +59,8 @@ def save_adapter(adapter: Adapter, folder: Path | str) -> Path:
     with written_together(folder, obsolete=files_of_others(folder, note)) as aside:
         for name, tensors in files.items():
             write_tensors(aside / name, tensors, note)
+        for name, record in (records or {}).items():
+            write_json(aside / name, record)
     return folder
 
 

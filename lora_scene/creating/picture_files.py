@@ -14,7 +14,7 @@ from PIL import Image
 from lora_scene.documents import parse_json
 from lora_scene.errors import CreationError
 from lora_scene.files import write_bytes
-from lora_scene.folder_lock import WAIT, locked
+from lora_scene.folder_lock import NUMBERS, WAIT, locked
 from lora_scene.ownership import NAME as RECORD  # the PNG text that holds the record, as JSON
 from lora_scene.picture_writing import EXIF_DESCRIPTION, encode_picture
 from lora_scene.scenes.pictures import Pixels
@@ -67,7 +67,8 @@ def save_set(files: Mapping[Path, bytes]) -> list[Path]:
         FileError: They cannot be written.
     """
     number = 1
-    with locked(next(iter(files)).parent, wait=WAIT):  # or two would take one number
+    folder = next(iter(files)).parent
+    with locked(folder, wait=WAIT, name=NUMBERS):  # or two would take one number
         while True:
             paths = [
                 path if number == 1 else path.with_name(f"{path.stem}_{number}{path.suffix}")

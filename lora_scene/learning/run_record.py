@@ -23,6 +23,7 @@ from lora_scene.learning.runs import (
     MAPS,
     RECIPE,
     SNAPSHOTS,
+    RESTARTED,
     SUMMARY,
 )
 from lora_scene.ownership import is_ours
@@ -165,7 +166,7 @@ def _read_summary(path: Path) -> Line:
     table = parse_json(read_text(path, TrainingError), path, TrainingError)
     if not isinstance(table, dict):
         raise TrainingError("the record of a finished run is damaged", where=path)
-    return table
+    return {} if RESTARTED in table else table
 
 
 def _read_maps(folder: Path) -> dict[int, dict[int, Path]]:

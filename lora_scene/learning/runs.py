@@ -3,7 +3,7 @@
 out/
 ├── pytorch_lora_weights.safetensors, embeddings/   the adapter
 ├── recipe.toml                                     every setting of the run
-├── training.json                                   written last: the run is finished
+├── training.json                                   written with the adapter: the run is finished
 ├── losses.jsonl, held.jsonl                        a line a step, a line a look at held draws
 ├── run.jsonl, run.html                             what was told, with times; all of it as a page
 ├── samples/, maps/                                 pictures and attention on the way
@@ -19,6 +19,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from lora_scene.adapters.adapter import Adapter
 from lora_scene.adapters.folder import own_adapter_files, read_adapter
@@ -46,6 +47,7 @@ PAGE = "run.html"
 MAPS = "maps"
 SNAPSHOTS = "snapshots"
 CHECKPOINT = Path("checkpoint") / "state.safetensors"
+RESTARTED = "restarted"  # key of a `training.json` whose run was discarded: another is under way
 LAST_GOOD = "last_good"
 FULL_MODEL = "pipeline"  # where a fully fine-tuned base lies
 FOLDERS = (str(CHECKPOINT.parent), LAST_GOOD, SAMPLES, MAPS, SNAPSHOTS, FULL_MODEL)
@@ -147,6 +149,8 @@ def finished(out: Path, mine: str, recipe: Recipe) -> TrainingResult | None:
     anew = "take another --out, or pass --restart to discard it"
     problems: list[LoraSceneError] = []
     table = parse_json(read_text(path, TrainingError), path, TrainingError)
+    if isinstance(table, dict) and RESTARTED in table:
+        return None
     found = build(_Summary, table, problems, error=TrainingError, ignores_unknown=True)
     if problems or found is None:
         raise TrainingError(
@@ -209,23 +213,24 @@ def _other_run(kind: type[TrainingError], out: Path) -> TrainingError:
     return kind("the folder holds a run with another recipe, scene or base", where=out, hint=hint)
 
 
-def write_summary(result: TrainingResult, mine: str, recipe: Recipe, scene: Scene) -> None:
-    """Record that a run is finished."""
+def summary(result: TrainingResult, mine: str, recipe: Recipe, scene: Scene) -> dict[str, Any]:
+    """Return the record of a finished run."""
     place = Path(scene.source)
-    summary = _Summary(
-        mine,
-        result.seconds,
-        result.peak_bytes,
-        result.n_trained,
-        tuple(result.adapter.handles),
-        result.adapter.info.steps,
-        result.unlearnt,
-        result.n_skipped,
-        result.ended,
-        tuple(phase.steps for phase in recipe.phases),
-        str(place.absolute()) if place.exists() else "",
+    return vars(
+        _Summary(
+            mine,
+            result.seconds,
+            result.peak_bytes,
+            result.n_trained,
+            tuple(result.adapter.handles),
+            result.adapter.info.steps,
+            result.unlearnt,
+            result.n_skipped,
+            result.ended,
+            tuple(phase.steps for phase in recipe.phases),
+            str(place.absolute()) if place.exists() else "",
+        )
     )
-    write_json(result.folder / SUMMARY, vars(summary))
 
 
 def refuse_others(out: Path, *, restart: bool) -> None:
@@ -262,9 +267,14 @@ def has_damaged_record(out: Path) -> bool:
 
 
 def clear(out: Path) -> None:
-    """Delete what an earlier run wrote, so that nothing of it is taken up; all else stays."""
+    """Delete what an earlier run wrote, so that nothing of it is taken up; all else stays.
+
+    Its adapter too, until the new one takes its place; a record tells that a run is under way.
+    """
+    if own_adapter_files(out):
+        write_json(out / SUMMARY, {RESTARTED: True}, force=has_damaged_record(out))
+    elif is_ours(out / SUMMARY) or has_damaged_record(out):
+        (out / SUMMARY).unlink()
     for name in FOLDERS:
         remove_ours(out / name, list(own_files(out / name)))
-    if has_damaged_record(out):
-        (out / SUMMARY).unlink()
-    remove_ours(out, [p for n in (SUMMARY, LOSSES, HELD, EVENTS, PAGE) if is_ours(p := out / n)])
+    remove_ours(out, [p for n in (LOSSES, HELD, EVENTS, PAGE) if is_ours(p := out / n)])

@@ -71,7 +71,7 @@ from lora_scene.learning.runs import (
     lineage,
     refuse_others,
     resumable,
-    write_summary,
+    summary,
 )
 from lora_scene.learning.step import all_finite
 from lora_scene.learning.watching import Watcher, began, page_at_the_end
@@ -163,19 +163,8 @@ def _train(backbone: Backbone, job: Job, begun: float) -> TrainingResult:
     if isinstance(job.tell, RunLog):
         job.tell.open(began(job, backbone))
     with page_at_the_end(job):
-        adapter, trainer = _learn(backbone, job)
-    result = TrainingResult(
-        adapter,
-        out,
-        time.perf_counter() - begun,
-        peak_bytes(torch.device(job.device)),
-        sum(parameter.numel() for parameter in trainer.parameters()),
-        trainer.table.unreached if any(p.rows_lr and p.steps for p in recipe.phases) else (),
-        trainer.n_skipped,
-        trainer.ended,
-    )
+        result = _learn(backbone, job, begun)
     _tell_result(result, job.tell)
-    write_summary(result, job.fingerprint, recipe, job.scene)
     _keep_for_longer(out, recipe)
     if recipe.run.watch:
         write_run_page(out)
@@ -222,12 +211,8 @@ def _keep_for_longer(out: Path, recipe: Recipe) -> None:
     remove_ours(folder, names)
 
 
-def _learn(backbone: Backbone, job: Job) -> tuple[Adapter, Trainer]:
-    """Run both phases from the beginning or a checkpoint, and save what was learnt.
-
-    Returns:
-        The adapter, and what trained it.
-    """
+def _learn(backbone: Backbone, job: Job, begun: float) -> TrainingResult:
+    """Run both phases from the beginning or a checkpoint, and save what was learnt."""
     resumed = resumable(job.out, job.fingerprint, job.recipe)
     tell_doubts(job.scene, backbone, job.recipe, job.tell)
     materials = prepare_materials(backbone, job)
@@ -244,12 +229,24 @@ def _learn(backbone: Backbone, job: Job) -> tuple[Adapter, Trainer]:
     with trainer.table.spliced():
         _run(trainer, job, resumed)
         adapter = _collect(trainer, job)
-    save_adapter(adapter, job.out)
     if job.recipe.is_full:
         with trainer.as_delivered(), written_together(job.out / FULL_MODEL) as aside:
             backbone.pipeline.save_pretrained(aside)
             write_json(aside / LISTING, list_folder(aside))
-    return adapter, trainer
+    result = TrainingResult(
+        adapter,
+        job.out,
+        time.perf_counter() - begun,
+        peak_bytes(torch.device(job.device)),
+        sum(parameter.numel() for parameter in trainer.parameters()),
+        trainer.table.unreached if any(p.rows_lr and p.steps for p in job.recipe.phases) else (),
+        trainer.n_skipped,
+        trainer.ended,
+    )
+    # together: an adapter without a record would be refused as none that a training made
+    record = summary(result, job.fingerprint, job.recipe, job.scene)
+    save_adapter(adapter, job.out, records={SUMMARY: record})
+    return result
 
 
 def _run(trainer: Trainer, job: Job, resumed: Checkpoint | None) -> None:

@@ -1,4 +1,4 @@
-"""A short part of `python -m tests.fuzz`: the readers."""
+"""A short part of `python -m benchmarks.fuzz`: the readers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A short part of `python -m tests.fuzz`: the verbs."""
+"""A short part of `python -m benchmarks.fuzz`: the verbs."""
 
 from __future__ import annotations
 

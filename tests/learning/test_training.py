@@ -679,6 +679,22 @@ def test_switch_for_speed_or_memory_leaves_the_loss_as_it_is(override, bases, sc
     assert losses[1] == pytest.approx(losses[0], rel=1e-5)
 
 
+def fail_after_a_step(event):
+    """Fail once a step is done."""
+    if isinstance(event, StepDone):
+        raise ZeroDivisionError
+
+
+def test_an_adapter_never_lies_without_the_record_of_its_training(
+    bases, scene, tmp_path, monkeypatch
+):
+    settings = made.recipe(bases["sd1"], "run.checkpoint_every=0", steps=(1, 0))
+    with monkeypatch.context() as patched, pytest.raises(TypeError):  # right behind the saving
+        patched.setattr("lora_scene.learning.training._tell_result", None)
+        made.run(scene, settings, tmp_path)
+    assert made.run(scene, settings, tmp_path).n_trained
+
+
 def test_restart_discards_pictures_too_but_nothing_before_the_base_is_loaded(
     bases, scene, tmp_path
 ):
@@ -690,7 +706,12 @@ def test_restart_discards_pictures_too_but_nothing_before_the_base_is_loaded(
     with pytest.raises(BackboneError):
         made.run(scene, made.recipe("nowhere.safetensors"), tmp_path, restart=True)
     assert (tmp_path / "training.json").is_file()
-    made.run(scene, settings, tmp_path, restart=True)
+    with pytest.raises(ZeroDivisionError):  # as if it were killed, before there is a checkpoint
+        made.run(scene, settings, tmp_path, restart=True, listener=fail_after_a_step)
+    assert (tmp_path / "embeddings").is_dir(), "the earlier adapter, until there is a new one"
+    events = []
+    made.run(scene, settings, tmp_path, listener=events.append)
+    assert [type(event) for event in events].count(StepDone) == 1, "begun anew, without being asked"
     assert [path.name for path in (tmp_path / "samples").iterdir()] == ["of_a_user.png"]
 
 
