@@ -22,8 +22,8 @@ from lora_scene.learning.runs import (
     LOSSES,
     MAPS,
     RECIPE,
-    SNAPSHOTS,
     RESTARTED,
+    SNAPSHOTS,
     SUMMARY,
 )
 from lora_scene.ownership import is_ours

@@ -689,9 +689,12 @@ def test_an_adapter_never_lies_without_the_record_of_its_training(
     bases, scene, tmp_path, monkeypatch
 ):
     settings = made.recipe(bases["sd1"], "run.checkpoint_every=0", steps=(1, 0))
-    with monkeypatch.context() as patched, pytest.raises(TypeError):  # right behind the saving
-        patched.setattr("lora_scene.learning.training._tell_result", None)
-        made.run(scene, settings, tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr(
+            "lora_scene.learning.training._tell_result", None
+        )  # right behind the saving
+        with pytest.raises(TypeError):
+            made.run(scene, settings, tmp_path)
     assert made.run(scene, settings, tmp_path).n_trained
 
 
