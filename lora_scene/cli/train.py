@@ -16,12 +16,15 @@ from lora_scene.cli.options import (
     overrides_option,
 )
 from lora_scene.cli.paths import GIVEN
-from lora_scene.cli.terminal import shell
+from lora_scene.cli.terminal import note, shell
 from lora_scene.cli.values import SEED
 
 if TYPE_CHECKING:
     from lora_scene.learning.runs import TrainingResult
+    from lora_scene.recipe import Recipe
+    from lora_scene.scenes.scene import Scene
 
+AUTO_SNAPSHOTS = 8
 STRANGE = (
     "the base mini knows drawings of 16 nouns at 64 px, not photos, and has never seen {}; "
     "--recipe sd15 learns from photos"
@@ -41,6 +44,8 @@ STRANGE = (
               "[default: the recipe's]")  # fmt: skip
 @device_option
 @click.option("--restart", is_flag=True, help="Discard what --out holds of an earlier run.")
+@click.option("--auto", is_flag=True,
+              help="Keep snapshots, and make the best of them the adapter.")  # fmt: skip
 @click.option("--quiet", is_flag=True, help="Show notes and errors alone.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON line an event, on stdout.")
 def command(
@@ -53,6 +58,7 @@ def command(
     seed: int | None,
     device: str,
     restart: bool,
+    auto: bool,
     quiet: bool,
     as_json: bool,
 ) -> None:
@@ -71,6 +77,10 @@ def command(
     named = [f"{key}={json.dumps(value)}" for key, value in given.items() if value is not None]
     recipe = recipe or ("mini" if base == "mini" else "sd15")
     settings = load_recipe(recipe, [*overrides, *named])
+    if auto and not settings.phase2.steps:
+        raise click.BadParameter("phase 2 has no steps to choose from", param_hint="--auto")
+    if auto and not settings.run.snapshots:
+        settings = load_recipe(recipe, [*overrides, *named, f"run.snapshots={AUTO_SNAPSHOTS}"])
     learnt_from = load_scene(scene)
     if settings.base.model == "mini":
         warn_of_strange_nouns(learnt_from, STRANGE)
@@ -85,6 +95,9 @@ def command(
             restart=restart,
             interruption=interruption,
         )
+    if auto and not result.adapter.info.taken:
+        is_silent = quiet or as_json
+        _pick_and_take(out, learnt_from, settings, device=device, is_quiet=is_silent)
     if not (as_json or quiet):
         _tell(result, out)
 
@@ -106,3 +119,26 @@ def _tell(result: TrainingResult, out: Path) -> None:
         ("card", out, "--draw"),
     ):
         click.echo(f"  {shell('lora-scene', *words)}")
+
+
+def _pick_and_take(
+    out: Path, scene: Scene, settings: Recipe, *, device: str, is_quiet: bool
+) -> None:
+    """Pick between the snapshots of a run that is finished, and make the pick its adapter."""
+    from lora_scene.cli.progress import counting_bar
+    from lora_scene.judging.run_picking import pick_run
+    from lora_scene.judging.taking import take
+
+    with counting_bar("picking", is_quiet=is_quiet) as progress:
+        found = pick_run(
+            out,
+            scene=scene,
+            base=settings.base.model,
+            config=settings.base.config or None,
+            device=device,
+            tell=note,
+            progress=progress,
+        )
+    chosen = found.chosen
+    take(out, chosen.step, chosen.weight)
+    note(f"took step {chosen.step} at weight {chosen.weight:g}: {found.why}")

@@ -8,6 +8,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from PIL import Image
 from lora_scene.adapters.folder import read_adapter
 from lora_scene.cli.main import root
 from lora_scene.errors import TrainingError
+from lora_scene.learning.run_record import snapshots_of
 from lora_scene.recipe import parse_recipe
 from tests import tiny
 from tests.backbones import ldm
@@ -127,3 +129,23 @@ def test_the_embedded_base_says_that_it_knows_drawings_alone(folder):
     assert done.exit_code == 1
     assert "knows drawings of 16 nouns" in done.stderr
     assert "has never seen object;" in done.stderr
+
+
+def test_auto_keeps_snapshots_picks_one_and_makes_it_the_adapter(train, folder, monkeypatch):
+    asked = {}
+
+    def picked(out, **options):
+        asked.update(options, kept=list(snapshots_of(out)))
+        chosen = SimpleNamespace(step=1, weight=0.5)
+        return SimpleNamespace(chosen=chosen, why="it is the first")
+
+    monkeypatch.setattr("lora_scene.judging.run_picking.pick_run", picked)
+    done = train("--auto", "--quiet")
+    assert done.exit_code == 0
+    assert asked["kept"] == [1, 2]
+    assert "took step 1 at weight 0.5: it is the first" in done.stderr
+    assert done.stdout == ""
+    assert read_adapter(folder / "out").info.taken == "step 1 of phase 2, weight 0.5 folded in"
+    nothing = train("--auto", "--set", "phase2.steps=0", out="other")
+    assert nothing.exit_code == 2
+    assert "no steps to choose from" in nothing.stderr
