@@ -136,6 +136,8 @@ def _pick_and_take(
             base=settings.base.model,
             config=settings.base.config or None,
             device=device,
+            dtype=settings.base.dtype,
+            quantization=settings.base.quantization,
             tell=note,
             progress=progress,
         )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lora_scene.adapters.adapter import Adapter
@@ -135,11 +135,8 @@ class Watcher:
     def _reason(self, number: int, step: int) -> str:
         if number != 2 or not self._run.patience:
             return ""
-        lines = [line for line in self._log.lines() if line["phase"] == number]
-        losses = [(line["step"], line["loss"]) for line in lines]
-        fits = [(line["step"], _mean(line["ious"])) for line in lines]
-        is_over = has_stalled(losses, self._run.patience, is_loss=True)
-        return PATIENCE if is_over and has_stalled(fits, self._run.patience) else ""
+        looks = [line for line in self._log.lines() if line["phase"] == number]
+        return PATIENCE if is_idle(looks, self._run.patience) else ""
 
     def _is_cut(self, trainer: Trainer) -> bool:
         """Tell whether a text encoder would cut the held draws' prompts."""
@@ -202,6 +199,13 @@ def evenly(n_steps: int, n: int) -> set[int]:
     return {round((i + 1) * n_steps / n) for i in range(n)} - {0}
 
 
+def is_idle(looks: Sequence[Mapping[str, Any]], patience: int) -> bool:
+    """Tell whether neither held loss nor attention moved in the last `patience` steps."""
+    losses = [(line["step"], line["loss"]) for line in looks]
+    fits = [(line["step"], _mean(line["ious"])) for line in looks]
+    return has_stalled(losses, patience, is_loss=True) and has_stalled(fits, patience)
+
+
 def has_stalled(values: list[tuple[int, float]], patience: int, *, is_loss: bool = False) -> bool:
     """Tell whether the best of the last `patience` steps is no better than the best before.
 
@@ -220,5 +224,5 @@ def has_stalled(values: list[tuple[int, float]], patience: int, *, is_loss: bool
     return max(since) < max(before) + LEAST_GAIN
 
 
-def _mean(ious: dict[str, float]) -> float:
+def _mean(ious: Mapping[str, float]) -> float:
     return sum(ious.values()) / len(ious) if ious else 0.0

@@ -68,13 +68,30 @@ def test_a_single_file_is_trained_on_with_another_folders_configurations(train, 
     assert read_adapter(folder / "out").info.base_model == "checkpoint.safetensors"
 
 
-def test_train_tells_scripts_every_event_as_a_json_line(train):
-    lines = [json.loads(line) for line in train("--json").stdout.splitlines()]
+def test_train_tells_scripts_every_event_and_auto_makes_a_pick_the_adapter(
+    train, folder, monkeypatch
+):
+    asked = {}
+
+    def picked(out, **options):
+        asked.update(options, kept=list(snapshots_of(out)))
+        return SimpleNamespace(chosen=SimpleNamespace(step=1, weight=0.5), why="it is the first")
+
+    monkeypatch.setattr("lora_scene.judging.run_picking.pick_run", picked)
+    done = train("--json", "--auto")
+    assert done.exit_code == 0
+    assert asked["kept"] == [1, 2]
+    assert "took step 1 at weight 0.5: it is the first" in done.stderr
+    assert read_adapter(folder / "out").info.taken == "step 1 of phase 2, weight 0.5 folded in"
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
     steps = [line for line in lines if line["event"] == "StepDone"]
     assert [(step["phase"], step["step"]) for step in steps] == [(1, 1), (1, 2), (2, 1), (2, 2)]
     assert steps[0]["losses"].keys() >= {"diffusion", "attention", "total"}
     ended = [line for line in lines if line["event"] == "PhaseEnded"]
     assert all(line["peak_bytes"] > 0 for line in ended)
+    nothing = train("--auto", "--set", "phase2.steps=0", out="other")
+    assert nothing.exit_code == 2
+    assert "no steps to choose from" in nothing.stderr
 
 
 def test_the_same_command_again_finds_it_finished_and_another_is_refused(train):
@@ -129,23 +146,3 @@ def test_the_embedded_base_says_that_it_knows_drawings_alone(folder):
     assert done.exit_code == 1
     assert "knows drawings of 16 nouns" in done.stderr
     assert "has never seen object;" in done.stderr
-
-
-def test_auto_keeps_snapshots_picks_one_and_makes_it_the_adapter(train, folder, monkeypatch):
-    asked = {}
-
-    def picked(out, **options):
-        asked.update(options, kept=list(snapshots_of(out)))
-        chosen = SimpleNamespace(step=1, weight=0.5)
-        return SimpleNamespace(chosen=chosen, why="it is the first")
-
-    monkeypatch.setattr("lora_scene.judging.run_picking.pick_run", picked)
-    done = train("--auto", "--quiet")
-    assert done.exit_code == 0
-    assert asked["kept"] == [1, 2]
-    assert "took step 1 at weight 0.5: it is the first" in done.stderr
-    assert done.stdout == ""
-    assert read_adapter(folder / "out").info.taken == "step 1 of phase 2, weight 0.5 folded in"
-    nothing = train("--auto", "--set", "phase2.steps=0", out="other")
-    assert nothing.exit_code == 2
-    assert "no steps to choose from" in nothing.stderr
