@@ -3,6 +3,7 @@
     python -m benchmarks.gpu_day --out gpu.jsonl
     python -m benchmarks.gpu_day --device cpu --short --out rehearsal.jsonl
 
+`benchmarks.gpu_tables` makes the pages' tables of its lines.
 Parts: the device; the tests marked gpu; seconds a step beside the published algorithm and a plain
 LoRA; peaks under imitated cards, beside the estimate; what CUDA itself takes; how far gradients in
 16 bits turn from those in 32; the demo scene learnt in each dtype.

@@ -1,0 +1,70 @@
+"""The tables of a GPU's day say what its lines say."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks.gpu_tables import BEGIN, END, put, sections
+
+ABOUT = {"device": "cuda: Card", "commit": "abc1234", "versions": {"torch": "2"}}
+STEP = {
+    "base": "sd15",
+    "contender": "ours",
+    "concepts": 3,
+    "phase": 1,
+    "fits": True,
+    "median_s": 0.2,
+    "quartiles_s": [0.19, 0.2, 0.22],
+    "share_of_peak": 0.41,
+    "apart": False,
+    "peak_teraflop_per_s": 300.0,
+    **ABOUT,
+}
+PEAK = {
+    "recipe": "sd15-6gb",
+    "contender": "ours",
+    "phase": 2,
+    "passed": True,
+    "imitated_gib": 6.0,
+    "allocated_bytes": 2_900_000_000,
+    "reserved_bytes": 3_100_000_000,
+    "estimated_parts": {"UNet": 1_700_000_000, "activations": 1_300_000_000},
+    **ABOUT,
+}
+SUMMARY = {"seconds": 61.2, "peak_bytes": 800_000_000, "n_skipped": 2}
+LINES = [
+    {"part": "own share", "context_bytes": 430_000_000, **ABOUT},
+    {"part": "tests", "exit": 1, "seconds": 12.5, **ABOUT},
+    {**STEP, "median_s": 9.0},
+    STEP,
+    {**STEP, "phase": 2, "fits": False},
+    PEAK,
+    {**PEAK, "phase": 1, "passed": False, "allocated_bytes": None, "reserved_bytes": None},
+    {"part": "training in fp16", "exit": 0, "seconds": 70.0, "summary": SUMMARY, **ABOUT},
+    {"part": "training in bf16", "exit": 1, "seconds": 3.0, **ABOUT},
+    {"part": "gradients in bf16", "rows": 0.99961, "factors": 0.9999, **ABOUT},
+]
+
+
+def test_every_figure_has_its_place_and_the_last_of_two_counts() -> None:
+    text = "\n\n".join(sections(LINES))
+    for row in (
+        "cuda: Card; commit abc1234; torch 2.",
+        "CUDA itself takes 0.43 GB",
+        "| sd15 | this package | 3 | 200 (190-220), 41 % of its products | does not fit |",
+        "| sd15-6gb | this package | 2 | 6 GiB | passed | 2.90 | 3.10 |  | 3.00 |",
+        "| sd15-6gb | this package | 1 | 6 GiB | out of memory |  |  |  | 3.00 |",
+        "| bf16 | failed |  |  | 0.9996 | 0.9999 |",
+        "| fp16 | 61 | 0.80 | 2 |  |  |",
+        "| tests | exit 1 | 12.5 |",
+        "| training in fp16 | ended well | 70.0 |",
+    ):
+        assert row in text, row
+    assert "9000" not in text
+
+
+def test_the_page_keeps_all_but_what_stands_between_the_marks() -> None:
+    page = f"above\n{BEGIN}\nold\n{END}\nbelow\n"
+    assert put(page, "new") == f"above\n{BEGIN}\nnew\n{END}\nbelow\n"
+    with pytest.raises(ValueError, match="no line"):
+        put("above\n", "new")
