@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any
@@ -20,7 +20,6 @@ from typing import Any
 import torch
 from torch.utils import backend_registration
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map
 
 NAME = "absent"
 VIEWS = {
@@ -135,9 +134,10 @@ class AbsentTensor(torch.Tensor):
 
 class _Mode(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        is_here = any(isinstance(leaf, AbsentTensor) for leaf in tree_leaves((args, kwargs)))
-        return _run(func, args, kwargs) if is_here or _is_ours(kwargs) else func(*args, **kwargs)
+        if not kwargs:
+            return _run(func, args, {}) if _holds(args) else func(*args)
+        is_ours = _is_ours(kwargs) or _holds(args) or _holds(kwargs.values())
+        return _run(func, args, kwargs) if is_ours else func(*args, **kwargs)
 
 
 @contextlib.contextmanager
@@ -184,11 +184,12 @@ def register() -> None:
 
 def _run(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     """Check, count, run on the CPU, and wrap what comes out."""
-    leaves = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
+    everything = [*_leaves(args), *_leaves(kwargs.values())]
+    leaves = [leaf for leaf in everything if isinstance(leaf, torch.Tensor)]
     is_here = any(isinstance(leaf, AbsentTensor) for leaf in leaves)
     stays = _is_ours(kwargs) or (is_here and kwargs.get("device") is None)
     packet = func._overloadpacket.__name__
-    _check(func, leaves, args, kwargs, stays=stays)
+    _check(func, everything, args, stays=stays)
     _count(packet, args, stays=stays, is_here=is_here)
     if packet == "is_pinned":
         return False
@@ -196,21 +197,21 @@ def _run(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         return args[0]
     if packet == "_fused_sdp_choice":
         return 0  # plain mathematics: which kernel a card would take is not known here
-    given, named = tree_map(_inner, tuple(args)), tree_map(_inner, dict(kwargs))
+    given = [_mapped(_inner, value) for value in args]
+    named = {key: _mapped(_inner, value) for key, value in kwargs.items()}
     if named.get("pin_memory"):
         named["pin_memory"] = False
     found = func(*given, **named)
     if func._schema.is_mutable:
         return _mutated(func, args, kwargs, found)
-    return tree_map(_outer, found) if stays else found
+    return _mapped(_outer, found) if stays else found
 
 
-def _check(
-    func: Any, leaves: Sequence[torch.Tensor], args: Any, kwargs: Any, *, stays: bool
-) -> None:
+def _check(func: Any, everything: Sequence[Any], args: Any, *, stays: bool) -> None:
     """Raise what a device raises where tensors or generators of several devices meet."""
     packet = func._overloadpacket.__name__
-    for generator in tree_leaves((args, kwargs)):
+    leaves = [leaf for leaf in everything if isinstance(leaf, torch.Tensor)]
+    for generator in everything:
         if isinstance(generator, torch.Generator) and (generator.device.type == NAME) != stays:
             where = NAME if stays else "cpu"
             raise RuntimeError(f"expected a generator on {where}, got {generator.device} in {func}")
@@ -218,7 +219,7 @@ def _check(
     if packet in ("_to_copy", "copy_", "copy") or len(strangers) == len(leaves):
         return
     if packet in TAKES_HOST_INDICES and isinstance(args[0], AbsentTensor):
-        indices = [index for index in tree_leaves(args[1]) if isinstance(index, torch.Tensor)]
+        indices = [index for index in _leaves([args[1]]) if isinstance(index, torch.Tensor)]
         for index in indices:
             if not isinstance(index, AbsentTensor):
                 _counts.upload(index)
@@ -253,7 +254,7 @@ def _count(packet: str, args: Sequence[Any], *, stays: bool, is_here: bool) -> N
 
 def _picks_by_truth(args: Sequence[Any]) -> bool:
     """Tell whether an index is a mask, whose number of hits the host has to wait for."""
-    leaves = [leaf for leaf in tree_leaves(args[1]) if isinstance(leaf, AbsentTensor)]
+    leaves = [leaf for leaf in _leaves([args[1]]) if isinstance(leaf, AbsentTensor)]
     return any(leaf.dtype in (torch.bool, torch.uint8) for leaf in leaves)
 
 
@@ -270,8 +271,27 @@ def _mutated(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], found: A
         if one.alias_info is not None and one.alias_info.is_write
     ]
     if len(given) != len(func._schema.returns):
-        return tree_map(_outer, found)
+        return _mapped(_outer, found)
     return given[0] if len(given) == 1 else tuple(given) or None
+
+
+def _leaves(values: Iterable[Any]) -> Iterator[Any]:
+    """Yield what an operation is given: its arguments are flat, but for lists."""
+    for value in values:
+        if isinstance(value, list | tuple):
+            yield from _leaves(value)
+        else:
+            yield value
+
+
+def _holds(values: Iterable[Any]) -> bool:
+    return any(isinstance(leaf, AbsentTensor) for leaf in _leaves(values))
+
+
+def _mapped(change: Callable[[Any], Any], value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return type(value)([_mapped(change, each) for each in value])
+    return change(value)
 
 
 def _inner(value: Any) -> Any:
