@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lora_scene.backbones.decoding import wide_enough
 from lora_scene.backbones.families import Family, identify, map_level
 from lora_scene.backbones.noise_schedules import check_schedule
 from lora_scene.errors import BackboneError
@@ -161,13 +162,9 @@ class Backbone:
     def encode_picture(self, pixels: np.ndarray[Any, np.dtype[np.uint8]]) -> Moments:
         """Encode a picture (H, W, 3) uint8, in float32 where the VAE overflows in float16."""
         config = self.vae.config
-        kept = self.vae.dtype
-        if config.get("force_upcast", True) and kept == torch.float16:
-            self.vae.to(torch.float32)
         picture = torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 127.5 - 1
-        posterior = self.vae.encode(picture.to(self.vae.device, self.vae.dtype)).latent_dist
-        if self.vae.dtype != kept:
-            self.vae.to(kept)
+        with wide_enough(self.vae):
+            posterior = self.vae.encode(picture.to(self.vae.device, self.vae.dtype)).latent_dist
         mean = posterior.mean[0].float()
         if config.get("latents_mean") is not None:
             center = torch.tensor(config.latents_mean, device=mean.device).view(-1, 1, 1)

@@ -9,9 +9,8 @@ Where no guide acts, a picture equals the stock pipeline's bit for bit (tested, 
 
 from __future__ import annotations
 
-import contextlib
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -19,6 +18,7 @@ import torch
 from torch import Tensor
 
 from lora_scene.backbones.backbone import Backbone, TextEncoding, whole_picture
+from lora_scene.backbones.decoding import decode_latent, wide_enough
 from lora_scene.creating.encoding import Text
 from lora_scene.creating.requests import Sampling
 from lora_scene.creating.schedulers import make_scheduler
@@ -193,7 +193,7 @@ def decode(studio: Studio, z: Tensor) -> list[Pixels]:
     with wide_enough(vae):
         for latent in z:
             _refuse_non_finite(studio, latent, "latents")
-            decoded = vae.decode(unscaled(vae, latent[None].to(vae.dtype)), return_dict=False)[0]
+            decoded = decode_latent(vae, latent[None])
             _refuse_non_finite(studio, decoded, "decoder's pixels")
             shares = (decoded[0] / 2 + 0.5).clamp(0, 1).permute(1, 2, 0).float().cpu().numpy()
             pictures.append((shares * 255).round().astype("uint8"))
@@ -210,30 +210,6 @@ def _refuse_non_finite(studio: Studio, values: Tensor, what: str) -> None:
             hint="smaller weights, strengths and guidance"
             + ("" if dtype == "float32" else ", or --dtype fp32"),
         )
-
-
-@contextlib.contextmanager
-def wide_enough(vae: Any) -> Iterator[None]:
-    """Let a VAE that overflows in float16 compute in float32, and put it back."""
-    kept = vae.dtype
-    if vae.config.get("force_upcast", True) and kept == torch.float16:
-        vae.to(torch.float32)
-    try:
-        yield
-    finally:
-        if vae.dtype != kept:
-            vae.to(kept)
-
-
-def unscaled(vae: Any, z: Tensor) -> Tensor:
-    """Return latents (b, c, h, w) as the VAE decodes them, without its scale and shift."""
-    factor: float = vae.config.scaling_factor
-    if vae.config.get("latents_mean") is not None:
-        mean = torch.tensor(vae.config.latents_mean).view(1, -1, 1, 1).to(z)
-        spread = torch.tensor(vae.config.latents_std).view(1, -1, 1, 1).to(z)
-        return z * spread / factor + mean
-    shift: float = vae.config.get("shift_factor") or 0.0
-    return z / factor + shift
 
 
 def _first_latents(backbone: Backbone, scheduler: Any, start: Start, t: Tensor) -> Tensor:

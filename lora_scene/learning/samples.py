@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from lora_scene.backbones.backbone import Backbone, TextEncoding
+from lora_scene.backbones.decoding import decode_latent, wide_enough
 from lora_scene.learning.devices import free_cached
 from lora_scene.learning.handle_table import HandleTable
 from lora_scene.size import Size
@@ -38,8 +39,7 @@ def draw_samples(
                 "pooled_prompt_embeds": text.pooled,
                 "negative_pooled_prompt_embeds": empty.pooled,
             }
-        backbone.vae.to(backbone.device)
-        pictures += backbone.pipeline(
+        z = backbone.pipeline(
             prompt_embeds=text.states,
             negative_prompt_embeds=empty.states,
             height=size.height,
@@ -47,9 +47,15 @@ def draw_samples(
             num_inference_steps=N_STEPS,
             guidance_scale=backbone.usual_guidance,
             generator=torch.Generator().manual_seed(seed),
+            output_type="latent",
             **pooled,
         ).images
-    backbone.vae.to("cpu")
+        free_cached(backbone.device)  # the UNet's workspaces: the decoder's are larger
+        backbone.vae.to(backbone.device)
+        with wide_enough(backbone.vae):
+            pixels = decode_latent(backbone.vae, z)
+        pictures += backbone.pipeline.image_processor.postprocess(pixels)
+        backbone.vae.to("cpu")
     free_cached(backbone.device)
     return pictures
 

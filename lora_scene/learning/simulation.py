@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from lora_scene.backbones.architectures import Architecture, meta_backbone
 from lora_scene.backbones.backbone import Backbone, Moments
+from lora_scene.backbones.decoding import wide_enough
 from lora_scene.backbones.storage import BLOCKS, StoredLinear, packed_bytes, store
 from lora_scene.learning.attention import read_level
 from lora_scene.learning.flat_weights import BLOCK, blocks
@@ -151,13 +152,10 @@ class Simulation:
 
     def _picture(self, name: str, work: Callable[[Any], Any]) -> PhaseEstimate:
         vae, ledger = self.backbone.vae, Ledger("meta")
-        kept = vae.dtype
-        if vae.config.get("force_upcast", True) and kept == torch.float16:
-            vae.to(torch.float32)
-        parts = {"VAE": ledger.hold(_tensors(vae))}
-        with torch.no_grad(), kernels_of_gpus(), ledger:
-            work(vae)
-        vae.to(kept)
+        with wide_enough(vae):
+            parts = {"VAE": ledger.hold(_tensors(vae))}
+            with torch.no_grad(), kernels_of_gpus(), ledger:
+                work(vae)
         activations = ledger.peak - parts["VAE"]
         return PhaseEstimate(name, _with_slack({**parts, "VAE activations": activations}))
 

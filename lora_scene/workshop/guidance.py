@@ -15,10 +15,11 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
+from lora_scene.backbones.decoding import unscaled, wide_enough
 from lora_scene.creating.encoding import Text
 from lora_scene.creating.rendering import encode, render
 from lora_scene.creating.requests import Request, Sampling
-from lora_scene.creating.sampling import Step, run_unet, unscaled, wide_enough
+from lora_scene.creating.sampling import Step, run_unet
 from lora_scene.creating.schedulers import make_scheduler
 from lora_scene.creating.steering import GRADIENT_SCALE
 from lora_scene.creating.studio import Studio
