@@ -107,6 +107,7 @@ class TrainingInfo:
         versions: Package name to version.
         image_hashes: sha256 of each training photo's pixels, hexadecimal.
         sizes: At which each photo was learnt, pixels; none where all were such squares.
+        begun: What the run began from, whose update is part of this adapter.
         taken: Of a snapshot that was made the run's adapter: which, and the weight folded in.
     """
 
@@ -121,6 +122,7 @@ class TrainingInfo:
     versions: Mapping[str, str] = field(default_factory=dict)
     image_hashes: tuple[str, ...] = ()
     sizes: tuple[Size, ...] = ()
+    begun: str = ""
     taken: str = ""
 
     @property

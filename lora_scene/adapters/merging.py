@@ -6,7 +6,7 @@ W + sum_i w_i up_i @ down_i = W + [w_1 up_1 | w_2 up_2 | ...] @ [down_1; down_2;
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -47,7 +47,7 @@ def merge_adapters(
             finite numbers, one an adapter, or overflow.
     """
     _check(adapters, weights)
-    exact = _concatenate(adapters, weights)
+    exact = concatenate([adapter.modules for adapter in adapters], weights)
     beyond = [key for key, module in exact.items() if not torch.isfinite(module.up).all()]
     if beyond:
         raise AdapterError(
@@ -137,11 +137,19 @@ def _check_base_sizes(adapters: Sequence[Adapter]) -> None:
                 )
 
 
-def _concatenate(adapters: Sequence[Adapter], weights: Sequence[float]) -> dict[str, LoraModule]:
+def concatenate(
+    updates: Sequence[Mapping[str, LoraModule]], weights: Sequence[float]
+) -> dict[str, LoraModule]:
+    """Return modules whose updates are the weighted sums of those given, exactly.
+
+    Args:
+        updates: Each as `Adapter.modules`.
+        weights: One factor each.
+    """
     parts: dict[str, list[tuple[LoraModule, float]]] = {}
-    for adapter, weight in zip(adapters, weights, strict=True):
-        for key, module in adapter.folded().modules.items():
-            parts.setdefault(key, []).append((module, weight))
+    for modules, weight in zip(updates, weights, strict=True):
+        for key, module in modules.items():
+            parts.setdefault(key, []).append((module.folded(), weight))
     return {
         key: LoraModule(
             down=torch.cat([module.down for module, _ in found]),
@@ -163,4 +171,5 @@ def _joined_info(adapters: Sequence[Adapter], weights: Sequence[float]) -> Train
         recipe_toml="\n".join(recipes) + "\n",
         image_hashes=tuple(h for adapter in adapters for h in adapter.info.image_hashes),
         sizes=tuple(size for adapter in adapters for size in adapter.info.sizes),
+        begun="; ".join(filter(None, dict.fromkeys(adapter.info.begun for adapter in adapters))),
     )

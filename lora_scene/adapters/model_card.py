@@ -290,7 +290,7 @@ def _training(adapter: Adapter) -> dict[str, object]:
         "learnt": f"{adapter.n_parameters:,} numbers; LoRA on {parts}"
         f"{f' ({ranks})' if ranks else ''}, rows of {len(adapter.concepts)} handles",
         "steps": f"{info.steps[0]} for the rows alone, then {info.steps[1]}",
-        **({"taken": info.taken} if info.taken else {}),
+        **{k: v for k, v in (("begun from", info.begun), ("taken", info.taken)) if v},
         "resolution": info.told_sizes,
         "prediction": info.prediction_type,
         "recipe": info.recipe_name,

@@ -71,6 +71,7 @@ def _print_note(out: Console, note: Note) -> None:
         "base": f"{info.base_model} (sha256 {info.base_hash[:12]}), {info.prediction_type}",
         "trained": f"{info.steps[0]} + {info.steps[1]} steps at {info.told_sizes}, "
         f"seed {info.seed}, recipe {info.recipe_name}",
+        "begun": f"from {info.begun}" if info.begun else "",
         "taken": info.taken,
         "versions": ", ".join(f"{name} {version}" for name, version in info.versions.items()),
     }

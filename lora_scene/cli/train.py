@@ -20,6 +20,7 @@ from lora_scene.cli.terminal import note, shell
 from lora_scene.cli.values import SEED
 
 if TYPE_CHECKING:
+    from lora_scene.learning.beginning import Beginning
     from lora_scene.learning.runs import TrainingResult
     from lora_scene.recipe import Recipe
     from lora_scene.scenes.scene import Scene
@@ -44,6 +45,8 @@ STRANGE = (
               "[default: the recipe's]")  # fmt: skip
 @device_option
 @click.option("--restart", is_flag=True, help="Discard what --out holds of an earlier run.")
+@click.option("--from", "start", metavar="DIR|FILE[:WEIGHT]",
+              help="An earlier adapter or a LoRA, merged into the base.")  # fmt: skip
 @click.option("--auto", is_flag=True,
               help="Keep snapshots, and make the best of them the adapter.")  # fmt: skip
 @click.option("--quiet", is_flag=True, help="Show notes and errors alone.")
@@ -58,6 +61,7 @@ def command(
     seed: int | None,
     device: str,
     restart: bool,
+    start: str | None,
     auto: bool,
     quiet: bool,
     as_json: bool,
@@ -93,6 +97,7 @@ def command(
             device=device,
             listener=echo_json if as_json else view,
             restart=restart,
+            begin=_read(start) if start else None,
             interruption=interruption,
         )
     if auto and not result.adapter.info.taken:
@@ -100,6 +105,15 @@ def command(
         _pick_and_take(out, learnt_from, settings, device=device, is_quiet=is_silent)
     if not (as_json or quiet):
         _tell(result, out)
+
+
+def _read(text: str) -> Beginning:
+    """Read what a run begins from, `PATH` or `PATH:WEIGHT`."""
+    from lora_scene.creating.studio import AdapterChoice
+    from lora_scene.learning.beginning import read_beginning
+
+    choice = AdapterChoice.parse(text)
+    return read_beginning(str(choice.source), choice.weight)
 
 
 def _tell(result: TrainingResult, out: Path) -> None:

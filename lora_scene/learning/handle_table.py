@@ -203,6 +203,12 @@ class HandleTable(nn.Module):
         span = slice(index * self.n_vectors, (index + 1) * self.n_vectors)
         return tuple(table.detach()[span].cpu().clone() for table in self.tables)
 
+    def begin_at(self, index: int, rows: Sequence[Tensor]) -> None:
+        """Let concept `index` begin at rows, one (n_vectors, d_i) tensor a text encoder."""
+        span = slice(index * self.n_vectors, (index + 1) * self.n_vectors)
+        for table, own in zip(self.tables, rows, strict=True):
+            table.data[span] = own.to(table)
+
     def count_gradients(self) -> None:
         """Note which rows the step's gradients reach."""
         for table, counts in zip(self.tables, self.n_gradients, strict=True):

@@ -122,8 +122,8 @@ def full_parameters(backbone: Backbone, settings: Full) -> list[nn.Parameter]:
     return chosen
 
 
-def learned_modules(backbone: Backbone) -> dict[str, LoraModule]:
-    """Return the adapters' factors by `<part>.<module path>`, as `Adapter.modules` wants them."""
+def learned_modules(backbone: Backbone, adapter: str = ADAPTER_NAME) -> dict[str, LoraModule]:
+    """Return an adapter's factors by `<part>.<module path>`, as `Adapter.modules` wants them."""
     from peft.tuners.lora import LoraLayer
 
     modules = {}
@@ -131,14 +131,14 @@ def learned_modules(backbone: Backbone) -> dict[str, LoraModule]:
     parts = [("unet", backbone.unet), *encoders]
     for part, model in parts:
         for name, layer in model.named_modules():
-            if not isinstance(layer, LoraLayer) or ADAPTER_NAME not in layer.lora_A:
+            if not isinstance(layer, LoraLayer) or adapter not in layer.lora_A:
                 continue
             if part != "unet" and not name.startswith("text_model."):
                 name = f"text_model.{name}"
             modules[f"{part}.{name}"] = LoraModule(
-                down=_on_cpu(layer.lora_A[ADAPTER_NAME].weight),
-                up=_on_cpu(layer.lora_B[ADAPTER_NAME].weight),
-                alpha=float(layer.lora_alpha[ADAPTER_NAME]),
+                down=_on_cpu(layer.lora_A[adapter].weight),
+                up=_on_cpu(layer.lora_B[adapter].weight),
+                alpha=float(layer.lora_alpha[adapter]),
             )
     return modules
 

@@ -7,8 +7,10 @@ import importlib.metadata
 from dataclasses import replace
 
 from lora_scene.adapters.adapter import Adapter, LearnedConcept, TrainingInfo
+from lora_scene.adapters.merging import concatenate
 from lora_scene.backbones.backbone import Backbone
 from lora_scene.backbones.sources import public_name
+from lora_scene.learning.beginning import Beginning
 from lora_scene.learning.handle_table import HandleTable
 from lora_scene.learning.lora import learned_modules
 from lora_scene.recipe import Recipe, dump_recipe
@@ -34,6 +36,7 @@ def assemble_adapter(
     scene: Scene,
     base_hash: str,
     steps: tuple[int, int],
+    begun: Beginning | None = None,
 ) -> Adapter:
     """Copy what was learnt to the CPU.
 
@@ -44,6 +47,7 @@ def assemble_adapter(
         scene: What was learnt from.
         base_hash: `Backbone.content_hash` before training.
         steps: Optimizer steps done in each phase.
+        begun: What is merged into the base, and is to be delivered with what was learnt.
     """
     concepts = tuple(
         LearnedConcept(
@@ -70,8 +74,12 @@ def assemble_adapter(
             hashlib.sha256(photo.pixels.tobytes()).hexdigest() for photo in scene.photos
         ),
         sizes=sizes if any(size.width != size.height for size in sizes) else (),
+        begun=begun.told if begun else "",
     )
-    return Adapter(backbone.family.key, concepts, learned_modules(backbone), info)
+    modules = learned_modules(backbone)
+    if begun is not None and not recipe.is_full:  # a whole model holds it itself
+        modules = concatenate([begun.modules, modules], [1.0, 1.0])
+    return Adapter(backbone.family.key, concepts, modules, info)
 
 
 def _public(recipe: Recipe) -> Recipe:

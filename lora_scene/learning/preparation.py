@@ -16,6 +16,7 @@ from lora_scene.backbones.sources import is_hub_id, public_name
 from lora_scene.backbones.storage import store
 from lora_scene.backbones.switches import switch_on
 from lora_scene.learning.attention import read_level
+from lora_scene.learning.beginning import Beginning, put_rows
 from lora_scene.learning.devices import free_cached
 from lora_scene.learning.draws import longest_prompts
 from lora_scene.learning.events import Listener, Notice
@@ -48,6 +49,7 @@ class Job:
         fingerprint: The run's `lineage`.
         tell: Told what happens.
         interruption: Looked at between steps.
+        begun: What is merged into the base.
     """
 
     scene: Scene
@@ -58,12 +60,18 @@ class Job:
     fingerprint: str
     tell: Listener
     interruption: Interruption
+    begun: Beginning | None = None
 
 
-def load_base(recipe: Recipe, device: str, tell: Listener) -> Backbone:
+def load_base(
+    recipe: Recipe, device: str, tell: Listener, begin: Beginning | None = None
+) -> Backbone:
     """Load the base into the host's memory, in the dtype that the device will compute in."""
     base = recipe.base
-    check_family(peek_family(base.model), base, where=public_name(base.model))
+    family = peek_family(base.model)
+    check_family(family, base, where=public_name(base.model))
+    if begin is not None:
+        begin.refuse_other_family(family)
     if is_hub_id(base.model):
         tell(Notice(f"loading {base.model}; the first time it is downloaded, several gigabytes"))
     kind = resolve_dtype(base.dtype, device)
@@ -174,6 +182,8 @@ def prepare_handles(backbone: Backbone, job: Job, materials: Materials) -> Handl
         init=settings.init,
         generator=torch.Generator().manual_seed(job.recipe.run.seed),
     )
+    if job.begun is not None:
+        put_rows(job.begun, table, job.tell)
     handles = [concept.handle for concept in table.concepts]
     with table.spliced():
         longest = longest_prompts(materials.variants, table.concepts, job.recipe)

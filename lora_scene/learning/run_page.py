@@ -102,6 +102,8 @@ def _facts(run: RunRecord) -> list[tuple[str, str]]:
         pairs = [f"{h} {nouns[i] if i < len(nouns) else ''}" for i, h in enumerate(run.handles)]
         facts.append(("learns", ", ".join(pair.strip() for pair in pairs)))
     facts += [(key, public_name(began[key])) for key in ("scene", "base") if key in began]
+    if "begun" in began:
+        facts.append(("begins from", began["begun"]))
     if run.recipe is not None:
         facts.append(("recipe", f"{run.recipe.name}, seed {run.recipe.run.seed}"))
     if "device" in began:
@@ -114,7 +116,7 @@ def _facts(run: RunRecord) -> list[tuple[str, str]]:
         facts.append(("steps", f"{len(run.steps)}, {spent:.0f} s, {each:.2f} s each"))
     if began:
         passed = seconds_between(began["time"], run.events[-1]["time"])
-        facts.append(("begun", f"{began['time']}; last heard of {passed:.0f} s later"))
+        facts.append(("since", f"{began['time']}; last heard of {passed:.0f} s later"))
     return facts
 
 

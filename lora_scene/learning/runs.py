@@ -210,7 +210,8 @@ def _other_run(kind: type[TrainingError], out: Path) -> TrainingError:
     recipe, hint = out / RECIPE, "take another --out, or pass --restart to discard it"
     if recipe.is_file() and "\nshape = " not in read_text(recipe, kind):
         hint = f"it was begun as base.shape=square, which may go on with it; else {hint}"
-    return kind("the folder holds a run with another recipe, scene or base", where=out, hint=hint)
+    what = "the folder holds a run with another recipe, scene or base, or another --from"
+    return kind(what, where=out, hint=hint)
 
 
 def summary(result: TrainingResult, mine: str, recipe: Recipe, scene: Scene) -> dict[str, Any]:

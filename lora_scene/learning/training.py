@@ -24,6 +24,7 @@ from lora_scene.file_groups import remove_ours, written_together
 from lora_scene.files import check_target, write_json, write_text
 from lora_scene.folder_lock import locked
 from lora_scene.learning.asking import WISHES, answered, ask_path, asked
+from lora_scene.learning.beginning import Beginning, merge_beginning
 from lora_scene.learning.checkpoints import (
     PREVIOUS,
     Checkpoint,
@@ -38,7 +39,7 @@ from lora_scene.learning.devices import (
     refuse_ranks,
     reset_peak,
 )
-from lora_scene.learning.events import Event, Listener, Notice, Saved
+from lora_scene.learning.events import Listener, Notice, Saved
 from lora_scene.learning.interruption import Interruption
 from lora_scene.learning.loss_log import LossLog
 from lora_scene.learning.outcome import assemble_adapter
@@ -90,6 +91,7 @@ def train(
     device: str = "auto",
     listener: Listener | None = None,
     restart: bool = False,
+    begin: Beginning | None = None,
     interruption: Interruption | None = None,
 ) -> TrainingResult:
     """Learn a scene's handles and adapters; go on where an interrupted run of the same stopped.
@@ -104,6 +106,7 @@ def train(
         device: `auto`, `cuda`, `cuda:1`, `mps` or `cpu`.
         listener: Told what happens.
         restart: Discard what `out` holds of an earlier run.
+        begin: An earlier adapter or a LoRA, merged into the base: see `read_beginning`.
         interruption: Asks the run to stop after a step, with a checkpoint.
 
     Raises:
@@ -116,7 +119,7 @@ def train(
     """
     begun = time.perf_counter()
     refuse_ranks()
-    out, tell = _own(Path(out), scene, restart=restart), listener or _ignore
+    out, tell = _own(Path(out), scene, restart=restart), listener or (lambda event: None)
     if recipe.run.sample_every:
         refuse_foreign_samples(out)
     if recipe.run.watch:
@@ -129,7 +132,7 @@ def train(
         fast_float32(torch.device(chosen)),
         forked_rng(chosen),
     ):
-        backbone = load_base(recipe, chosen, tell)
+        backbone = load_base(recipe, chosen, tell, begin)
         refuse_early(backbone, recipe)
         for notice in check_trainable(backbone, recipe.base):
             tell(Notice(notice))
@@ -137,13 +140,15 @@ def train(
             clear(out)
         base_hash = backbone.content_hash()
         note_base(recipe.base.model, base_hash)
-        mine = lineage(scene, recipe, base_hash + backbone.text_hash())
+        below = base_hash + backbone.text_hash() + (begin.mark if begin else "")
+        mine = lineage(scene, recipe, below)
         earlier = finished(out, mine, recipe)
         if earlier is not None:
             tell(Notice(f"{out} is finished already; --restart trains anew"))
             return earlier
         heard = interruption or Interruption()
-        job = Job(scene, recipe, out, chosen, base_hash, mine, tell, heard)
+        start = begin and merge_beginning(begin, backbone, base_hash, tell)
+        job = Job(scene, recipe, out, chosen, base_hash, mine, tell, heard, start)
         result = _train(backbone, job, begun)
     tell(Saved("adapter", out))
     return result
@@ -288,8 +293,5 @@ def _collect(trainer: Trainer, job: Job) -> Adapter:
             scene=job.scene,
             base_hash=job.base_hash,
             steps=trainer.steps_done,
+            begun=job.begun,
         )
-
-
-def _ignore(event: Event) -> None:
-    """Listen to nothing."""

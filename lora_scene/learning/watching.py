@@ -189,6 +189,7 @@ def began(job: Job, backbone: Backbone) -> dict[str, Any]:
         "resolution": backbone.resolution,
         "dtype": str(backbone.dtype).removeprefix("torch."),
         "device": job.device,
+        **({"begun": job.begun.told} if job.begun else {}),
         "steps": [phase.steps for phase in job.recipe.phases],
         "versions": installed_versions(),
     }

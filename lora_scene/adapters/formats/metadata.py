@@ -117,8 +117,7 @@ def write_note(adapter: Adapter, ranks: Mapping[str, int] | None = None) -> dict
     }
     if info.sizes:
         fields["sizes"] = json.dumps(info.sizes)
-    if info.taken:
-        fields["taken"] = info.taken
+    fields |= {key: text for key in ("begun", "taken") if (text := getattr(info, key))}
     stems = [concept.stem for concept in adapter.concepts]
     if stems != [handle_stem(handle) for handle in adapter.handles]:
         fields["stems"] = json.dumps(stems)
@@ -252,7 +251,7 @@ def _check_info(info: TrainingInfo, where: object) -> None:
     if info.prediction_type not in PREDICTION_TYPES:
         got = ascii(info.prediction_type[:40])
         raise AdapterError("damaged metadata: an unknown prediction type", where=where, got=got)
-    texts = [info.base_model, info.base_hash, info.recipe_name, info.taken]
+    texts = [info.base_model, info.base_hash, info.recipe_name, info.begun, info.taken]
     texts += [*info.versions, *info.versions.values(), *info.image_hashes]
     texts.append(re.sub(r"[\n\t]", "", info.recipe_toml))
     if not all(text.isprintable() for text in texts):
