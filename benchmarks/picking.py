@@ -34,9 +34,9 @@ from lora_scene.scenes.scene import load_scene
 from lora_scene.workshop.statistics import interval
 
 SCENES = Path(__file__).parent / "scenes"
-WEIGHTS = (0.7, 0.85, 1.0, 1.1)
+WEIGHTS = (0.7, 0.85, 1.0)
 STRIDE = 50  # steps between snapshots, and between looks
-SHOWN = (300, 500, 700, 900)  # snapshots that are chosen between; all serve the early stop
+SHOWN = (500, 700, 900)  # snapshots that are chosen between; all serve the early stop
 PATIENCE = (100, 200, 400)
 N_STEPS = 10  # of the solver, while choosing and while judging
 

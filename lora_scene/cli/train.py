@@ -18,6 +18,7 @@ from lora_scene.cli.options import (
 from lora_scene.cli.paths import GIVEN
 from lora_scene.cli.terminal import note, shell
 from lora_scene.cli.values import SEED
+from lora_scene.learning.tracking import TRACKERS
 
 if TYPE_CHECKING:
     from lora_scene.learning.beginning import Beginning
@@ -49,6 +50,8 @@ STRANGE = (
               help="An earlier adapter or a LoRA, merged into the base.")  # fmt: skip
 @click.option("--auto", is_flag=True,
               help="Keep snapshots, and make the best of them the adapter.")  # fmt: skip
+@click.option("--log-with", "trackers", multiple=True, type=click.Choice(TRACKERS),
+              help="Tell a tracker too, whose library is installed; repeatable.")  # fmt: skip
 @click.option("--quiet", is_flag=True, help="Show notes and errors alone.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON line an event, on stdout.")
 def command(
@@ -63,6 +66,7 @@ def command(
     restart: bool,
     start: str | None,
     auto: bool,
+    trackers: tuple[str, ...],
     quiet: bool,
     as_json: bool,
 ) -> None:
@@ -73,6 +77,7 @@ def command(
     from lora_scene.cli.evaluation_view import warn_of_strange_nouns
     from lora_scene.cli.training_view import TrainingView, echo_json
     from lora_scene.learning.interruption import Interruption
+    from lora_scene.learning.tracking import tracked
     from lora_scene.learning.training import train
     from lora_scene.recipe import load_recipe
     from lora_scene.scenes.scene import load_scene
@@ -88,16 +93,22 @@ def command(
     learnt_from = load_scene(scene)
     if settings.base.model == "mini":
         warn_of_strange_nouns(learnt_from, STRANGE)
+    begin = _read(start) if start else None
     view, interruption = TrainingView(is_quiet=quiet), Interruption()
-    with interruption.heard(), nullcontext() if as_json else view.shown():
+    listener = echo_json if as_json else view
+    with (
+        interruption.heard(),
+        nullcontext() if as_json else view.shown(),
+        tracked(trackers, listener, out=out, recipe=settings) as heard,
+    ):
         result = train(
             learnt_from,
             settings,
             out=out,
             device=device,
-            listener=echo_json if as_json else view,
+            listener=heard,
             restart=restart,
-            begin=_read(start) if start else None,
+            begin=begin,
             interruption=interruption,
         )
     if auto and not result.adapter.info.taken:

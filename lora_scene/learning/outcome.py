@@ -66,7 +66,7 @@ def assemble_adapter(
         prediction_type=backbone.prediction_type,
         resolution=backbone.resolution,
         recipe_name=recipe.name,
-        recipe_toml=dump_recipe(_public(recipe)),
+        recipe_toml=dump_recipe(public(recipe)),
         seed=recipe.run.seed,
         steps=steps,
         versions=installed_versions(),
@@ -82,7 +82,7 @@ def assemble_adapter(
     return Adapter(backbone.family.key, concepts, modules, info)
 
 
-def _public(recipe: Recipe) -> Recipe:
+def public(recipe: Recipe) -> Recipe:
     """Return the recipe without the places of things on this machine."""
     base = recipe.base
     return replace(

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from accelerate.tracking import GeneralTracker
 
 from lora_scene.adapters.folder import read_adapter
 from lora_scene.errors import FileError, LoraSceneError, RecipeError, TrainingError
@@ -20,6 +21,7 @@ from lora_scene.learning.interruption import Interruption
 from lora_scene.learning.loss_log import LossLog
 from lora_scene.learning.run_page import write_run_page
 from lora_scene.learning.run_record import read_run, snapshots_of
+from lora_scene.learning.tracking import tracked
 from lora_scene.learning.watching import evenly, has_stalled
 from tests.learning import made
 
@@ -31,12 +33,45 @@ class KilledError(Exception):
     """What the listener raises in the place of a kill."""
 
 
+class Spy(GeneralTracker):
+    """A tracker that remembers."""
+
+    name = "spy"
+    requires_logging_directory = False
+
+    def __init__(self, breaks_at=10**9):
+        self.settings, self.values, self.pictures, self.breaks_at = None, {}, {}, breaks_at
+
+    @property
+    def tracker(self):
+        return self
+
+    def store_init_configuration(self, values):
+        self.settings = values
+
+    def log(self, values, step=None, **options):
+        if step == self.breaks_at:
+            raise OSError("no route to host")
+        self.values.setdefault(step, {}).update(values)
+
+    def log_images(self, values, step=None, **options):
+        self.pictures.setdefault(step, {}).update(values)
+
+
+def run_tracked(scene, settings, out, tracker, listen):
+    with tracked([tracker], listen, out=out, recipe=settings) as listener:
+        return made.run(scene, settings, out, listener=listener)
+
+
+SPY = Spy()
+
+
 @pytest.fixture(scope="module")
 def watched(bases, scene, tmp_path_factory):
-    """Return the folder of a watched run, its result, and its events."""
+    """Return the folder of a watched and tracked run, its result, and its events."""
     out, events = tmp_path_factory.mktemp("watched"), []
     settings = made.recipe(bases["sd1"], *WATCHED, steps=STEPS)
-    return out, made.run(scene, settings, out, listener=events.append), events
+    return out, run_tracked(scene, settings, out, SPY, events.append), events
 
 
 def lines(path):
@@ -68,7 +103,34 @@ def test_the_last_snapshot_is_what_is_delivered(watched):
     assert read_adapter(kept[2]).info.steps == (2, 2)
 
 
-def test_a_killed_run_keeps_the_same_looks_and_snapshots(watched, bases, scene, tmp_path):
+def test_a_tracker_is_told_what_the_folder_holds(watched):
+    out, _, events = watched
+    assert SPY.settings["phase2.steps"] == 4
+    assert "/" not in SPY.settings["base.model"], "no path of this machine"
+    for line in lines(out / "losses.jsonl"):
+        told = SPY.values[line["step"] + 2 * (line["phase"] - 1)]
+        assert told["loss/diffusion"] == line["diffusion"]
+        assert (told["rate/rows"], told["gradient norm"]) == (line["rows_lr"], line["norm"])
+        assert told["seconds"] == line["seconds"]
+    last = [e for e in events if isinstance(e, Looked)][-1]
+    assert SPY.values[6]["held/loss"] == last.loss
+    assert SPY.values[6]["held/iou/bear"] == last.ious["<bear>"]
+    assert SPY.values[6]["memory/GB"] > 0
+    assert list(SPY.pictures) == [0, 1, 2, 4, 6]
+    assert {"attention/bear", "attention/bowl"} <= SPY.pictures[6].keys()
+    assert SPY.pictures[6]["attention/bear"][0].shape[2] == 3
+
+
+def test_what_cannot_be_tracked_with_is_refused_before_the_work(tmp_path):
+    for name, match in (("mlflow", "pip install mlflow"), ("tensorbord", "did you mean")):
+        recipe = made.recipe("nowhere")
+        with pytest.raises(TrainingError, match=match):
+            run_tracked(None, recipe, tmp_path, name, lambda event: None)
+
+
+def test_a_killed_run_keeps_the_same_looks_and_snapshots_whatever_its_tracker_does(
+    watched, bases, scene, tmp_path
+):
     def listen(event):
         is_it = isinstance(event, Saved) and event.what == "checkpoint"
         reached.extend([event] if isinstance(event, StepDone) and event.phase == 2 else [])
@@ -78,8 +140,12 @@ def test_a_killed_run_keeps_the_same_looks_and_snapshots(watched, bases, scene, 
     reached: list[StepDone] = []
     settings = made.recipe(bases["sd1"], *WATCHED, steps=STEPS)
     with pytest.raises(KilledError):
-        made.run(scene, settings, tmp_path, listener=listen)
-    result = made.run(scene, settings, tmp_path)
+        run_tracked(scene, settings, tmp_path, Spy(), listen)
+    spy, told = Spy(breaks_at=6), []
+    result = run_tracked(scene, settings, tmp_path, spy, told.append)
+    assert set(spy.values) == {4, 5}, "a look that the kill left out, and the steps from there on"
+    texts = [e.text for e in told if isinstance(e, Notice)]
+    assert "spy fails, and is told no more: no route to host" in texts
     made.assert_equal(made.numbers(result), made.numbers(watched[1]))
     assert (tmp_path / "held.jsonl").read_bytes() == (watched[0] / "held.jsonl").read_bytes()
     assert list(snapshots_of(tmp_path)) == [2, 4]
