@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import inspect
 from collections.abc import Iterator, Sequence
@@ -67,6 +68,12 @@ def whole_picture(size: Size) -> tuple[int, ...]:
     width, in pixels (arXiv:2307.01952, section 2.2).
     """
     return (*size.rows_columns, 0, 0, *size.rows_columns)
+
+
+@functools.lru_cache(maxsize=8)
+def _on_device(numbers: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Return a row (1, n) of numbers, copied to the device once and not at every step."""
+    return torch.tensor([numbers], dtype=dtype, device=device)
 
 
 class Backbone:
@@ -222,8 +229,7 @@ class Backbone:
         conditions = None
         if self.family.has_pooled_text:
             if size_ids is None:
-                told = whole_picture(Size.of(z_t.shape).times(self.vae_factor))
-                size_ids = torch.tensor([told], device=z_t.device).expand(len(z_t), -1)
+                size_ids = self.size_ids(z_t, torch.float32)
             conditions = {"text_embeds": text.pooled, "time_ids": size_ids.float()}
         prediction: Tensor = self.unet(
             z_t.to(self.dtype),
@@ -233,6 +239,11 @@ class Backbone:
             return_dict=False,
         )[0]
         return prediction
+
+    def size_ids(self, z: Tensor, dtype: torch.dtype) -> Tensor:
+        """Return the ids (b, 6) of whole pictures of latents (b, c, h, w), on their device."""
+        told = whole_picture(Size.of(z.shape).times(self.vae_factor))
+        return _on_device(told, z.device, dtype).expand(len(z), -1)
 
     def add_noise(self, z: Tensor, eps: Tensor, t: Tensor) -> Tensor:
         """Return z_t = sqrt(abar_t) z + sqrt(1 - abar_t) eps, all (b, c, h, w), t (b,)."""

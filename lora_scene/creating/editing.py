@@ -17,7 +17,7 @@ edited one after the other, each on the result of the one before.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -167,6 +167,7 @@ class Blend:
     z: Tensor
     eps: Tensor
     cells: Tensor
+    _there: dict[int, Tensor] = field(default_factory=dict)  # by reach, copied once
 
     def before(self, z_t: Tensor, step: Step) -> Tensor:
         """Leave the latents as they are."""
@@ -177,7 +178,10 @@ class Blend:
         source = self.z
         if step.next_t is not None:
             source = step.scheduler.add_noise(self.z, self.eps, step.next_t[None])
-        mask = widened(self.cells, step.index / step.n_steps).to(z_t)
+        reach = reach_at(step.index / step.n_steps)
+        if reach not in self._there:
+            self._there[reach] = widened(self.cells, reach).to(z_t)
+        mask = self._there[reach]
         blended: Tensor = mask * z_t + (1 - mask) * source.to(z_t)
         return blended
 
@@ -189,15 +193,14 @@ def latent_mask(mask: Mask, factor: int) -> Tensor:
     return (cells if bool(cells.any()) else shares > 0).float()
 
 
-def widened(cells: Tensor, progress: float) -> Tensor:
-    """Return the cells (h, w) that a step may draw: more of them early on, where they are thin.
+def reach_at(progress: float) -> int:
+    """Return by how many cells thin masks are widened once a share of the steps is done."""
+    return round(WIDENING * max(0.0, 1 - progress / WIDE_SHARE))
 
-    Args:
-        cells: (h, w) of 0 and 1.
-        progress: Share of the steps that are done, 0..1.
-    """
+
+def widened(cells: Tensor, reach: int) -> Tensor:
+    """Return the cells (h, w), of 0 and 1, with `reach` more around them if they are thin."""
     eroded = -F.max_pool2d(-cells[None, None], THIN, stride=1, padding=THIN // 2)
-    reach = round(WIDENING * max(0.0, 1 - progress / WIDE_SHARE))
     if bool(eroded.any()) or reach == 0:
         return cells
     return F.max_pool2d(cells[None, None], 2 * reach + 1, stride=1, padding=reach)[0, 0]

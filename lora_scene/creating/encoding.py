@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,6 +25,11 @@ class Text:
 
     def __len__(self) -> int:
         return len(self.positive.states)
+
+    @functools.cached_property
+    def both(self) -> TextEncoding:
+        """Return the negative prompts and then the prompts, joined once for all steps."""
+        return self.negative.append(self.positive)
 
 
 def check_prompt(studio: Studio, prompt: str) -> None:

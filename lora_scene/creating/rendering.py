@@ -78,7 +78,7 @@ def render(
     ):
         acting = [*places, *guides]
         z = denoise(studio, text, start, sampling=first.sampling, guides=acting, tick=tick)
-    inside = [places[0].told(n) if places else {} for n in range(len(requests))]
+    inside = places[0].told() if places else [{} for _ in requests]
     return Rendering(decode(studio, z), inside)
 
 

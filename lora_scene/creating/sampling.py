@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from lora_scene.backbones.backbone import Backbone, TextEncoding, whole_picture
+from lora_scene.backbones.backbone import Backbone, TextEncoding
 from lora_scene.backbones.decoding import decode_latent, wide_enough
 from lora_scene.creating.encoding import Text
 from lora_scene.creating.requests import Sampling
@@ -37,14 +37,16 @@ class Step:
     Attributes:
         index: 0-based, counted from the first step that is run.
         n_steps: Steps that are run.
-        t: The timestep.
+        t: The timestep, on the CPU: a solver that reads it on a device waits for it.
+        there: The same on the base's device, for the UNet.
         scheduler: Mid-run; its own counter points at this step before it, at the next after it.
-        next_t: The timestep after it, or None after the last step.
+        next_t: The timestep after it on that device, or None after the last step.
     """
 
     index: int
     n_steps: int
     t: Tensor
+    there: Tensor
     scheduler: Any
     next_t: Tensor | None
 
@@ -132,15 +134,16 @@ def denoise(
         tick: Called after every step.
     """
     scheduler = make_scheduler(studio.pipeline.scheduler, sampling.scheduler)
-    timesteps = _begin(scheduler, sampling, studio.backbone.device)
+    timesteps = _begin(scheduler, sampling)
+    there = _uploaded(timesteps, studio.backbone.device)
     z_t = _first_latents(studio.backbone, scheduler, start, timesteps[:1])
     extra = _step_arguments(scheduler, start)
     guidance = sampling.guidance
     if guidance is None:
         guidance = studio.backbone.usual_guidance
     for index, t in enumerate(timesteps):
-        following = timesteps[index + 1] if index + 1 < len(timesteps) else None
-        step = Step(index, len(timesteps), t, scheduler, following)
+        following = there[index + 1] if index + 1 < len(there) else None
+        step = Step(index, len(there), t, there[index], scheduler, following)
         for guide in guides:
             z_t = guide.before(z_t, step)
         prediction = predict(studio, z_t, step, text, guidance=guidance)
@@ -156,24 +159,22 @@ def predict(studio: Studio, z_t: Tensor, step: Step, text: Text, *, guidance: fl
     """Return the guided prediction (b, c, h, w): eps_neg + guidance (eps_pos - eps_neg)."""
     if guidance <= 1:
         scaled = step.scheduler.scale_model_input(z_t, step.t)
-        return run_unet(studio, scaled, step.t, text.positive)
+        return run_unet(studio, scaled, step, text.positive)
     scaled = step.scheduler.scale_model_input(torch.cat([z_t] * 2), step.t)
-    both = text.negative.append(text.positive)
-    negative, positive = run_unet(studio, scaled, step.t, both).chunk(2)
+    negative, positive = run_unet(studio, scaled, step, text.both).chunk(2)
     guided: Tensor = negative + guidance * (positive - negative)
     return guided
 
 
-def run_unet(studio: Studio, scaled: Tensor, t: Tensor, text: TextEncoding) -> Tensor:
+def run_unet(studio: Studio, scaled: Tensor, step: Step, text: TextEncoding) -> Tensor:
     """Return the UNet's prediction (b, c, h, w) for latents scaled for it."""
     conditions = None
     if text.pooled is not None:
-        ids = whole_picture(Size.of(scaled.shape).times(studio.backbone.vae_factor))
-        row = torch.tensor([ids], dtype=text.states.dtype, device=scaled.device)
-        conditions = {"text_embeds": text.pooled, "time_ids": row.repeat(len(scaled), 1)}
+        ids = studio.backbone.size_ids(scaled, text.states.dtype)
+        conditions = {"text_embeds": text.pooled, "time_ids": ids}
     prediction: Tensor = studio.backbone.unet(
         scaled,
-        t,
+        step.there,
         encoder_hidden_states=text.states,
         added_cond_kwargs=conditions,
         return_dict=False,
@@ -223,7 +224,7 @@ def _first_latents(backbone: Backbone, scheduler: Any, start: Start, t: Tensor) 
     return z_t
 
 
-def _begin(scheduler: Any, sampling: Sampling, device: torch.device) -> Tensor:
+def _begin(scheduler: Any, sampling: Sampling) -> Tensor:
     """Return the timesteps that are run; the solver counts its steps from the first of them.
 
     Raises:
@@ -232,7 +233,7 @@ def _begin(scheduler: Any, sampling: Sampling, device: torch.device) -> Tensor:
     """
     n_trained = int(scheduler.config.num_train_timesteps)
     if sampling.n_steps <= n_trained:
-        scheduler.set_timesteps(sampling.n_steps, device=device)
+        scheduler.set_timesteps(sampling.n_steps)
     visited = scheduler.timesteps
     if sampling.n_steps > n_trained or not 0 <= float(visited.min()) <= visited.max() < n_trained:
         raise CreationError(
@@ -252,6 +253,11 @@ def _begin(scheduler: Any, sampling: Sampling, device: torch.device) -> Tensor:
         scheduler.set_begin_index(skipped)
     timesteps: Tensor = scheduler.timesteps[skipped:]
     return timesteps
+
+
+def _uploaded(timesteps: Tensor, device: torch.device) -> Tensor:
+    """Return timesteps on a device; the UNet reads them in float32, and MPS has no more."""
+    return timesteps.to(device, torch.float32 if timesteps.is_floating_point() else None)
 
 
 def _begin_plms(timesteps: Tensor, strength: float) -> Tensor:

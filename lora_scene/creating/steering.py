@@ -11,7 +11,6 @@ multiplies the odds with which the picture attends to a handle, its identity unc
 from __future__ import annotations
 
 import contextlib
-import functools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -66,6 +65,7 @@ class PlaceGuide:
     reader: MapReader
     n_moves: int = N_MOVES
     shares: list[Tensor] = field(default_factory=list)
+    _cells: dict[Size, Tensor] = field(default_factory=dict)
 
     def before(self, z_t: Tensor, step: Step) -> Tensor:
         """Move the latents, in the first steps."""
@@ -79,26 +79,26 @@ class PlaceGuide:
     def after(self, z_t: Tensor, step: Step) -> Tensor:
         """Take down the shares that the step's prediction saw."""
         maps = self.reader.take()
-        self.shares.append(inside_share(maps, self._boxes(maps)).cpu())
+        self.shares.append(inside_share(maps, self._boxes(maps)))
         return z_t
 
     def mean_shares(self) -> Tensor:
         """Return (b, K) shares inside the boxes, averaged over the steps."""
         return torch.stack(self.shares).mean(dim=0)
 
-    def told(self, index: int) -> dict[str, float]:
-        """Return sample `index`'s mean share inside its box, a handle each, for its record."""
-        shares = self.mean_shares()[index]
-        return {
-            place.handle: round(float(share), 4)
-            for place, share in zip(self.places, shares, strict=True)
-        }
+    def told(self) -> list[dict[str, float]]:
+        """Return each sample's mean shares inside its boxes, by handle, for its record."""
+        handles = [place.handle for place in self.places]
+        return [
+            {handle: round(share, 4) for handle, share in zip(handles, row, strict=True)}
+            for row in self.mean_shares().tolist()
+        ]
 
     def _moved(self, z_t: Tensor, step: Step) -> Tensor:
         with torch.enable_grad():
             z = z_t.detach().requires_grad_()
             scaled = step.scheduler.scale_model_input(z, step.t)
-            run_unet(self.studio, scaled, step.t, self.text.positive)
+            run_unet(self.studio, scaled, step, self.text.positive)
             maps = self.reader.take()
             energy = ((1 - inside_share(maps, self._boxes(maps))) ** 2).sum()
             (gradient,) = torch.autograd.grad(GRADIENT_SCALE * energy, z)
@@ -106,7 +106,10 @@ class PlaceGuide:
 
     def _boxes(self, maps: Tensor) -> Tensor:
         grid = Size.of(maps.shape)
-        return torch.stack([box_cells(place, grid) for place in self.places]).to(maps.device)
+        if grid not in self._cells:
+            cells = torch.stack([box_cells(place, grid) for place in self.places])
+            self._cells[grid] = cells.to(maps.device)
+        return self._cells[grid]
 
 
 def moved(z_t: Tensor, gradient: Tensor) -> Tensor:
@@ -146,7 +149,6 @@ def steered(
     n_tokens = text.positive.states.shape[1]
     columns = [[token_columns(studio, prompt, h) for h in control.attended] for prompt in prompts]
 
-    @functools.cache
     def bias_of(grid: Size) -> Tensor:
         return _bias(control, columns, n_tokens, grid)
 

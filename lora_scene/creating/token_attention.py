@@ -7,6 +7,7 @@ its logits, handed to each layer as the attention mask that every processor unde
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -76,11 +77,14 @@ def biased(unet: Any, bias_of: BiasOf, latents: Size) -> Iterator[None]:
         latents: The latents' size, cells.
     """
 
+    @functools.cache  # copied to the device once, not in every layer of every step
+    def ready(n: int, n_cells: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+        bias = bias_of(grid_of(n_cells, latents)).to(device, dtype)
+        return torch.cat([torch.zeros_like(bias), bias]) if n == 2 * len(bias) else bias
+
     def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         states: Tensor = args[0]
-        bias = bias_of(grid_of(states.shape[1], latents)).to(states)
-        if len(states) == 2 * len(bias):
-            bias = torch.cat([torch.zeros_like(bias), bias])
+        bias = ready(*states.shape[:2], states.device, states.dtype)
         return args, {**kwargs, "attention_mask": bias}
 
     hooks = [
@@ -151,7 +155,7 @@ class MapReader:
         def hook(module: nn.Module, args: Any, key: Tensor) -> None:
             query = self._queries.pop(layer)
             b = len(self._selection)
-            selection = self._selection.to(key.device)
-            self._maps.append(handle_map(query[-b:], key[-b:], selection, layer.heads))
+            self._selection = self._selection.to(key.device)
+            self._maps.append(handle_map(query[-b:], key[-b:], self._selection, layer.heads))
 
         return hook

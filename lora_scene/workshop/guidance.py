@@ -63,13 +63,13 @@ class ClipGuide:
     @torch.enable_grad()
     def before(self, z_t: Tensor, step: Step) -> Tensor:
         """Return the latents, moved up the gradient."""
-        deviation = (1 - step.scheduler.alphas_cumprod[int(step.t)]).sqrt().to(z_t)
+        deviation = (1 - step.scheduler.alphas_cumprod[int(step.t)]).sqrt()
         z = z_t.detach().requires_grad_(True)
         pictures = self._foresee(z, step)
         (gradient,) = torch.autograd.grad(GRADIENT_SCALE * self._agreement(pictures), z)
         gradient = gradient.float()  # squares underflow in float16
         size = gradient.square().mean(dim=(1, 2, 3), keepdim=True).sqrt().clamp_min(1e-12)
-        moved: Tensor = z_t.float() + self._scale * deviation.float() * (gradient / size)
+        moved: Tensor = z_t.float() + self._scale * deviation * (gradient / size)
         return moved.to(z_t).detach()
 
     def after(self, z_t: Tensor, step: Step) -> Tensor:
@@ -80,8 +80,8 @@ class ClipGuide:
         """Return the clean pictures (b, 3, H, W) in 0..1 that the base foresees."""
         scheduler, vae = step.scheduler, self._studio.backbone.vae
         scaled = scheduler.scale_model_input(z_t, step.t)
-        output = run_unet(self._studio, scaled, step.t, self._text.positive)
-        share = scheduler.alphas_cumprod[int(step.t)].to(z_t)
+        output = run_unet(self._studio, scaled, step, self._text.positive)
+        share = scheduler.alphas_cumprod[int(step.t)]
         if self._studio.backbone.prediction_type == "v_prediction":
             z = share.sqrt() * z_t - (1 - share).sqrt() * output
         else:

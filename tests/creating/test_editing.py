@@ -19,6 +19,7 @@ from lora_scene.creating.editing import (
     edit,
     edit_record,
     latent_mask,
+    reach_at,
     redraw,
     widened,
 )
@@ -116,13 +117,14 @@ def test_blending_replaces_the_outside_by_the_source_noised_to_the_next_step():
     z, eps = torch.full((1, 4, 4, 4), 2.0), torch.ones(1, 4, 4, 4)
     cells = torch.zeros(4, 4)
     cells[:, :3] = 1
-    step = Step(0, 4, scheduler.timesteps[0], scheduler, scheduler.timesteps[1])
+    t = scheduler.timesteps
+    step = Step(0, 4, t[0], t[0], scheduler, t[1])
     blended = Blend(z, eps, cells).after(torch.zeros(1, 4, 4, 4), step)
     abar = scheduler.alphas_cumprod[scheduler.timesteps[1]]
     assert torch.equal(blended[..., :3], torch.zeros(1, 4, 4, 3))
     expected = abar.sqrt() * 2 + (1 - abar).sqrt()
     torch.testing.assert_close(blended[..., 3], expected.expand(1, 4, 4))
-    last = Step(3, 4, scheduler.timesteps[3], scheduler, None)
+    last = Step(3, 4, t[3], t[3], scheduler, None)
     after = Blend(z, eps, cells).after(torch.zeros(1, 4, 4, 4), last)
     assert torch.equal(after[..., 3], z[..., 3])
 
@@ -138,11 +140,11 @@ def test_a_mask_thinner_than_a_cell_still_marks_cells():
 def test_thin_masks_are_wider_in_the_early_steps_and_thick_ones_are_not():
     thin = torch.zeros(9, 9)
     thin[:, 4] = 1
-    counts = [int(widened(thin, progress)[0].sum()) for progress in (0.0, 0.3, 0.5, 1.0)]
+    counts = [int(widened(thin, reach_at(done))[0].sum()) for done in (0.0, 0.3, 0.5, 1.0)]
     assert counts == [5, 3, 1, 1]
     thick = torch.zeros(9, 9)
     thick[:, 2:6] = 1
-    assert torch.equal(widened(thick, 0.0), thick)
+    assert torch.equal(widened(thick, reach_at(0.0)), thick)
 
 
 def test_the_window_holds_the_mask_and_stays_in_the_photo():

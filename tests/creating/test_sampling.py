@@ -120,7 +120,7 @@ def test_pndm_begun_in_the_middle_leaves_as_little_noise_as_from_the_start(stren
     left = []
     for share in (1.0, strength):
         scheduler = make_scheduler(studio().pipeline.scheduler, "pndm")
-        timesteps = _begin(scheduler, Sampling(30, strength=share), torch.device("cpu"))
+        timesteps = _begin(scheduler, Sampling(30, strength=share))
         z_t = scheduler.alphas_cumprod[timesteps[0]].neg().add(1).sqrt() * torch.ones(1, 1, 1, 1)
         for t in timesteps:
             z_t = scheduler.step(torch.ones(1, 1, 1, 1), t, z_t).prev_sample
@@ -177,5 +177,5 @@ def test_the_usual_guidance_is_the_stock_pipelines_but_for_small_bases(family, g
 def test_steps_that_leave_the_schedule_are_refused(config, n_steps):
     scheduler = DDIMScheduler(**config)
     with pytest.raises(CreationError, match="cannot take so many steps"):
-        _begin(scheduler, Sampling(n_steps), torch.device("cpu"))
-    assert len(_begin(scheduler, Sampling(30), torch.device("cpu"))) == 30
+        _begin(scheduler, Sampling(n_steps))
+    assert len(_begin(scheduler, Sampling(30))) == 30

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.clip_folder import clip_folder as clip_folder
 from tests.devices import absent
 
 absent.register()  # before any test: autograd looks for devices once, when it is first used

@@ -16,7 +16,7 @@ from tests.creating.studios import assemble_studio
 from tests.judging import fakes
 
 pytestmark = pytest.mark.filterwarnings(studios.QUIET)
-SAMPLING = Sampling(n_steps=6, guidance=1.0)
+SAMPLING = Sampling(n_steps=3, guidance=1.0)
 
 
 @pytest.mark.parametrize("family", ["sd1", "sd2"])
