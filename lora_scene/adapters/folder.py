@@ -20,6 +20,7 @@ from lora_scene.adapters.formats import diffusers, embeddings
 from lora_scene.adapters.formats.factors import padded_ranks
 from lora_scene.adapters.formats.metadata import (
     FINGERPRINT,
+    MAX_CONCEPTS,
     SCENE_KEYS,
     Note,
     fingerprint,
@@ -149,6 +150,9 @@ def adapter_files(adapter: Adapter) -> dict[str, dict[str, torch.Tensor]]:
     problems = check_handles(adapter.handles, "adapter", error=AdapterError)
     if problems:
         raise problems[0]
+    if len(adapter.concepts) > MAX_CONCEPTS:
+        expected = f"at most {MAX_CONCEPTS}"
+        raise AdapterError("too many concepts", expected=expected, got=len(adapter.concepts))
     files: dict[str, dict[str, torch.Tensor]] = {}
     if adapter.modules:
         files[diffusers.FILE] = diffusers.to_diffusers(adapter.modules)

@@ -23,6 +23,7 @@ from lora_scene.cli.picture_options import (
     drawing_options,
     save_result,
 )
+from lora_scene.cli.values import Number
 
 
 @click.command(short_help="Redraw regions of a photo.")
@@ -32,9 +33,9 @@ from lora_scene.cli.picture_options import (
               help="Bright where to redraw; repeatable, each with its --prompt.")  # fmt: skip
 @click.option("--prompt", "prompts", multiple=True, required=True, help="For each mask, in order.")
 @click.option("--redraw", default=1.0, show_default=True,
-              type=click.FloatRange(0, 1, min_open=True), help="Share of the noising; below 1 "
+              type=Number(0, 1, min_open=True), help="Share of the noising; below 1 "
               "something of what was there is kept.")  # fmt: skip
-@click.option("--feather", default=0.03, show_default=True, type=click.FloatRange(0, 0.5),
+@click.option("--feather", default=0.03, show_default=True, type=Number(0, 0.5),
               help="Width of the seam inside the mask, a share of the redrawn square.")  # fmt: skip
 @picture_option
 @drawing_options

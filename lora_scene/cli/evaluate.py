@@ -18,7 +18,7 @@ from lora_scene.cli.options import (
     steps_option,
 )
 from lora_scene.cli.paths import GIVEN, TARGET_FOLDER
-from lora_scene.cli.values import Number, many, packed
+from lora_scene.cli.values import COUNT, Number, many, packed
 from lora_scene.creating.requests import Sampling
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ plan_options = packed(
     (
         many("--prompt", "prompts", "TEMPLATE", "With {} for the handles; repeatable.  "
              "[default: six places, or the paper's ten]"),
-        click.option("--seeds", default=2, show_default=True, type=click.IntRange(min=1),
+        click.option("--seeds", default=2, show_default=True, type=COUNT,
                      help="Pictures a prompt and subset."),
         click.option("--subsets", default="powerset", show_default=True,
                      type=click.Choice(["singles", "powerset", "edges"]),
@@ -109,7 +109,7 @@ plan_options = packed(
         guidance_option,
         click.option("--weight", default=1.0, show_default=True, type=Number(),
                      help="Of the LoRA."),
-        click.option("--batch", default=8, show_default=True, type=click.IntRange(min=1),
+        click.option("--batch", default=8, show_default=True, type=COUNT,
                      help="Pictures drawn at once."),
     ),
 )  # fmt: skip

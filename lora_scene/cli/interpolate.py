@@ -15,7 +15,7 @@ from lora_scene.cli.options import (
     size_option,
 )
 from lora_scene.cli.picture_options import DrawingOptions, drawing_options
-from lora_scene.cli.values import SEED, Number
+from lora_scene.cli.values import COUNT, SEED, Number
 from lora_scene.size import Size
 
 
@@ -29,8 +29,8 @@ from lora_scene.size import Size
 @click.option("--to-weight", "last_weights", multiple=True, type=Number(),
               help="In the last frame.")  # fmt: skip
 @click.option("--to-seed", type=SEED, help="Moves the noise too.  [default: as --seed]")
-@click.option("--frames", default=9, show_default=True, type=click.IntRange(min=2))
-@click.option("--milliseconds", default=120, show_default=True, type=click.IntRange(min=20))
+@click.option("--frames", default=9, show_default=True, type=click.IntRange(2, COUNT.max))
+@click.option("--milliseconds", default=120, show_default=True, type=click.IntRange(20, 655_350))
 @out_option
 @size_option
 @drawing_options

@@ -121,8 +121,8 @@ def _list(photo: Path, out: Path | None, network: NetworkOptions, as_json: bool)
     picture = check_file(out or Path(f"{photo.stem}_regions.png"), inputs=[photo])
     lister = open_lister(network.segmenter, model=network.model, device=network.device)
     listed = list_regions(read_photo(photo).pixels, lister, source=str(photo))
-    write_picture(picture, listed.preview)
     _show_regions(listed, picture, as_json)
+    write_picture(picture, listed.preview)  # last: what was found is told, whatever the disk does
 
 
 def _show_masks(masked: MaskedPhoto, folder: Path, files: tuple[Path, ...], as_json: bool) -> None:

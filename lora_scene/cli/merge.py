@@ -8,13 +8,13 @@ import click
 
 from lora_scene.cli.options import out_option
 from lora_scene.cli.paths import GIVEN
-from lora_scene.cli.values import Number, many
+from lora_scene.cli.values import COUNT, Number, many
 
 
 @click.command()
 @click.argument("folders", metavar="DIR DIR...", nargs=-1, type=GIVEN)
 @click.option("--weights", required=True, help="One factor an adapter, such as 0.8,0.5.")
-@click.option("--rank", type=click.IntRange(min=1), help="Cut to this rank by SVD.")
+@click.option("--rank", type=COUNT, help="Cut to this rank by SVD.")
 @many("--rename", "renames", "OLD=NEW",
       "A handle of the last adapter that has it, or with N:OLD=NEW of the N-th.")  # fmt: skip
 @out_option

@@ -13,7 +13,7 @@ from lora_scene.cli.evaluate import JudgeOptions, judge_options
 from lora_scene.cli.options import BaseOptions, base_options, json_option
 from lora_scene.cli.paths import GIVEN
 from lora_scene.cli.terminal import note, shell
-from lora_scene.cli.values import Number
+from lora_scene.cli.values import COUNT, Number
 from lora_scene.creating.requests import MAX_STEPS
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class StepWeight(click.ParamType):  # type: ignore[type-arg]
 @click.option("--take", type=StepWeight(), metavar="STEP:WEIGHT|best",
               help="Make it OUT's adapter, the weight folded in.")  # fmt: skip
 @click.option("--weights", default="0.5,0.7,0.85,1,1.1", show_default=True, help="Tried.")
-@click.option("--seeds", default=2, show_default=True, type=click.IntRange(min=1),
+@click.option("--seeds", default=2, show_default=True, type=COUNT,
               help="Pictures a prompt and subset of handles.")  # fmt: skip
 @click.option("--steps", default=20, show_default=True, type=click.IntRange(1, MAX_STEPS),
               help="Of the solver.")  # fmt: skip

@@ -23,7 +23,7 @@ from lora_scene.cli.options import (
     seed_option,
     size_option,
 )
-from lora_scene.cli.values import packed
+from lora_scene.cli.values import COUNT, packed
 from lora_scene.size import Size
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ picture_options = packed(
         size_option,
         sampling_options,
         control_options,
-        click.option("--batch", default=1, show_default=True, type=click.IntRange(min=1)),
+        click.option("--batch", default=1, show_default=True, type=COUNT),
         base_options,
         json_option,
     ),

@@ -11,7 +11,7 @@ import click
 from lora_scene.cli.options import json_option, out_option
 from lora_scene.cli.paths import GIVEN
 from lora_scene.cli.terminal import shell
-from lora_scene.cli.values import SEED
+from lora_scene.cli.values import COUNT, SEED
 
 
 @click.group(short_help="Ask people which pictures are better.")
@@ -23,9 +23,9 @@ def command() -> None:
 @click.argument("results", type=click.Path(path_type=Path, exists=True, file_okay=False))
 @out_option
 @click.option("--method", "methods", multiple=True, help="Compared; repeatable.  [default: all]")
-@click.option("--items", default=24, show_default=True, type=click.IntRange(min=1),
+@click.option("--items", default=24, show_default=True, type=COUNT,
               help="Prompts in the page.")  # fmt: skip
-@click.option("--per-person", default=6, show_default=True, type=click.IntRange(min=1),
+@click.option("--per-person", default=6, show_default=True, type=COUNT,
               help="Prompts that one participant sees, each by every method.")  # fmt: skip
 @click.option("--seed", default=0, show_default=True, type=SEED, help="Of the choice of prompts.")
 def make(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from contextlib import nullcontext
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -48,6 +49,7 @@ STRANGE = (
 @click.option("--restart", is_flag=True, help="Discard what --out holds of an earlier run.")
 @click.option("--from", "start", metavar="DIR|FILE[:WEIGHT]",
               help="An earlier adapter or a LoRA, merged into the base.")  # fmt: skip
+@click.option("--dry-run", is_flag=True, help="Measure a few steps, print the plan, write nothing.")
 @click.option("--auto", is_flag=True,
               help="Keep snapshots, and make the best of them the adapter.")  # fmt: skip
 @click.option("--log-with", "trackers", multiple=True, type=click.Choice(TRACKERS),
@@ -65,6 +67,7 @@ def command(
     device: str,
     restart: bool,
     start: str | None,
+    dry_run: bool,
     auto: bool,
     trackers: tuple[str, ...],
     quiet: bool,
@@ -94,6 +97,10 @@ def command(
     if settings.base.model == "mini":
         warn_of_strange_nouns(learnt_from, STRANGE)
     begin = _read(start) if start else None
+    if dry_run:
+        plan_options: dict[str, Any] = {"device": device, "restart": restart, "begin": begin}
+        _show_plan(learnt_from, settings, out, as_json=as_json, **plan_options)
+        return
     view, interruption = TrainingView(is_quiet=quiet), Interruption()
     listener = echo_json if as_json else view
     with (
@@ -116,6 +123,18 @@ def command(
         _pick_and_take(out, learnt_from, settings, device=device, is_quiet=is_silent)
     if not (as_json or quiet):
         _tell(result, out)
+
+
+def _show_plan(scene: Scene, settings: Recipe, out: Path, *, as_json: bool, **options: Any) -> None:
+    """Measure a run that is not made, and print its plan."""
+    from lora_scene.cli.training_view import TrainingView
+    from lora_scene.learning.dry_run import plan_run
+
+    found = plan_run(scene, settings, out=out, listener=TrainingView(is_quiet=True), **options)
+    if as_json:
+        click.echo(json.dumps({**asdict(found), "seconds": found.seconds}, indent=2))
+    else:
+        click.echo("\n".join(found.lines()))
 
 
 def _read(text: str) -> Beginning:

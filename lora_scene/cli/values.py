@@ -19,6 +19,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 LARGEST_SEED = 2**63 - 1
 DRAWN_SEEDS = 2**32  # what other programs can take, too
 LARGEST_SIDE = 8192  # pixels
+COUNT = click.IntRange(1, 100_000)  # of pictures and the like: more is a slip of the finger
 
 
 class Seed(click.IntRange):

@@ -10,6 +10,7 @@ import click
 from lora_scene.cli.options import AdapterOptions, adapters_argument, seed_option
 from lora_scene.cli.paths import GIVEN
 from lora_scene.cli.picture_options import PictureOptions, draw_list, picture_options
+from lora_scene.cli.values import COUNT
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 @click.command(short_help="Arrange a scene's concepts anew.")
 @adapters_argument
-@click.option("--n", default=9, show_default=True, type=click.IntRange(min=1), help="How many.")
+@click.option("--n", default=9, show_default=True, type=COUNT, help="How many.")
 @click.option("--handle", "handles", multiple=True, help="What to show; repeatable.  [all]")
 @click.option("--template", default="a photo of {}", show_default=True)
 @click.option("--place", "is_placed", is_flag=True, help="A random box for each thing.")

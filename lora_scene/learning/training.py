@@ -119,7 +119,7 @@ def train(
     """
     begun = time.perf_counter()
     refuse_ranks()
-    out, tell = _own(Path(out), scene, restart=restart), listener or (lambda event: None)
+    out, tell = own_folder(Path(out), scene, restart=restart), listener or (lambda event: None)
     if recipe.run.sample_every:
         refuse_foreign_samples(out)
     if recipe.run.watch:
@@ -176,7 +176,7 @@ def _train(backbone: Backbone, job: Job, begun: float) -> TrainingResult:
     return result
 
 
-def _own(out: Path, scene: Scene, *, restart: bool) -> Path:
+def own_folder(out: Path, scene: Scene, *, restart: bool) -> Path:
     """Find what keeps a run from writing into a folder before anything is loaded.
 
     Raises:

@@ -99,15 +99,24 @@ def read_manifest(
                 where=file,
                 hint="change them in scene.toml; arguments are for folders without one",
             )
-    if len(manifest.concepts) > MOST_CONCEPTS:
+    refuse_too_many(len(manifest.concepts), folder)
+    return manifest
+
+
+def refuse_too_many(n_concepts: int, where: object) -> None:
+    """Refuse more concepts than one scene may hold.
+
+    Raises:
+        SceneError: There are.
+    """
+    if n_concepts > MOST_CONCEPTS:
         raise SceneError(
             "too many concepts",
-            where=folder,
+            where=where,
             expected=f"at most {MOST_CONCEPTS}, and better 4",
-            got=len(manifest.concepts),
+            got=n_concepts,
             hint="several scenes with an adapter each can be used together",
         )
-    return manifest
 
 
 def manifest_text(manifest: Manifest) -> str:

@@ -10,7 +10,7 @@ from lora_scene.errors import SceneError
 from lora_scene.file_groups import written_together
 from lora_scene.files import check_target, write_text
 from lora_scene.picture_writing import write_picture
-from lora_scene.scenes.manifest import MANIFEST_NAME, Manifest, manifest_text
+from lora_scene.scenes.manifest import MANIFEST_NAME, Manifest, manifest_text, refuse_too_many
 from lora_scene.scenes.masking import MaskedPhoto
 from lora_scene.scenes.pictures import Mask
 
@@ -30,9 +30,10 @@ def check_scene_place(
         may_replace: Whether files of an existing scene may be replaced, but for the photo.
 
     Raises:
-        SceneError: Files stand in the way.
+        SceneError: Too many concepts, or files stand in the way.
         FileError: The folder cannot be written to.
     """
+    refuse_too_many(n_things, folder)
     is_there = photo.resolve().parent == folder.resolve()
     masks = [f"mask{k}.png" for k in range(n_things)]
     names = ([] if is_there else [PHOTO_NAME]) + [*masks, OVERLAY_NAME, MANIFEST_NAME]
@@ -71,6 +72,7 @@ def write_scene(
     """
     scene = masked.scene
     (seen,) = scene.photos
+    refuse_too_many(len(scene.concepts), folder)
     names = check_scene_place(folder, len(scene.things), photo=photo, may_replace=may_replace)
     pictures = {f"mask{k}.png": _mask_image(seen.masks[k]) for k in scene.things}
     pictures[OVERLAY_NAME] = masked.preview

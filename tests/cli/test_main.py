@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from lora_scene.cli.main import VERBS, main, root
+from lora_scene.cli.values import Number
 from lora_scene.errors import LoraSceneError
 
 ALL_VERBS = [verb for verbs in VERBS.values() for verb in verbs]
@@ -22,9 +23,17 @@ def test_every_listed_verb_exists_and_has_help(verb):
 
 
 @pytest.mark.parametrize("verb", ALL_VERBS)
-def test_every_verb_is_a_click_command_named_command(verb):
+def test_every_verb_is_a_click_command_whose_numbers_have_ends(verb):
     module = importlib.import_module(f"lora_scene.cli.{verb.replace('-', '_')}")
     assert isinstance(module.command, click.Command)
+    commands = getattr(module.command, "commands", {"": module.command}).values()
+    for option in (param for command in commands for param in command.params):
+        kind = option.type
+        assert kind not in (click.INT, click.FLOAT), f"{option.name} is unbounded"
+        if isinstance(kind, click.FloatRange):
+            assert isinstance(kind, Number), f"{option.name} may be NaN"
+        if isinstance(kind, click.IntRange):
+            assert None not in (kind.min, kind.max), f"{option.name} has no end"
 
 
 def test_help_lists_all_verbs_by_chapter():

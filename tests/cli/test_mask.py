@@ -10,10 +10,11 @@ from PIL import Image
 from benchmarks.drawn_scenes import draw_scene
 from benchmarks.masks import derive_prompts, iou
 from lora_scene.cli.main import root
-from lora_scene.errors import SceneError, SegmenterError
+from lora_scene.errors import FileError, SceneError, SegmenterError
 from lora_scene.scenes.scene import load_scene
 from lora_scene.scenes.segmenters import catalog
 from lora_scene.scenes.segmenters.regions import Region
+from tests.test_full_disk import disk_of
 
 
 @pytest.fixture
@@ -125,10 +126,21 @@ def test_regions_are_listed_then_picked(run, tmp_path, monkeypatch):
         assert picture.size == (768, 768)
     answer = json.loads(run("photo.png", "--list", "--segmenter", "maskformer", "--json").stdout)
     assert answer["regions"][1] == {"number": 2, "name": "wall", "score": 0.7}
+    with disk_of(300):
+        words = ["mask", "photo.png", "--list", "--segmenter", "maskformer", "--out", "new.png"]
+        done = CliRunner().invoke(root, words)
+    assert "wall" in done.stdout, "what was found, though its picture cannot be written"
+    assert isinstance(done.exception, FileError)
     run("photo.png", "--pick", "bear=1", "--segmenter", "maskformer", "--out", "mine")
     mask = load_scene(tmp_path / "mine").photos[0].masks[0]
     assert mask[:, :100].min() == 1.0
     assert mask[:, 100:].max() == 0.0
+
+
+def test_more_things_than_a_scene_holds_are_refused_before_any_is_looked_for(run):
+    boxes = [word for n in range(257) for word in ("--box", f"t{n}=8,8,40,40")]
+    with pytest.raises(SceneError, match="too many concepts"):
+        run("photo.png", *boxes, "--out", "mine")
 
 
 def test_listing_needs_a_segmenter_that_can(run):

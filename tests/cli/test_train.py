@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -94,8 +95,15 @@ def test_train_tells_scripts_every_event_and_auto_makes_a_pick_the_adapter(
     assert "no steps to choose from" in nothing.stderr
 
 
-def test_the_same_command_again_finds_it_finished_and_another_is_refused(train):
+def test_the_same_command_again_finds_it_finished_and_another_is_refused(train, folder):
     train()
+    before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    plan = train("--dry-run", "--set", "phase2.steps=4").stdout
+    assert {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == before
+    assert "goes on after step 2 of phase 2" in plan
+    assert re.search(r"phase 2 steps +2 x +[\d.]+ s = .* numbers, 2 pictures", plan)
+    assert "phase 1 steps" not in plan
+    assert "nothing was written" in plan
     again = train("--json")
     assert "finished already" in again.stdout
     assert "StepDone" not in again.stdout

@@ -1,0 +1,240 @@
+"""A run's plan, with a step of each phase measured, and nothing written.
+
+Everything is made ready as `train` does, in a folder that goes away, so what `train` would refuse
+is refused here; then single steps are made and forgotten.
+"""
+
+from __future__ import annotations
+
+import functools
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median
+from typing import TypeVar
+
+import torch
+
+from lora_scene.adapters.gallery import sample_prompts
+from lora_scene.backbones.backbone import Backbone
+from lora_scene.backbones.loading import resolve_device
+from lora_scene.learning.beginning import Beginning, merge_beginning
+from lora_scene.learning.checkpoints import Checkpoint
+from lora_scene.learning.devices import (
+    device_bytes,
+    fast_float32,
+    forked_rng,
+    memory_advice,
+    peak_bytes,
+    reset_peak,
+)
+from lora_scene.learning.events import Listener
+from lora_scene.learning.held import look
+from lora_scene.learning.interruption import Interruption
+from lora_scene.learning.phases import Trainer
+from lora_scene.learning.preparation import (
+    Job,
+    load_base,
+    prepare_handles,
+    prepare_materials,
+    refuse_early,
+)
+from lora_scene.learning.runs import finished, lineage, resumable
+from lora_scene.learning.samples import draw_samples
+from lora_scene.learning.step import Materials
+from lora_scene.learning.training import own_folder
+from lora_scene.recipe import Recipe
+from lora_scene.scenes.scene import Scene
+
+N_MEASURED = 3  # steps, after one that warms up
+PRIOR = "prior"
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Part:
+    """Something that a run does so many times.
+
+    Attributes:
+        name: What.
+        n: How often.
+        seconds: Each, measured.
+        told: What else there is to say.
+    """
+
+    name: str
+    n: int
+    seconds: float
+    told: str = ""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run would do.
+
+    Attributes:
+        head: Scene, base and machine, in lines.
+        state: Whether it is new, goes on, or is finished.
+        parts: What takes its time.
+        kept_bytes: Of adapter and snapshots together.
+        peak_bytes: Memory while measured: of the device on CUDA, else of the process.
+        device_bytes: The device's memory, or 0.
+    """
+
+    head: tuple[str, ...]
+    state: str
+    parts: tuple[Part, ...]
+    kept_bytes: int
+    peak_bytes: int
+    device_bytes: int
+
+    @property
+    def seconds(self) -> float:
+        """Return how long it would take, loading and encoding left out."""
+        return sum(part.n * part.seconds for part in self.parts)
+
+    def lines(self) -> Iterator[str]:
+        """Yield the plan in words."""
+        yield from self.head
+        yield self.state
+        for part in self.parts:
+            cost = f"{part.n:6} x {part.seconds:7.3f} s = {_clock(part.n * part.seconds):>9}"
+            yield f"  {part.name:14} {cost}   {part.told}".rstrip()
+        of = f" of {self.device_bytes / 1e9:.1f}" if self.device_bytes else ", of the process"
+        yield f"memory: {self.peak_bytes / 1e9:.2f} GB{of}, measured"
+        yield f"kept: {self.kept_bytes / 1e6:.1f} MB of adapters"
+        yield f"time: about {_clock(self.seconds)}; nothing was written"
+
+
+def plan_run(
+    scene: Scene,
+    recipe: Recipe,
+    *,
+    out: Path | str,
+    device: str = "auto",
+    restart: bool = False,
+    begin: Beginning | None = None,
+    listener: Listener = lambda event: None,
+) -> Plan:
+    """Measure what a run would need, and find what would stop it.
+
+    Args:
+        scene: What would be learnt from.
+        recipe: Every setting.
+        out: Where the run would go.
+        device: As `train` takes it.
+        restart: As `train` takes it.
+        begin: As `train` takes it.
+        listener: Told what a person should know.
+
+    Raises:
+        LoraSceneError: What `train` would raise before its first step.
+    """
+    out, chosen = own_folder(Path(out), scene, restart=restart), resolve_device(device)
+    place = torch.device(chosen)
+    with memory_advice(recipe), fast_float32(place), forked_rng(chosen):
+        backbone = load_base(recipe, chosen, listener, begin)
+        refuse_early(backbone, recipe)
+        base_hash = backbone.content_hash()
+        below = base_hash + backbone.text_hash() + (begin.mark if begin else "")
+        mine = lineage(scene, recipe, below)
+        is_done = not restart and finished(out, mine, recipe) is not None
+        resumed = None if is_done or restart else resumable(out, mine, recipe)
+        start = begin and merge_beginning(begin, backbone, base_hash, listener)
+        with tempfile.TemporaryDirectory() as folder:
+            reset_peak(place)
+            job = Job(scene, recipe, Path(folder), chosen, base_hash, mine, listener,
+                      Interruption(), start)  # fmt: skip
+            trainer, parts = _measure(backbone, job, resumed)
+        peak, whole = peak_bytes(place), device_bytes(place)
+    state = "finished already: nothing is left to do" if is_done else "a new run"
+    if resumed is not None:
+        state = f"goes on after step {resumed.step} of phase {resumed.phase}"
+    trained = trainer.table.tables if recipe.is_full else trainer.parameters()
+    n_bytes = 4 * sum(parameter.numel() for parameter in trained) * (1 + recipe.run.snapshots)
+    left = () if is_done else tuple(parts)
+    return Plan(_head(trainer, job), state, left, n_bytes, peak, whole)
+
+
+def _head(trainer: Trainer, job: Job) -> tuple[str, ...]:
+    backbone, variants = trainer.backbone, trainer.materials.variants
+    learnt = ", ".join(f"{concept.handle} {concept.noun}" for concept in job.scene.concepts)
+    sizes = dict.fromkeys(str(one.latents.times(backbone.vae_factor)) for one in variants)
+    photos = f"{len(job.scene.photos)} photos in {len(variants)} variants, {', '.join(sizes)} px"
+    dtype = str(backbone.dtype).removeprefix("torch.")
+    base = f"base {backbone.name}, recipe {job.recipe.name}, on {job.device} in {dtype}"
+    return f"{learnt}: {photos}", base, *((f"begins from {job.begun.told}",) if job.begun else ())
+
+
+def _measure(
+    backbone: Backbone, job: Job, resumed: Checkpoint | None
+) -> tuple[Trainer, list[Part]]:
+    """Make ready, and measure; the prior is one picture, whose time counts for the rest."""
+    few = replace(job.recipe, prior=replace(job.recipe.prior, n_images=1))
+    seconds, materials = _timed(prepare_materials, backbone, replace(job, recipe=few))
+    table = prepare_handles(backbone, job, materials)
+    materials = replace(materials, recipe=job.recipe)
+    trainer = Trainer(backbone, table, materials=materials, folder=job.out, listener=job.tell)
+    behind = (resumed.phase, resumed.step) if resumed else (1, 0)
+    with table.spliced():
+        parts = [*_prior(job.recipe, materials, seconds), *_steps(trainer, behind)]
+        n_steps = sum(part.n for part in parts if part.name != PRIOR)
+        return trainer, [*parts, *(_beside(trainer, n_steps) if n_steps else ())]
+
+
+def _prior(recipe: Recipe, materials: Materials, seconds: float) -> Iterator[Part]:
+    if materials.prior is not None:
+        n = len(materials.prior.latents)
+        told = "pictures of the untouched base; the encoding of the photos counted in"
+        yield Part(PRIOR, max(recipe.prior.n_images, n), seconds / n, told)
+
+
+def _steps(trainer: Trainer, behind: tuple[int, int]) -> Iterator[Part]:
+    """Make a few steps of each phase that is left."""
+    recipe, run = trainer.recipe, trainer.recipe.run
+    for number, phase in enumerate(recipe.phases, 1):
+        left = phase.steps if number > behind[0] else phase.steps - behind[1]
+        if number < behind[0] or left <= 0:
+            continue
+        stepper = trainer.stepper(number)
+        again = phase.draws if recipe.masked_loss.asks_base else 0
+        with stepper.attached():
+            seconds = median([_timed(stepper, i)[0] for i in range(1 + N_MEASURED)][1:])
+            if 0 < again < left:  # what the base said in the first draws is remembered
+                later = median([_timed(stepper, again + i)[0] for i in range(1, 1 + N_MEASURED)])
+                seconds = (again * seconds + (left - again) * later) / left
+        n = sum(p.numel() for p in trainer.parameters() if p.requires_grad)
+        pictures = left * run.batch_size * run.accumulation
+        yield Part(f"phase {number} steps", left, seconds, f"{n:,} numbers, {pictures} pictures")
+
+
+def _beside(trainer: Trainer, n_steps: int) -> Iterator[Part]:
+    """Look once, and draw one sample picture, where the recipe wants any."""
+    recipe, run, backbone = trainer.recipe, trainer.recipe.run, trainer.backbone
+    materials, table = trainer.materials, trainer.table
+    with trainer.as_delivered():
+        if run.watch and materials.held:
+            seconds, _ = _timed(look, backbone, table, materials.held, recipe)
+            yield Part("looks", run.watch * sum(bool(p.steps) for p in recipe.phases), seconds)
+        if run.sample_every:
+            prompts = sample_prompts(recipe, [concept.handle for concept in table.concepts])
+            size = materials.variants[0].latents.times(backbone.vae_factor)
+            draw = functools.partial(draw_samples, size=size, seed=recipe.run.seed)
+            seconds, _ = _timed(draw, backbone, table, prompts[:1])
+            yield Part("samples", (1 + -(-n_steps // run.sample_every)) * len(prompts), seconds)
+
+
+def _timed(act: Callable[..., T], *asked: object) -> tuple[float, T]:
+    begun = time.perf_counter()
+    result = act(*asked)
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - begun, result
+
+
+def _clock(seconds: float) -> str:
+    whole = round(seconds)
+    hours, minutes = divmod(whole // 60, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {whole % 60} s"
