@@ -86,3 +86,28 @@ def is_out_of_memory(error: BaseException) -> bool:
     is_torchs = isinstance(error, RuntimeError)
     named = type(error).__name__ == "OutOfMemoryError" and not isinstance(error, LoraSceneError)
     return is_torchs and (named or any(words in str(error) for words in _CPU_MEMORY))
+
+
+def sentence(error: Exception, *, hint: str | None = None) -> str:
+    """Say in words what stopped the work.
+
+    Args:
+        error: What was raised.
+        hint: What to do where the fault is this program's own.
+    """
+    if isinstance(error, LoraSceneError):
+        return str(error)
+    if is_out_of_memory(error):
+        return (
+            "the memory ran out\n"
+            "  hint:     --batch 1, a smaller --size or --quantization nf4, where the verb has them"
+        )
+    if tells_of_the_system(error):
+        return str(as_file_error(error))
+    return str(
+        LoraSceneError(
+            "a fault of this program; please report it",
+            got=f"{type(error).__name__}: {error}",
+            hint=hint,
+        )
+    )

@@ -17,12 +17,13 @@ import click
 
 import lora_scene
 from lora_scene.cli.terminal import shell
-from lora_scene.errors import LoraSceneError, LoraSceneWarning, did_you_mean
-from lora_scene.faults import as_file_error, is_out_of_memory, tells_of_the_system
+from lora_scene.errors import LoraSceneWarning, did_you_mean
+from lora_scene.faults import sentence
 
 VERBS: dict[str, dict[str, str]] = {
     "Begin": {
         "demo": "Run the whole journey, offline, in minutes.",
+        "page": "Do it all in the browser: from a click to pictures.",
     },
     "Learn": {
         "mask": "Make a scene from a photo: boxes, points, strokes, words.",
@@ -131,30 +132,10 @@ def main() -> None:
         if debug:
             raise
         click.secho("error: ", fg="red", bold=True, nl=False, err=True)
-        click.echo(sentence(error), err=True)
+        again = shell("lora-scene", "--debug", *sys.argv[1:])
+        click.echo(sentence(error, hint=f"{again} shows where"), err=True)
         code = getattr(error, "exit_code", 1)
     sys.exit(code if isinstance(code, int) else 0)
-
-
-def sentence(error: Exception) -> str:
-    """Say in words what stopped a verb."""
-    if isinstance(error, LoraSceneError):
-        return str(error)
-    if is_out_of_memory(error):
-        return (
-            "the memory ran out\n"
-            "  hint:     --batch 1, a smaller --size or --quantization nf4, where the verb has them"
-        )
-    if tells_of_the_system(error):
-        return str(as_file_error(error))
-    again = shell("lora-scene", "--debug", *sys.argv[1:])
-    return str(
-        LoraSceneError(
-            "a fault of this program; please report it",
-            got=f"{type(error).__name__}: {error}",
-            hint=f"{again} shows where",
-        )
-    )
 
 
 def _remark(

@@ -12,7 +12,9 @@ from lora_scene.files import check_target, write_text
 from lora_scene.picture_writing import write_picture
 from lora_scene.scenes.manifest import MANIFEST_NAME, Manifest, manifest_text, refuse_too_many
 from lora_scene.scenes.masking import MaskedPhoto
+from lora_scene.scenes.overlay import draw_overlay
 from lora_scene.scenes.pictures import Mask
+from lora_scene.scenes.scene import Scene
 
 OVERLAY_NAME = "overlay.png"
 PHOTO_NAME = "img.png"
@@ -88,6 +90,42 @@ def write_scene(
             write_picture(aside / name, picture)
         write_text(aside / MANIFEST_NAME, text)
     return tuple(folder / name for name in names)
+
+
+def save_scene(folder: Path, scene: Scene) -> None:
+    """Write a scene of any number of photos for `load_scene`, in place of the one we wrote there.
+
+    Photos become PNGs without their files' EXIF data, which may tell where they were taken.
+
+    Args:
+        folder: The scene folder; made where it is missing.
+        scene: What to write; the masks of a background are not kept.
+
+    Raises:
+        FileError: The folder cannot be written to, or holds files that are not ours.
+    """
+    images = tuple(f"img{n}.png" for n in range(len(scene.photos)))
+    pictures = {
+        name: Image.fromarray(p.pixels) for name, p in zip(images, scene.photos, strict=True)
+    }
+    masks = []
+    for k, concept in enumerate(scene.concepts):
+        present = [k in photo.present for photo in scene.photos]
+        names = [f"mask{n}_{k}.png" if there else "" for n, there in enumerate(present)]
+        masks.append(() if concept.is_background else tuple(names))
+        if not concept.is_background:
+            pictures |= {
+                name: _mask_image(photo.masks[k])
+                for name, photo in zip(names, scene.photos, strict=True)
+                if name
+            }
+    pictures[OVERLAY_NAME] = draw_overlay(scene)
+    text = manifest_text(Manifest(folder, images, scene.concepts, tuple(masks)))
+    gone = {path.name for path in folder.glob("*.png")} - set(pictures)
+    with written_together(folder, obsolete=gone) as aside:
+        for name, picture in pictures.items():
+            write_picture(aside / name, picture)
+        write_text(aside / MANIFEST_NAME, text)
 
 
 def _mask_image(mask: Mask) -> Image.Image:

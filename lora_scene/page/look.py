@@ -1,0 +1,75 @@
+"""How the page looks, and how it says things; nothing is loaded from elsewhere."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+from importlib import resources
+from typing import Any
+
+import gradio as gr
+
+TITLE = "lora_scene"
+
+
+def theme() -> Any:
+    """Return the theme: system fonts, teal on paper."""
+    return gr.themes.Base(
+        primary_hue="teal",
+        neutral_hue="stone",
+        text_size="md",
+        radius_size="md",
+        font=["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"],
+        font_mono=["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"],
+    ).set(
+        body_background_fill="#faf9f7",
+        block_border_width="1px",
+        block_shadow="none",
+        button_primary_background_fill="*primary_700",
+        button_primary_background_fill_hover="*primary_800",
+        button_primary_background_fill_dark="*primary_700",
+        button_primary_text_color="white",
+        body_text_color_subdued="#57534e",
+        body_text_color_subdued_dark="#d6d3d1",
+        block_label_text_color="#44403c",
+        block_label_text_color_dark="#e7e5e4",
+        block_info_text_color="#57534e",
+        block_info_text_color_dark="#d6d3d1",
+    )
+
+
+def style() -> str:
+    """Return the page's style sheet."""
+    return resources.files("lora_scene.page").joinpath("look.css").read_text("utf-8")
+
+
+def masthead(name: str = "") -> str:
+    """Return the head of the page, with the work at hand."""
+    what = plain(name) if name else "From one photo to new pictures of its things"
+    return f'<div id="masthead"><h1>{TITLE}</h1><p>{what}</p></div>'
+
+
+def said(fault: str = "", remarks: Sequence[str] = ()) -> str:
+    """Return what went wrong, or what a person should know, as the command line words it."""
+    parts = [f'<div class="said fault" role="alert">{plain(fault)}</div>'] if fault else []
+    if remarks:
+        text = plain("\n".join(dict.fromkeys(remarks)))
+        parts.append(f'<div class="said remark" role="status">{text}</div>')
+    return "".join(parts)
+
+
+def facts(lines: Sequence[str], doubts: Sequence[str] = ()) -> str:
+    """Return a list of facts, and of doubts."""
+    rows = [f"<li>{plain(line)}</li>" for line in lines]
+    rows += [f'<li class="doubt">{plain(doubt)}</li>' for doubt in doubts]
+    return f'<ul class="facts">{"".join(rows)}</ul>' if rows else ""
+
+
+def hint(text: str) -> Any:
+    """Return a line that explains."""
+    return gr.HTML(f'<p class="hint">{plain(text)}</p>')
+
+
+def plain(text: str) -> str:
+    """Return text for HTML: what anybody wrote stays text."""
+    return html.escape(text)

@@ -1,0 +1,122 @@
+"""What a training's folder tells of it, while it runs and afterwards."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from lora_scene.learning.runs import LOSSES, SUMMARY
+from lora_scene.page.desk import Work
+from lora_scene.page.trainings import LOG, Order, order_of
+
+State = Literal["none", "waiting", "running", "paused", "finished", "failed"]
+LATEST = 40  # steps whose mean time tells what is left
+MOST_POINTS = 150  # of a curve
+INTERRUPTED = (130, 143, -2, -15)  # exit codes: 128 + SIGINT or SIGTERM, or the signal itself
+SHOWN = ("diffusion", "attention")
+
+_STYLES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a training is.
+
+    Attributes:
+        state: What it does.
+        phase: 1 or 2; 0 before the first step.
+        step: Steps done in this phase.
+        done: Share of all steps that are done, 0..1.
+        seconds_left: Of all phases; None before it can be told.
+        losses: A line a step, as the run keeps them.
+        notes: What the run said that a person should know.
+        error: What stopped it, in the command line's words.
+    """
+
+    state: State
+    phase: int = 0
+    step: int = 0
+    done: float = 0.0
+    seconds_left: float | None = None
+    losses: tuple[dict[str, Any], ...] = ()
+    notes: tuple[str, ...] = ()
+    error: str = ""
+
+
+def progress_of(work: Work) -> Progress:
+    """Read how far a work's training is."""
+    order = order_of(work)
+    if order is None:
+        return Progress("finished" if (work.adapter / SUMMARY).is_file() else "none")
+    if order.waits:
+        return Progress("waiting")
+    losses = _losses(work.adapter / LOSSES)
+    notes, error = _said(work.folder / LOG)
+    state = _state(work, order, error)
+    if not losses:
+        return Progress(state, notes=notes, error=error)
+    phase, step = int(losses[-1]["phase"]), int(losses[-1]["step"])
+    before, total = sum(order.steps[: phase - 1]), max(sum(order.steps), 1)
+    recent = [float(line["seconds"]) for line in losses[-LATEST:] if line["phase"] == phase]
+    left = (total - before - step) * sum(recent) / len(recent)
+    done = 1.0 if state == "finished" else min((before + step) / total, 1.0)
+    return Progress(state, phase, step, done, left, losses, notes, error)
+
+
+def curve(losses: tuple[dict[str, Any], ...]) -> list[dict[str, Any]]:
+    """Return points of the losses' averages, few enough to draw: step, value, loss."""
+    size = max(-(-len(losses) // MOST_POINTS), 1)
+    points = []
+    for start in range(0, len(losses), size):
+        lines = losses[start : start + size]
+        for name in SHOWN:
+            values = [float(line[name]) for line in lines if line.get(name)]
+            if values:
+                mean = sum(values) / len(values)
+                points.append({"step": start + len(lines), "value": mean, "loss": name})
+    return points
+
+
+def _state(work: Work, order: Order, error: str) -> State:
+    if order.runs:
+        return "running"
+    if order.code == 0 or (order.code is None and (work.adapter / SUMMARY).is_file()):
+        return "finished"
+    if order.code in INTERRUPTED or (order.code is None and not error):
+        return "paused"
+    return "failed"
+
+
+def _losses(path: Path) -> tuple[dict[str, Any], ...]:
+    """Read the lines that are whole; the last may be half."""
+    try:
+        text = path.read_text("utf-8", errors="replace")
+    except OSError:
+        return ()
+    found = []
+    for line in text.splitlines():
+        try:
+            told = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(told, dict) and {"phase", "step", "seconds"} <= told.keys():
+            found.append(told)
+    return tuple(found)
+
+
+def _said(path: Path) -> tuple[tuple[str, ...], str]:
+    """Return the notes and the last error of a log."""
+    try:
+        text = _STYLES.sub("", path.read_text("utf-8", errors="replace"))
+    except OSError:
+        return (), ""
+    notes = [
+        line.partition(": ")[2]
+        for line in text.splitlines()
+        if line.startswith(("note: ", "warning: "))
+    ]
+    _, mark, error = text.rpartition("error: ")
+    return tuple(dict.fromkeys(notes)), error.strip() if mark else ""

@@ -1,0 +1,132 @@
+"""The page as a whole, on this machine alone."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from lora_scene.errors import LoraSceneError
+from lora_scene.folder_lock import locked
+
+UPLOADS = "uploads"  # below the page's folder: what a browser sent, until it is read
+MOST_UPLOAD = "512mb"  # of a file; photos are refused above 64 megapixels whatever their size
+HOST = "127.0.0.1"
+BEAT = 1.0  # seconds between two looks at what other tabs and the training did
+
+
+@contextmanager
+def serving(out: Path, *, base: str | None = None, port: int | None = None) -> Iterator[str]:
+    """Serve the page while the context lasts; give its address.
+
+    Args:
+        out: The folder of all works; one page a folder.
+        base: The base model that is offered first.
+        port: Where; None takes the first free one from 7860 on.
+
+    Raises:
+        FileError: Another page serves the folder, or it cannot be written.
+        LoraSceneError: Gradio is missing, or the port is taken.
+    """
+    with locked(out):
+        uploads = out.absolute() / UPLOADS
+        shutil.rmtree(uploads, ignore_errors=True)
+        os.environ["GRADIO_TEMP_DIR"] = str(uploads)
+        os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+        os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+        built, trainings = _build(out, base)
+        try:
+            yield _launch(built, out, port)
+        finally:
+            trainings.close()
+            built.close(verbose=False)
+            shutil.rmtree(uploads, ignore_errors=True)
+
+
+def _launch(built: Any, out: Path, port: int | None) -> str:
+    from lora_scene.page import look
+
+    try:
+        _, address, _ = built.launch(
+            server_name=HOST,
+            server_port=port,
+            prevent_thread_lock=True,
+            share=False,
+            quiet=True,
+            ssr_mode=False,
+            show_error=False,
+            footer_links=[],
+            allowed_paths=[str(out.absolute())],
+            max_file_size=MOST_UPLOAD,
+            enable_monitoring=False,
+            theme=look.theme(),
+            css=look.style(),
+        )
+    except OSError as error:
+        raise LoraSceneError(
+            "the page cannot be served", where=f"port {port}", got=error, hint="another --port"
+        ) from error
+    return str(address)
+
+
+def _build(out: Path, base: str | None) -> tuple[Any, Any]:
+    """Build the page; return it, and the trainings."""
+    try:
+        import gradio as gr
+    except ImportError as error:
+        raise LoraSceneError(
+            "the page needs Gradio", hint="pip install 'lora-scene[page]'"
+        ) from error
+    from lora_scene.page import look
+    from lora_scene.page.desk import Desk, Work
+    from lora_scene.page.photo_step import PhotoStep
+    from lora_scene.page.pictures_step import PicturesStep
+    from lora_scene.page.share_step import ShareStep
+    from lora_scene.page.stage import Stage, catch_warnings
+    from lora_scene.page.things_step import ThingsStep
+    from lora_scene.page.train_step import TrainStep
+    from lora_scene.page.trainings import Trainings
+
+    catch_warnings()
+    desk = Desk(out)
+    trainings = Trainings(lambda: [Work(desk.out / name) for name in desk.names()], desk.touch)
+    with gr.Blocks(title=look.TITLE, analytics_enabled=False) as built:
+        stage = Stage(desk)
+        with gr.Tabs() as stage.walk:
+            with gr.Tab("1 Photo", id=0):
+                photo = PhotoStep(stage)
+            with gr.Tab("2 Things", id=1):
+                things = ThingsStep(stage)
+            with gr.Tab("3 Train", id=2):
+                train = TrainStep(stage, trainings, base)
+            with gr.Tab("4 Pictures", id=3):
+                pictures = PicturesStep(stage)
+            with gr.Tab("5 Share", id=4):
+                share = ShareStep(stage)
+        stage.steps = [photo, things, train, pictures, share]
+        for step in (photo, things, train, pictures, share):
+            step.wire()
+        built.load(stage.shown, outputs=stage.outputs, show_progress="hidden")
+        _beat(gr, stage, train)
+    built.queue(default_concurrency_limit=4)
+    return built, trainings
+
+
+def _beat(gr: Any, stage: Any, train: Any) -> None:
+    """Let every tab look, now and then, at what others and the training did."""
+    told = gr.State(())
+
+    def beat(seen: int, known: tuple[Any, ...]) -> dict[Any, Any]:
+        now = train.signature()
+        if seen != stage.desk.version:
+            return {**stage.shown(), told: now}
+        if now != known:
+            return {**train.shown(), told: now}
+        return {told: gr.skip()}
+
+    gr.Timer(BEAT).tick(
+        beat, [stage.seen, told], [*stage.outputs, told], show_progress="hidden", queue=False
+    )

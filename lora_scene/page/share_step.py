@@ -1,0 +1,151 @@
+"""Step 5: files for every interface, checked; the card; a hub."""
+
+from __future__ import annotations
+
+import datetime
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from lora_scene.adapters.exports import export_adapter
+from lora_scene.adapters.folder import read_adapter
+from lora_scene.adapters.formats.modelspec import Title
+from lora_scene.adapters.gallery import last_samples
+from lora_scene.adapters.hub import publish, stage_adapter, staged_files
+from lora_scene.adapters.layouts import LAYOUTS
+from lora_scene.adapters.model_card import CardFacts, write_card
+from lora_scene.adapters.verification import Check, verify_path
+from lora_scene.backbones.loading import load_pipeline
+from lora_scene.backbones.sources import find_base
+from lora_scene.learning.runs import SUMMARY
+from lora_scene.page import look
+from lora_scene.page.stage import Stage, Updates, remark
+
+
+class ShareStep:
+    """Exports, verifies, shows the card, publishes; nothing leaves before `Publish` is clicked."""
+
+    def __init__(self, stage: Stage) -> None:
+        self._desk, self._stage = stage.desk, stage
+        with gr.Row(equal_height=False):
+            with gr.Column(scale=2, min_width=280):
+                self.name = gr.Textbox(label="Name of the files", max_lines=1, elem_id="name")
+                self.author = gr.Textbox(label="Author", max_lines=1)
+                self.licence = gr.Textbox(label="License", placeholder="SPDX id", max_lines=1)
+                self.layouts = gr.CheckboxGroup(
+                    list(LAYOUTS), value=list(LAYOUTS), label="For", elem_id="layouts"
+                )
+                self.export = gr.Button("Export", variant="primary", elem_id="export")
+                self.verify = gr.Button("Verify", elem_id="verify")
+                self.checks = gr.HTML("", elem_id="checks")
+                self.files = gr.File(
+                    label="Files", file_count="multiple", interactive=False, elem_id="files"
+                )
+            with gr.Column(scale=3, min_width=300):
+                with gr.Accordion("The card", open=True):
+                    self.preview = gr.Button("Preview the card", size="sm", elem_id="preview")
+                    self.card = gr.Markdown("", elem_id="card", max_height=480)
+                with gr.Accordion("Publish on a hub", open=False):
+                    self.repo = gr.Textbox(label="Repository", placeholder="USER/NAME", max_lines=1)
+                    self.private = gr.Checkbox(label="Private", value=True)
+                    self.dry = gr.Button("Show what would be uploaded", elem_id="dry-run")
+                    self.push = gr.Button("Publish", interactive=False, elem_id="push")
+                    self.uploads = gr.HTML("", elem_id="uploads")
+
+    @property
+    def outputs(self) -> Sequence[Any]:
+        """Return what changes."""
+        return [self.name, self.export, self.verify, self.files, self.checks, self.card,
+                self.uploads, self.push]  # fmt: skip
+
+    def wire(self) -> None:
+        """Connect buttons with what they do."""
+        on, said = self._stage.on, [self.name, self.author, self.licence]
+        on(self.export.click, self._export, [*said, self.layouts], is_long=True)
+        on(self.verify.click, self._verify, is_long=True)
+        on(self.preview.click, self._preview, [*said, self.repo], is_long=True)
+        on(self.dry.click, self._dry_run, [*said, self.repo], is_long=True)
+        on(self.push.click, self._push, [*said, self.repo, self.private], is_long=True)
+
+    def shown(self) -> Updates:
+        """Return what the step shows."""
+        work = self._desk.work
+        ready = work is not None and (work.adapter / SUMMARY).is_file()
+        files = sorted(p for p in work.exported.rglob("*") if p.is_file()) if work else []
+        files = [path for path in files if not path.name.startswith(".")]
+        return {
+            self.export: gr.update(interactive=ready),
+            self.verify: gr.update(interactive=bool(files)),
+            self.files: [str(path) for path in files] or None,
+        }
+
+    def _title(self, name: str, author: str, licence: str) -> Title:
+        today = datetime.datetime.now(datetime.UTC).date()
+        return Title(name.strip() or self._desk.need().name, author.strip(), licence.strip(), today)
+
+    def _export(self, name: str, author: str, licence: str, layouts: Sequence[Any]) -> Updates:
+        work = self._desk.need()
+        adapter = read_adapter(work.adapter)
+        done = export_adapter(
+            adapter,
+            work.exported,
+            title=self._title(name, author, licence),
+            layouts=list(layouts),
+            dtype="fp16",
+            samples=last_samples(work.adapter, adapter),
+        )
+        for note in done.notes:
+            remark(note)
+        self._desk.touch()
+        return {self.checks: look.facts([f"{len(done.files)} files in {work.exported}"])}
+
+    def _verify(self) -> Updates:
+        work = self._desk.need()
+        adapter = read_adapter(work.adapter)
+        info = adapter.info
+        source = find_base(info.base_model, base_hash=info.base_hash, near=work.adapter)
+        checks = verify_path(work.exported, lambda: load_pipeline(source), reference=adapter)
+        good = [_told(check) for check in checks if not check.problems]
+        bad = [f"{_told(c)}: {'; '.join(c.problems)}" for c in checks if c.problems]
+        return {self.checks: look.facts(good, bad)}
+
+    def _preview(self, name: str, author: str, licence: str, repo: str) -> Updates:
+        work = self._desk.need()
+        adapter = read_adapter(work.adapter)
+        title = self._title(name, author, licence)
+        facts = CardFacts(title.name, repo.strip(), title.license, (), work.name)
+        return {self.card: _body(write_card(adapter, facts))}
+
+    def _dry_run(self, name: str, author: str, licence: str, repo: str) -> Updates:
+        with tempfile.TemporaryDirectory(dir=self._desk.out) as folder:
+            stage = Path(folder)
+            self._stage_files(stage, self._title(name, author, licence), repo)
+            lines = [f"{size / 1e6:.3f} MB  {path}" for path, size in staged_files(stage).items()]
+        lines.append(f"would be uploaded to {repo.strip()}; nothing was")
+        return {self.uploads: look.facts(lines), self.push: gr.update(interactive=True)}
+
+    def _push(self, name: str, author: str, licence: str, repo: str, private: bool) -> Updates:
+        with tempfile.TemporaryDirectory(dir=self._desk.out) as folder:
+            stage = Path(folder)
+            self._stage_files(stage, self._title(name, author, licence), repo)
+            published = publish(stage, repo.strip(), private=private)
+        done = f"done: {len(published.files)} files, {published.url}"
+        return {self.uploads: look.facts([done]), self.push: gr.update(interactive=False)}
+
+    def _stage_files(self, stage: Path, title: Title, repo: str) -> None:
+        work = self._desk.need()
+        stage_adapter(work.adapter, stage, title=title, repo_id=repo.strip(), dtype="fp16")
+
+
+def _told(check: Check) -> str:
+    what = "rows" if check.layout == "embedding" else "modules"
+    return f"{check.path.name}: {check.n_matched} of {check.n_expected} {what} matched"
+
+
+def _body(card: str) -> str:
+    """Return a card without the table of metadata that stands above it."""
+    _, mark, rest = card.removeprefix("---\n").partition("\n---\n")
+    return rest if mark else card

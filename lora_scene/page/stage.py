@@ -1,0 +1,138 @@
+"""What the steps share: the desk, and the way from a click to what the page shows then."""
+
+from __future__ import annotations
+
+import contextvars
+import functools
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import gradio as gr
+
+from lora_scene.errors import LoraSceneWarning
+from lora_scene.faults import sentence
+from lora_scene.page import look
+from lora_scene.page.desk import Desk
+
+Updates = Mapping[Any, Any]  # component to what becomes of it
+_remarks: contextvars.ContextVar[list[str] | None] = contextvars.ContextVar("remarks", default=None)
+
+
+class Step(Protocol):
+    """One step of the journey, built into the page."""
+
+    @property
+    def outputs(self) -> Sequence[Any]:
+        """Return the components that `shown` may update."""
+
+    def shown(self) -> Updates:
+        """Return what the step shows of the desk."""
+
+
+class Stage:
+    """Holds what all steps show to the desk's state.
+
+    Args:
+        desk: The work at hand.
+
+    Attributes:
+        said: Where faults and remarks are told.
+        seen: The desk's version that a tab shows.
+        walk: The tabs of the steps.
+        masthead: The head of the page.
+    """
+
+    def __init__(self, desk: Desk) -> None:
+        self.desk = desk
+        self.masthead = gr.HTML(look.masthead())
+        self.said = gr.HTML("", elem_id="said")
+        self.seen = gr.State(-1)
+        self.walk: Any = None
+        self.steps: list[Step] = []
+
+    @property
+    def outputs(self) -> list[Any]:
+        """Return all that a click can change."""
+        own = [self.masthead, self.said, self.seen, self.walk]
+        return [*own, *(component for step in self.steps for component in step.outputs)]
+
+    def shown(self) -> dict[Any, Any]:
+        """Return what all steps show now."""
+        updates = {self.masthead: look.masthead(self.desk.work.name if self.desk.work else "")}
+        for step in self.steps:
+            updates |= step.shown()
+        return {**updates, self.seen: self.desk.version}
+
+    def on(
+        self,
+        event: Callable[..., Any],
+        work: Callable[..., Updates | None],
+        inputs: Sequence[Any] = (),
+        *,
+        lead_to: int | None = None,
+        clears: Sequence[Any] = (),
+        is_long: bool = False,
+    ) -> None:
+        """Let an event do work; afterwards all steps are shown anew, faults and remarks told.
+
+        Args:
+            event: Such as `button.click`.
+            work: Gets the inputs; returns what else is to be shown.
+            inputs: Components.
+            lead_to: The step that follows when all went well.
+            clears: Components that are emptied, whether or not all went well.
+            is_long: Whether it takes so long that others should not wait for it.
+        """
+
+        @functools.wraps(work)
+        def handle(*args: Any, **named: Any) -> dict[Any, Any]:
+            remarks: list[str] = []
+            token = _remarks.set(remarks)
+            try:
+                if is_long:
+                    more = work(*args, **named)
+                else:
+                    with self.desk.lock:
+                        more = work(*args, **named)
+            except Exception as error:  # whatever it is, the page says it and goes on
+                fault = look.said(sentence(error), remarks)
+                return {**self.shown(), **dict.fromkeys(clears), self.said: fault}
+            finally:
+                _remarks.reset(token)
+            updates = {**self.shown(), **dict.fromkeys(clears), **(more or {})}
+            updates[self.said] = look.said(remarks=remarks)
+            if lead_to is not None:
+                updates[self.walk] = gr.update(selected=lead_to)
+            return updates
+
+        event(
+            handle,
+            list(inputs),
+            self.outputs,
+            show_progress="minimal" if is_long else "hidden",
+            concurrency_limit=1,
+            concurrency_id="long" if is_long else "short",
+            trigger_mode="once" if is_long else "multiple",
+        )
+
+
+def remark(text: str) -> None:
+    """Tell a person something beside the result of a click."""
+    told = _remarks.get()
+    if told is not None:
+        told.append(text)
+
+
+def catch_warnings() -> None:
+    """Let the package's warnings become remarks of the click that caused them."""
+    shown = warnings.showwarning
+
+    def show(message: Warning | str, category: type[Warning], *rest: Any, **named: Any) -> None:
+        if issubclass(category, LoraSceneWarning) and _remarks.get() is not None:
+            remark(str(message))
+        else:
+            shown(message, category, *rest, **named)
+
+    warnings.showwarning = show
+    warnings.filterwarnings("always", category=LoraSceneWarning)

@@ -1,0 +1,182 @@
+"""Step 2: click on things, and their masks appear."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import gradio as gr
+
+from lora_scene.backbones.families import usual_grids
+from lora_scene.page import look
+from lora_scene.page.brush import Brush
+from lora_scene.page.canvas import as_source, canvas
+from lora_scene.page.draft import Draft, Mode
+from lora_scene.page.stage import Stage, Updates
+from lora_scene.scenes.mask_prompts import Box
+from lora_scene.scenes.masks import covered, report_on
+from lora_scene.scenes.overlay import draw_masks
+from lora_scene.scenes.segmenters.catalog import CATALOG, open_segmenter
+from lora_scene.scenes.segmenters.segmenter import Segmenter
+
+TRAIN = 2  # the step that follows
+TRAINED_AT = 512  # pixels: what warnings are told for, as `lora-scene check` does
+MODES = [("New thing", "new"), ("Add to it", "add"), ("Take away", "take")]
+
+
+class ThingsStep:
+    """Takes clicks, boxes, words and brushes."""
+
+    def __init__(self, stage: Stage) -> None:
+        self._desk, self._stage = stage.desk, stage
+        self._segmenters: dict[str, Segmenter] = {}
+        self._drawn: tuple[Draft | None, str] = (None, "")
+        with gr.Row(equal_height=False):
+            with gr.Column(scale=3, min_width=300):
+                self.canvas = canvas("The photo: click on things", "No photo yet", "canvas")
+                look.hint(
+                    "Click on a thing, or drag a box around it. By keys: arrows move a cross, "
+                    "Enter clicks, B sets the corners of a box."
+                )
+                self.photo = gr.Radio(label="Photo", choices=[], visible=False)
+            with gr.Column(scale=2, min_width=280):
+                self.mode = gr.Radio(MODES, value="new", label="A click means", elem_id="mode")
+                self.things = gr.Radio(label="Things", choices=[], elem_id="things", type="index")
+                with gr.Row():
+                    self.handle = gr.Textbox(label="Handle", max_lines=1, elem_id="handle")
+                    self.noun = gr.Textbox(label="What it is", max_lines=1, elem_id="noun")
+                with gr.Row():
+                    self.rename = gr.Button("Rename", size="sm", min_width=80)
+                    self.delete = gr.Button("Delete", size="sm", min_width=80)
+                    self.undo = gr.Button("Undo", size="sm", min_width=80)
+                self.report = gr.HTML("", elem_id="report")
+                self.go = gr.Button("Next: train", variant="primary", elem_id="to-train")
+                with gr.Accordion("Find by words, and other segmenters", open=False):
+                    self.words = gr.Textbox(label="Words", placeholder="a red cup", max_lines=1)
+                    self.segmenter = gr.Dropdown(
+                        [(f"{name}: {entry.about}", name) for name, entry in CATALOG.items()],
+                        value="grabcut",
+                        label="Segmenter",
+                    )
+                    self.find = gr.Button("Find", size="sm")
+                self.background = gr.Checkbox(label="Learn the background too", value=False)
+        with gr.Accordion("Touch up with a brush", open=False):
+            self.brush = Brush("Paint what belongs to the chosen thing; the eraser takes away")
+            with gr.Row():
+                self.load = gr.Button("Bring its mask here", elem_id="load-mask")
+                self.keep = gr.Button("Keep as painted", elem_id="keep-mask")
+
+    @property
+    def outputs(self) -> Sequence[Any]:
+        """Return what changes."""
+        return [self.canvas, self.photo, self.things, self.handle, self.noun, self.undo,
+                self.report, self.background, self.go, self.brush.editor]  # fmt: skip
+
+    def wire(self) -> None:
+        """Connect buttons with what they do."""
+        on, shown = self._stage.on, [self.mode, self.segmenter]
+        on(self.canvas.point, self._point, shown)
+        on(self.canvas.box, self._box, shown)
+        on(self.find.click, self._find, [self.words, self.segmenter])
+        on(self.words.submit, self._find, [self.words, self.segmenter])
+        on(self.things.input, lambda k: self._choose(thing=k), [self.things])
+        on(self.photo.input, lambda n: self._choose(photo=n), [self.photo])
+        on(self.rename.click, self._rename, [self.handle, self.noun])
+        on(self.handle.submit, self._rename, [self.handle, self.noun])
+        on(self.noun.submit, self._rename, [self.handle, self.noun])
+        on(self.delete.click, self._delete)
+        on(self.undo.click, self._desk.undo)
+        on(self.background.input, lambda on: self._choose(has_background=on), [self.background])
+        on(self.load.click, self._load)
+        on(self.keep.click, self._keep, [self.brush.editor])
+        self.go.click(lambda: gr.update(selected=TRAIN), outputs=self._stage.walk)
+
+    def shown(self) -> Updates:
+        """Return what the step shows."""
+        draft = self._desk.draft
+        if not draft.photos:
+            return {self.canvas: "", self.go: gr.update(interactive=False)}
+        view = draft.view()
+        labels = [
+            f"{thing.handle}  {thing.noun}, {100 * covered(view, k):.1f} %"
+            for k, thing in enumerate(draft.things)
+        ]
+        chosen = draft.chosen
+        names = [(f"{n + 1}: {name}", n) for n, name in enumerate(draft.names)]
+        return {
+            self.canvas: self._draw(draft),
+            self.photo: gr.update(choices=names, value=draft.photo, visible=len(names) > 1),
+            self.things: gr.update(
+                choices=labels, value=None if draft.thing is None else labels[draft.thing]
+            ),
+            self.handle: chosen.handle.strip("<>") if chosen else "",
+            self.noun: chosen.noun if chosen else "",
+            self.undo: gr.update(interactive=self._desk.can_undo),
+            self.report: self._report(draft),
+            self.background: draft.has_background,
+            self.go: gr.update(interactive=bool(draft.things)),
+        }
+
+    def _draw(self, draft: Draft) -> str:
+        if self._drawn[0] is not draft:
+            picture = draw_masks(draft.view(), [thing.handle for thing in draft.things])
+            self._drawn = (draft, as_source(picture))
+        return self._drawn[1]
+
+    def _report(self, draft: Draft) -> str:
+        if not draft.things:
+            return look.facts(["Click on the first thing in the photo."])
+        grids = usual_grids(TRAINED_AT)
+        report = report_on(draft.scene(self._desk.need().name), TRAINED_AT, grids=grids)
+        return look.facts([], report.warnings)
+
+    def _open(self, name: str) -> Segmenter:
+        if name not in self._segmenters:
+            self._segmenters[name] = open_segmenter(name)
+        return self._segmenters[name]
+
+    def _point(self, mode: Mode, segmenter: str, event: gr.EventData) -> None:
+        draft = self._desk.draft
+        height, width = draft.photos[draft.photo].shape[:2]
+        x = min(event.x * width, width - 1)
+        y = min(event.y * height, height - 1)
+        self._desk.change(draft.pointed(x, y, mode, self._open(segmenter)))
+
+    def _box(self, mode: Mode, segmenter: str, event: gr.EventData) -> None:
+        draft = self._desk.draft
+        height, width = draft.photos[draft.photo].shape[:2]
+        box = Box(
+            event.left * width, event.top * height, event.right * width, event.bottom * height
+        )
+        self._desk.change(draft.boxed(box, mode, self._open(segmenter)))
+
+    def _find(self, words: str, segmenter: str) -> Updates:
+        self._desk.need()
+        self._desk.change(self._desk.draft.worded(words, self._open(segmenter)))
+        return {}
+
+    def _choose(self, **chosen: Any) -> None:
+        from dataclasses import replace
+
+        self._desk.change(replace(self._desk.draft, **chosen))
+
+    def _rename(self, handle: str, noun: str) -> None:
+        draft = self._desk.draft
+        if draft.thing is not None:
+            self._desk.change(draft.renamed(draft.thing, handle, noun))
+
+    def _delete(self) -> None:
+        draft = self._desk.draft
+        if draft.thing is not None:
+            self._desk.change(draft.without(draft.thing))
+
+    def _load(self) -> Updates:
+        draft = self._desk.draft
+        chosen = draft.chosen
+        found = chosen.found.get(draft.photo) if chosen else None
+        mask = found.shown if found else None
+        return {self.brush.editor: self.brush.value(draft.photos[draft.photo], mask)}
+
+    def _keep(self, value: Any) -> None:
+        draft = self._desk.draft
+        self._desk.change(draft.touched(self.brush.read(value, draft.photos[draft.photo].shape)))

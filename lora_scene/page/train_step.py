@@ -1,0 +1,243 @@
+"""Step 3: a recipe, a queue, and what the training says of itself."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import pandas as pd
+
+from lora_scene.page import look
+from lora_scene.page.progress import Progress, curve, progress_of
+from lora_scene.page.stage import Stage, Updates
+from lora_scene.page.trainings import Trainings
+from lora_scene.recipe import Recipe, load_recipe, recipe_names
+
+PICTURES = 3  # the step that follows
+CHANGED = "what you changed"
+HEADS = ["setting", "value"]
+
+
+class TrainStep:
+    """Asks for trainings, and shows the one of the work at hand."""
+
+    def __init__(self, stage: Stage, trainings: Trainings, base: str | None) -> None:
+        self._desk, self._stage, self._trainings = stage.desk, stage, trainings
+        recipe = "mini" if base == "mini" else "sd15"
+        settings = load_recipe(recipe)
+        with gr.Row(equal_height=False):
+            with gr.Column(scale=2, min_width=280):
+                self.base = gr.Textbox(
+                    label="Base model",
+                    value=base or settings.base.model,
+                    info="mini, a folder, a .safetensors file or a hub id",
+                    max_lines=1,
+                    elem_id="base",
+                )
+                self.recipe = gr.Dropdown(
+                    _recipes(), value=recipe, label="Recipe", elem_id="recipe"
+                )
+                self.estimate = gr.HTML(_told(settings), elem_id="estimate")
+                self.steps1 = gr.Slider(
+                    0, 2000, settings.phase1.steps, step=10, label="Steps for the handles"
+                )
+                self.steps2 = gr.Slider(
+                    0, 4000, settings.phase2.steps, step=10, label="Steps for handles and adapter"
+                )
+                self.seed = gr.Number(settings.run.seed, precision=0, minimum=0, label="Seed")
+                with gr.Accordion("More: every setting", open=False):
+                    self.settings = gr.Dataframe(
+                        _table(settings),
+                        headers=HEADS,
+                        interactive=True,
+                        static_columns=[0],
+                        max_height=320,
+                        wrap=True,
+                        show_label=False,
+                        elem_id="settings",
+                    )
+                with gr.Row():
+                    self.start = gr.Button("Start", variant="primary", elem_id="start")
+                    self.weigh = gr.Button("Estimate memory", elem_id="weigh")
+            with gr.Column(scale=3, min_width=300):
+                self.status = gr.HTML("", elem_id="status")
+                with gr.Row():
+                    self.pause = gr.Button("Pause", size="sm", min_width=90, elem_id="pause")
+                    self.resume = gr.Button("Resume", size="sm", min_width=90, elem_id="resume")
+                self.plot = gr.LinePlot(
+                    _points(()), x="step", y="value", color="loss", title="Losses",
+                    x_title="step", y_title="", height=240, elem_id="losses", visible=False,
+                )  # fmt: skip
+                self.maps = gr.Gallery(
+                    label="Where the model looks for each handle", columns=3, height=240,
+                    object_fit="contain", visible=False, elem_id="maps", buttons=["fullscreen"],
+                )  # fmt: skip
+                self.samples = gr.Gallery(
+                    label="On the way: the first row is before the first step", columns=4,
+                    object_fit="contain", visible=False, elem_id="samples", buttons=["fullscreen"],
+                )  # fmt: skip
+                self.go = gr.Button("Next: pictures", variant="primary", elem_id="to-pictures")
+
+    @property
+    def outputs(self) -> Sequence[Any]:
+        """Return what changes."""
+        return [self.status, self.pause, self.resume, self.start, self.plot, self.maps,
+                self.samples, self.go]  # fmt: skip
+
+    def wire(self) -> None:
+        """Connect buttons with what they do."""
+        on = self._stage.on
+        asked = [self.recipe, self.base, self.steps1, self.steps2, self.seed, self.settings]
+        on(self.start.click, self._start, asked)
+        on(self.resume.click, self._resume)
+        on(self.pause.click, self._pause)
+        self.recipe.input(
+            self._pick, [self.recipe], [self.estimate, self.steps1, self.steps2, self.seed,
+                                        self.settings, self.base], show_progress="hidden",
+        )  # fmt: skip
+        self.weigh.click(self._weigh, asked, [self.estimate], show_progress="minimal")
+        self.go.click(lambda: gr.update(selected=PICTURES), outputs=self._stage.walk)
+
+    def shown(self) -> Updates:
+        """Return what the step shows."""
+        work = self._desk.work
+        state = progress_of(work) if work else Progress("none")
+        place = self._trainings.place(work) if work else 0
+        busy = state.state in ("waiting", "running")
+        samples = sorted(work.adapter.glob("samples/*-*.png")) if work else []
+        maps = _latest_maps(work.adapter / "maps") if work else []
+        return {
+            self.status: _status(state, place),
+            self.start: gr.update(interactive=work is not None and not busy),
+            self.pause: gr.update(interactive=busy),
+            self.resume: gr.update(interactive=state.state in ("paused", "failed")),
+            self.plot: gr.update(value=_points(state.losses), visible=bool(state.losses)),
+            self.maps: gr.update(value=maps or None, visible=bool(maps)),
+            self.samples: gr.update(value=samples or None, visible=bool(samples)),
+            self.go: gr.update(interactive=state.state == "finished"),
+        }
+
+    def signature(self) -> tuple[Any, ...]:
+        """Return what changes when there is something new to show."""
+        work = self._desk.work
+        if work is None:
+            return ()
+        state = progress_of(work)
+        n_samples = len(list(work.adapter.glob("samples/*.png")))
+        return work.name, state.state, state.phase, state.step, n_samples
+
+    def _start(
+        self, recipe: str, base: str, steps1: int, steps2: int, seed: int, table: Any
+    ) -> None:
+        settings = _overrides(recipe, table)
+        settings += [f"phase1.steps={int(steps1)}", f"phase2.steps={int(steps2)}"]
+        settings += [f"run.seed={int(seed)}"]
+        work = self._desk.write_scene()
+        self._trainings.ask(work, recipe, base.strip(), settings)
+
+    def _resume(self) -> None:
+        from lora_scene.page.trainings import order_of
+
+        order = order_of(self._desk.need())
+        if order is not None:
+            self._trainings.ask(self._desk.need(), order.recipe, order.base, order.settings)
+
+    def _pause(self) -> None:
+        self._trainings.pause(self._desk.need())
+
+    def _pick(self, recipe: str) -> tuple[Any, ...]:
+        told = load_recipe(recipe)
+        return (_told(told), told.phase1.steps, told.phase2.steps, told.run.seed,
+                _table(told), told.base.model)  # fmt: skip
+
+    def _weigh(
+        self, recipe: str, base: str, steps1: int, steps2: int, seed: int, table: Any
+    ) -> str:
+        from lora_scene.backbones.architectures import find_architecture
+        from lora_scene.faults import sentence
+        from lora_scene.learning.estimates import estimate_memory
+
+        try:
+            settings = load_recipe(recipe, _overrides(recipe, table))
+            n = max(len(self._desk.draft.things), 1)
+            found = estimate_memory(find_architecture(base.strip()), settings, n_concepts=n)
+        except Exception as error:  # whatever it is, the page says it and goes on
+            return look.said(sentence(error))
+        card = f"fits a card of {found.card} GiB" if found.card else "fits no usual card"
+        peak = f"{found.peak_bytes / 1e9:.1f} GB at most on a GPU: {card}"
+        return look.facts([settings.description, peak])
+
+
+def _recipes() -> list[tuple[str, str]]:
+    return [(f"{name}: {load_recipe(name).description}", name) for name in recipe_names()]
+
+
+def _told(recipe: Recipe) -> str:
+    return look.facts([recipe.description])
+
+
+def _flat(recipe: Recipe) -> dict[str, str]:
+    """Return every setting by its dotted name, as TOML writes it."""
+    import tomli_w
+
+    found = {}
+    for section, values in dataclasses.asdict(recipe).items():
+        if isinstance(values, dict):
+            for key, value in values.items():
+                text = tomli_w.dumps({"value": value}).partition("=")[2].strip()
+                found[f"{section}.{key}"] = " ".join(text.split())
+    return found
+
+
+def _table(recipe: Recipe) -> list[list[str]]:
+    return [[key, value] for key, value in _flat(recipe).items()]
+
+
+def _overrides(recipe: str, table: Any) -> list[str]:
+    """Return what of a table differs from its recipe."""
+    known = _flat(load_recipe(recipe))
+    rows = table.values.tolist() if isinstance(table, pd.DataFrame) else table
+    return [f"{key}={value}" for key, value in rows if known.get(key, value) != str(value)]
+
+
+def _points(losses: tuple[dict[str, Any], ...]) -> pd.DataFrame:
+    return pd.DataFrame(curve(losses), columns=["step", "value", "loss"])
+
+
+def _latest_maps(folder: Path) -> list[Path]:
+    files = sorted(folder.glob("*-*.webp"))
+    last = files[-1].name.partition("-")[0] if files else ""
+    return [file for file in files if file.name.startswith(f"{last}-")]
+
+
+def _status(state: Progress, place: int) -> str:
+    words = {
+        "none": "Not trained yet.",
+        "waiting": f"Waits in the queue: {place} before it.",
+        "running": "Loading the base." if not state.phase else
+        f"Phase {state.phase}, step {state.step}. {_left(state.seconds_left)}",
+        "paused": "Paused. Resume goes on where it stopped.",
+        "finished": "Finished.",
+        "failed": "It stopped. Nothing is lost: mend it, and resume.",
+    }  # fmt: skip
+    text = words[state.state]
+    bar = ""
+    if state.state not in ("none", "waiting"):
+        percent = f"{100 * state.done:.0f}"
+        bar = (
+            f'<div class="bar" role="progressbar" aria-label="Training" aria-valuemin="0" '
+            f'aria-valuemax="100" aria-valuenow="{percent}"><i style="width:{percent}%"></i></div>'
+        )
+    fault = state.error if state.state == "failed" else ""
+    told = look.said(fault, state.notes)
+    return f'<div class="progress" data-state="{state.state}">{bar}<p>{text}</p></div>{told}'
+
+
+def _left(seconds: float | None) -> str:
+    if seconds is None:
+        return ""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"About {f'{minutes} min ' if minutes else ''}{rest} s left."
