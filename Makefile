@@ -33,7 +33,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch==2.13.0
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group dev \
-		--editable ".[optimizers,judging,workshop]"
+		--editable ".[optimizers,judging,page,workshop]"
 	touch $@
 
 clean:

@@ -43,8 +43,10 @@ class PicturesStep:
                 self.prompt = gr.Textbox(label="Prompt", lines=2, elem_id="prompt")
                 with gr.Row():
                     self.seed = gr.Number(0, precision=0, minimum=0, label="First seed")
-                    self.count = gr.Slider(1, 8, 2, step=1, label="Pictures")
-                self.steps = gr.Slider(1, 100, Sampling().n_steps, step=1, label="Steps")
+                    self.count = gr.Slider(1, 8, 2, step=1, label="Pictures", elem_id="count")
+                self.steps = gr.Slider(
+                    1, 100, Sampling().n_steps, step=1, label="Steps", elem_id="steps"
+                )
                 self.grid = gr.Checkbox(label="A grid of weights 0, 0.7 and 1", value=False)
                 with gr.Accordion("Weights, other adapters, what not to show", open=False):
                     self.others = gr.Dropdown(

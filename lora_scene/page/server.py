@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lora_scene.errors import LoraSceneError
+from lora_scene.extras import optional
 from lora_scene.folder_lock import locked
 
 UPLOADS = "uploads"  # below the page's folder: what a browser sent, until it is read
@@ -74,12 +75,7 @@ def _launch(built: Any, out: Path, port: int | None) -> str:
 
 def _build(out: Path, base: str | None) -> tuple[Any, Any]:
     """Build the page; return it, and the trainings."""
-    try:
-        import gradio as gr
-    except ImportError as error:
-        raise LoraSceneError(
-            "the page needs Gradio", hint="pip install 'lora-scene[page]'"
-        ) from error
+    gr: Any = optional("gradio", error=LoraSceneError, where="the page")
     from lora_scene.page import look
     from lora_scene.page.desk import Desk, Work
     from lora_scene.page.photo_step import PhotoStep
@@ -89,8 +85,10 @@ def _build(out: Path, base: str | None) -> tuple[Any, Any]:
     from lora_scene.page.things_step import ThingsStep
     from lora_scene.page.train_step import TrainStep
     from lora_scene.page.trainings import Trainings
+    from lora_scene.recipe import load_recipe
 
     catch_warnings()
+    recipe = load_recipe("mini" if base == "mini" else "sd15")
     desk = Desk(out)
     trainings = Trainings(lambda: [Work(desk.out / name) for name in desk.names()], desk.touch)
     with gr.Blocks(title=look.TITLE, analytics_enabled=False) as built:
@@ -99,9 +97,9 @@ def _build(out: Path, base: str | None) -> tuple[Any, Any]:
             with gr.Tab("1 Photo", id=0):
                 photo = PhotoStep(stage)
             with gr.Tab("2 Things", id=1):
-                things = ThingsStep(stage)
+                things = ThingsStep(stage, recipe)
             with gr.Tab("3 Train", id=2):
-                train = TrainStep(stage, trainings, base)
+                train = TrainStep(stage, trainings, recipe, base)
             with gr.Tab("4 Pictures", id=3):
                 pictures = PicturesStep(stage)
             with gr.Tab("5 Share", id=4):

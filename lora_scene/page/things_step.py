@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import gradio as gr
 
-from lora_scene.backbones.families import usual_grids
+from lora_scene.backbones.families import usual_canvas
 from lora_scene.page import look
 from lora_scene.page.brush import Brush
 from lora_scene.page.canvas import as_source, canvas
 from lora_scene.page.draft import Draft, Mode
 from lora_scene.page.stage import Stage, Updates
+from lora_scene.recipe import Recipe
 from lora_scene.scenes.mask_prompts import Box
 from lora_scene.scenes.masks import covered, report_on
 from lora_scene.scenes.overlay import draw_masks
@@ -20,15 +22,14 @@ from lora_scene.scenes.segmenters.catalog import CATALOG, open_segmenter
 from lora_scene.scenes.segmenters.segmenter import Segmenter
 
 TRAIN = 2  # the step that follows
-TRAINED_AT = 512  # pixels: what warnings are told for, as `lora-scene check` does
 MODES = [("New thing", "new"), ("Add to it", "add"), ("Take away", "take")]
 
 
 class ThingsStep:
     """Takes clicks, boxes, words and brushes."""
 
-    def __init__(self, stage: Stage) -> None:
-        self._desk, self._stage = stage.desk, stage
+    def __init__(self, stage: Stage, recipe: Recipe) -> None:
+        self._desk, self._stage, self._recipe = stage.desk, stage, recipe
         self._segmenters: dict[str, Segmenter] = {}
         self._drawn: tuple[Draft | None, str] = (None, "")
         with gr.Row(equal_height=False):
@@ -126,8 +127,10 @@ class ThingsStep:
     def _report(self, draft: Draft) -> str:
         if not draft.things:
             return look.facts(["Click on the first thing in the photo."])
-        grids = usual_grids(TRAINED_AT)
-        report = report_on(draft.scene(self._desk.need().name), TRAINED_AT, grids=grids)
+        scene = draft.scene(self._desk.need().name)
+        report = report_on(
+            scene, usual_canvas(self._recipe), resize=self._recipe.masked_loss.resize
+        )
         return look.facts([], report.warnings)
 
     def _open(self, name: str) -> Segmenter:
@@ -156,8 +159,6 @@ class ThingsStep:
         return {}
 
     def _choose(self, **chosen: Any) -> None:
-        from dataclasses import replace
-
         self._desk.change(replace(self._desk.draft, **chosen))
 
     def _rename(self, handle: str, noun: str) -> None:

@@ -17,17 +17,16 @@ from lora_scene.page.trainings import Trainings
 from lora_scene.recipe import Recipe, load_recipe, recipe_names
 
 PICTURES = 3  # the step that follows
-CHANGED = "what you changed"
 HEADS = ["setting", "value"]
 
 
 class TrainStep:
     """Asks for trainings, and shows the one of the work at hand."""
 
-    def __init__(self, stage: Stage, trainings: Trainings, base: str | None) -> None:
+    def __init__(
+        self, stage: Stage, trainings: Trainings, settings: Recipe, base: str | None
+    ) -> None:
         self._desk, self._stage, self._trainings = stage.desk, stage, trainings
-        recipe = "mini" if base == "mini" else "sd15"
-        settings = load_recipe(recipe)
         with gr.Row(equal_height=False):
             with gr.Column(scale=2, min_width=280):
                 self.base = gr.Textbox(
@@ -38,14 +37,24 @@ class TrainStep:
                     elem_id="base",
                 )
                 self.recipe = gr.Dropdown(
-                    _recipes(), value=recipe, label="Recipe", elem_id="recipe"
+                    _recipes(), value=settings.name, label="Recipe", elem_id="recipe"
                 )
                 self.estimate = gr.HTML(_told(settings), elem_id="estimate")
                 self.steps1 = gr.Slider(
-                    0, 2000, settings.phase1.steps, step=10, label="Steps for the handles"
+                    0,
+                    2000,
+                    settings.phase1.steps,
+                    step=1,
+                    label="Steps for the handles",
+                    elem_id="steps1",
                 )
                 self.steps2 = gr.Slider(
-                    0, 4000, settings.phase2.steps, step=10, label="Steps for handles and adapter"
+                    0,
+                    4000,
+                    settings.phase2.steps,
+                    step=1,
+                    label="Steps for handles and adapter",
+                    elem_id="steps2",
                 )
                 self.seed = gr.Number(settings.run.seed, precision=0, minimum=0, label="Seed")
                 with gr.Accordion("More: every setting", open=False):

@@ -49,7 +49,8 @@ class Verb:
 def verbs() -> dict[str, Verb]:
     """Return every verb by its words."""
     found = {}
-    for name in (verb for chapter in VERBS.values() for verb in chapter):
+    names = [verb for chapter in VERBS.values() for verb in chapter]
+    for name in (verb for verb in names if verb != "page"):  # which serves until it is stopped
         command = root.get_command(click.Context(root), name)
         assert command is not None
         own = command.commands if isinstance(command, click.Group) else {None: command}

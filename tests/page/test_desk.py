@@ -1,0 +1,88 @@
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lora_scene.errors import SceneError
+from lora_scene.page.desk import Desk
+from lora_scene.scenes.scene import load_scene
+
+
+@pytest.fixture
+def photo(tmp_path):
+    """A photo that says where it was taken."""
+    exif = Image.Exif()
+    exif[0x010E] = "HOME"
+    exif.get_ifd(0x8825)[1] = "N"
+    exif.get_ifd(0x8825)[2] = (48.0, 51.0, 29.0)
+    path = tmp_path / "My photo <b>.jpg"
+    Image.fromarray(np.full((40, 60, 3), 90, dtype=np.uint8)).save(path, exif=exif)
+    assert Image.open(path).getexif().get_ifd(0x8825)
+    return path
+
+
+def test_nothing_that_is_kept_says_where_a_photo_was_taken(photo, tmp_path):
+    desk = Desk(tmp_path / "out")
+    desk.begin([photo])
+    files = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    for path in files:
+        assert b"HOME" not in path.read_bytes()
+        if path.suffix == ".png":
+            assert not Image.open(path).getexif()
+    assert any(path.suffix == ".png" for path in files)
+
+
+def test_a_works_folder_is_called_by_plain_letters_below_the_pages_own(photo, tmp_path):
+    desk = Desk(tmp_path / "out")
+    desk.begin([photo], name="../../Ünder <script>")
+    desk.begin([photo])
+    desk.begin([photo])
+    assert sorted(desk.names()) == ["my-photo-b", "my-photo-b-2", "nder-script"]
+
+
+@pytest.mark.parametrize("name", ["../my-photo-b", "/etc", "", "my-photo-b/draft"])
+def test_no_work_outside_the_folder_can_be_opened(photo, tmp_path, name):
+    desk = Desk(tmp_path / "out")
+    desk.begin([photo])
+    with pytest.raises(SceneError, match="no such work"):
+        desk.open(name)
+
+
+def test_a_photo_that_is_no_image_is_refused_by_its_name_and_nothing_is_lost(photo, tmp_path):
+    desk = Desk(tmp_path / "out")
+    desk.begin([photo])
+    before = desk.work
+    wrong = tmp_path / "notes.txt"
+    wrong.write_text("no image")
+    with pytest.raises(SceneError, match=r"^notes\.txt: not a readable image"):
+        desk.begin([wrong])
+    assert desk.work == before
+
+
+def test_the_demo_scene_is_taken_up_again_after_a_restart_and_written_as_it_is(tmp_path):
+    from importlib import resources
+
+    demo = resources.files("lora_scene.scenes") / "demo"
+    desk = Desk(tmp_path / "out")
+    desk.begin_scene(demo, "demo")
+    again = Desk(tmp_path / "out")
+    again.write_scene()
+    written, shipped = load_scene(again.work.scene), load_scene(demo)
+    assert written.handles == shipped.handles
+    assert (written.photos[0].pixels == shipped.photos[0].pixels).all()
+    assert ((written.photos[0].masks >= 0.5) == (shipped.photos[0].masks >= 0.5)).all()
+
+
+def test_a_step_back_brings_a_deleted_thing_back(tmp_path):
+    from importlib import resources
+
+    desk = Desk(tmp_path / "out")
+    desk.begin_scene(resources.files("lora_scene.scenes") / "demo", "demo")
+    n_things = len(desk.draft.things)
+    desk.change(desk.draft.without(0))
+    assert len(desk.draft.things) == n_things - 1
+    desk.undo()
+    assert len(desk.draft.things) == n_things
+    record = json.loads((desk.work.folder / "draft" / "draft.json").read_text())
+    assert len(record["things"]) == n_things

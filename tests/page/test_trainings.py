@@ -1,0 +1,85 @@
+import sys
+import threading
+
+import pytest
+
+from lora_scene.errors import RecipeError, TrainingError
+from lora_scene.files import write_json
+from lora_scene.page.desk import Work
+from lora_scene.page.progress import progress_of
+from lora_scene.page.trainings import LOG, ORDER, Order, Trainings
+
+WAITS = "import signal, sys; signal.signal(2, lambda *a: sys.exit(130)); print('note: here', "
+WAITS += "flush=True); signal.pause()"
+
+
+@pytest.fixture
+def works(tmp_path):
+    folders = [tmp_path / name for name in ("a", "b")]
+    for folder in folders:
+        folder.mkdir()
+    return [Work(folder) for folder in folders]
+
+
+@pytest.fixture
+def trainings(works, monkeypatch):
+    """Trainings whose processes wait for a signal."""
+    monkeypatch.setattr(Order, "command", lambda self, work: [sys.executable, "-c", WAITS])
+    changed = threading.Event()
+    queue = Trainings(lambda: works, changed.set)
+
+    def until(is_so):
+        for _ in range(200):
+            if is_so():
+                return
+            changed.wait(0.1)
+            changed.clear()
+        raise AssertionError("it never came")
+
+    yield queue, until
+    queue.close()
+    for work in works:
+        queue.pause(work)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the stand-in waits for a signal of POSIX")
+def test_one_trains_the_next_waits_and_takes_its_place(works, trainings):
+    queue, until = trainings
+    first, second = works
+    queue.ask(first, "mini", "mini", ["phase2.steps=3"])
+    until(lambda: progress_of(first).notes == ("here",))
+    queue.ask(second, "mini", "mini", [])
+    assert progress_of(second).state == "waiting"
+    assert queue.place(second) == 1
+    with pytest.raises(TrainingError, match="in the queue already"):
+        queue.ask(first, "mini", "mini", [])
+    queue.pause(first)
+    until(lambda: progress_of(second).state == "running")
+    assert progress_of(first).state == "paused"
+    queue.pause(second)
+    until(lambda: progress_of(second).state == "paused")
+
+
+def test_wrong_settings_are_refused_before_anything_waits(works, trainings):
+    queue, _ = trainings
+    with pytest.raises(RecipeError, match="phase2"):
+        queue.ask(works[0], "mini", "mini", ["phase2.steps=many"])
+    assert progress_of(works[0]).state == "none"
+
+
+def test_what_stopped_a_training_is_told_in_its_own_words(works):
+    work = works[0]
+    order = Order("mini", "mini", steps=(10, 30), pid=2**22 + 1, started=1.0, code=1)
+    write_json(work.folder / ORDER, vars(order))
+    (work.folder / LOG).write_text("note: a\nerror: the disk is full\n  hint:     free some\n")
+    work.adapter.mkdir()
+    lines = [
+        '{"phase": 1, "step": 10, "seconds": 9.0, "diffusion": 0.5}',
+        '{"phase": 2, "step": 10, "seconds": 0.5, "diffusion": 0.25}',
+        '{"phase": 2, "st',
+    ]
+    (work.adapter / "losses.jsonl").write_text("\n".join(lines))
+    found = progress_of(work)
+    assert found.state == "failed"
+    assert found.error == "the disk is full\n  hint:     free some"
+    assert (found.done, found.seconds_left) == (0.5, 10.0)
