@@ -36,52 +36,11 @@ class PicturesStep:
 
     def __init__(self, stage: Stage) -> None:
         self._desk, self._stage, self._painter = stage.desk, stage, Painter()
-        self._places: dict[str, Place] = {}
+        self._places: dict[tuple[str, str], Place] = {}  # by work and handle
         with gr.Row(equal_height=False):
-            with gr.Column(scale=2, min_width=280):
-                self.chips = gr.HTML("", js_on_load=CHIP, elem_id="chips")
-                self.prompt = gr.Textbox(label="Prompt", lines=2, elem_id="prompt")
-                with gr.Row():
-                    self.seed = gr.Number(0, precision=0, minimum=0, label="First seed")
-                    self.count = gr.Slider(1, 8, 2, step=1, label="Pictures", elem_id="count")
-                self.steps = gr.Slider(
-                    1, 100, Sampling().n_steps, step=1, label="Steps", elem_id="steps"
-                )
-                self.grid = gr.Checkbox(label="A grid of weights 0, 0.7 and 1", value=False)
-                with gr.Accordion("Weights, other adapters, what not to show", open=False):
-                    self.others = gr.Dropdown(
-                        [], multiselect=True, label="With other works' adapters"
-                    )
-                    self.weights = gr.Dataframe(
-                        [], headers=["adapter or handle", "weight"], interactive=True,
-                        static_columns=[0], show_label=False, elem_id="weights",
-                    )  # fmt: skip
-                    self.negative = gr.Textbox(label="Not in the picture", max_lines=1)
-                with gr.Accordion("A region for a thing", open=False):
-                    self.placed = gr.Radio([], label="Drag a box for", elem_id="placed")
-                    self.sheet = canvas("The picture to come: drag a box", "", "regions")
-                    self.unplace = gr.Button("No regions", size="sm")
-                self.draw = gr.Button("Draw", variant="primary", elem_id="draw")
-            with gr.Column(scale=3, min_width=300):
-                self.gallery = gr.Gallery(
-                    label="Pictures, the latest first", columns=3, object_fit="contain",
-                    elem_id="pictures", preview=False,
-                )  # fmt: skip
-                with gr.Row():
-                    self.save = gr.DownloadButton(
-                        "Save with its record", size="sm", interactive=False, elem_id="save"
-                    )
-                    self.again = gr.Button("Make it again", size="sm", elem_id="again")
-                self.go = gr.Button("Next: share", elem_id="to-share")
-        with gr.Accordion("Edit or complete a photo", open=False):
-            self.brush = Brush("Paint what should change", can_upload=True, elem_id="edit")
-            with gr.Row():
-                self.own = gr.Button("Bring the work's photo", elem_id="own-photo")
-                self.edit = gr.Button("Redraw what is painted", elem_id="redraw")
-                self.fill = gr.Button("Fill what is painted", elem_id="fill")
-            with gr.Row():
-                self.margin = gr.Slider(8, 512, 64, step=8, label="Grow by, pixels")
-                self.grow = gr.Button("Grow the canvas", elem_id="grow")
+            self._ask()
+            self._show()
+        self._change()
         self.picked = gr.State(None)
 
     @property
@@ -117,15 +76,63 @@ class PicturesStep:
         others = [name for name in self._desk.names() if work is None or name != work.name]
         trained = [n for n in others if (self._desk.out / n / "adapter" / SUMMARY).is_file()]
         files = _newest(work.pictures) if work else []
-        places = [h for h in self._places if h in handles]
+        placed = [p for (name, _), p in self._places.items() if work and name == work.name]
         return {
             self.chips: _chips(handles),
             self.others: gr.update(choices=trained),
-            self.placed: gr.update(choices=handles, value=handles[0] if handles else None),
-            self.sheet: self._sheet(places),
+            self.placed: gr.update(choices=handles),
+            self.sheet: _sheet(placed),
             self.gallery: files or None,
             self.draw: gr.update(interactive=bool(handles)),
         }
+
+    def _ask(self) -> None:
+        with gr.Column(scale=2, min_width=280):
+            self.chips = gr.HTML("", js_on_load=CHIP, elem_id="chips")
+            self.prompt = gr.Textbox(label="Prompt", lines=2, elem_id="prompt")
+            with gr.Row():
+                self.seed = gr.Number(0, precision=0, minimum=0, label="First seed")
+                self.count = gr.Slider(1, 8, 2, step=1, label="Pictures", elem_id="count")
+            self.steps = gr.Slider(
+                1, 100, Sampling().n_steps, step=1, label="Steps", elem_id="steps"
+            )
+            self.grid = gr.Checkbox(label="A grid of weights 0, 0.7 and 1", value=False)
+            with gr.Accordion("Weights, other adapters, what not to show", open=False):
+                self.others = gr.Dropdown([], multiselect=True, label="With other works' adapters")
+                self.weights = gr.Dataframe(
+                    [], headers=["adapter or handle", "weight"], interactive=True,
+                    static_columns=[0], show_label=False, elem_id="weights",
+                )  # fmt: skip
+                self.negative = gr.Textbox(label="Not in the picture", max_lines=1)
+            with gr.Accordion("A region for a thing", open=False):
+                self.placed = gr.Radio([], label="Drag a box for", elem_id="placed")
+                self.sheet = canvas("The picture to come: drag a box", "", "regions")
+                self.unplace = gr.Button("No regions", size="sm")
+            self.draw = gr.Button("Draw", variant="primary", elem_id="draw")
+
+    def _show(self) -> None:
+        with gr.Column(scale=3, min_width=300):
+            self.gallery = gr.Gallery(
+                label="Pictures, the latest first", columns=3, object_fit="contain",
+                elem_id="pictures", preview=False,
+            )  # fmt: skip
+            with gr.Row():
+                self.save = gr.DownloadButton(
+                    "Save with its record", size="sm", interactive=False, elem_id="save"
+                )
+                self.again = gr.Button("Make it again", size="sm", elem_id="again")
+            self.go = gr.Button("Next: share", elem_id="to-share")
+
+    def _change(self) -> None:
+        with gr.Accordion("Edit or complete a photo", open=False):
+            self.brush = Brush("Paint what should change", can_upload=True, elem_id="edit")
+            with gr.Row():
+                self.own = gr.Button("Bring the work's photo", elem_id="own-photo")
+                self.edit = gr.Button("Redraw what is painted", elem_id="redraw")
+                self.fill = gr.Button("Fill what is painted", elem_id="fill")
+            with gr.Row():
+                self.margin = gr.Slider(8, 512, 64, step=8, label="Grow by, pixels")
+                self.grow = gr.Button("Grow the canvas", elem_id="grow")
 
     def _add_handle(self, prompt: str, event: gr.EventData) -> str:
         text = prompt.strip() or "a photo of"
@@ -147,7 +154,8 @@ class PicturesStep:
     def _request(self, prompt: str, seed: int, steps: int, table: Any, negative: str) -> Request:
         weights = _numbers(table)
         strengths = tuple((k, v) for k, v in weights.items() if k.startswith("<") and v != 1.0)
-        places = tuple(place for h, place in self._places.items() if h in prompt)
+        work = self._desk.need().name
+        places = tuple(p for (name, h), p in self._places.items() if name == work and h in prompt)
         return Request(
             prompt,
             seed=int(seed or 0),
@@ -180,16 +188,10 @@ class PicturesStep:
         return {}
 
     def _place(self, handle: str | None, event: gr.EventData) -> None:
-        if handle:
-            box = (event.left, event.top, event.right, event.bottom)
-            self._places[handle] = Place(handle, tuple(round(side, 4) for side in box))
-
-    def _sheet(self, handles: Sequence[str]) -> str:
-        sheet = np.full((SIDE, SIDE, 3), 236, dtype=np.uint8)
-        for k, handle in enumerate(handles):
-            left, top, right, bottom = (round(side * SIDE) for side in self._places[handle].box)
-            sheet[top:bottom, left:right] = COLOURS[k % len(COLOURS)]
-        return as_source(Image.fromarray(sheet))
+        if handle is None:
+            raise CreationError("no thing is chosen for the region", hint="choose a handle above")
+        box = (event.left, event.top, event.right, event.bottom)
+        self._places[self._desk.need().name, handle] = Place(handle, box)
 
     def _bring(self) -> Updates:
         draft = self._desk.draft
@@ -221,6 +223,14 @@ class PicturesStep:
         choices, out = self._choices(others, table), self._desk.need().pictures
         self._painter.complete(choices, photo, None, request, out, growth=int(margin))
         self._desk.touch()
+
+
+def _sheet(places: Sequence[Place]) -> str:
+    sheet = np.full((SIDE, SIDE, 3), 236, dtype=np.uint8)
+    for k, place in enumerate(places):
+        left, top, right, bottom = (round(side * SIDE) for side in place.box)
+        sheet[top:bottom, left:right] = COLOURS[k % len(COLOURS)]
+    return as_source(Image.fromarray(sheet))
 
 
 def _handles(work: Work) -> list[str]:

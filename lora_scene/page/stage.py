@@ -84,7 +84,24 @@ class Stage:
             clears: Components that are emptied, whether or not all went well.
             is_long: Whether it takes so long that others should not wait for it.
         """
+        handle = self._handler(work, lead_to, clears, is_long)
+        event(
+            handle,
+            list(inputs),
+            self.outputs,
+            show_progress="minimal" if is_long else "hidden",
+            concurrency_limit=1,
+            concurrency_id="long" if is_long else "short",
+            trigger_mode="once" if is_long else "multiple",
+        )
 
+    def _handler(
+        self,
+        work: Callable[..., Updates | None],
+        lead_to: int | None,
+        clears: Sequence[Any],
+        is_long: bool,
+    ) -> Callable[..., dict[Any, Any]]:
         @functools.wraps(work)
         def handle(*args: Any, **named: Any) -> dict[Any, Any]:
             remarks: list[str] = []
@@ -106,15 +123,7 @@ class Stage:
                 updates[self.walk] = gr.update(selected=lead_to)
             return updates
 
-        event(
-            handle,
-            list(inputs),
-            self.outputs,
-            show_progress="minimal" if is_long else "hidden",
-            concurrency_limit=1,
-            concurrency_id="long" if is_long else "short",
-            trigger_mode="once" if is_long else "multiple",
-        )
+        return handle
 
 
 def remark(text: str) -> None:

@@ -28,67 +28,8 @@ class TrainStep:
     ) -> None:
         self._desk, self._stage, self._trainings = stage.desk, stage, trainings
         with gr.Row(equal_height=False):
-            with gr.Column(scale=2, min_width=280):
-                self.base = gr.Textbox(
-                    label="Base model",
-                    value=base or settings.base.model,
-                    info="mini, a folder, a .safetensors file or a hub id",
-                    max_lines=1,
-                    elem_id="base",
-                )
-                self.recipe = gr.Dropdown(
-                    _recipes(), value=settings.name, label="Recipe", elem_id="recipe"
-                )
-                self.estimate = gr.HTML(_told(settings), elem_id="estimate")
-                self.steps1 = gr.Slider(
-                    0,
-                    2000,
-                    settings.phase1.steps,
-                    step=1,
-                    label="Steps for the handles",
-                    elem_id="steps1",
-                )
-                self.steps2 = gr.Slider(
-                    0,
-                    4000,
-                    settings.phase2.steps,
-                    step=1,
-                    label="Steps for handles and adapter",
-                    elem_id="steps2",
-                )
-                self.seed = gr.Number(settings.run.seed, precision=0, minimum=0, label="Seed")
-                with gr.Accordion("More: every setting", open=False):
-                    self.settings = gr.Dataframe(
-                        _table(settings),
-                        headers=HEADS,
-                        interactive=True,
-                        static_columns=[0],
-                        max_height=320,
-                        wrap=True,
-                        show_label=False,
-                        elem_id="settings",
-                    )
-                with gr.Row():
-                    self.start = gr.Button("Start", variant="primary", elem_id="start")
-                    self.weigh = gr.Button("Estimate memory", elem_id="weigh")
-            with gr.Column(scale=3, min_width=300):
-                self.status = gr.HTML("", elem_id="status")
-                with gr.Row():
-                    self.pause = gr.Button("Pause", size="sm", min_width=90, elem_id="pause")
-                    self.resume = gr.Button("Resume", size="sm", min_width=90, elem_id="resume")
-                self.plot = gr.LinePlot(
-                    _points(()), x="step", y="value", color="loss", title="Losses",
-                    x_title="step", y_title="", height=240, elem_id="losses", visible=False,
-                )  # fmt: skip
-                self.maps = gr.Gallery(
-                    label="Where the model looks for each handle", columns=3, height=240,
-                    object_fit="contain", visible=False, elem_id="maps", buttons=["fullscreen"],
-                )  # fmt: skip
-                self.samples = gr.Gallery(
-                    label="On the way: the first row is before the first step", columns=4,
-                    object_fit="contain", visible=False, elem_id="samples", buttons=["fullscreen"],
-                )  # fmt: skip
-                self.go = gr.Button("Next: pictures", variant="primary", elem_id="to-pictures")
+            self._ask(settings, base)
+            self._show()
 
     @property
     def outputs(self) -> Sequence[Any]:
@@ -137,6 +78,74 @@ class TrainStep:
         state = progress_of(work)
         n_samples = len(list(work.adapter.glob("samples/*.png")))
         return work.name, state.state, state.phase, state.step, n_samples
+
+    def _ask(self, settings: Recipe, base: str | None) -> None:
+        with gr.Column(scale=2, min_width=280):
+            self.base = gr.Textbox(
+                label="Base model",
+                value=base or settings.base.model,
+                info="mini, a folder, a .safetensors file or a hub id",
+                max_lines=1,
+                elem_id="base",
+            )
+            self.recipe = gr.Dropdown(
+                _recipes(), value=settings.name, label="Recipe", elem_id="recipe"
+            )
+            self.estimate = gr.HTML(_told(settings), elem_id="estimate")
+            self.steps1 = gr.Slider(
+                0,
+                2000,
+                settings.phase1.steps,
+                step=1,
+                label="Steps for the handles",
+                elem_id="steps1",
+            )
+            self.steps2 = gr.Slider(
+                0,
+                4000,
+                settings.phase2.steps,
+                step=1,
+                label="Steps for handles and adapter",
+                elem_id="steps2",
+            )
+            self.seed = gr.Number(settings.run.seed, precision=0, minimum=0, label="Seed")
+            self._ask_more(settings)
+            with gr.Row():
+                self.start = gr.Button("Start", variant="primary", elem_id="start")
+                self.weigh = gr.Button("Estimate memory", elem_id="weigh")
+
+    def _ask_more(self, settings: Recipe) -> None:
+        with gr.Accordion("More: every setting", open=False):
+            self.settings = gr.Dataframe(
+                _table(settings),
+                headers=HEADS,
+                interactive=True,
+                static_columns=[0],
+                max_height=320,
+                wrap=True,
+                show_label=False,
+                elem_id="settings",
+            )
+
+    def _show(self) -> None:
+        with gr.Column(scale=3, min_width=300):
+            self.status = gr.HTML("", elem_id="status")
+            with gr.Row():
+                self.pause = gr.Button("Pause", size="sm", min_width=90, elem_id="pause")
+                self.resume = gr.Button("Resume", size="sm", min_width=90, elem_id="resume")
+            self.plot = gr.LinePlot(
+                _points(()), x="step", y="value", color="loss", title="Losses",
+                x_title="step", y_title="", height=240, elem_id="losses", visible=False,
+            )  # fmt: skip
+            self.maps = gr.Gallery(
+                label="Where the model looks for each handle", columns=3, height=240,
+                object_fit="contain", visible=False, elem_id="maps", buttons=["fullscreen"],
+            )  # fmt: skip
+            self.samples = gr.Gallery(
+                label="On the way: the first row is before the first step", columns=4,
+                object_fit="contain", visible=False, elem_id="samples", buttons=["fullscreen"],
+            )  # fmt: skip
+            self.go = gr.Button("Next: pictures", variant="primary", elem_id="to-pictures")
 
     def _start(
         self, recipe: str, base: str, steps1: int, steps2: int, seed: int, table: Any

@@ -6,6 +6,7 @@ finds everything again after a reload, a crash or a restart; the trainings do no
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -109,7 +110,7 @@ class Trainings:
             old = order_of(work)
             if old is not None and (old.waits or old.runs):
                 raise TrainingError("this work is in the queue already", where=work.name)
-            named = [*settings, *([f'base.model="{base}"'] if base else [])]
+            named = [*settings, *([f"base.model={json.dumps(base)}"] if base else [])]
             phases = load_recipe(recipe, named).phases
             steps = tuple(phase.steps for phase in phases)
             _write(work, Order(recipe, base, tuple(settings), time.time(), steps))
