@@ -18,7 +18,8 @@ def photo(tmp_path):
     exif.get_ifd(0x8825)[2] = (48.0, 51.0, 29.0)
     path = tmp_path / "My photo <b>.jpg"
     Image.fromarray(np.full((40, 60, 3), 90, dtype=np.uint8)).save(path, exif=exif)
-    assert Image.open(path).getexif().get_ifd(0x8825)
+    with Image.open(path) as taken:
+        assert taken.getexif().get_ifd(0x8825)
     return path
 
 
@@ -29,7 +30,8 @@ def test_nothing_that_is_kept_says_where_a_photo_was_taken(photo, tmp_path):
     for path in files:
         assert b"HOME" not in path.read_bytes()
         if path.suffix == ".png":
-            assert not Image.open(path).getexif()
+            with Image.open(path) as kept:
+                assert not kept.getexif()
     assert any(path.suffix == ".png" for path in files)
 
 
