@@ -128,15 +128,18 @@ class Desk:
         if problems or not read:
             raise SceneError.collect(problems or [SceneError("no photo")], "these photos")
         work = Work(self.out / self._free_name(name or files[0].stem))
-        self._lay_out(work, Draft(tuple(read), tuple(file.name for file in files)))
-        write_draft(work.folder / "draft", self.draft)
+        self._begin(work, Draft(tuple(read), tuple(file.name for file in files)))
 
     def begin_scene(self, folder: Path, name: str) -> None:
         """Begin a work with a scene's photos and masks."""
         scene = load_scene(folder)
-        work = Work(self.out / self._free_name(name))
-        self._lay_out(work, draft_of(scene))
-        write_draft(work.folder / "draft", self.draft)
+        self._begin(Work(self.out / self._free_name(name)), draft_of(scene))
+
+    def branch(self) -> Work:
+        """Go on in a new work with the same photos and things; the one before stays as it is."""
+        work = Work(self.out / self._free_name(re.sub(r"-\d+$", "", self.need().name)))
+        self._begin(work, self.draft)
+        return work
 
     def change(self, draft: Draft) -> None:
         """Replace the draft, and keep it; `undo` brings the one before back."""
@@ -168,6 +171,10 @@ class Desk:
         work = self.need()
         save_scene(work.scene, self.draft.scene(work.name))
         return work
+
+    def _begin(self, work: Work, draft: Draft) -> None:
+        write_draft(work.folder / "draft", draft)
+        self._lay_out(work, draft)
 
     def _lay_out(self, work: Work, draft: Draft) -> None:
         self.work, self.draft, self._history = work, draft, []

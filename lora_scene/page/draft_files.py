@@ -30,7 +30,7 @@ from lora_scene.scenes.pictures import read_photo
 DRAFT = "draft.json"
 UNTOUCHED = 128  # of a picture of touches
 
-_names: weakref.WeakKeyDictionary[Found, dict[str, str]] = weakref.WeakKeyDictionary()
+_names: weakref.WeakKeyDictionary[Found, dict[Path, dict[str, str]]] = weakref.WeakKeyDictionary()
 
 
 def is_draft(folder: Path) -> bool:
@@ -119,21 +119,22 @@ def _found(folder: Path, thing: Any, kept: Any) -> Found:
         levels = _pixels(folder / kept["touches"]).astype(int) - UNTOUCHED
         touches = np.sign(levels).astype(np.int8)
     found = Found(prompt, mask, touches)
-    _names[found] = {key: kept[key] for key in ("mask", "touches") if kept.get(key)}
+    _names[found] = {folder: {key: kept[key] for key in ("mask", "touches") if kept.get(key)}}
     return found
 
 
 def _write_masks(folder: Path, found: Found) -> dict[str, str]:
     """Write a thing's masks on a photo, once; return the files' names."""
-    if found not in _names:
+    known = _names.setdefault(found, {})
+    if folder not in known:
         names = {"mask": _free(folder, "mask")}
         _write(folder / names["mask"], (found.mask * 255).round().astype(np.uint8))
         if found.touches is not None:
             names["touches"] = _free(folder, "touches")
             levels = np.clip(UNTOUCHED + found.touches.astype(int) * UNTOUCHED, 0, 255)
             _write(folder / names["touches"], levels.astype(np.uint8))
-        _names[found] = names
-    return _names[found]
+        known[folder] = names
+    return known[folder]
 
 
 def _free(folder: Path, stem: str) -> str:

@@ -89,7 +89,7 @@ class PicturesStep:
     def _ask(self) -> None:
         with gr.Column(scale=2, min_width=280):
             self.chips = gr.HTML("", js_on_load=CHIP, elem_id="chips")
-            self.prompt = gr.Textbox(label="Prompt", lines=2, elem_id="prompt")
+            self.prompt = gr.Textbox("", label="Prompt", lines=2, elem_id="prompt")
             with gr.Row():
                 self.seed = gr.Number(0, precision=0, minimum=0, label="First seed")
                 self.count = gr.Slider(1, 8, 2, step=1, label="Pictures", elem_id="count")
@@ -103,7 +103,7 @@ class PicturesStep:
                     [], headers=["adapter or handle", "weight"], interactive=True,
                     static_columns=[0], show_label=False, elem_id="weights",
                 )  # fmt: skip
-                self.negative = gr.Textbox(label="Not in the picture", max_lines=1)
+                self.negative = gr.Textbox("", label="Not in the picture", max_lines=1)
             with gr.Accordion("A region for a thing", open=False):
                 self.placed = gr.Radio([], label="Drag a box for", elem_id="placed")
                 self.sheet = canvas("The picture to come: drag a box", "", "regions")

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from lora_scene.learning.runs import LOSSES, SUMMARY
+from lora_scene.adapters.gallery import stops_of
+from lora_scene.learning.runs import LOSSES, MAPS, SUMMARY
 from lora_scene.page.desk import Work
 from lora_scene.page.trainings import LOG, Order, order_of
+from lora_scene.scenes.manifest import read_manifest
 
 State = Literal["none", "waiting", "running", "paused", "finished", "failed"]
 LATEST = 40  # steps whose mean time tells what is left
@@ -78,6 +80,26 @@ def curve(losses: tuple[dict[str, Any], ...]) -> list[dict[str, Any]]:
                 mean = sum(values) / len(values)
                 points.append({"step": start + len(lines), "value": mean, "loss": name})
     return points
+
+
+def latest_maps(work: Work) -> list[tuple[Path, str]]:
+    """Return where each handle looks, as of the last look: a picture over the photo, the handle."""
+    files = sorted((work.adapter / MAPS).glob("*-*.jpg"))
+    last = [p for p in files if p.name.partition("-")[0] == files[-1].name.partition("-")[0]]
+    concepts = read_manifest(work.scene).concepts if last else ()
+    return [
+        (p, concepts[k].handle)
+        for p in last
+        if (k := int(p.stem.partition("-")[2])) < len(concepts)
+    ]
+
+
+def first_and_last_samples(work: Work) -> list[tuple[Path, str]]:
+    """Return the pictures before the first step and the latest ones, with what they are."""
+    stops = stops_of(work.adapter)
+    shown = sorted({min(stops), max(stops)}) if stops else []
+    told = {step: f"after {step} steps" if step else "before the first step" for step in shown}
+    return [(path, told[step]) for step in shown for _, path in sorted(stops[step].items())]
 
 
 def _state(work: Work, order: Order, error: str) -> State:

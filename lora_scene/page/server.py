@@ -62,6 +62,7 @@ def _launch(built: Any, out: Path, port: int | None) -> str:
             footer_links=[],
             allowed_paths=[str(out.absolute())],
             max_file_size=MOST_UPLOAD,
+            run_history=False,
             enable_monitoring=False,
             theme=look.theme(),
             css=look.style(),
@@ -114,17 +115,19 @@ def _build(out: Path, base: str | None) -> tuple[Any, Any]:
 
 
 def _beat(gr: Any, stage: Any, train: Any) -> None:
-    """Let every tab look, now and then, at what others and the training did."""
-    told = gr.State(())
+    """Let every tab look, now and then, at what others and the training did.
 
-    def beat(seen: int, known: tuple[Any, ...]) -> dict[Any, Any]:
-        now = train.signature()
-        if seen != stage.desk.version:
-            return {**stage.shown(), told: now}
-        if now != known:
-            return {**train.shown(), told: now}
-        return {told: gr.skip()}
+    A look that finds nothing new updates nothing: that of all components costs a browser much.
+    """
+    told = gr.State(None)
 
-    gr.Timer(BEAT).tick(
-        beat, [stage.seen, told], [*stage.outputs, told], show_progress="hidden", queue=False
+    def look() -> tuple[Any, ...]:
+        return stage.desk.version, train.signature()
+
+    def refresh(seen: int) -> dict[Any, Any]:
+        return dict(train.shown() if seen == stage.desk.version else stage.shown())
+
+    gr.Timer(BEAT).tick(look, outputs=[told], show_progress="hidden", queue=False)
+    told.change(
+        refresh, [stage.seen], stage.outputs, show_progress="hidden", trigger_mode="always_last"
     )

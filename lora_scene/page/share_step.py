@@ -32,9 +32,9 @@ class ShareStep:
         self._desk, self._stage = stage.desk, stage
         with gr.Row(equal_height=False):
             with gr.Column(scale=2, min_width=280):
-                self.name = gr.Textbox(label="Name of the files", max_lines=1, elem_id="name")
-                self.author = gr.Textbox(label="Author", max_lines=1)
-                self.licence = gr.Textbox(label="License", placeholder="SPDX id", max_lines=1)
+                self.name = gr.Textbox("", label="Name of the files", max_lines=1, elem_id="name")
+                self.author = gr.Textbox("", label="Author", max_lines=1)
+                self.licence = gr.Textbox("", label="License", placeholder="SPDX id", max_lines=1)
                 self.layouts = gr.CheckboxGroup(
                     list(LAYOUTS), value=list(LAYOUTS), label="For", elem_id="layouts"
                 )
@@ -49,7 +49,9 @@ class ShareStep:
                     self.preview = gr.Button("Preview the card", size="sm", elem_id="preview")
                     self.card = gr.Markdown("", elem_id="card", max_height=480)
                 with gr.Accordion("Publish on a hub", open=False):
-                    self.repo = gr.Textbox(label="Repository", placeholder="USER/NAME", max_lines=1)
+                    self.repo = gr.Textbox(
+                        "", label="Repository", placeholder="USER/NAME", max_lines=1
+                    )
                     self.private = gr.Checkbox(label="Private", value=True)
                     self.dry = gr.Button("Show what would be uploaded", elem_id="dry-run")
                     self.push = gr.Button("Publish", interactive=False, elem_id="push")

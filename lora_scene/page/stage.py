@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextvars
 import functools
+import traceback
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import gradio as gr
 
-from lora_scene.errors import LoraSceneWarning
+from lora_scene.errors import LoraSceneError, LoraSceneWarning
 from lora_scene.faults import sentence
 from lora_scene.page import look
 from lora_scene.page.desk import Desk
@@ -113,6 +114,8 @@ class Stage:
                     with self.desk.lock:
                         more = work(*args, **named)
             except Exception as error:  # whatever it is, the page says it and goes on
+                if not isinstance(error, (LoraSceneError, OSError)):
+                    traceback.print_exc()  # for whoever reads the terminal
                 fault = look.said(sentence(error), remarks)
                 return {**self.shown(), **dict.fromkeys(clears), self.said: fault}
             finally:

@@ -44,8 +44,8 @@ class ThingsStep:
                 self.mode = gr.Radio(MODES, value="new", label="A click means", elem_id="mode")
                 self.things = gr.Radio(label="Things", choices=[], elem_id="things", type="index")
                 with gr.Row():
-                    self.handle = gr.Textbox(label="Handle", max_lines=1, elem_id="handle")
-                    self.noun = gr.Textbox(label="What it is", max_lines=1, elem_id="noun")
+                    self.handle = gr.Textbox("", label="Handle", max_lines=1, elem_id="handle")
+                    self.noun = gr.Textbox("", label="What it is", max_lines=1, elem_id="noun")
                 with gr.Row():
                     self.rename = gr.Button("Rename", size="sm", min_width=80)
                     self.delete = gr.Button("Delete", size="sm", min_width=80)
@@ -53,7 +53,7 @@ class ThingsStep:
                 self.report = gr.HTML("", elem_id="report")
                 self.go = gr.Button("Next: train", variant="primary", elem_id="to-train")
                 with gr.Accordion("Find by words, and other segmenters", open=False):
-                    self.words = gr.Textbox(label="Words", placeholder="a red cup", max_lines=1)
+                    self.words = gr.Textbox("", label="Words", placeholder="a red cup", max_lines=1)
                     self.segmenter = gr.Dropdown(
                         [(f"{name}: {entry.about}", name) for name, entry in CATALOG.items()],
                         value="grabcut",

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
 import pandas as pd
 
+from lora_scene.learning.asking import WISHES, ask, is_running
+from lora_scene.learning.runs import CHECKPOINT, SUMMARY
 from lora_scene.page import look
-from lora_scene.page.progress import Progress, curve, progress_of
-from lora_scene.page.stage import Stage, Updates
+from lora_scene.page.progress import (
+    Progress,
+    curve,
+    first_and_last_samples,
+    latest_maps,
+    progress_of,
+)
+from lora_scene.page.stage import Stage, Updates, remark
 from lora_scene.page.trainings import Trainings
 from lora_scene.recipe import Recipe, load_recipe, recipe_names
 
@@ -34,8 +42,8 @@ class TrainStep:
     @property
     def outputs(self) -> Sequence[Any]:
         """Return what changes."""
-        return [self.status, self.pause, self.resume, self.start, self.plot, self.maps,
-                self.samples, self.go]  # fmt: skip
+        return [self.status, *self.wishes, self.pause, self.resume, self.start, self.plot,
+                self.maps, self.samples, self.go]  # fmt: skip
 
     def wire(self) -> None:
         """Connect buttons with what they do."""
@@ -44,6 +52,8 @@ class TrainStep:
         on(self.start.click, self._start, asked)
         on(self.resume.click, self._resume)
         on(self.pause.click, self._pause)
+        for wish, button in zip(("sample", "stop"), self.wishes, strict=True):
+            on(button.click, functools.partial(self._wish, wish))
         self.recipe.input(
             self._pick, [self.recipe], [self.estimate, self.steps1, self.steps2, self.seed,
                                         self.settings, self.base], show_progress="hidden",
@@ -57,13 +67,15 @@ class TrainStep:
         state = progress_of(work) if work else Progress("none")
         place = self._trainings.place(work) if work else 0
         busy = state.state in ("waiting", "running")
-        samples = sorted(work.adapter.glob("samples/*-*.png")) if work else []
-        maps = _latest_maps(work.adapter / "maps") if work else []
+        samples = first_and_last_samples(work) if work else []
+        maps = latest_maps(work) if work else []
+        hears = work is not None and state.state == "running" and is_running(work.adapter)
         return {
+            **dict.fromkeys(self.wishes, gr.update(visible=hears)),
             self.status: _status(state, place),
             self.start: gr.update(interactive=work is not None and not busy),
-            self.pause: gr.update(interactive=busy),
-            self.resume: gr.update(interactive=state.state in ("paused", "failed")),
+            self.pause: gr.update(visible=busy),
+            self.resume: gr.update(visible=state.state in ("paused", "failed")),
             self.plot: gr.update(value=_points(state.losses), visible=bool(state.losses)),
             self.maps: gr.update(value=maps or None, visible=bool(maps)),
             self.samples: gr.update(value=samples or None, visible=bool(samples)),
@@ -76,8 +88,8 @@ class TrainStep:
         if work is None:
             return ()
         state = progress_of(work)
-        n_samples = len(list(work.adapter.glob("samples/*.png")))
-        return work.name, state.state, state.phase, state.step, n_samples
+        n_pictures = sum(1 for _ in work.adapter.glob("[ms]a*/*"))  # maps and samples
+        return work.name, state.state, state.phase, state.step, n_pictures, is_running(work.adapter)
 
     def _ask(self, settings: Recipe, base: str | None) -> None:
         with gr.Column(scale=2, min_width=280):
@@ -131,8 +143,8 @@ class TrainStep:
         with gr.Column(scale=3, min_width=300):
             self.status = gr.HTML("", elem_id="status")
             with gr.Row():
-                self.pause = gr.Button("Pause", size="sm", min_width=90, elem_id="pause")
-                self.resume = gr.Button("Resume", size="sm", min_width=90, elem_id="resume")
+                self.wishes = [_hidden("Sample now", "sample"), _hidden("Stop and keep", "stop")]
+                self.pause, self.resume = _hidden("Pause", "pause"), _hidden("Resume", "resume")
             self.plot = gr.LinePlot(
                 _points(()), x="step", y="value", color="loss", title="Losses",
                 x_title="step", y_title="", height=240, elem_id="losses", visible=False,
@@ -150,9 +162,13 @@ class TrainStep:
     def _start(
         self, recipe: str, base: str, steps1: int, steps2: int, seed: int, table: Any
     ) -> None:
-        settings = _overrides(recipe, table)
+        settings = [f"run.sample_every={max(int(steps1), int(steps2)) // 2 or 1}"]
+        settings += _overrides(recipe, table)
         settings += [f"phase1.steps={int(steps1)}", f"phase2.steps={int(steps2)}"]
         settings += [f"run.seed={int(seed)}"]
+        earlier = self._desk.need()
+        if any((earlier.adapter / kept).exists() for kept in (SUMMARY, CHECKPOINT)):
+            remark(f"{self._desk.branch().name} begins; {earlier.name} keeps its training")
         work = self._desk.write_scene()
         self._trainings.ask(work, recipe, base.strip(), settings)
 
@@ -165,6 +181,11 @@ class TrainStep:
 
     def _pause(self) -> None:
         self._trainings.pause(self._desk.need())
+
+    def _wish(self, wish: str) -> None:
+        work = self._desk.need()
+        ask(work.adapter, wish)
+        remark(f"{work.name} will {WISHES[wish]}, after its step")
 
     def _pick(self, recipe: str) -> tuple[Any, ...]:
         told = load_recipe(recipe)
@@ -225,10 +246,8 @@ def _points(losses: tuple[dict[str, Any], ...]) -> pd.DataFrame:
     return pd.DataFrame(curve(losses), columns=["step", "value", "loss"])
 
 
-def _latest_maps(folder: Path) -> list[Path]:
-    files = sorted(folder.glob("*-*.webp"))
-    last = files[-1].name.partition("-")[0] if files else ""
-    return [file for file in files if file.name.startswith(f"{last}-")]
+def _hidden(label: str, elem_id: str) -> Any:
+    return gr.Button(label, size="sm", min_width=90, elem_id=elem_id, visible=False)
 
 
 def _status(state: Progress, place: int) -> str:

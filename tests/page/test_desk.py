@@ -1,4 +1,5 @@
 import json
+from importlib import resources
 
 import numpy as np
 import pytest
@@ -63,8 +64,6 @@ def test_a_photo_that_is_no_image_is_refused_by_its_name_and_nothing_is_lost(pho
 
 
 def test_the_demo_scene_is_taken_up_again_after_a_restart_and_written_as_it_is(tmp_path):
-    from importlib import resources
-
     demo = resources.files("lora_scene.scenes") / "demo"
     desk = Desk(tmp_path / "out")
     desk.begin_scene(demo, "demo")
@@ -77,8 +76,6 @@ def test_the_demo_scene_is_taken_up_again_after_a_restart_and_written_as_it_is(t
 
 
 def test_a_step_back_brings_a_deleted_thing_back(tmp_path):
-    from importlib import resources
-
     desk = Desk(tmp_path / "out")
     desk.begin_scene(resources.files("lora_scene.scenes") / "demo", "demo")
     n_things = len(desk.draft.things)
@@ -88,3 +85,14 @@ def test_a_step_back_brings_a_deleted_thing_back(tmp_path):
     assert len(desk.draft.things) == n_things
     record = json.loads((desk.work.folder / "draft" / "draft.json").read_text())
     assert len(record["things"]) == n_things
+
+
+def test_a_new_work_from_an_earlier_one_leaves_that_as_it_is(tmp_path):
+    desk = Desk(tmp_path / "out")
+    desk.begin_scene(resources.files("lora_scene.scenes") / "demo", "demo")
+    desk.branch()
+    desk.change(desk.draft.without(0))
+    assert desk.need().name == "demo-2"
+    again = Desk(tmp_path / "out")
+    kept = {name: (again.open(name), len(again.draft.things))[1] for name in ("demo", "demo-2")}
+    assert kept == {"demo": 3, "demo-2": 2}

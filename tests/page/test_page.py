@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import sys
 from importlib import resources
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,7 +18,10 @@ pytestmark = pytest.mark.slow
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 PATIENCE = 300_000  # milliseconds: for a machine that does other things too
-PINEAPPLE = (0.16, 0.42)  # a place in it, shares of the demo's photo
+PINEAPPLE, CAR = (0.16, 0.42), (0.74, 0.36)  # places in them, shares of the demo's photo
+SIZE = (401, 387)  # pixels, of no power of two
+STEP = 0.02  # of a photo's side: what an arrow key moves the cross by
+MOST_TABS = 150  # a page that needs more to reach its next button is not for keys
 
 
 @pytest.fixture(scope="module")
@@ -52,36 +54,72 @@ def served(tmp_path):
         server.communicate()
 
 
-def open_page(browser, address, hosts, width=1280):
-    page = browser.new_page(viewport={"width": width, "height": 900})
-    page.set_default_timeout(PATIENCE)
-    page.on(
-        "request",
-        lambda request: hosts.add(re.sub(r"^(https?://[^/:]+|\w+:).*", r"\1", request.url)),
-    )
-    page.goto(address)
-    page.wait_for_selector("#photos input[type=file]", state="attached")
-    page.wait_for_selector("#photo-facts", state="attached")
-    return page
+class Tab:
+    """A browser's tab with the page, and what it asked which hosts for."""
+
+    def __init__(self, browser, address, width=1280):
+        self.hosts, self.n_clicks = set(), 0
+        self.page = browser.new_page(viewport={"width": width, "height": 900})
+        self.page.set_default_timeout(PATIENCE)
+        self.page.on("request", lambda request: self.hosts.add(_host(request.url)))
+        self.page.goto(address)
+        self.wait_for("#photo-facts", state="attached")
+
+    def wait_for(self, selector, **how):
+        """Wait for an element; a fault that the page tells ends the wait."""
+        self.page.wait_for_selector(f"{selector}, .said.fault", **how)
+        faults = self.page.locator(".said.fault").all_inner_texts()
+        assert not faults, faults
+
+    def go_to(self, selector):
+        """Go to an element by the Tab key alone."""
+        self.page.wait_for_selector(f":is({selector}):not([disabled])")
+        for _ in range(MOST_TABS):
+            if self.page.evaluate("s => document.activeElement.matches(s)", selector):
+                return
+            self.page.keyboard.press("Tab")
+        raise AssertionError(f"no way by keys to {selector}")
+
+    def press(self, selector):
+        """Press a button by keys alone."""
+        self.go_to(selector)
+        self.page.keyboard.press("Enter")
+        self.n_clicks += 1
+
+    def point(self, place):
+        """Point at a place of the photo by keys alone, from its middle."""
+        self.go_to("#canvas, #canvas *")
+        for share, (less, more) in zip(place, (("Left", "Right"), ("Up", "Down")), strict=True):
+            n_steps = round((share - 0.5) / STEP)
+            for _ in range(abs(n_steps)):
+                self.page.keyboard.press(f"Arrow{more if n_steps > 0 else less}")
+        self.page.keyboard.press("Enter")
+        self.n_clicks += 1
+
+    def click_at(self, place):
+        """Click on a place of the photo."""
+        frame = self.page.locator("#canvas img").bounding_box()
+        x, y = (
+            frame[a] + share * frame[b]
+            for a, b, share in zip("xy", ("width", "height"), place, strict=True)
+        )
+        self.page.mouse.click(x, y)
+        self.n_clicks += 1
+
+    def set_number(self, elem_id, value):
+        field = self.page.locator(f"#{elem_id} input[type=number]").first
+        field.fill(str(value))
+        field.press("Tab")
 
 
-def set_number(page, elem_id, value):
-    field = page.locator(f"#{elem_id} input[type=number]").first
-    field.fill(str(value))
-    field.press("Tab")
-
-
-def click_on(page, place):
-    frame = page.locator("#canvas img").bounding_box()
-    page.mouse.click(
-        frame["x"] + place[0] * frame["width"], frame["y"] + place[1] * frame["height"]
-    )
+def _host(url):
+    return re.sub(r"^(https?://[^/:]+|\w+:).*", r"\1", url)
 
 
 def test_from_a_photo_by_clicks_to_a_picture(browser, served, tmp_path):
     address, out = served
-    hosts = set()
-    page = open_page(browser, address, hosts)
+    tab = Tab(browser, address)
+    page = tab.page
     wrong = tmp_path / "notes.txt"
     wrong.write_text("no image")
     page.set_input_files("#photos input[type=file]", wrong)
@@ -89,38 +127,47 @@ def test_from_a_photo_by_clicks_to_a_picture(browser, served, tmp_path):
     assert page.inner_text(".said.fault").startswith("notes.txt: not a readable image")
 
     photo = tmp_path / "fruit.png"
-    shutil.copy(Path(str(resources.files("lora_scene.scenes") / "demo" / "img.png")), photo)
+    with Image.open(str(resources.files("lora_scene.scenes") / "demo" / "img.png")) as demo:
+        pixels = np.asarray(demo.convert("RGB").resize(SIZE))
+    Image.fromarray(pixels).save(photo)
     page.set_input_files("#photos input[type=file]", photo)
     page.wait_for_selector("#canvas img", state="visible")
-    assert not page.locator(".said.fault").count()
-    click_on(page, PINEAPPLE)
-    page.wait_for_selector("#things label")
-    other = open_page(browser, address, hosts, width=390)
-    other.get_by_role("tab", name="2 Things").click()
-    other.wait_for_selector("#things label", state="visible")
-    assert "<thing1>" in other.inner_text("#things")
-    other.close()
+    tab.point(PINEAPPLE)
+    tab.wait_for("#things label:nth-of-type(1)")
+    tab.click_at(CAR)
+    tab.wait_for("#things label:nth-of-type(2)")
+    other = Tab(browser, address, width=390)
+    other.page.get_by_role("tab", name="2 Things").click()
+    other.wait_for("#things label:nth-of-type(2)")
+    other.page.close()
 
-    page.click("#to-train")
-    set_number(page, "steps1", 2)
-    set_number(page, "steps2", 2)
-    page.click("#start")
-    page.wait_for_selector('[data-state="running"], [data-state="finished"]')
+    tab.press("#to-train")
+    tab.set_number("steps1", 2)
+    tab.set_number("steps2", 4000)
+    tab.press("#start")
+    tab.wait_for('[data-state="running"]')
     page.reload()
     page.get_by_role("tab", name="3 Train").click()
-    page.wait_for_selector('[data-state="finished"]')
-    page.click("#to-pictures")
+    page.click("#pause")
+    tab.wait_for('[data-state="paused"]')
+    page.click("#resume")
+    page.click("#stop")  # which can be asked for as soon as the training is there
+    tab.wait_for('[data-state="finished"]')
+    tab.press("#to-pictures")
+    tab.set_number("steps", 2)
+    tab.set_number("count", 1)
+    tab.press("#draw")
+    tab.wait_for("#pictures img")
+    assert tab.n_clicks == 2 + 4  # of two things
     page.click("#chips button")
-    page.wait_for_function("document.querySelector('#prompt textarea').value.includes('<thing1>')")
-    set_number(page, "steps", 2)
-    set_number(page, "count", 1)
-    page.click("#draw")
-    page.wait_for_selector("#pictures img")
-    (picture,) = (out / "fruit" / "pictures").glob("*.png")
-    assert read_record(picture)["prompt"] == "a photo of <thing1>"
+    page.wait_for_function("document.querySelector('#prompt textarea').value.endsWith('<thing1>')")
 
+    (picture,) = (out / "fruit" / "pictures").glob("*.png")
+    assert read_record(picture)["prompt"] == "a photo of <thing1> and <thing2>"
     scene = load_scene(out / "fruit" / "scene")
-    assert (scene.photos[0].pixels == np.asarray(Image.open(photo).convert("RGB"))).all()
-    assert scene.photos[0].masks[0].mean() > 0.01
-    assert hosts <= {"http://127.0.0.1", "data:", "blob:"}
-    assert not [path for path in (out / "uploads").rglob("*") if path.suffix in (".txt", ".jpg")]
+    assert (scene.photos[0].pixels == pixels).all()
+    assert [mask.mean() > 0.01 for mask in scene.photos[0].masks] == [True, True]
+    assert tab.hosts | other.hosts <= {"http://127.0.0.1", "data:", "blob:"}
+    assert not [
+        path for path in (out / "uploads").rglob("*") if path.name in ("notes.txt", "fruit.png")
+    ]
