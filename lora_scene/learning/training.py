@@ -132,6 +132,7 @@ def train(
         fast_float32(torch.device(chosen)),
         forked_rng(chosen),
     ):
+        answered(out, asked(out))  # of a run before: who finds this one's lock may ask already
         backbone = load_base(recipe, chosen, tell, begin)
         refuse_early(backbone, recipe)
         for notice in check_trainable(backbone, recipe.base):
@@ -164,7 +165,6 @@ def _train(backbone: Backbone, job: Job, begun: float) -> TrainingResult:
     """
     out, recipe = job.out, job.recipe
     reset_peak(torch.device(job.device))
-    answered(out, asked(out))  # of a run before
     if isinstance(job.tell, RunLog):
         job.tell.open(began(job, backbone))
     with page_at_the_end(job):

@@ -117,17 +117,17 @@ def _build(out: Path, base: str | None) -> tuple[Any, Any]:
 def _beat(gr: Any, stage: Any, train: Any) -> None:
     """Let every tab look, now and then, at what others and the training did.
 
-    A look that finds nothing new updates nothing: that of all components costs a browser much.
+    A look that finds nothing new changes one hidden text: to update all costs a browser much.
     """
-    told = gr.State(None)
+    news = gr.Textbox("", elem_id="news", container=False)
 
-    def look() -> tuple[Any, ...]:
-        return stage.desk.version, train.signature()
+    def look() -> str:
+        return repr((stage.desk.version, train.signature()))
 
     def refresh(seen: int) -> dict[Any, Any]:
         return dict(train.shown() if seen == stage.desk.version else stage.shown())
 
-    gr.Timer(BEAT).tick(look, outputs=[told], show_progress="hidden", queue=False)
-    told.change(
+    gr.Timer(BEAT).tick(look, outputs=[news], show_progress="hidden", queue=False)
+    news.change(
         refresh, [stage.seen], stage.outputs, show_progress="hidden", trigger_mode="always_last"
     )

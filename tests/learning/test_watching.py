@@ -14,7 +14,7 @@ from accelerate.tracking import GeneralTracker
 from lora_scene.adapters.folder import read_adapter
 from lora_scene.errors import FileError, LoraSceneError, RecipeError, TrainingError
 from lora_scene.folder_lock import locked
-from lora_scene.learning import asking
+from lora_scene.learning import asking, training
 from lora_scene.learning.events import Looked, Notice, Saved, StepDone
 from lora_scene.learning.held import map_iou
 from lora_scene.learning.interruption import Interruption
@@ -220,10 +220,16 @@ def test_a_run_that_is_asked_to_stop_keeps_its_adapter_as_finished(bases, scene,
     made.assert_equal(made.numbers(more), made.numbers(whole))
 
 
-def test_a_run_that_is_asked_in_phase_1_ends_with_its_rows(bases, scene, tmp_path):
-    listen, _ = ask_at(tmp_path, "stop", 1, 1)
-    settings = made.recipe(bases["sd1"], steps=(3, 3))
-    result = made.run(scene, settings, tmp_path, listener=listen)
+def test_a_run_that_is_asked_while_its_base_loads_ends_in_phase_1_with_its_rows(
+    bases, scene, tmp_path, monkeypatch
+):
+    def load(*args):
+        asking.ask(tmp_path, "stop")
+        return load_base(*args)
+
+    load_base = training.load_base
+    monkeypatch.setattr(training, "load_base", load)
+    result = made.run(scene, made.recipe(bases["sd1"], steps=(3, 3)), tmp_path)
     assert result.adapter.info.steps == (1, 0)
     assert not result.adapter.modules
 
