@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Any
 
 import gradio as gr
 
 TITLE = "lora_scene"
+WIDTH, HEIGHT = 600, 120  # of curves, in their own units
 
 
 def theme() -> Any:
@@ -63,6 +64,29 @@ def facts(lines: Sequence[str], doubts: Sequence[str] = ()) -> str:
     rows = [f"<li>{plain(line)}</li>" for line in lines]
     rows += [f'<li class="doubt">{plain(doubt)}</li>' for doubt in doubts]
     return f'<ul class="facts">{"".join(rows)}</ul>' if rows else ""
+
+
+def curves(lines: Mapping[str, Sequence[tuple[int, float]]]) -> str:
+    """Return curves, each of (step, value), as a picture that says its last values too."""
+    points = [point for line in lines.values() for point in line]
+    if not points:
+        return ""
+    most_x, most_y = (max(values) or 1 for values in zip(*points, strict=True))
+    drawn, named, told = [], [], []
+    for n, (name, line) in enumerate(lines.items()):
+        path = " ".join(
+            f"{WIDTH * x / most_x:.1f},{HEIGHT * (1 - y / most_y):.1f}" for x, y in line
+        )
+        drawn.append(f'<polyline class="line{n}" points="{path}"/>')
+        named.append(f'<span class="line{n}">{plain(name)} {line[-1][1]:.3g}</span>')
+        told.append(f"{name} {line[-1][1]:.3g}")
+    label = plain(f"Losses up to step {most_x}: {', '.join(told)}")
+    return (
+        f'<figure class="curves"><figcaption>Losses {"".join(named)}</figcaption>'
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" preserveAspectRatio="none" role="img" '
+        f'aria-label="{label}">{"".join(drawn)}</svg>'
+        f"<p><span>1</span><span>step {most_x}</span></p></figure>"
+    )
 
 
 def hint(text: str) -> Any:

@@ -68,18 +68,18 @@ def progress_of(work: Work) -> Progress:
     return Progress(state, phase, step, done, left, losses, notes, error)
 
 
-def curve(losses: tuple[dict[str, Any], ...]) -> list[dict[str, Any]]:
-    """Return points of the losses' averages, few enough to draw: step, value, loss."""
+def curves(losses: tuple[dict[str, Any], ...]) -> dict[str, list[tuple[int, float]]]:
+    """Return the losses by name: (step, mean value), few enough points to draw."""
     size = max(-(-len(losses) // MOST_POINTS), 1)
-    points = []
+    found: dict[str, list[tuple[int, float]]] = {}
     for start in range(0, len(losses), size):
         lines = losses[start : start + size]
         for name in SHOWN:
             values = [float(line[name]) for line in lines if line.get(name)]
             if values:
-                mean = sum(values) / len(values)
-                points.append({"step": start + len(lines), "value": mean, "loss": name})
-    return points
+                point = (start + len(lines), sum(values) / len(values))
+                found.setdefault(name, []).append(point)
+    return found
 
 
 def latest_maps(work: Work) -> list[tuple[Path, str]]:
@@ -94,12 +94,12 @@ def latest_maps(work: Work) -> list[tuple[Path, str]]:
     ]
 
 
-def first_and_last_samples(work: Work) -> list[tuple[Path, str]]:
+def first_and_last_samples(work: Work) -> list[list[tuple[Path, str]]]:
     """Return the pictures before the first step and the latest ones, with what they are."""
     stops = stops_of(work.adapter)
     shown = sorted({min(stops), max(stops)}) if stops else []
     told = {step: f"after {step} steps" if step else "before the first step" for step in shown}
-    return [(path, told[step]) for step in shown for _, path in sorted(stops[step].items())]
+    return [[(path, told[step]) for _, path in sorted(stops[step].items())] for step in shown]
 
 
 def _state(work: Work, order: Order, error: str) -> State:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -15,7 +16,7 @@ from lora_scene.learning.runs import CHECKPOINT, SUMMARY
 from lora_scene.page import look
 from lora_scene.page.progress import (
     Progress,
-    curve,
+    curves,
     first_and_last_samples,
     latest_maps,
     progress_of,
@@ -26,6 +27,8 @@ from lora_scene.recipe import Recipe, load_recipe, recipe_names
 
 PICTURES = 3  # the step that follows
 HEADS = ["setting", "value"]
+ASKED = ("base.model", "phase1.steps", "phase2.steps", "run.seed", "run.sample_every")  # above them
+MOST_COLUMNS = 5  # of pictures
 
 
 class TrainStep:
@@ -48,15 +51,17 @@ class TrainStep:
     def wire(self) -> None:
         """Connect buttons with what they do."""
         on = self._stage.on
-        asked = [self.recipe, self.base, self.steps1, self.steps2, self.seed, self.settings]
+        asked = [self.recipe, self.base, self.steps1, self.steps2, self.every, self.seed,
+                 self.settings]  # fmt: skip
         on(self.start.click, self._start, asked)
         on(self.resume.click, self._resume)
         on(self.pause.click, self._pause)
         for wish, button in zip(("sample", "stop"), self.wishes, strict=True):
             on(button.click, functools.partial(self._wish, wish))
         self.recipe.input(
-            self._pick, [self.recipe], [self.estimate, self.steps1, self.steps2, self.seed,
-                                        self.settings, self.base], show_progress="hidden",
+            self._pick, [self.recipe],
+            [self.estimate, self.steps1, self.steps2, self.every, self.seed, self.settings,
+             self.base], show_progress="hidden",
         )  # fmt: skip
         self.weigh.click(self._weigh, asked, [self.estimate], show_progress="minimal")
         self.go.click(lambda: gr.update(selected=PICTURES), outputs=self._stage.walk)
@@ -67,7 +72,7 @@ class TrainStep:
         state = progress_of(work) if work else Progress("none")
         place = self._trainings.place(work) if work else 0
         busy = state.state in ("waiting", "running")
-        samples = first_and_last_samples(work) if work else []
+        rows = first_and_last_samples(work) if work else []
         maps = latest_maps(work) if work else []
         hears = work is not None and state.state == "running" and is_running(work.adapter)
         return {
@@ -76,9 +81,11 @@ class TrainStep:
             self.start: gr.update(interactive=work is not None and not busy),
             self.pause: gr.update(visible=busy),
             self.resume: gr.update(visible=state.state in ("paused", "failed")),
-            self.plot: gr.update(value=_points(state.losses), visible=bool(state.losses)),
-            self.maps: gr.update(value=maps or None, visible=bool(maps)),
-            self.samples: gr.update(value=samples or None, visible=bool(samples)),
+            self.plot: look.curves(curves(state.losses)),
+            self.maps: _filled(maps, len(maps)),
+            self.samples: _filled(
+                [one for row in rows for one in row], len(rows[0]) if rows else 1
+            ),
             self.go: gr.update(interactive=state.state == "finished"),
         }
 
@@ -120,6 +127,14 @@ class TrainStep:
                 label="Steps for handles and adapter",
                 elem_id="steps2",
             )
+            self.every = gr.Slider(
+                0,
+                2000,
+                _every(settings),
+                step=1,
+                label="Steps between sample pictures; 0 draws none",
+                elem_id="every",
+            )
             self.seed = gr.Number(settings.run.seed, precision=0, minimum=0, label="Seed")
             self._ask_more(settings)
             with gr.Row():
@@ -127,7 +142,7 @@ class TrainStep:
                 self.weigh = gr.Button("Estimate memory", elem_id="weigh")
 
     def _ask_more(self, settings: Recipe) -> None:
-        with gr.Accordion("More: every setting", open=False):
+        with gr.Accordion("More: all other settings", open=False):
             self.settings = gr.Dataframe(
                 _table(settings),
                 headers=HEADS,
@@ -145,27 +160,17 @@ class TrainStep:
             with gr.Row():
                 self.wishes = [_hidden("Sample now", "sample"), _hidden("Stop and keep", "stop")]
                 self.pause, self.resume = _hidden("Pause", "pause"), _hidden("Resume", "resume")
-            self.plot = gr.LinePlot(
-                _points(()), x="step", y="value", color="loss", title="Losses",
-                x_title="step", y_title="", height=240, elem_id="losses", visible=False,
-            )  # fmt: skip
-            self.maps = gr.Gallery(
-                label="Where the model looks for each handle", columns=3, height=240,
-                object_fit="contain", visible=False, elem_id="maps", buttons=["fullscreen"],
-            )  # fmt: skip
-            self.samples = gr.Gallery(
-                label="On the way: the first row is before the first step", columns=4,
-                object_fit="contain", visible=False, elem_id="samples", buttons=["fullscreen"],
-            )  # fmt: skip
+            self.plot = gr.HTML("", elem_id="losses", padding=False)
+            self.maps = _gallery("Where the model looks for each handle", "maps")
+            self.samples = _gallery("Samples: before the first step, and the latest", "samples")
             self.go = gr.Button("Next: pictures", variant="primary", elem_id="to-pictures")
 
     def _start(
-        self, recipe: str, base: str, steps1: int, steps2: int, seed: int, table: Any
+        self, recipe: str, base: str, steps1: int, steps2: int, every: int, seed: int, table: Any
     ) -> None:
-        settings = [f"run.sample_every={max(int(steps1), int(steps2)) // 2 or 1}"]
-        settings += _overrides(recipe, table)
+        settings = [*_overrides(recipe, table), f"run.sample_every={int(every)}"]
         settings += [f"phase1.steps={int(steps1)}", f"phase2.steps={int(steps2)}"]
-        settings += [f"run.seed={int(seed)}"]
+        settings += [f"run.seed={int(seed or 0)}"]
         earlier = self._desk.need()
         if any((earlier.adapter / kept).exists() for kept in (SUMMARY, CHECKPOINT)):
             remark(f"{self._desk.branch().name} begins; {earlier.name} keeps its training")
@@ -189,11 +194,11 @@ class TrainStep:
 
     def _pick(self, recipe: str) -> tuple[Any, ...]:
         told = load_recipe(recipe)
-        return (_told(told), told.phase1.steps, told.phase2.steps, told.run.seed,
+        return (_told(told), told.phase1.steps, told.phase2.steps, _every(told), told.run.seed,
                 _table(told), told.base.model)  # fmt: skip
 
     def _weigh(
-        self, recipe: str, base: str, steps1: int, steps2: int, seed: int, table: Any
+        self, recipe: str, base: str, steps1: int, steps2: int, every: int, seed: int, table: Any
     ) -> str:
         from lora_scene.backbones.architectures import find_architecture
         from lora_scene.faults import sentence
@@ -214,6 +219,11 @@ def _recipes() -> list[tuple[str, str]]:
     return [(f"{name}: {load_recipe(name).description}", name) for name in recipe_names()]
 
 
+def _every(recipe: Recipe) -> int:
+    """Return how often samples are drawn: as the recipe says, else at the start, half way, last."""
+    return recipe.run.sample_every or max(recipe.phase1.steps, recipe.phase2.steps) // 2
+
+
 def _told(recipe: Recipe) -> str:
     return look.facts([recipe.description])
 
@@ -232,7 +242,7 @@ def _flat(recipe: Recipe) -> dict[str, str]:
 
 
 def _table(recipe: Recipe) -> list[list[str]]:
-    return [[key, value] for key, value in _flat(recipe).items()]
+    return [[key, value] for key, value in _flat(recipe).items() if key not in ASKED]
 
 
 def _overrides(recipe: str, table: Any) -> list[str]:
@@ -242,8 +252,14 @@ def _overrides(recipe: str, table: Any) -> list[str]:
     return [f"{key}={value}" for key, value in rows if known.get(key, value) != str(value)]
 
 
-def _points(losses: tuple[dict[str, Any], ...]) -> pd.DataFrame:
-    return pd.DataFrame(curve(losses), columns=["step", "value", "loss"])
+def _gallery(label: str, elem_id: str) -> Any:
+    return gr.Gallery(label=label, height="auto", object_fit="contain", visible=False,
+                      elem_id=elem_id, buttons=["fullscreen"])  # fmt: skip
+
+
+def _filled(pictures: Sequence[tuple[Path, str]], n_columns: int) -> Any:
+    columns = min(max(n_columns, 1), MOST_COLUMNS)
+    return gr.update(value=pictures or None, visible=bool(pictures), columns=columns)
 
 
 def _hidden(label: str, elem_id: str) -> Any:

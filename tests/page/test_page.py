@@ -144,6 +144,7 @@ def test_from_a_photo_by_clicks_to_a_picture(browser, served, tmp_path):
     tab.press("#to-train")
     tab.set_number("steps1", 2)
     tab.set_number("steps2", 4000)
+    tab.set_number("every", 0)
     tab.press("#start")
     tab.wait_for('[data-state="running"]')
     page.reload()
