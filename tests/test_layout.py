@@ -30,6 +30,7 @@ ELSEWHERE = {
     "cli/test_evaluate.py": "cli/evaluation_view",
     "cli/test_machine.py": "cli/doctor cli/estimate cli/estimate_view",
     "cli/test_study.py": "cli/study_view",
+    "cli/test_train.py": "learning/dry_run",
     "cli/test_terminal.py": "cli/progress cli/training_view",
     "creating/test_editing.py": "creating/completion creating/windows",
     "creating/test_generation.py": "creating/records",
@@ -46,7 +47,12 @@ ELSEWHERE = {
     " learning/preparation learning/prior learning/samples learning/step",
     "cli/test_ask.py": "cli/report",
     "learning/test_watching.py": "learning/asking learning/attention_pictures"
-    " learning/held learning/run_charts learning/run_log learning/run_page learning/run_record",
+    " learning/held learning/run_charts learning/run_log learning/run_page learning/run_record"
+    " learning/tracking",
+    "page/test_draft.py": "page/draft_files",
+    "page/test_page.py": "page/brush page/canvas page/look page/painter page/photo_step"
+    " page/pictures_step page/server page/share_step page/stage page/things_step page/train_step",
+    "page/test_trainings.py": "page/progress",
     "recipe/test_recipe.py": "recipe/consistency recipe/settings recipe/tree",
     "scenes/test_framing.py": "scenes/canvas size",
     "scenes/segmenters/test_sam.py": "scenes/segmenters/automatic scenes/segmenters/segmenter",

@@ -54,7 +54,7 @@ def test_one_trains_the_next_waits_and_takes_its_place(works, trainings):
     with pytest.raises(TrainingError, match="in the queue already"):
         queue.ask(first, "mini", "mini", [])
     queue.pause(first)
-    until(lambda: progress_of(second).state == "running")
+    until(lambda: progress_of(second).notes == ("here",))
     assert progress_of(first).state == "paused"
     queue.pause(second)
     until(lambda: progress_of(second).state == "paused")

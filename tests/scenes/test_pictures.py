@@ -37,13 +37,13 @@ GAMMA_ONE.add(b"gAMA", (100_000).to_bytes(4, "big"))
 def test_every_mode_of_photo_becomes_rgb(tmp_path, mode):
     image = Image.fromarray(COLOUR).convert(mode)
     path = tmp_path / ("photo.tif" if mode in ("CMYK", "YCbCr") else "photo.png")
-    image.save(path)
+    image.save(path, compression="tiff_lzw")  # libtiff decodes it; Pillow 12 reads no raw YCbCr
     expected = np.asarray(image.convert("RGB"))
     told = pytest.warns(LoraSceneWarning, match="CMYK") if mode == "CMYK" else nullcontext()
     with told:
         found = read_photo(path).pixels
     assert found.dtype == np.uint8
-    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_allclose(found.astype(int), expected, atol=1 if mode == "YCbCr" else 0)
 
 
 def test_a_16_bit_photo_is_scaled_not_clipped(tmp_path):
