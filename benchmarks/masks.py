@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from time import process_time
 
@@ -25,6 +26,7 @@ from lora_scene.scenes.scene import INSIDE, Photo, load_scene
 
 SLACKS = (0.05, 0.15)  # of the box's width and height, on each side
 N_POINTS = (0, 1, 2)
+MOST_POINTS = 5
 CAMOUFLAGES = (0.0, 0.6, 0.8)
 
 
@@ -52,6 +54,14 @@ def derive_prompts(photo: Photo, *, slack: float, n_points: int) -> list[Prompt]
     return prompts
 
 
+def correct_prompt(prompt: Prompt, found: Mask, true: Mask) -> Prompt:
+    """Add the point that a user would: in the middle of the larger kind of mistake."""
+    missing, wrong = ((a >= INSIDE) & (b < INSIDE) for a, b in ((true, found), (found, true)))
+    is_inside = bool(missing.sum() >= wrong.sum())
+    (point,) = _deep_points((missing if is_inside else wrong).astype(np.float32), 1)
+    return replace(prompt, points=(*prompt.points, replace(point, is_inside=is_inside)))
+
+
 def iou(found: Mask, true: Mask) -> float:
     """Return the intersection over the union of two masks, 0..1."""
     a, b = found >= INSIDE, true >= INSIDE
@@ -68,6 +78,19 @@ def measure(photos: Sequence[tuple[str, Photo]]) -> dict[str, dict[tuple[float, 
                 found = make_masks(photo.pixels, prompts).scene.photos[0].masks
                 for k, true in enumerate(photo.masks):
                     rows[f"{name} {k}"][slack, n_points] = iou(found[k], true)
+    return rows
+
+
+def measure_points(photos: Sequence[tuple[str, Photo]]) -> dict[str, list[float]]:
+    """Return the IoU of each concept alone after 1 to `MOST_POINTS` correcting points, no box."""
+    rows: dict[str, list[float]] = defaultdict(list)
+    for name, photo in photos:
+        for k, true in enumerate(photo.masks):
+            prompt, found = Prompt(f"<c{k}>", "thing"), np.zeros_like(true)
+            for _ in range(MOST_POINTS):
+                prompt = correct_prompt(prompt, found, true)
+                found = make_masks(photo.pixels, [prompt]).scene.photos[0].masks[0]
+                rows[f"{name} {k}"].append(iou(found, true))
     return rows
 
 
@@ -115,6 +138,8 @@ def main() -> None:
             for seed in range(options.first_seed, options.first_seed + options.drawn)
         ]
     cv2.setNumThreads(1)
+    for name, values in measure_points(photos).items():
+        print(f"points alone: {name}: {' '.join(f'{value:.2f}' for value in values)}")
     for title, group in groups.items():
         if group:
             start = process_time()

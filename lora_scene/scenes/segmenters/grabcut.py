@@ -4,7 +4,8 @@ Rother, Kolmogorov and Blake, *GrabCut* (SIGGRAPH 2004), alternates colour model
 outside with a minimal cut. One run depends on where it starts; here several runs, from different
 starts and in two colour spaces, vote. Points and strokes are held fast, those of *other* concepts
 as outside; what lies nearer to these, along the photo's colours, starts outside too. A mark changes
-what the box alone finds only where it contradicts it: right marks then seldom do harm.
+what the box alone finds only where it contradicts it: right marks then seldom do harm. Without a
+box, `growing` finds the mask.
 """
 
 from __future__ import annotations
@@ -15,10 +16,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from lora_scene.scenes.mask_prompts import Box, Kind, Mark, Point, Prompt
+from lora_scene.scenes.mask_prompts import Box, Kind, Mark, Prompt
 from lora_scene.scenes.pictures import Mask, Pixels, warn_of
 from lora_scene.scenes.refine import GROWTH, Flags, finish, keep_main_parts
 from lora_scene.scenes.segmenters.geodesic import geodesic_distance
+from lora_scene.scenes.segmenters.growing import grow_mask
+from lora_scene.scenes.segmenters.marks import Window, contradicted, paint, touched
 
 MARGIN = 0.2  # of the box, seen around it
 CUT_SIDE = 320  # of the crop that is cut, pixels: the colour models need no more
@@ -29,7 +32,6 @@ MAX_DISK = 9  # pixels at the cut's size
 WIDE_START, NARROW_START = 0.85, 0.70  # half axes of the starting ellipses, of the half box
 LOOSEST = 0.75  # of the tightest cut's share of the box: looser cuts lost a part of the concept
 MUCH_LOST = 0.6  # of a mask, to marks: worth a look
-RIM = 1  # pixels of a photo's edge that are background where no box is drawn
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +47,6 @@ class _Crop:
         outside: (h, w) whether the user said that it does not.
         disk: Radius of what a point holds fast, pixels.
         seeds: (x, y) of the points inside.
-        is_boxed: Whether the user drew a box.
     """
 
     rgb: Pixels
@@ -56,21 +57,6 @@ class _Crop:
     outside: Flags
     disk: float
     seeds: tuple[tuple[int, int], ...]
-    is_boxed: bool
-
-
-@dataclass(frozen=True)
-class _Window:
-    """Where the crop lies in the photo, in its pixels, and the scale from photo to crop."""
-
-    left: int
-    top: int
-    right: int
-    bottom: int
-    scale: float
-
-    def to_crop(self, x: float, y: float) -> tuple[float, float]:
-        return (x - self.left) * self.scale, (y - self.top) * self.scale
 
 
 class GrabCut:
@@ -89,54 +75,42 @@ class GrabCut:
                 for mark in other.marks
                 if j != k and mark.is_inside
             ]
-            masks.append(_cut_out(pixels, prompt, others))
+            boxed = prompt.box is not None
+            masks.append((_cut_out if boxed else grow_mask)(pixels, prompt, others))
         return np.stack(masks)
 
 
 def _cut_out(pixels: Pixels, prompt: Prompt, others: Sequence[Mark]) -> Mask:
     import cv2
 
+    box = prompt.box
+    assert box is not None
     height, width = pixels.shape[:2]
-    box = prompt.box or Box(RIM, RIM, width - RIM, height - RIM)
-    window = _window(box, (height, width))
+    margins = MARGIN * (box.right - box.left), MARGIN * (box.bottom - box.top)
+    sides = box.left, box.top, box.right, box.bottom
+    window = Window.around(sides, margins, (height, width), most=CUT_SIDE)
     crop = _crop(pixels, box, window, prompt, others)
-    if not crop.is_boxed:
-        warn_of(
-            prompt.handle, "points and strokes alone give rough masks; draw a box around it too"
-        )
-    first = [m for m in prompt.marks if m.is_inside][:1] if others or not crop.is_boxed else []
-    inside = _paint(first, window, crop.inside.shape, crop.disk)
-    beside = _paint(others if crop.is_boxed else [], window, crop.inside.shape, crop.disk)
+    first = [m for m in prompt.marks if m.is_inside][:1] if others else []
+    inside, beside = paint(first, window, crop.disk), paint(others, window, crop.disk)
     rough = _correct(crop, replace(crop, inside=inside, outside=beside & ~inside), prompt)
     mask = np.zeros((height, width), dtype=np.float32)
-    inner = slice(window.top, window.bottom), slice(window.left, window.right)
-    soft = finish(rough, pixels[inner], reach=EDGE_REACH, growth=GROWTH, seeds=crop.seeds)
+    part = pixels[window.inner]
+    soft = finish(rough, part, reach=EDGE_REACH, growth=GROWTH, seeds=crop.seeds)
     denied = cv2.resize(crop.outside.astype(np.float32), (soft.shape[1], soft.shape[0]))
-    mask[inner] = soft * (1.0 - denied)
-    if prompt.box is not None:
-        allowed = np.zeros_like(mask)
-        rows = slice(int(box.top), int(np.ceil(box.bottom)))
-        allowed[rows, int(box.left) : int(np.ceil(box.right))] = 1.0
-        mask *= allowed
-    return mask
-
-
-def _window(box: Box, shape: tuple[int, int]) -> _Window:
-    across, down = MARGIN * (box.right - box.left), MARGIN * (box.bottom - box.top)
-    left, top = max(int(box.left - across), 0), max(int(box.top - down), 0)
-    right = min(int(np.ceil(box.right + across)), shape[1])
-    bottom = min(int(np.ceil(box.bottom + down)), shape[0])
-    return _Window(left, top, right, bottom, min(CUT_SIDE / max(right - left, bottom - top), 1.0))
+    mask[window.inner] = soft * (1.0 - denied)
+    allowed = np.zeros_like(mask)
+    rows = slice(int(box.top), int(np.ceil(box.bottom)))
+    allowed[rows, int(box.left) : int(np.ceil(box.right))] = 1.0
+    return mask * allowed
 
 
 def _crop(
-    pixels: Pixels, box: Box, window: _Window, prompt: Prompt, others: Sequence[Mark]
+    pixels: Pixels, box: Box, window: Window, prompt: Prompt, others: Sequence[Mark]
 ) -> _Crop:
     import cv2
 
-    part = pixels[window.top : window.bottom, window.left : window.right]
-    height, width = (max(round(side * window.scale), 1) for side in part.shape[:2])
-    small = cv2.resize(part, (width, height), interpolation=cv2.INTER_AREA)
+    width, height = window.size
+    small = cv2.resize(pixels[window.inner], window.size, interpolation=cv2.INTER_AREA)
     rgb = cv2.bilateralFilter(small, 5, 25, 3)
     left, top = window.to_crop(box.left, box.top)
     right, bottom = window.to_crop(box.right, box.bottom)
@@ -144,9 +118,9 @@ def _crop(
     u = np.abs(2 * xs - left - right) / (right - left)
     v = np.abs(2 * ys - top - bottom) / (bottom - top)
     disk = min(max(DISK * max(right - left, bottom - top), 2.0), MAX_DISK)
-    inside = _paint([m for m in prompt.marks if m.is_inside], window, rgb.shape[:2], disk)
+    inside = paint([m for m in prompt.marks if m.is_inside], window, disk)
     beside = [*(m for m in prompt.marks if not m.is_inside), *others]
-    outside = _paint(beside, window, rgb.shape[:2], disk) & ~inside
+    outside = paint(beside, window, disk) & ~inside
     seeds = tuple(
         (int(x), int(y))
         for x, y in (window.to_crop(p.x, p.y) for p in prompt.points if p.is_inside)
@@ -162,23 +136,7 @@ def _crop(
         outside,
         disk,
         seeds,
-        prompt.box is not None,
     )
-
-
-def _paint(marks: Sequence[Mark], window: _Window, shape: tuple[int, int], disk: float) -> Flags:
-    import cv2
-
-    canvas = np.zeros(shape, dtype=np.uint8)
-    for mark in marks:
-        if isinstance(mark, Point):
-            x, y = window.to_crop(mark.x, mark.y)
-            cv2.circle(canvas, (int(x), int(y)), int(disk), 1, -1)
-        else:
-            path = np.array([window.to_crop(x, y) for x, y in mark.path]).astype(np.int32)
-            cv2.polylines(canvas, [path], False, 1, max(round(mark.width * window.scale), 1))
-    painted: Flags = canvas.astype(bool)
-    return painted
 
 
 def _correct(crop: _Crop, plain: _Crop, prompt: Prompt) -> Flags:
@@ -187,15 +145,15 @@ def _correct(crop: _Crop, plain: _Crop, prompt: Prompt) -> Flags:
     Marks inside only add to the plain cut, marks outside only take away.
     """
     rough = _vote(plain)
-    missed = _blobs(crop.inside, rough, is_inside=True)
-    taken = _blobs(crop.outside, rough, is_inside=False)
+    missed = contradicted(crop.inside, rough, is_inside=True)
+    taken = contradicted(crop.outside, rough, is_inside=False)
     if missed.any() or taken.any():
         full = _vote(crop)
-        removed = _touching(rough & ~full, taken)
+        removed = touched(rough & ~full, taken)
         lost = float(removed.sum() / max(int(rough.sum()), 1))
         if lost > MUCH_LOST:
             warn_of(prompt.handle, f"marks outside it take {100 * lost:.0f} % of the mask away")
-        added = _touching(full & ~rough, missed)
+        added = touched(full & ~rough, missed)
         if added.sum() > rough.sum():  # the cut leaked: the marks hold no more than themselves
             text = "a mark inside it brings no clear part of it; draw over more of that part"
             warn_of(prompt.handle, text)
@@ -203,30 +161,6 @@ def _correct(crop: _Crop, plain: _Crop, prompt: Prompt) -> Flags:
         rough = (rough | added) & ~removed
     corrected: Flags = (rough | crop.inside) & ~crop.outside
     return corrected
-
-
-def _touching(flags: Flags, marks: Flags) -> Flags:
-    """Return the components of flags that marks touch."""
-    labels = _labels(flags)
-    touching: Flags = np.isin(labels, np.setdiff1d(labels[marks], 0))
-    return touching
-
-
-def _blobs(marks: Flags, mask: Flags, *, is_inside: bool) -> Flags:
-    """Return the marks of which most lies where a mask says otherwise."""
-    labels = _labels(marks)
-    areas = np.maximum(np.bincount(labels.ravel()), 1)
-    wrong = np.bincount(labels.ravel(), weights=(mask != is_inside).ravel()) > areas / 2
-    wrong[0] = False
-    found: Flags = wrong[labels]
-    return found
-
-
-def _labels(flags: Flags) -> npt.NDArray[np.int32]:
-    import cv2
-
-    labels: npt.NDArray[np.int32] = cv2.connectedComponents(flags.astype(np.uint8))[1]
-    return labels
 
 
 def _vote(crop: _Crop) -> Flags:
@@ -238,25 +172,23 @@ def _vote(crop: _Crop) -> Flags:
     wide, narrow = crop.rho < WIDE_START, crop.rho < NARROW_START
     if crop.inside.any():
         near = _near_to_marks(crop)
-        wide, narrow = (near, near) if not crop.is_boxed else (wide & near, narrow & near)
+        wide, narrow = wide & near, narrow & near
     starts = [(crop.rgb, wide), (crop.lab, wide), (crop.lab, narrow)]
     cuts = [_grab(crop, image, start) for image, start in starts]
-    if crop.is_boxed:
-        tightness = [_tightness(cut & crop.in_box, crop.in_box) for cut in cuts]
-        limit = LOOSEST * max(tightness)
-        cuts = [cut for cut, share in zip(cuts, tightness, strict=True) if share >= limit]
+    tightness = [_tightness(cut & crop.in_box, crop.in_box) for cut in cuts]
+    limit = LOOSEST * max(tightness)
+    cuts = [cut for cut, share in zip(cuts, tightness, strict=True) if share >= limit]
     votes = np.sum(cuts, axis=0)
     agreed: Flags = (2 * votes > len(cuts)) & crop.in_box | crop.inside
     return agreed
 
 
 def _near_to_marks(crop: _Crop) -> Flags:
-    """Tell what lies nearer to a mark inside than to one outside, or, without a box, to the rim."""
-    rivals = crop.outside if crop.is_boxed else crop.outside | ~crop.in_box
-    if not rivals.any():
+    """Tell what lies nearer to a mark inside than to one outside."""
+    if not crop.outside.any():
         return crop.in_box
     smooth = crop.lab.astype(np.float64)
-    nearer: Flags = geodesic_distance(crop.inside, smooth) < geodesic_distance(rivals, smooth)
+    nearer: Flags = geodesic_distance(crop.inside, smooth) < geodesic_distance(crop.outside, smooth)
     return nearer
 
 

@@ -42,16 +42,6 @@ def test_a_thing_of_two_colours_is_found_whole():
     assert iou(found, mask) > 0.93
 
 
-def test_points_alone_find_a_thing_of_one_colour():
-    pixels, _ = two_tone()
-    red = np.zeros(pixels.shape[:2], np.float32)
-    red[20:40, 40:80] = 1.0
-    points = (Point(60, 30), Point(60, 50, is_inside=False))
-    with pytest.warns(LoraSceneWarning, match="<a>: points and strokes alone .* draw a box"):
-        (found,) = GrabCut().segment(pixels, [Prompt("<a>", "a", points=points)])
-    assert iou(found, red) > 0.85
-
-
 def test_strokes_inside_and_outside_are_obeyed():
     pixels, _ = two_tone()
     inside = Stroke(((50, 30), (70, 30)), 4)
