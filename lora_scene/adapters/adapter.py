@@ -97,7 +97,7 @@ class TrainingInfo:
 
     Attributes:
         base_model: Hub id, folder name or file name of the base.
-        base_hash: sha256 over the base UNet's parameters, hexadecimal.
+        base_hash: `Backbone.content_hash`; of the UNet alone in files of earlier versions.
         prediction_type: `epsilon` or `v_prediction`.
         resolution: Training size: the side of the square of that area, pixels.
         recipe_name: The recipe's name.

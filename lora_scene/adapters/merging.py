@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from lora_scene.adapters.adapter import Adapter, LoraModule, TrainingInfo
+from lora_scene.backbones.sources import is_same_base
 from lora_scene.errors import AdapterError
 
 
@@ -60,8 +61,9 @@ def merge_adapters(
         squares, losses = squares + size**2, losses + loss**2
         worst = max(worst, loss / size if size else 0.0)
     concepts = tuple(concept for adapter in adapters for concept in adapter.concepts)
-    bases = sorted({adapter.info.base_hash for adapter in adapters})
-    notes = ["they were trained on different bases"] if len(bases) > 1 else []
+    first, *others = [adapter.info.base_hash for adapter in adapters]
+    is_mixed = not all(is_same_base(first, other) for other in others)
+    notes = ["they were trained on different bases"] if is_mixed else []
     adapter = replace(
         adapters[0], concepts=concepts, modules=modules, info=_joined_info(adapters, weights)
     )

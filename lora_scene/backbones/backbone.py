@@ -258,12 +258,13 @@ class Backbone:
         return velocity
 
     def content_hash(self) -> str:
-        """Return the sha256 over the UNet's parameter names and their values in bfloat16.
+        """Return the sha256 over the UNet's parameter names and their values in bfloat16, a dot,
+        and the same over the text encoders and the VAE; `sources.is_same_base` compares.
 
         So a base has one hash in 32 bits and in bfloat16, and in float16 too if it is published in
         16 bits.
-        """
-        return _hash_of([self.unet])
+        """  # noqa: D205
+        return f"{_hash_of([self.unet])}.{_hash_of([*self.text_encoders, self.vae])}"
 
     def text_hash(self) -> str:
         """Return the same over the text encoders."""

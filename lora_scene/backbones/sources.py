@@ -56,6 +56,15 @@ def public_name(model: str | Path) -> str:
     return Path(text.replace("\\", "/")).expanduser().resolve().name or "base"
 
 
+def is_same_base(one: str, other: str) -> bool:
+    """Tell whether two of `Backbone.content_hash` agree in what both tell.
+
+    Files of earlier versions tell of the UNet alone, and those of low-bit bases of nothing.
+    """
+    parts = zip(one.split("."), other.split("."), strict=False)
+    return not (one and other) or all(a == b for a, b in parts)
+
+
 def note_base(model: str | Path, base_hash: str) -> None:
     """Note in the user's cache where a base with a hash lies, so that `find_base` finds it."""
     place = _existing(str(model))
@@ -112,7 +121,8 @@ def _notes() -> Path:
 
 
 def _noted(base_hash: str) -> Path | None:
-    if not (base_hash.isalnum() and base_hash.isascii()):
+    parts = base_hash.split(".")
+    if not all(part.isalnum() and part.isascii() for part in parts):
         return None
     try:
         return _existing((_notes() / base_hash).read_text("utf-8"))

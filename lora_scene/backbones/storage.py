@@ -10,6 +10,7 @@ one by one.
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -154,12 +155,28 @@ def _int8_layer() -> type[nn.Module]:
     """
     from bitsandbytes import nn as bnb
 
+    logging.getLogger("bitsandbytes.autograd._functions").addFilter(_told_once())
+
     class FrozenLinear8bit(bnb.Linear8bitLt):  # type: ignore[misc]
         def forward(self, x: Tensor) -> Tensor:
             product: Tensor = _Int8Product.apply(x, self, super().forward)  # type: ignore[no-untyped-call]
             return product
 
     return FrozenLinear8bit
+
+
+def _told_once() -> Callable[[logging.LogRecord], bool]:
+    """Return a filter of log records: bitsandbytes tells in every product what it casts."""
+    told: set[str] = set()
+
+    def is_new(record: logging.LogRecord) -> bool:
+        message = record.getMessage()
+        if message in told:
+            return False
+        told.add(message)
+        return True
+
+    return is_new
 
 
 def _shrink(made: Any, layer: nn.Linear | nn.Conv2d) -> None:

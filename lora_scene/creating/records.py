@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 import lora_scene
-from lora_scene.backbones.sources import public_name
+from lora_scene.backbones.sources import is_same_base, public_name
 from lora_scene.creating.rendering import prompt_of
 from lora_scene.creating.requests import Box, Control, Place, Request
 from lora_scene.creating.studio import Studio
@@ -165,7 +165,7 @@ def compare(studio: Studio, told: PictureTold) -> tuple[str, ...]:
     is_rounded = "dtype" in changed and "float16" in (told.dtype, here.dtype)
     can_compare = not is_rounded and "quantization" not in changed
     problems = []
-    if can_compare and told.base.hash != here.base.hash:
+    if can_compare and not is_same_base(told.base.hash, here.base.hash):
         problems.append(CreationError("another base", expected=told.base, got=here.base))
     if _identity(told) != _identity(here):
         expected, got = (", ".join(map(str, one.adapters)) or "none" for one in (told, here))

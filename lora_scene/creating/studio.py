@@ -23,7 +23,7 @@ from lora_scene.adapters.layers import lora_layers
 from lora_scene.adapters.renaming import parse_renames
 from lora_scene.backbones.backbone import Backbone
 from lora_scene.backbones.loading import Dtype, load_pipeline, resolve_device
-from lora_scene.backbones.sources import find_base, public_name
+from lora_scene.backbones.sources import find_base, is_same_base, public_name
 from lora_scene.backbones.storage import Quantization
 from lora_scene.creating.names import Names
 from lora_scene.errors import CreationError
@@ -283,7 +283,7 @@ def _default_base(members: Sequence[Member]) -> str:
 def _is_other(info: TrainingInfo, name: str, base_hash: str) -> bool:
     """Tell whether neither name nor hash match; hashes differ between dtypes, names by place."""
     is_named = public_name(info.base_model) == public_name(name)
-    return not is_named and "" != info.base_hash != base_hash != ""
+    return not (is_named or is_same_base(info.base_hash, base_hash))
 
 
 def _free_name(source: Adapter | Path | str, taken: set[str]) -> str:

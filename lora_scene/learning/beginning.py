@@ -28,7 +28,7 @@ from lora_scene.adapters.writing import tensors_sha256
 from lora_scene.backbones.backbone import Backbone
 from lora_scene.backbones.families import FAMILIES, Family
 from lora_scene.backbones.loading import quiet_libraries
-from lora_scene.backbones.sources import public_name
+from lora_scene.backbones.sources import is_same_base, public_name
 from lora_scene.errors import AdapterError
 from lora_scene.learning.events import Listener, Notice
 from lora_scene.learning.handle_table import HandleTable
@@ -139,7 +139,7 @@ def merge_beginning(
         check_fit(backbone.pipeline, own, name=plain_name(begun.path))
         found = own.folded().modules
         is_named = public_name(own.info.base_model) == public_name(backbone.name)
-        if not is_named and own.info.base_hash != base_hash:
+        if not (is_named or is_same_base(own.info.base_hash, base_hash)):
             text = f"{begun.name} was trained on another base ({own.info.base_model})"
             tell(Notice(f"{text}: what it learnt may look different on this one"))
     modules = {k: replace(m, up=m.up * begun.weight) for k, m in found.items()}

@@ -138,7 +138,7 @@ def plan_run(
         backbone = load_base(recipe, chosen, listener, begin)
         refuse_early(backbone, recipe)
         base_hash = backbone.content_hash()
-        below = base_hash + backbone.text_hash() + (begin.mark if begin else "")
+        below = base_hash.partition(".")[0] + backbone.text_hash() + (begin.mark if begin else "")
         mine = lineage(scene, recipe, below)
         is_done = not restart and finished(out, mine, recipe) is not None
         resumed = None if is_done or restart else resumable(out, mine, recipe)

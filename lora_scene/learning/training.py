@@ -141,7 +141,7 @@ def train(
             clear(out)
         base_hash = backbone.content_hash()
         note_base(recipe.base.model, base_hash)
-        below = base_hash + backbone.text_hash() + (begin.mark if begin else "")
+        below = base_hash.partition(".")[0] + backbone.text_hash() + (begin.mark if begin else "")
         mine = lineage(scene, recipe, below)
         earlier = finished(out, mine, recipe)
         if earlier is not None:

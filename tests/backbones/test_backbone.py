@@ -5,6 +5,7 @@ import torch
 
 from lora_scene.backbones.backbone import Backbone, Moments, TextEncoding
 from lora_scene.backbones.families import FAMILIES, identify, map_level
+from lora_scene.backbones.sources import is_same_base
 from lora_scene.errors import BackboneError
 from lora_scene.size import Size
 from tests import tiny
@@ -140,12 +141,18 @@ def test_everything_is_frozen():
 def test_content_hash_knows_every_weight():
     first, second = backbone(), backbone()
     assert first.content_hash() == second.content_hash()
-    assert len(first.content_hash()) == 64
+    assert [len(part) for part in first.content_hash().split(".")] == [64, 64]
     second.unet.conv_out.bias.data[0] += 0.5
     assert first.content_hash() != second.content_hash()
     assert first.text_hash() == second.text_hash()
-    next(second.text_encoders[0].parameters()).data[0] += 1
+    for part in (second.text_encoders[0], second.vae):
+        before = second.content_hash()
+        next(part.parameters()).data[0] += 1
+        assert second.content_hash() != before
+        assert not is_same_base(second.content_hash(), before)
+        assert is_same_base(second.content_hash(), before.partition(".")[0]), "an earlier file's"
     assert first.text_hash() != second.text_hash()
+    assert not is_same_base(first.content_hash(), second.content_hash().partition(".")[0])
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

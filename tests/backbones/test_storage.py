@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import weakref
 
 import pytest
@@ -47,7 +48,7 @@ def test_checkpointing_changes_nothing_on_a_low_bit_base(unet, quantization):
         torch.testing.assert_close(ours, theirs)
 
 
-def test_int8_layers_compute_what_bitsandbytes_own_do():
+def test_int8_layers_compute_what_bitsandbytes_own_do(caplog):
     from bitsandbytes import nn as bnb
 
     torch.manual_seed(0)
@@ -63,6 +64,9 @@ def test_int8_layers_compute_what_bitsandbytes_own_do():
         out.square().sum().backward()
         results.append((out.detach(), given.grad))
     torch.testing.assert_close(results[0], results[1])
+    for _ in range(2):  # as it does on a GPU, in every product
+        logging.getLogger("bitsandbytes.autograd._functions").warning("will be cast from %s", 32)
+    assert len(caplog.messages) <= 1
 
 
 @pytest.mark.parametrize("quantization", ["nf4", "int8", "fp8"])
