@@ -11,8 +11,10 @@ import psutil
 import torch
 
 from lora_scene.backbones.loading import resolve_device, resolve_dtype
+from lora_scene.learning.devices import device_bytes
 from lora_scene.learning.outcome import installed_versions
 
+SMALL_CARDS = {55 * 10**8: "sd15-4gb", 75 * 10**8: "sd15-6gb"}  # below so many bytes of memory
 DISK_NEEDED = 15 * 10**9  # bytes: SDXL's files, checkpoints and results
 
 
@@ -55,6 +57,20 @@ def examine(folder: Path, device: str = "auto") -> tuple[Finding, ...]:
         _low_bit_layer("int8", chosen),
         _disk(folder),
     )
+
+
+def fitting_recipe(base: str | None = None) -> str:
+    """Return the name of the recipe to begin with: by the card's memory, `mini` without a card.
+
+    Args:
+        base: The base model, where it is chosen already.
+    """
+    device = torch.device(resolve_device("auto"))
+    if base == "mini" or (base is None and device.type == "cpu"):
+        return "mini"
+    memory = device_bytes(device)  # 0 where it is not a card's own
+    fitting = (name for most, name in SMALL_CARDS.items() if 0 < memory < most)
+    return next(fitting, "sd15")
 
 
 def _device(device: str) -> Finding:

@@ -5,11 +5,20 @@ from __future__ import annotations
 import html
 from collections.abc import Mapping, Sequence
 from importlib import resources
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import gradio as gr
 
 TITLE = "lora_scene"
+WAY = {
+    "Photo": "One is enough; several of the same things are better.",
+    "Things": "Click on each: it is outlined, and gets a name to call it by in prompts.",
+    "Train": "A small adapter is learnt for your base model, in a process of its own.",
+    "Pictures": "Draw your things in new places, or into other photos.",
+    "Share": "Files for every interface, checked; a card; a hub if you like.",
+}
 WIDTH, HEIGHT = 600, 120  # of curves, in their own units
 
 
@@ -50,6 +59,12 @@ def masthead(name: str = "") -> str:
     return f'<div id="masthead"><h1>{TITLE}</h1><p>{what}</p></div>'
 
 
+def way() -> str:
+    """Return what will be done, step by step, for who is here for the first time."""
+    steps = "".join(f"<li><b>{name}</b>{what}</li>" for name, what in WAY.items())
+    return f'<ol class="way">{steps}</ol>'
+
+
 def said(fault: str = "", remarks: Sequence[str] = ()) -> str:
     """Return what went wrong, or what a person should know, as the command line words it."""
     parts = [f'<div class="said fault" role="alert">{plain(fault)}</div>'] if fault else []
@@ -87,6 +102,21 @@ def curves(lines: Mapping[str, Sequence[tuple[int, float]]]) -> str:
         f'aria-label="{label}">{"".join(drawn)}</svg>'
         f"<p><span>1</span><span>step {most_x}</span></p></figure>"
     )
+
+
+def pictures(title: str, rows: Sequence[Sequence[tuple[Path, str]]]) -> str:
+    """Return rows of pictures that lie in the page's folder, each with a caption."""
+    rows = [row for row in rows if row]
+    if not rows:
+        return ""
+    figures = "".join(
+        f'<figure><img src="/gradio_api/file={plain(quote(str(path.absolute())))}" '
+        f'alt="{plain(caption)}"><figcaption>{plain(caption)}</figcaption></figure>'
+        for row in rows
+        for path, caption in row
+    )
+    grid = f'<div class="grid" style="--n: {max(map(len, rows))}">{figures}</div>'
+    return f'<section class="pictures"><h2>{plain(title)}</h2>{grid}</section>'
 
 
 def hint(text: str) -> Any:

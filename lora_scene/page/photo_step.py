@@ -16,6 +16,7 @@ from lora_scene.page.stage import Stage, Updates
 from lora_scene.scenes.framing import resize_pixels
 
 THINGS = 1  # the step that follows
+MUCH = 100_000  # pixels, from which they are told in millions
 MOST_SHOWN = 640  # pixels of a photo's longer side here
 
 
@@ -40,9 +41,11 @@ class PhotoStep:
                 with gr.Row():
                     self.demo = gr.Button("Take the demo scene", elem_id="demo")
                     self.go = gr.Button("Next: things", variant="primary", interactive=False)
-                self.works = gr.Dropdown(label="Earlier work", choices=[], elem_id="works")
+                self.works = gr.Dropdown(
+                    label="Earlier work", choices=[], elem_id="works", visible=False
+                )
             with gr.Column(scale=2):
-                self.picture = gr.HTML("", elem_id="photo-now")
+                self.picture = gr.HTML(look.way(), elem_id="photo-now")
                 self.facts = gr.HTML("", elem_id="photo-facts")
 
     @property
@@ -63,13 +66,12 @@ class PhotoStep:
         desk = self._desk
         name = desk.work.name if desk.work else None
         lines = [
-            f"{name}: {pixels.shape[1]} x {pixels.shape[0]} pixels, "
-            f"{pixels.shape[0] * pixels.shape[1] / 1e6:.1f} megapixels, upright"
+            f"{name}: {_told(*pixels.shape[:2])}"
             for name, pixels in zip(desk.draft.names, desk.draft.photos, strict=True)
         ]
         return {
-            self.works: gr.update(choices=desk.names(), value=name),
-            self.picture: _small(desk.draft.photos[0]) if lines else "",
+            self.works: gr.update(choices=desk.names(), value=name, visible=bool(name)),
+            self.picture: _small(desk.draft.photos[0]) if lines else look.way(),
             self.facts: look.facts(lines),
             self.go: gr.update(interactive=bool(lines)),
         }
@@ -91,6 +93,12 @@ class PhotoStep:
     def _open(self, name: str | None) -> None:
         if name:
             self._desk.open(name)
+
+
+def _told(height: int, width: int) -> str:
+    shape = "square" if height == width else "upright" if height > width else "wide"
+    millions = f", {height * width / 1e6:.1f} megapixels" if height * width >= MUCH else ""
+    return f"{width} x {height} pixels{millions}, {shape}"
 
 
 def _small(pixels: Any) -> str:

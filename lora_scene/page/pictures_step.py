@@ -47,7 +47,8 @@ class PicturesStep:
     def outputs(self) -> Sequence[Any]:
         """Return what changes."""
         return [self.chips, self.prompt, self.others, self.weights, self.placed, self.sheet,
-                self.gallery, self.draw, self.save, self.brush.editor, self.picked]  # fmt: skip
+                self.gallery, self.draw, self.save, self.again, self.go, self.brush.editor,
+                self.picked]  # fmt: skip
 
     def wire(self) -> None:
         """Connect buttons with what they do."""
@@ -84,6 +85,8 @@ class PicturesStep:
             self.sheet: _sheet(placed),
             self.gallery: files or None,
             self.draw: gr.update(interactive=bool(handles)),
+            self.again: gr.update(interactive=bool(files)),
+            self.go: gr.update(interactive=bool(handles)),
         }
 
     def _ask(self) -> None:
@@ -113,7 +116,7 @@ class PicturesStep:
     def _show(self) -> None:
         with gr.Column(scale=3, min_width=300):
             self.gallery = gr.Gallery(
-                label="Pictures, the latest first", columns=3, object_fit="contain",
+                label="Pictures, the latest first", columns=3, height="auto", object_fit="contain",
                 elem_id="pictures", preview=False,
             )  # fmt: skip
             with gr.Row():
@@ -121,7 +124,7 @@ class PicturesStep:
                     "Save with its record", size="sm", interactive=False, elem_id="save"
                 )
                 self.again = gr.Button("Make it again", size="sm", elem_id="again")
-            self.go = gr.Button("Next: share", elem_id="to-share")
+            self.go = gr.Button("Next: share", variant="primary", elem_id="to-share")
 
     def _change(self) -> None:
         with gr.Accordion("Edit or complete a photo", open=False):

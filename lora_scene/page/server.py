@@ -77,6 +77,7 @@ def _launch(built: Any, out: Path, port: int | None) -> str:
 def _build(out: Path, base: str | None) -> tuple[Any, Any]:
     """Build the page; return it, and the trainings."""
     gr: Any = optional("gradio", error=LoraSceneError, where="the page")
+    from lora_scene.learning.machine import fitting_recipe
     from lora_scene.page import look
     from lora_scene.page.desk import Desk, Work
     from lora_scene.page.photo_step import PhotoStep
@@ -89,7 +90,7 @@ def _build(out: Path, base: str | None) -> tuple[Any, Any]:
     from lora_scene.recipe import load_recipe
 
     catch_warnings()
-    recipe = load_recipe("mini" if base == "mini" else "sd15")
+    recipe = load_recipe(fitting_recipe(base))
     desk = Desk(out)
     trainings = Trainings(lambda: [Work(desk.out / name) for name in desk.names()], desk.touch)
     with gr.Blocks(title=look.TITLE, analytics_enabled=False) as built:

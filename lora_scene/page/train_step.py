@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -28,7 +27,6 @@ from lora_scene.recipe import Recipe, load_recipe, recipe_names
 PICTURES = 3  # the step that follows
 HEADS = ["setting", "value"]
 ASKED = ("base.model", "phase1.steps", "phase2.steps", "run.seed", "run.sample_every")  # above them
-MOST_COLUMNS = 5  # of pictures
 
 
 class TrainStep:
@@ -62,7 +60,7 @@ class TrainStep:
             self._pick, [self.recipe],
             [self.estimate, self.steps1, self.steps2, self.every, self.seed, self.settings,
              self.base], show_progress="hidden",
-        )  # fmt: skip
+        ).then(self._weigh, asked, [self.estimate], show_progress="minimal")  # fmt: skip
         self.weigh.click(self._weigh, asked, [self.estimate], show_progress="minimal")
         self.go.click(lambda: gr.update(selected=PICTURES), outputs=self._stage.walk)
 
@@ -82,10 +80,8 @@ class TrainStep:
             self.pause: gr.update(visible=busy),
             self.resume: gr.update(visible=state.state in ("paused", "failed")),
             self.plot: look.curves(curves(state.losses)),
-            self.maps: _filled(maps, len(maps)),
-            self.samples: _filled(
-                [one for row in rows for one in row], len(rows[0]) if rows else 1
-            ),
+            self.maps: look.pictures("Where the model looks for each handle", [maps]),
+            self.samples: look.pictures("Sample pictures", rows),
             self.go: gr.update(interactive=state.state == "finished"),
         }
 
@@ -110,7 +106,7 @@ class TrainStep:
             self.recipe = gr.Dropdown(
                 _recipes(), value=settings.name, label="Recipe", elem_id="recipe"
             )
-            self.estimate = gr.HTML(_told(settings), elem_id="estimate")
+            self.estimate = gr.HTML("", elem_id="estimate")
             self.steps1 = gr.Slider(
                 0,
                 2000,
@@ -160,9 +156,9 @@ class TrainStep:
             with gr.Row():
                 self.wishes = [_hidden("Sample now", "sample"), _hidden("Stop and keep", "stop")]
                 self.pause, self.resume = _hidden("Pause", "pause"), _hidden("Resume", "resume")
-            self.plot = gr.HTML("", elem_id="losses", padding=False)
-            self.maps = _gallery("Where the model looks for each handle", "maps")
-            self.samples = _gallery("Samples: before the first step, and the latest", "samples")
+            self.plot = gr.HTML("", elem_id="losses")
+            self.maps = gr.HTML("", elem_id="maps")
+            self.samples = gr.HTML("", elem_id="samples")
             self.go = gr.Button("Next: pictures", variant="primary", elem_id="to-pictures")
 
     def _start(
@@ -194,7 +190,7 @@ class TrainStep:
 
     def _pick(self, recipe: str) -> tuple[Any, ...]:
         told = load_recipe(recipe)
-        return (_told(told), told.phase1.steps, told.phase2.steps, _every(told), told.run.seed,
+        return ("", told.phase1.steps, told.phase2.steps, _every(told), told.run.seed,
                 _table(told), told.base.model)  # fmt: skip
 
     def _weigh(
@@ -212,20 +208,16 @@ class TrainStep:
             return look.said(sentence(error))
         card = f"fits a card of {found.card} GiB" if found.card else "fits no usual card"
         peak = f"{found.peak_bytes / 1e9:.1f} GB at most on a GPU: {card}"
-        return look.facts([settings.description, peak])
+        return look.facts([peak])
 
 
 def _recipes() -> list[tuple[str, str]]:
-    return [(f"{name}: {load_recipe(name).description}", name) for name in recipe_names()]
+    return [(load_recipe(name).description, name) for name in recipe_names()]
 
 
 def _every(recipe: Recipe) -> int:
     """Return how often samples are drawn: as the recipe says, else at the start, half way, last."""
     return recipe.run.sample_every or max(recipe.phase1.steps, recipe.phase2.steps) // 2
-
-
-def _told(recipe: Recipe) -> str:
-    return look.facts([recipe.description])
 
 
 def _flat(recipe: Recipe) -> dict[str, str]:
@@ -250,16 +242,6 @@ def _overrides(recipe: str, table: Any) -> list[str]:
     known = _flat(load_recipe(recipe))
     rows = table.values.tolist() if isinstance(table, pd.DataFrame) else table
     return [f"{key}={value}" for key, value in rows if known.get(key, value) != str(value)]
-
-
-def _gallery(label: str, elem_id: str) -> Any:
-    return gr.Gallery(label=label, height="auto", object_fit="contain", visible=False,
-                      elem_id=elem_id, buttons=["fullscreen"])  # fmt: skip
-
-
-def _filled(pictures: Sequence[tuple[Path, str]], n_columns: int) -> Any:
-    columns = min(max(n_columns, 1), MOST_COLUMNS)
-    return gr.update(value=pictures or None, visible=bool(pictures), columns=columns)
 
 
 def _hidden(label: str, elem_id: str) -> Any:

@@ -56,3 +56,19 @@ def test_a_cpu_build_beside_an_nvidia_card_is_told(tmp_path, monkeypatch):
         monkeypatch.setattr(machine, "has_nvidia_card", lambda there=has_card: there)
         found = {one.name: one.problem for one in machine.examine(tmp_path, "cpu")}
         assert said in found["device"]
+
+
+def test_the_recipe_to_begin_with_fits_the_card(monkeypatch):
+    assert [machine.fitting_recipe(base) for base in (None, "mini", "x/y")] == [
+        "mini",
+        "mini",
+        "sd15",
+    ]
+    monkeypatch.setattr(machine, "resolve_device", lambda device: "cuda")
+    found = []
+    for gib in (4, 6, 8, 24):
+        monkeypatch.setattr(
+            machine, "device_bytes", lambda device, gib=gib: int(0.98 * gib * 2**30)
+        )
+        found.append(machine.fitting_recipe())
+    assert found == ["sd15-4gb", "sd15-6gb", "sd15", "sd15"]
