@@ -55,6 +55,7 @@ ELSEWHERE = {
     "page/test_trainings.py": "page/progress",
     "recipe/test_recipe.py": "recipe/consistency recipe/settings recipe/tree",
     "scenes/test_framing.py": "scenes/canvas size",
+    "scenes/segmenters/test_grabcut.py": "scenes/segmenters/marks",
     "scenes/segmenters/test_sam.py": "scenes/segmenters/automatic scenes/segmenters/segmenter",
     "workshop/test_benchmark_page.py": "pages plotting workshop/plots workshop/tables",
     "workshop/test_study_analysis.py": "workshop/study_answers",
