@@ -12,18 +12,20 @@ from lora_scene.errors import SceneError
 from lora_scene.scenes.pictures import Mask, Pixels
 from lora_scene.scenes.scene import INSIDE
 
-COLOUR = (0, 158, 115)
+ADDS, TAKES = (0, 158, 115), (213, 94, 0)  # colours of strokes, far apart for every eye
+TINT = 0.5  # of a mask over the photo
 SIZE = 24  # pixels of the brush to begin with
 
 
 class Brush:
-    """Gradio's editor with one layer, which is the mask.
+    """Gradio's editor: strokes over a photo, which goes in and comes back at its own size.
 
-    The photo goes in at its own size, and the canvas takes that; a mask that comes back at
-    another size is refused, not stretched.
+    The editor loses layers that are laid into it. So a mask is only seen, as a tint of the photo,
+    and strokes change it; what comes back at another size is refused, not stretched.
     """
 
-    def __init__(self, label: str, *, can_upload: bool = False, elem_id: str | None = None) -> None:
+    def __init__(self, label: str, *, takes: bool = False, can_upload: bool = False) -> None:
+        colours = [f"rgb{colour}" for colour in ((ADDS, TAKES) if takes else (ADDS,))]
         self.editor = gr.ImageEditor(
             label=label,
             type="numpy",
@@ -32,20 +34,29 @@ class Brush:
             transforms=(),
             layers=False,
             brush=gr.Brush(
-                default_size=SIZE, colors=[f"rgb{COLOUR}"], color_mode="fixed", default_color="auto"
+                default_size=SIZE, colors=colours, color_mode="fixed", default_color=colours[0]
             ),
             eraser=gr.Eraser(default_size=SIZE),
             buttons=["fullscreen"],
-            elem_id=elem_id,
         )
 
     def value(self, photo: Pixels, mask: Mask | None = None) -> dict[str, Any]:
-        """Return what lays a photo (H, W, 3) and a mask (H, W) before the person."""
-        height, width = photo.shape[:2]
-        layer = np.zeros((height, width, 4), dtype=np.uint8)
+        """Return what lays a photo (H, W, 3) before the person, tinted where a mask (H, W) is."""
         if mask is not None:
-            layer[mask >= INSIDE] = (*COLOUR, 255)
-        return {"background": photo, "layers": [layer], "composite": None}
+            tinted = (1 - TINT) * photo + TINT * np.array(ADDS)
+            photo = np.where((mask >= INSIDE)[..., None], tinted.round().astype(np.uint8), photo)
+        return {"background": photo, "layers": [], "composite": None}
+
+    def changed(self, value: Any, mask: Mask) -> npt.NDArray[np.bool_]:
+        """Return a mask (H, W) as the strokes change it.
+
+        Raises:
+            SceneError: See `read`.
+        """
+        painted = self.read(value, mask.shape)
+        colours = np.stack([np.asarray(layer)[..., :3] for layer in value["layers"]]).max(axis=0)
+        takes = painted & (colours[..., 0] > colours[..., 1])  # red above green, as in `TAKES`
+        return np.asarray(((mask >= INSIDE) | painted) & ~takes)
 
     def read(self, value: Any, shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:
         """Return what is painted, (H, W) of the photo.

@@ -128,7 +128,7 @@ class PicturesStep:
 
     def _change(self) -> None:
         with gr.Accordion("Edit or complete a photo", open=False):
-            self.brush = Brush("Paint what should change", can_upload=True, elem_id="edit")
+            self.brush = Brush("Paint what should change", can_upload=True)
             with gr.Row():
                 self.own = gr.Button("Bring the work's photo", elem_id="own-photo")
                 self.edit = gr.Button("Redraw what is painted", elem_id="redraw")

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import gradio as gr
+import numpy as np
 
 from lora_scene.backbones.families import usual_canvas
 from lora_scene.page import look
@@ -62,7 +63,7 @@ class ThingsStep:
                     self.find = gr.Button("Find", size="sm")
                 self.background = gr.Checkbox(label="Learn the background too", value=False)
         with gr.Accordion("Touch up with a brush", open=False):
-            self.brush = Brush("Paint what belongs to the chosen thing; the eraser takes away")
+            self.brush = Brush("Green belongs to the chosen thing, red does not", takes=True)
             with gr.Row():
                 self.load = gr.Button("Bring its mask here", elem_id="load-mask")
                 self.keep = gr.Button("Keep as painted", elem_id="keep-mask")
@@ -178,6 +179,10 @@ class ThingsStep:
         mask = found.shown if found else None
         return {self.brush.editor: self.brush.value(draft.photos[draft.photo], mask)}
 
-    def _keep(self, value: Any) -> None:
+    def _keep(self, value: Any) -> Updates:
         draft = self._desk.draft
-        self._desk.change(draft.touched(self.brush.read(value, draft.photos[draft.photo].shape)))
+        found = draft.chosen.found.get(draft.photo) if draft.chosen else None
+        nothing = np.zeros(draft.photos[draft.photo].shape[:2], dtype=np.float32)
+        mask = self.brush.changed(value, found.shown if found else nothing)
+        self._desk.change(draft.touched(mask))
+        return self._load()
