@@ -1,7 +1,7 @@
 """Is what `pick` takes better than the last step at weight 1, and does patience cost anything?
 
     python -m benchmarks.picking t01-2 t02-2 --out picking.jsonl     # a row each
-    python -m benchmarks.picking --table picking.jsonl
+    python -m benchmarks.picking --table picking.jsonl...
 
 Each scene is learnt once by the recipe `mini`. `pick` chooses with its own prompts; then every
 pair is judged on the prompts of `evaluate`, which it has not seen. A run that ends early is the
@@ -34,9 +34,9 @@ from lora_scene.scenes.scene import load_scene
 from lora_scene.workshop.statistics import interval
 
 SCENES = Path(__file__).parent / "scenes"
-WEIGHTS = (0.7, 0.85, 1.0)
+WEIGHTS = (0.7, 0.85, 1.0, 1.1)
 STRIDE = 50  # steps between snapshots, and between looks
-SHOWN = (500, 700, 900)  # snapshots that are chosen between; all serve the early stop
+SHOWN = (300, 500, 700, 900)  # snapshots that are chosen between; all serve the early stop
 PATIENCE = (100, 200, 400)
 N_STEPS = 10  # of the solver, while choosing and while judging
 
@@ -122,13 +122,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("scenes", nargs="*")
     parser.add_argument("--out", type=Path)
-    parser.add_argument("--table", type=Path)
+    parser.add_argument("--table", type=Path, nargs="+")
     options = parser.parse_args()
     for name in options.scenes:
         with tempfile.TemporaryDirectory() as folder:
             write(measure(name, Path(folder) / "run"), options.out)
     if options.table:
-        lines = options.table.read_text("utf-8").splitlines()
+        lines = [x for path in options.table for x in path.read_text("utf-8").splitlines()]
         print(table([json.loads(line) for line in lines]))
 
 

@@ -13,7 +13,7 @@ from lora_scene.learning.run_record import RunRecord
 from lora_scene.plotting import COLOURS, QUIET, as_svg, plotted
 
 SIZE = (5.4, 2.7)  # inches, of 72 points
-MOST_POINTS = 120  # of a line; more steps are averaged in bins, with a band of where they lie
+MOST_POINTS = 48  # of a line; more steps are averaged in bins, with a band of where they lie
 BAND = (10, 90)  # percentiles
 TITLES = {
     "diffusion": "masked loss",
@@ -127,6 +127,8 @@ def _draw(curves: Sequence[Curve], marks: Sequence[int], *, is_log: bool, has_le
             axes.axvline(mark, color=QUIET, linewidth=0.8, linestyle=":")
         if is_log and all((curve.values > 0).all() for curve in curves):
             axes.set_yscale("log")
+            axes.yaxis.set_major_formatter("{x:g}")  # words stay words: no markup of powers
+            axes.yaxis.set_minor_formatter("")
         elif min(float(curve.values.min()) for curve in curves) >= 0:
             axes.set_ylim(bottom=0)
         if has_legend:
