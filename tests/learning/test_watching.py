@@ -19,6 +19,7 @@ from lora_scene.learning.events import Looked, Notice, Saved, StepDone
 from lora_scene.learning.held import map_iou
 from lora_scene.learning.interruption import Interruption
 from lora_scene.learning.loss_log import LossLog
+from lora_scene.learning.run_charts import draw_charts
 from lora_scene.learning.run_page import write_run_page
 from lora_scene.learning.run_record import read_run, snapshots_of
 from lora_scene.learning.tracking import tracked
@@ -162,6 +163,7 @@ def test_the_page_needs_nothing_else_and_escapes_what_it_shows(watched, tmp_path
         assert outside not in page.replace("http://www.w3.org", ""), outside
     assert "masked loss" in page
     assert 'type="range"' in page
+    assert all("mathdefault" not in chart.svg for chart in draw_charts([read_run(watched[0])]))
     both = write_run_page(watched[0], watched[0], to=tmp_path / "both.html").read_text("utf-8")
     assert "Side by side" in both
 
