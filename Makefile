@@ -10,7 +10,7 @@ demo: $(VENV)/.ready
 	$(BIN)/lora-scene demo --out demo
 
 test: lint
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 rehearse: $(VENV)/.ready  # a first day in full size, on random weights: an hour of two cores, 12 GB
 	$(BIN)/python -m pip install --quiet --no-deps open_clip_torch==3.3.0

@@ -22,6 +22,8 @@ def test_the_embedded_scene_has_three_things():
 @pytest.mark.slow
 def test_the_short_demo_trains_exports_verifies_draws_and_weighs(tmp_path, monkeypatch):
     monkeypatch.setattr(journey, "SAMPLING", replace(journey.SAMPLING, n_steps=2))
+    monkeypatch.setattr(journey, "PLACES", journey.PLACES[:1])
+    monkeypatch.setattr(journey, "SEEDS", journey.SEEDS[:1])
     out = tmp_path / "demo"
     arguments = ["demo", "--short", "--device", "cpu", "--out", str(out)]
     result = CliRunner().invoke(root, arguments, catch_exceptions=False)

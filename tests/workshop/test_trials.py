@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,8 +20,14 @@ from lora_scene.ownership import unsealed
 from lora_scene.scenes.scene import load_scene
 from lora_scene.workshop import trials
 from lora_scene.workshop.protocol import read_protocol
-from lora_scene.workshop.results import folder_of, keep_row, known_rows, read_rows
-from lora_scene.workshop.trials import fingerprint_of, open_bench, planned_work, run_benchmark
+from lora_scene.workshop.results import Row, folder_of, keep_row, known_rows, read_rows
+from lora_scene.workshop.trials import (
+    Bench,
+    fingerprint_of,
+    open_bench,
+    planned_work,
+    run_benchmark,
+)
 from tests.cli.test_evaluate import write_scene
 from tests.creating import studios
 from tests.judging import fakes
@@ -66,31 +75,46 @@ checkpoint_every = 1
 """
 
 
-@pytest.fixture
-def make_bench(tmp_path, bases):
-    (tmp_path / "scenes").mkdir()
-    write_scene(tmp_path / "scenes" / "a")
-    (tmp_path / "own.toml").write_text(OWN)
-
-    def make(*methods: tuple[str, str, str], judge: Judge | None = None):
-        text = TOML.format(base=bases["sd1"])
-        for name, kind, overrides in methods:
-            text += METHOD.format(name=name, kind=kind, overrides=overrides)
-        path = tmp_path / "protocol.toml"
-        path.write_text(text.replace('reference = "full"\n', ""))
-        protocol = read_protocol(path)
-        return open_bench(protocol, tmp_path / "out", device="cpu", judge=judge or fakes.judge())
-
-    return make
-
-
+Method = tuple[str, str, str]  # name, kind, overrides
 OURS = ("ours", "recipe", "")
 FULL = ("full", "recipe", '"phase2.trains=full", "phase2.weights_lr=1e-5"')
 
 
-def test_a_run_leaves_its_row_its_pictures_and_its_adapter(make_bench) -> None:
-    bench = make_bench(OURS)
-    [row] = run_benchmark(bench)
+def bench_in(folder: Path, base: str, *methods: Method, judge: Judge | None = None) -> Bench:
+    (folder / "scenes").mkdir(parents=True, exist_ok=True)
+    if not (folder / "scenes" / "a").exists():
+        write_scene(folder / "scenes" / "a")
+    (folder / "own.toml").write_text(OWN)
+    text = TOML.format(base=base).replace('reference = "full"\n', "")
+    for name, kind, overrides in methods:
+        text += METHOD.format(name=name, kind=kind, overrides=overrides)
+    path = folder / "protocol.toml"
+    path.write_text(text)
+    protocol = read_protocol(path)
+    return open_bench(protocol, folder / "out", device="cpu", judge=judge or fakes.judge())
+
+
+@pytest.fixture
+def make_bench(tmp_path, bases):
+    return partial(bench_in, tmp_path, bases["sd1"])
+
+
+@pytest.fixture(scope="module")
+def only_finished(tmp_path_factory, bases) -> tuple[Bench, Row]:
+    bench = bench_in(tmp_path_factory.mktemp("finished"), bases["sd1"], OURS)
+    return bench, run_benchmark(bench)[0]
+
+
+@pytest.fixture
+def finished(only_finished, tmp_path) -> tuple[Bench, Row]:
+    """Return a bench of its own whose one run is done, and its row."""
+    bench, row = only_finished
+    shutil.copytree(bench.out, tmp_path / "out")
+    return replace(bench, out=tmp_path / "out"), row
+
+
+def test_a_run_leaves_its_row_its_pictures_and_its_adapter(finished) -> None:
+    bench, row = finished
     folder = bench.out / "runs" / "ours" / "all-a-s0"
     assert row["image_forwards"] == 4
     assert row["n_concepts"] == 2
@@ -166,27 +190,24 @@ def test_guided_sampling_needs_a_clip(make_bench) -> None:
         run_benchmark(make_bench(("guided", "guided", "")))
 
 
-def test_a_finished_run_is_not_done_again(make_bench) -> None:
-    bench = make_bench(OURS)
-    [row] = run_benchmark(bench)
+def test_a_finished_run_is_not_done_again(finished) -> None:
+    bench, row = finished
     told = []
     [again] = run_benchmark(replace(bench, tell=told.append))
     assert unsealed(again) == unsealed(row)
     assert told == []
 
 
-def test_a_run_killed_while_it_was_judged_keeps_the_costs_of_its_training(make_bench) -> None:
-    bench = make_bench(OURS)
-    [row] = run_benchmark(bench)
+def test_a_run_killed_while_it_was_judged_keeps_the_costs_of_its_training(finished) -> None:
+    bench, row = finished
     (bench.out / "runs" / row["key"] / "row.json").unlink()
     [again] = run_benchmark(bench)
     costs = ("n_parameters", "seconds", "peak_bytes", "n_bytes")
     assert [again[name] for name in costs] == [row[name] for name in costs]
 
 
-def test_a_row_from_elsewhere_stands_for_its_run(make_bench) -> None:
-    bench = make_bench(OURS)
-    [row] = run_benchmark(bench)
+def test_a_row_from_elsewhere_stands_for_its_run(finished) -> None:
+    bench, row = finished
     known = known_rows(bench.out / "results.jsonl")
     told = []
     elsewhere = replace(bench, out=bench.out.with_name("elsewhere"), tell=told.append)
@@ -195,9 +216,8 @@ def test_a_row_from_elsewhere_stands_for_its_run(make_bench) -> None:
     assert told == []
 
 
-def test_a_row_of_another_drawing_does_not_stand_for_a_run(make_bench) -> None:
-    bench = make_bench(OURS)
-    run_benchmark(bench)
+def test_a_row_of_another_drawing_does_not_stand_for_a_run(finished) -> None:
+    bench, _ = finished
     known = known_rows(bench.out / "results.jsonl")
     drawing = replace(bench.protocol.drawing, seeds=(1,))
     other = replace(bench.protocol, drawing=drawing)
@@ -205,8 +225,9 @@ def test_a_row_of_another_drawing_does_not_stand_for_a_run(make_bench) -> None:
     assert run_benchmark(bench, known=known, max_runs=0) == []
 
 
-def test_a_killed_run_goes_on_where_it_stood(make_bench) -> None:
+def test_a_killed_run_goes_on_where_it_stood(make_bench, finished) -> None:
     bench = make_bench(OURS)
+    shutil.rmtree(bench.out)
 
     def kill(event) -> None:
         if isinstance(event, Saved) and event.what == "checkpoint":
@@ -219,8 +240,7 @@ def test_a_killed_run_goes_on_where_it_stood(make_bench) -> None:
     [row] = run_benchmark(replace(bench, listener=seen.append))
     starts = [event.first_step for event in seen if hasattr(event, "first_step")]
     assert starts == [1, 0]
-    whole = run_benchmark(replace(bench, out=bench.out.with_name("whole")))[0]
-    assert row["summary"] == whole["summary"]
+    assert row["summary"] == finished[1]["summary"]
 
 
 @pytest.fixture
