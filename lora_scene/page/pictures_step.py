@@ -56,17 +56,17 @@ class PicturesStep:
         asked = [self.prompt, self.seed, self.count, self.steps, self.grid, self.others,
                  self.weights, self.negative]  # fmt: skip
         self.chips.chip(self._add_handle, [self.prompt], [self.prompt], show_progress="hidden")
-        on(self.draw.click, self._draw, asked, is_long=True)
-        on(self.prompt.submit, self._draw, asked, is_long=True)
+        on(self.draw.click, self._draw, asked, busy=self.gallery)
+        on(self.prompt.submit, self._draw, asked, busy=self.gallery)
         on(self.sheet.box, self._place, [self.placed])
         on(self.unplace.click, self._places.clear)
         on(self.again.click, self._make_again, [self.picked, self.others, self.weights],
-           is_long=True)  # fmt: skip
+           busy=self.gallery)  # fmt: skip
         on(self.own.click, self._bring)
         change = [self.brush.editor, *asked]
-        on(self.edit.click, self._edit, change, is_long=True)
-        on(self.fill.click, self._fill, change, is_long=True)
-        on(self.grow.click, self._grow, [self.margin, *change], is_long=True)
+        on(self.edit.click, self._edit, change, busy=self.gallery)
+        on(self.fill.click, self._fill, change, busy=self.gallery)
+        on(self.grow.click, self._grow, [self.margin, *change], busy=self.gallery)
         self.gallery.select(self._pick, outputs=[self.picked, self.save])
         self.go.click(lambda: gr.update(selected=SHARE), outputs=self._stage.walk)
 

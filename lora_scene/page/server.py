@@ -118,17 +118,17 @@ def _build(out: Path, base: str | None) -> tuple[Any, Any]:
 def _beat(gr: Any, stage: Any, train: Any) -> None:
     """Let every tab look, now and then, at what others and the training did.
 
-    A look that finds nothing new changes one hidden text: to update all costs a browser much.
+    A look changes two hidden texts at most: to update all components costs a browser much.
     """
-    news = gr.Textbox("", elem_id="news", container=False)
+    version, news = (gr.Textbox("", elem_classes="news", container=False) for _ in range(2))
 
-    def look() -> str:
-        return repr((stage.desk.version, train.signature()))
+    def look() -> tuple[str, str]:
+        return str(stage.desk.version), repr(train.signature())
 
     def refresh(seen: int) -> dict[Any, Any]:
-        return dict(train.shown() if seen == stage.desk.version else stage.shown())
+        return {stage.seen: seen} if seen == stage.desk.version else stage.shown()
 
-    gr.Timer(BEAT).tick(look, outputs=[news], show_progress="hidden", queue=False)
-    news.change(
-        refresh, [stage.seen], stage.outputs, show_progress="hidden", trigger_mode="always_last"
-    )
+    quiet: dict[str, Any] = {"show_progress": "hidden", "trigger_mode": "always_last"}
+    gr.Timer(BEAT).tick(look, outputs=[version, news], show_progress="hidden", queue=False)
+    version.change(refresh, [stage.seen], stage.outputs, **quiet)
+    news.change(train.shown, None, train.outputs, **quiet)

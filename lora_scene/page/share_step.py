@@ -66,11 +66,11 @@ class ShareStep:
     def wire(self) -> None:
         """Connect buttons with what they do."""
         on, said = self._stage.on, [self.name, self.author, self.licence]
-        on(self.export.click, self._export, [*said, self.layouts], is_long=True)
-        on(self.verify.click, self._verify, is_long=True)
-        on(self.preview.click, self._preview, [*said, self.repo], is_long=True)
-        on(self.dry.click, self._dry_run, [*said, self.repo], is_long=True)
-        on(self.push.click, self._push, [*said, self.repo, self.private], is_long=True)
+        on(self.export.click, self._export, [*said, self.layouts], busy=self.files)
+        on(self.verify.click, self._verify, busy=self.files)
+        on(self.preview.click, self._preview, [*said, self.repo], busy=self.card)
+        on(self.dry.click, self._dry_run, [*said, self.repo], busy=self.repo)
+        on(self.push.click, self._push, [*said, self.repo, self.private], busy=self.repo)
 
     def shown(self) -> Updates:
         """Return what the step shows."""

@@ -73,7 +73,7 @@ class Stage:
         *,
         lead_to: int | None = None,
         clears: Sequence[Any] = (),
-        is_long: bool = False,
+        busy: Any = None,
     ) -> None:
         """Let an event do work; afterwards all steps are shown anew, faults and remarks told.
 
@@ -83,14 +83,16 @@ class Stage:
             inputs: Components.
             lead_to: The step that follows when all went well.
             clears: Components that are emptied, whether or not all went well.
-            is_long: Whether it takes so long that others should not wait for it.
+            busy: What shows that it goes on, for work so long that others should not wait for it.
         """
+        is_long = busy is not None
         handle = self._handler(work, lead_to, clears, is_long)
         event(
             handle,
             list(inputs),
             self.outputs,
             show_progress="minimal" if is_long else "hidden",
+            show_progress_on=busy,  # of all outputs each would count the seconds
             concurrency_limit=1,
             concurrency_id="long" if is_long else "short",
             trigger_mode="once" if is_long else "multiple",
