@@ -16,7 +16,7 @@ from lora_scene.folder_lock import locked
 UPLOADS = "uploads"  # below the page's folder: what a browser sent, until it is read
 MOST_UPLOAD = "512mb"  # of a file; photos are refused above 64 megapixels whatever their size
 HOST = "127.0.0.1"
-BEAT = 1.0  # seconds between two looks at what other tabs and the training did
+BEAT = 2.5  # seconds between two looks at what other tabs and the training did
 
 
 @contextmanager

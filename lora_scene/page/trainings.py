@@ -128,7 +128,7 @@ class Trainings:
                 if os.name == "nt":
                     psutil.Process(order.pid).terminate()
                 else:
-                    os.kill(order.pid, signal.SIGINT)
+                    os.kill(order.pid, signal.SIGTERM)  # a shell's `&` lets SIGINT be ignored
         self._changed()
 
     def place(self, work: Work) -> int:

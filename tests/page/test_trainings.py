@@ -9,7 +9,7 @@ from lora_scene.page.desk import Work
 from lora_scene.page.progress import progress_of
 from lora_scene.page.trainings import LOG, ORDER, Order, Trainings
 
-WAITS = "import signal, sys; signal.signal(2, lambda *a: sys.exit(130)); print('note: here', "
+WAITS = "import signal, sys; signal.signal(15, lambda *a: sys.exit(143)); print('note: here', "
 WAITS += "flush=True); signal.pause()"
 
 
