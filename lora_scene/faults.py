@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from lora_scene.errors import FileError, LoraSceneError
+from lora_scene.errors import FileError, LoraSceneError, OutOfMemoryError
 
 UNFINISHED = ".lora_scene-"  # how the names of unfinished files begin
 _ELSEWHERE = "choose another place"
@@ -31,7 +31,11 @@ REASONS = {
 }
 _RUST_NUMBER = re.compile(r"\(os error (\d+)\)")  # how safetensors words the system's errors
 _GROUP = re.compile(rf"{re.escape(UNFINISHED)}[\w-]+\.part[/\\](new[/\\])?")
-_CPU_MEMORY = ("DefaultCPUAllocator", "not enough memory")  # how torch words the CPU's end
+_MEMORY = (  # how libraries word the host's end: torch, oneDNN, Python's threads, the loader
+    "DefaultCPUAllocator", "not enough memory", "could not create a primitive",
+    "could not create a memory", "can't start new thread", "failed to map segment",
+    "bad_alloc", "Cannot allocate memory",
+)  # fmt: skip
 
 
 def as_file_error(error: Exception, where: object = None) -> FileError:
@@ -80,12 +84,25 @@ def tells_of_the_system(error: Exception) -> bool:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Tell whether the memory of the host or of a device ran out, without importing torch."""
-    if isinstance(error, MemoryError):
+    """Tell whether the memory of a machine or device ran out, here or in what an error came from.
+
+    Libraries wrap it, and then speak of damaged files. Does not import torch.
+    """
+    link: BaseException | None = error
+    while link is not None and not isinstance(link, OutOfMemoryError):
+        if _tells_of_memory(link):
+            return True
+        link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)
+    return False
+
+
+def _tells_of_memory(error: BaseException) -> bool:
+    if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
         return True
-    is_torchs = isinstance(error, RuntimeError)
-    named = type(error).__name__ == "OutOfMemoryError" and not isinstance(error, LoraSceneError)
-    return is_torchs and (named or any(words in str(error) for words in _CPU_MEMORY))
+    if isinstance(error, LoraSceneError):
+        return False
+    is_named = type(error).__name__ == "OutOfMemoryError" and isinstance(error, RuntimeError)
+    return is_named or any(words in str(error) for words in _MEMORY)
 
 
 def sentence(error: Exception, *, hint: str | None = None) -> str:
@@ -95,13 +112,13 @@ def sentence(error: Exception, *, hint: str | None = None) -> str:
         error: What was raised.
         hint: What to do where the fault is this program's own.
     """
-    if isinstance(error, LoraSceneError):
-        return str(error)
-    if is_out_of_memory(error):
+    if is_out_of_memory(error):  # before the words of what it led to, such as a damaged file
         return (
             "the memory ran out\n"
             "  hint:     --batch 1, a smaller --size or --quantization nf4, where the verb has them"
         )
+    if isinstance(error, LoraSceneError):
+        return str(error)
     if tells_of_the_system(error):
         return str(as_file_error(error))
     return str(

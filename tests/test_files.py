@@ -390,3 +390,8 @@ def test_errors_of_libraries_are_sentences_too() -> None:
     assert is_out_of_memory(MemoryError())
     assert is_out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory"))
     assert not is_out_of_memory(RuntimeError("shapes"))
+    for words in ("could not create a primitive", "can't start new thread"):
+        wrapped = FileError("the base cannot be loaded: it is damaged")
+        wrapped.__context__ = OSError("Unable to load weights")  # as libraries word it
+        wrapped.__context__.__context__ = RuntimeError(words)
+        assert is_out_of_memory(wrapped), "before the words of what it led to"
