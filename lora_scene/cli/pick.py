@@ -83,13 +83,9 @@ def command(
             n_seeds=seeds,
             n_steps=steps,
             judge=None if judges.judge is None else judges.load(judges.judge, base.device),
-            base=base.base,
-            device=base.device,
-            dtype=base.dtype,
-            quantization=base.quantization,
-            config=base.config,
             tell=note,
             progress=progress,
+            **vars(base),
         )
     chosen = found.chosen
     _tell(found, out, as_json=as_json)

@@ -82,24 +82,19 @@ def command(
     from lora_scene.learning.interruption import Interruption
     from lora_scene.learning.tracking import tracked
     from lora_scene.learning.training import train
-    from lora_scene.recipe import load_recipe
     from lora_scene.scenes.scene import load_scene
 
     given = {"base.model": base, "base.config": config, "run.seed": seed}
     named = [f"{key}={json.dumps(value)}" for key, value in given.items() if value is not None]
     recipe = recipe or ("mini" if base == "mini" else "sd15")
-    settings = load_recipe(recipe, [*overrides, *named])
-    if auto and not settings.phase2.steps:
-        raise click.BadParameter("phase 2 has no steps to choose from", param_hint="--auto")
-    if auto and not settings.run.snapshots:
-        settings = load_recipe(recipe, [*overrides, *named, f"run.snapshots={AUTO_SNAPSHOTS}"])
+    settings = _settings(recipe, [*overrides, *named], auto=auto)
     learnt_from = load_scene(scene)
     if settings.base.model == "mini":
         warn_of_strange_nouns(learnt_from, STRANGE)
     begin = _read(start) if start else None
+    asked: dict[str, Any] = {"device": device, "restart": restart, "begin": begin}
     if dry_run:
-        plan_options: dict[str, Any] = {"device": device, "restart": restart, "begin": begin}
-        _show_plan(learnt_from, settings, out, as_json=as_json, **plan_options)
+        _show_plan(learnt_from, settings, out, as_json=as_json, **asked)
         return
     view, interruption = TrainingView(is_quiet=quiet), Interruption()
     listener = echo_json if as_json else view
@@ -109,20 +104,25 @@ def command(
         tracked(trackers, listener, out=out, recipe=settings) as heard,
     ):
         result = train(
-            learnt_from,
-            settings,
-            out=out,
-            device=device,
-            listener=heard,
-            restart=restart,
-            begin=begin,
-            interruption=interruption,
+            learnt_from, settings, out=out, listener=heard, interruption=interruption, **asked
         )
     if auto and not result.adapter.info.taken:
         is_silent = quiet or as_json
         _pick_and_take(out, learnt_from, settings, device=device, is_quiet=is_silent)
     if not (as_json or quiet):
         _tell(result, out)
+
+
+def _settings(recipe: str, overrides: list[str], *, auto: bool) -> Recipe:
+    """Read the recipe; `--auto` needs snapshots to choose from."""
+    from lora_scene.recipe import load_recipe
+
+    settings = load_recipe(recipe, overrides)
+    if auto and not settings.phase2.steps:
+        raise click.BadParameter("phase 2 has no steps to choose from", param_hint="--auto")
+    if auto and not settings.run.snapshots:
+        return load_recipe(recipe, [*overrides, f"run.snapshots={AUTO_SNAPSHOTS}"])
+    return settings
 
 
 def _show_plan(scene: Scene, settings: Recipe, out: Path, *, as_json: bool, **options: Any) -> None:

@@ -28,6 +28,7 @@ from lora_scene.learning.devices import (
     forked_rng,
     memory_advice,
     peak_bytes,
+    refuse_ranks,
     reset_peak,
 )
 from lora_scene.learning.events import Listener
@@ -36,12 +37,13 @@ from lora_scene.learning.interruption import Interruption
 from lora_scene.learning.phases import Trainer
 from lora_scene.learning.preparation import (
     Job,
+    check_early,
+    lineage_on,
     load_base,
     prepare_handles,
     prepare_materials,
-    refuse_early,
 )
-from lora_scene.learning.runs import finished, lineage, resumable
+from lora_scene.learning.runs import finished, resumable
 from lora_scene.learning.samples import draw_samples
 from lora_scene.learning.step import Materials
 from lora_scene.learning.training import own_folder
@@ -132,14 +134,14 @@ def plan_run(
     Raises:
         LoraSceneError: What `train` would raise before its first step.
     """
-    out, chosen = own_folder(Path(out), scene, restart=restart), resolve_device(device)
+    refuse_ranks()
+    out = own_folder(Path(out), scene, recipe, restart=restart)
+    chosen = resolve_device(device)
     place = torch.device(chosen)
     with memory_advice(recipe), fast_float32(place), forked_rng(chosen):
         backbone = load_base(recipe, chosen, listener, begin)
-        refuse_early(backbone, recipe)
-        base_hash = backbone.content_hash()
-        below = base_hash.partition(".")[0] + backbone.text_hash() + (begin.mark if begin else "")
-        mine = lineage(scene, recipe, below)
+        check_early(backbone, recipe, listener)
+        base_hash, mine = lineage_on(backbone, scene, recipe, begin)
         is_done = not restart and finished(out, mine, recipe) is not None
         resumed = None if is_done or restart else resumable(out, mine, recipe)
         start = begin and merge_beginning(begin, backbone, base_hash, listener)

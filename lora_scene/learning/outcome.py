@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+from collections.abc import Mapping
 from dataclasses import replace
 
-from lora_scene.adapters.adapter import Adapter, LearnedConcept, TrainingInfo
+from lora_scene.adapters.adapter import Adapter, LearnedConcept, LoraModule, TrainingInfo
 from lora_scene.adapters.merging import concatenate
 from lora_scene.backbones.backbone import Backbone
 from lora_scene.backbones.sources import public_name
@@ -50,13 +51,8 @@ def assemble_adapter(
         begun: What is merged into the base, and is to be delivered with what was learnt.
     """
     concepts = tuple(
-        LearnedConcept(
-            handle=concept.handle,
-            noun=concept.noun,
-            rows=table.rows_of(index),
-            is_background=concept.is_background,
-        )
-        for index, concept in enumerate(table.concepts)
+        LearnedConcept(one.handle, one.noun, one.is_background, rows=table.rows_of(k))
+        for k, one in enumerate(table.concepts)
     )
     canvas = backbone.canvas(recipe.base.shape)
     sizes = tuple(canvas.size_for(photo.size) for photo in scene.photos)
@@ -76,10 +72,15 @@ def assemble_adapter(
         sizes=sizes if any(size.width != size.height for size in sizes) else (),
         begun=begun.told if begun else "",
     )
-    modules = learned_modules(backbone)
-    if begun is not None and not recipe.is_full:  # a whole model holds it itself
-        modules = concatenate([begun.modules, modules], [1.0, 1.0])
-    return Adapter(backbone.family.key, concepts, modules, info)
+    held = {} if begun is None or recipe.is_full else begun.modules  # a whole model holds it itself
+    return Adapter(backbone.family.key, concepts, _joined(held, learned_modules(backbone)), info)
+
+
+def _joined(
+    begun: Mapping[str, LoraModule], learnt: dict[str, LoraModule]
+) -> dict[str, LoraModule]:
+    """Return what was learnt with what a run began from, which it stands on."""
+    return concatenate([begun, learnt], [1.0, 1.0]) if begun else learnt
 
 
 def public(recipe: Recipe) -> Recipe:

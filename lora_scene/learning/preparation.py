@@ -10,7 +10,7 @@ import torch
 
 from lora_scene.adapters.gallery import sample_prompts
 from lora_scene.backbones.backbone import Backbone
-from lora_scene.backbones.fitness import check_family, check_target
+from lora_scene.backbones.fitness import check_family, check_target, check_trainable
 from lora_scene.backbones.loading import load_pipeline, peek_family, resolve_dtype
 from lora_scene.backbones.sources import is_hub_id, public_name
 from lora_scene.backbones.storage import store
@@ -27,7 +27,7 @@ from lora_scene.learning.latents import EncodedVariant, encode_variants, refuse_
 from lora_scene.learning.lora import unet_targets
 from lora_scene.learning.optimizers import optimizer_library
 from lora_scene.learning.prior import draw_prior, trains_text
-from lora_scene.learning.runs import CHECKPOINT
+from lora_scene.learning.runs import CHECKPOINT, lineage
 from lora_scene.learning.step import Materials
 from lora_scene.recipe import Augment, Recipe
 from lora_scene.scenes.canvas import Canvas
@@ -86,10 +86,11 @@ def load_base(
     return backbone
 
 
-def refuse_early(backbone: Backbone, recipe: Recipe) -> None:
-    """Find what would stop a later phase before the first one is paid for.
+def check_early(backbone: Backbone, recipe: Recipe, tell: Listener) -> None:
+    """Find what would stop a later phase before the first one is paid for; tell what is odd.
 
     Raises:
+        BackboneError: The base cannot be trained.
         RecipeError: A target or a side of maps that the base has not, or a missing library.
     """
     phases = [phase for phase in recipe.phases if phase.steps]
@@ -99,6 +100,17 @@ def refuse_early(backbone: Backbone, recipe: Recipe) -> None:
         optimizer_library(recipe.optimizer.name)
     if recipe.run.watch or any(p.attention_weight or p.pairwise_weight for p in phases):
         read_level(backbone, recipe)
+    for notice in check_trainable(backbone, recipe.base):
+        tell(Notice(notice))
+
+
+def lineage_on(
+    backbone: Backbone, scene: Scene, recipe: Recipe, begin: Beginning | None
+) -> tuple[str, str]:
+    """Return the hash of a base that nothing was done to yet, and a run's `lineage` on it."""
+    base_hash = backbone.content_hash()
+    below = base_hash.partition(".")[0] + backbone.text_hash() + (begin.mark if begin else "")
+    return base_hash, lineage(scene, recipe, below)
 
 
 def canvas_of(backbone: Backbone, recipe: Recipe) -> Canvas:

@@ -128,10 +128,19 @@ def read_run(folder: Path | str) -> RunRecord:
         events=events,
         summary=_read_summary(folder / SUMMARY),
         samples=dict(sorted(stops_of(folder).items())),
-        maps=_read_maps(folder),
+        maps=maps_of(folder),
         masks=path if is_ours(path := folder / MASKS) else None,
         is_running=bool(holder(folder)),
     )
+
+
+def maps_of(folder: Path) -> dict[int, dict[int, Path]]:
+    """Return where handles looked, pictures: steps over both phases to concept to path."""
+    stops: dict[int, dict[int, Path]] = {}
+    for path in sorted((folder / MAPS).glob("*.jpg")):
+        if (match := _MAP.fullmatch(path.name)) is not None and is_ours(path):
+            stops.setdefault(int(match[1]), {})[int(match[2])] = path
+    return dict(sorted(stops.items()))
 
 
 def snapshots_of(folder: Path) -> dict[int, Path]:
@@ -167,11 +176,3 @@ def _read_summary(path: Path) -> Line:
     if not isinstance(table, dict):
         raise TrainingError("the record of a finished run is damaged", where=path)
     return {} if RESTARTED in table else table
-
-
-def _read_maps(folder: Path) -> dict[int, dict[int, Path]]:
-    stops: dict[int, dict[int, Path]] = {}
-    for path in sorted((folder / MAPS).glob("*.jpg")):
-        if (match := _MAP.fullmatch(path.name)) is not None and is_ours(path):
-            stops.setdefault(int(match[1]), {})[int(match[2])] = path
-    return dict(sorted(stops.items()))

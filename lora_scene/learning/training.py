@@ -16,7 +16,6 @@ from lora_scene.adapters.folder import save_adapter
 from lora_scene.adapters.formats import diffusers, embeddings
 from lora_scene.adapters.gallery import refuse_foreign_samples
 from lora_scene.backbones.backbone import Backbone
-from lora_scene.backbones.fitness import check_trainable
 from lora_scene.backbones.loading import resolve_device
 from lora_scene.backbones.sources import note_base
 from lora_scene.errors import NonFiniteLossError, SceneError
@@ -46,10 +45,11 @@ from lora_scene.learning.outcome import assemble_adapter
 from lora_scene.learning.phases import Trainer
 from lora_scene.learning.preparation import (
     Job,
+    check_early,
+    lineage_on,
     load_base,
     prepare_handles,
     prepare_materials,
-    refuse_early,
     tell_doubts,
 )
 from lora_scene.learning.run_log import RunLog
@@ -69,7 +69,6 @@ from lora_scene.learning.runs import (
     clear,
     finished,
     has_damaged_record,
-    lineage,
     refuse_others,
     resumable,
     summary,
@@ -119,11 +118,9 @@ def train(
     """
     begun = time.perf_counter()
     refuse_ranks()
-    out, tell = own_folder(Path(out), scene, restart=restart), listener or (lambda event: None)
-    if recipe.run.sample_every:
-        refuse_foreign_samples(out)
+    out = own_folder(Path(out), scene, recipe, restart=restart)
+    tell: Listener = listener or (lambda event: None)
     if recipe.run.watch:
-        LossLog(out / EVENTS).refuse_foreign()
         tell = RunLog(out / EVENTS, tell)
     chosen = resolve_device(device)
     with (
@@ -134,15 +131,11 @@ def train(
     ):
         answered(out, asked(out))  # of a run before: who finds this one's lock may ask already
         backbone = load_base(recipe, chosen, tell, begin)
-        refuse_early(backbone, recipe)
-        for notice in check_trainable(backbone, recipe.base):
-            tell(Notice(notice))
+        check_early(backbone, recipe, tell)
         if restart:
             clear(out)
-        base_hash = backbone.content_hash()
+        base_hash, mine = lineage_on(backbone, scene, recipe, begin)
         note_base(recipe.base.model, base_hash)
-        below = base_hash.partition(".")[0] + backbone.text_hash() + (begin.mark if begin else "")
-        mine = lineage(scene, recipe, below)
         earlier = finished(out, mine, recipe)
         if earlier is not None:
             tell(Notice(f"{out} is finished already; --restart trains anew"))
@@ -176,7 +169,7 @@ def _train(backbone: Backbone, job: Job, begun: float) -> TrainingResult:
     return result
 
 
-def own_folder(out: Path, scene: Scene, *, restart: bool) -> Path:
+def own_folder(out: Path, scene: Scene, recipe: Recipe, *, restart: bool) -> Path:
     """Find what keeps a run from writing into a folder before anything is loaded.
 
     Raises:
@@ -195,8 +188,10 @@ def own_folder(out: Path, scene: Scene, *, restart: bool) -> Path:
     for name in FOLDERS:
         refuse_links(out / name, out)
     refuse_others(checked, restart=restart)
-    for name in (LOSSES, HELD):
+    for name in (LOSSES, HELD, *((EVENTS,) if recipe.run.watch else ())):
         LossLog(checked / name).refuse_foreign()
+    if recipe.run.sample_every:
+        refuse_foreign_samples(checked)
     return checked
 
 

@@ -24,6 +24,7 @@ from lora_scene.page.desk import Work
 from lora_scene.page.painter import Painter
 from lora_scene.page.stage import Stage, Updates
 from lora_scene.scenes.overlay import COLOURS
+from lora_scene.scenes.pictures import Mask, Pixels
 
 CHIP = "element.addEventListener('click', (event) => { const chip = event.target.closest('button');"
 CHIP += " if (chip) trigger('chip', { handle: chip.dataset.handle }); });"
@@ -201,10 +202,14 @@ class PicturesStep:
         self._desk.need()
         return {self.brush.editor: self.brush.value(draft.photos[draft.photo])}
 
+    def _painted(self, value: Any) -> tuple[Pixels, Mask]:
+        """Return an editor's photo (H, W, 3), and what is painted on it (H, W), 0 or 1."""
+        photo = _background(value)
+        return photo, self.brush.read(value, photo.shape).astype(np.float32)
+
     def _edit(self, value: Any, prompt: str, seed: int, count: int, steps: int, grid: bool,
               others: Sequence[str], table: Any, negative: str) -> None:  # fmt: skip
-        photo = _background(value)
-        mask = self.brush.read(value, photo.shape).astype(np.float32)
+        photo, mask = self._painted(value)
         request = self._request(prompt, seed, steps, table, negative)
         choices = self._choices(others, table)
         self._painter.edit(choices, photo, mask, request, self._desk.need().pictures)
@@ -212,8 +217,7 @@ class PicturesStep:
 
     def _fill(self, value: Any, prompt: str, seed: int, count: int, steps: int, grid: bool,
               others: Sequence[str], table: Any, negative: str) -> None:  # fmt: skip
-        photo = _background(value)
-        hole = self.brush.read(value, photo.shape).astype(np.float32)
+        photo, hole = self._painted(value)
         request = self._request(prompt, seed, steps, table, negative)
         choices = self._choices(others, table)
         self._painter.complete(choices, photo, hole, request, self._desk.need().pictures)

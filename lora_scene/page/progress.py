@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from lora_scene.adapters.gallery import stops_of
-from lora_scene.learning.runs import LOSSES, MAPS, SUMMARY
+from lora_scene.learning.loss_log import LossLog
+from lora_scene.learning.run_record import maps_of
+from lora_scene.learning.runs import LOSSES, SUMMARY
 from lora_scene.page.desk import Work
 from lora_scene.page.trainings import LOG, Order, order_of
 from lora_scene.scenes.manifest import read_manifest
@@ -55,7 +56,7 @@ def progress_of(work: Work) -> Progress:
         return Progress("finished" if (work.adapter / SUMMARY).is_file() else "none")
     if order.waits:
         return Progress("waiting")
-    losses = _losses(work.adapter / LOSSES)
+    losses = tuple(LossLog(work.adapter / LOSSES).lines())
     notes, error = _said(work.folder / LOG)
     state = _state(work, order, error)
     if not losses:
@@ -84,14 +85,10 @@ def curves(losses: tuple[dict[str, Any], ...]) -> dict[str, list[tuple[int, floa
 
 def latest_maps(work: Work) -> list[tuple[Path, str]]:
     """Return where each handle looks, as of the last look: a picture over the photo, the handle."""
-    files = sorted((work.adapter / MAPS).glob("*-*.jpg"))
-    last = [p for p in files if p.name.partition("-")[0] == files[-1].name.partition("-")[0]]
+    stops = maps_of(work.adapter)
+    last = stops[max(stops)] if stops else {}
     concepts = read_manifest(work.scene).concepts if last else ()
-    return [
-        (p, concepts[k].handle)
-        for p in last
-        if (k := int(p.stem.partition("-")[2])) < len(concepts)
-    ]
+    return [(path, concepts[k].handle) for k, path in last.items() if k < len(concepts)]
 
 
 def first_and_last_samples(work: Work) -> list[list[tuple[Path, str]]]:
@@ -110,23 +107,6 @@ def _state(work: Work, order: Order, error: str) -> State:
     if order.code in INTERRUPTED or (order.code is None and not error):
         return "paused"
     return "failed"
-
-
-def _losses(path: Path) -> tuple[dict[str, Any], ...]:
-    """Read the lines that are whole; the last may be half."""
-    try:
-        text = path.read_text("utf-8", errors="replace")
-    except OSError:
-        return ()
-    found = []
-    for line in text.splitlines():
-        try:
-            told = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(told, dict) and {"phase", "step", "seconds"} <= told.keys():
-            found.append(told)
-    return tuple(found)
 
 
 def _said(path: Path) -> tuple[tuple[str, ...], str]:

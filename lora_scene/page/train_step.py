@@ -107,30 +107,11 @@ class TrainStep:
                 _recipes(), value=settings.name, label="Recipe", elem_id="recipe"
             )
             self.estimate = gr.HTML("", elem_id="estimate")
-            self.steps1 = gr.Slider(
-                0,
-                2000,
-                settings.phase1.steps,
-                step=1,
-                label="Steps for the handles",
-                elem_id="steps1",
-            )
-            self.steps2 = gr.Slider(
-                0,
-                4000,
-                settings.phase2.steps,
-                step=1,
-                label="Steps for handles and adapter",
-                elem_id="steps2",
-            )
-            self.every = gr.Slider(
-                0,
-                2000,
-                _every(settings),
-                step=1,
-                label="Steps between sample pictures; 0 draws none",
-                elem_id="every",
-            )
+            steps = (settings.phase1.steps, settings.phase2.steps)
+            self.steps1 = _slider("Steps for the handles", 2000, steps[0], "steps1")
+            self.steps2 = _slider("Steps for handles and adapter", 4000, steps[1], "steps2")
+            every = "Steps between sample pictures; 0 draws none"
+            self.every = _slider(every, 2000, _every(settings), "every")
             self.seed = gr.Number(settings.run.seed, precision=0, minimum=0, label="Seed")
             self._ask_more(settings)
             with gr.Row():
@@ -242,6 +223,10 @@ def _overrides(recipe: str, table: Any) -> list[str]:
     known = _flat(load_recipe(recipe))
     rows = table.values.tolist() if isinstance(table, pd.DataFrame) else table
     return [f"{key}={value}" for key, value in rows if known.get(key, value) != str(value)]
+
+
+def _slider(label: str, most: int, value: int, elem_id: str) -> Any:
+    return gr.Slider(0, most, value, step=1, label=label, elem_id=elem_id)
 
 
 def _hidden(label: str, elem_id: str) -> Any:

@@ -5,6 +5,7 @@ import pytest
 
 from lora_scene.errors import RecipeError, TrainingError
 from lora_scene.files import write_json
+from lora_scene.learning.loss_log import LossLog
 from lora_scene.page.desk import Work
 from lora_scene.page.progress import progress_of
 from lora_scene.page.trainings import LOG, ORDER, Order, Trainings
@@ -73,12 +74,10 @@ def test_what_stopped_a_training_is_told_in_its_own_words(works):
     write_json(work.folder / ORDER, vars(order))
     (work.folder / LOG).write_text("note: a\nerror: the disk is full\n  hint:     free some\n")
     work.adapter.mkdir()
-    lines = [
-        '{"phase": 1, "step": 10, "seconds": 9.0, "diffusion": 0.5}',
-        '{"phase": 2, "step": 10, "seconds": 0.5, "diffusion": 0.25}',
-        '{"phase": 2, "st',
-    ]
-    (work.adapter / "losses.jsonl").write_text("\n".join(lines))
+    kept = work.adapter / "losses.jsonl"
+    LossLog(kept).append({"phase": 1, "step": 10, "seconds": 9.0, "diffusion": 0.5})
+    LossLog(kept).append({"phase": 2, "step": 10, "seconds": 0.5, "diffusion": 0.25})
+    kept.write_text(kept.read_text() + '{"phase": 2, "st')  # as a kill leaves it
     found = progress_of(work)
     assert found.state == "failed"
     assert found.error == "the disk is full\n  hint:     free some"
