@@ -10,7 +10,7 @@ from lora_scene.recipe.settings import Base
 
 
 def switch_on(unet: nn.Module, base: Base, *, device: str | torch.device) -> None:
-    """Lay weights out, make activations again and compile, as far as the recipe says; in place.
+    """Make activations again and compile, as far as the recipe says; in place.
 
     Args:
         unet: Of diffusers, loaded.
@@ -20,8 +20,6 @@ def switch_on(unet: nn.Module, base: Base, *, device: str | torch.device) -> Non
     Raises:
         BackboneError: A compiler is asked for and missing.
     """
-    if base.channels_last:
-        unet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if base.gradient_checkpointing:
         unet.enable_gradient_checkpointing()  # type: ignore[operator]
     if base.compile:

@@ -74,12 +74,11 @@ def command(
     from lora_scene.cli.progress import counting_bar
     from lora_scene.judging.run_picking import pick_run
 
-    tried = [Number(min=0.0).convert(text, None, None) for text in weights.split(",")]
     with counting_bar("picking", is_quiet=as_json) as progress:
         found = pick_run(
             out,
             scene=scene,
-            weights=tried,
+            weights=[Number(min=0.0).convert(text, None, None) for text in weights.split(",")],
             n_seeds=seeds,
             n_steps=steps,
             judge=None if judges.judge is None else judges.load(judges.judge, base.device),

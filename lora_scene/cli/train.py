@@ -78,10 +78,6 @@ def command(
     The same command again goes on where an interrupted run stopped.
     """
     from lora_scene.cli.evaluation_view import warn_of_strange_nouns
-    from lora_scene.cli.training_view import TrainingView, echo_json
-    from lora_scene.learning.interruption import Interruption
-    from lora_scene.learning.tracking import tracked
-    from lora_scene.learning.training import train
     from lora_scene.scenes.scene import load_scene
 
     given = {"base.model": base, "base.config": config, "run.seed": seed}
@@ -96,16 +92,7 @@ def command(
     if dry_run:
         _show_plan(learnt_from, settings, out, as_json=as_json, **asked)
         return
-    view, interruption = TrainingView(is_quiet=quiet), Interruption()
-    listener = echo_json if as_json else view
-    with (
-        interruption.heard(),
-        nullcontext() if as_json else view.shown(),
-        tracked(trackers, listener, out=out, recipe=settings) as heard,
-    ):
-        result = train(
-            learnt_from, settings, out=out, listener=heard, interruption=interruption, **asked
-        )
+    result = _learn(learnt_from, settings, out, trackers, quiet=quiet, as_json=as_json, **asked)
     if auto and not result.adapter.info.taken:
         is_silent = quiet or as_json
         _pick_and_take(out, learnt_from, settings, device=device, is_quiet=is_silent)
@@ -135,6 +122,32 @@ def _show_plan(scene: Scene, settings: Recipe, out: Path, *, as_json: bool, **op
         click.echo(json.dumps({**asdict(found), "seconds": found.seconds}, indent=2))
     else:
         click.echo("\n".join(found.lines()))
+
+
+def _learn(
+    scene: Scene,
+    settings: Recipe,
+    out: Path,
+    trackers: tuple[str, ...],
+    *,
+    quiet: bool,
+    as_json: bool,
+    **options: Any,
+) -> TrainingResult:
+    """Train, shown as it is asked for; signals end the run after its step."""
+    from lora_scene.cli.training_view import TrainingView, echo_json
+    from lora_scene.learning.interruption import Interruption
+    from lora_scene.learning.tracking import tracked
+    from lora_scene.learning.training import train
+
+    view, interruption = TrainingView(is_quiet=quiet), Interruption()
+    listener = echo_json if as_json else view
+    with (
+        interruption.heard(),
+        nullcontext() if as_json else view.shown(),
+        tracked(trackers, listener, out=out, recipe=settings) as heard,
+    ):
+        return train(scene, settings, out=out, listener=heard, interruption=interruption, **options)
 
 
 def _read(text: str) -> Beginning:

@@ -42,14 +42,9 @@ def build_optimizers(
         phase: Its learning rates.
         notice: Called with a sentence when another optimizer has to be taken.
     """
-    betas = (settings.beta1, settings.beta2)
     optimizers: list[torch.optim.Optimizer] = []
     if phase.rows_lr:
-        optimizers.append(
-            torch.optim.AdamW(
-                rows, lr=phase.rows_lr, betas=betas, eps=settings.eps, weight_decay=0.0
-            )
-        )
+        optimizers.append(torch.optim.AdamW(rows, lr=phase.rows_lr, weight_decay=0.0))
     if weights:
         optimizers.append(_weights_optimizer(weights, settings, phase.weights_lr, notice))
     return optimizers
@@ -133,7 +128,6 @@ def averaged(optimizers: Sequence[Any]) -> Iterator[None]:
 def _weights_optimizer(
     weights: Sequence[nn.Parameter], settings: Optimizer, lr: float, notice: Notice
 ) -> torch.optim.Optimizer:
-    betas = (settings.beta1, settings.beta2)
     common: dict[str, Any] = {"lr": lr, "weight_decay": settings.weight_decay}
     if settings.name in ("adamw8bit", "pagedadamw8bit", "lion8bit"):
         made = _eight_bit(weights, settings, common, notice)
@@ -151,15 +145,15 @@ def _weights_optimizer(
             notice(f"prodigy finds its rate itself; weights_lr={lr:g} is a factor on it, usually 1")
         prodigy: Callable[..., torch.optim.Optimizer] = optimizer_library(settings.name).Prodigy
         with contextlib.redirect_stdout(None):  # it prints its kind of weight decay
-            return prodigy(weights, **common, betas=betas, eps=settings.eps)
+            return prodigy(weights, **common)
     if settings.name == "schedulefree":
         library = optimizer_library(settings.name)
         free: Callable[..., torch.optim.Optimizer] = library.AdamWScheduleFree
-        optimizer = free(weights, **common, betas=betas, eps=settings.eps)
+        optimizer = free(weights, **common)
         optimizer.train()  # type: ignore[attr-defined]
         return optimizer
     is_fused = weights[0].device.type in ("cpu", "cuda")
-    return torch.optim.AdamW(weights, betas=betas, eps=settings.eps, fused=is_fused, **common)
+    return torch.optim.AdamW(weights, fused=is_fused, **common)
 
 
 def _eight_bit(
@@ -175,14 +169,11 @@ def _eight_bit(
     if device not in ("cuda", "cpu", "xpu"):
         notice(f"bitsandbytes does not run on {device}; AdamW with 32-bit state takes its place")
         return None
-    constants = {**common, "betas": (settings.beta1, settings.beta2)}
-    constants["min_8bit_size"] = 0  # a flat tensor of few numbers too
+    constants = {**common, "min_8bit_size": 0}  # a flat tensor of few numbers too
     kind = bnb.optim.AdamW8bit
     if settings.name == "lion8bit":
         kind = bnb.optim.Lion8bit
-    else:
-        constants["eps"] = settings.eps
-    if settings.name == "pagedadamw8bit" and device == "cuda":
+    elif settings.name == "pagedadamw8bit" and device == "cuda":
         kind = bnb.optim.PagedAdamW8bit
     elif settings.name == "pagedadamw8bit":
         notice(f"paged memory needs CUDA; unpaged AdamW8bit takes its place on {device}")

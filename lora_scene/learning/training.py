@@ -136,8 +136,7 @@ def train(
             clear(out)
         base_hash, mine = lineage_on(backbone, scene, recipe, begin)
         note_base(recipe.base.model, base_hash)
-        earlier = finished(out, mine, recipe)
-        if earlier is not None:
+        if (earlier := finished(out, mine, recipe)) is not None:
             tell(Notice(f"{out} is finished already; --restart trains anew"))
             return earlier
         heard = interruption or Interruption()

@@ -26,7 +26,6 @@ class Base:
         quantization: Low-bit storage of the frozen UNet: `nf4` and `int8` by bitsandbytes, `fp8`
             by layerwise casting.
         gradient_checkpointing: Recompute activations in the backward pass: less memory, slower.
-        channels_last: Store convolution weights and activations channels last.
         compile: Fuse residual blocks and feed-forward layers by torch.compile: minutes at the
             start of each phase for faster steps on a GPU; on a CPU it never pays.
     """
@@ -40,7 +39,6 @@ class Base:
     dtype: Literal["auto", "fp32", "fp16", "bf16"] = "auto"
     quantization: Literal["none", "nf4", "int8", "fp8"] = "none"
     gradient_checkpointing: bool = False
-    channels_last: bool = False
     compile: bool = False
 
 
@@ -236,9 +234,6 @@ class Optimizer:
 
     Attributes:
         name: Its name.
-        beta1: First moment's decay.
-        beta2: Second moment's decay.
-        eps: Added to the denominator.
         weight_decay: Of adapters or weights; the rows have none.
         max_grad_norm: Gradients are clipped to this norm, over what is trained alone.
     """
@@ -246,9 +241,6 @@ class Optimizer:
     name: Literal[
         "adamw8bit", "adamw", "pagedadamw8bit", "lion8bit", "adafactor", "prodigy", "schedulefree"
     ] = "adamw8bit"
-    beta1: float = between(0.9, 0.0, 0.9999)
-    beta2: float = between(0.999, 0.0, 0.99999)
-    eps: float = between(1e-8, 0.0, 1.0)
     weight_decay: float = between(0.01, 0.0, 1.0)
     max_grad_norm: float = between(1.0, 0.0)
 

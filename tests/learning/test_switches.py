@@ -47,10 +47,9 @@ def relative(ours: torch.Tensor, theirs: torch.Tensor) -> float:
 
 
 @pytest.mark.parametrize("family", tiny.FAMILIES)
-@pytest.mark.parametrize("switch", ["gradient_checkpointing", "channels_last"])
-def test_exact_switches_change_neither_loss_nor_gradients(scene, family, switch):
+def test_checkpointing_changes_neither_loss_nor_gradients(scene, family):
     loss, gradient = measured(scene, family=family)
-    switched, other = measured(scene, f"base.{switch}=true", family=family)
+    switched, other = measured(scene, "base.gradient_checkpointing=true", family=family)
     assert switched == pytest.approx(loss, rel=1e-5)
     assert relative(other, gradient) < 1e-4
 

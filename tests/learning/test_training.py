@@ -665,13 +665,9 @@ def test_bf16_base_trains_float32_parameters(bases, scene, tmp_path, watched):
     assert all(up.abs().max() > 0 for up in ups)
 
 
-@pytest.mark.parametrize(
-    "override",
-    ["base.channels_last=true", "base.gradient_checkpointing=true"],
-)
-def test_switch_for_speed_or_memory_leaves_the_loss_as_it_is(override, bases, scene, tmp_path):
+def test_checkpointing_leaves_the_loss_as_it_is(bases, scene, tmp_path):
     losses = []
-    for i, overrides in enumerate(((), (override,))):
+    for i, overrides in enumerate(((), ("base.gradient_checkpointing=true",))):
         events = []
         settings = made.recipe(bases["sd1"], *overrides)
         made.run(scene, settings, tmp_path / str(i), listener=events.append)

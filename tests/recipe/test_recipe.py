@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import re
+from pathlib import Path
 
 import pytest
 
@@ -45,13 +48,32 @@ def test_default_recipe_survives_dump_and_parse():
     assert parse_recipe(dump_recipe(Recipe())) == Recipe()
 
 
+def test_the_page_of_settings_has_all_of_them_with_their_defaults():
+    told = {}
+    for line in (Path(__file__).parents[2] / "docs/settings.md").read_text("utf-8").splitlines():
+        if match := re.match(r"\| `(\w+)\.(\w+)` \| (.*?) ?\| \S", line):
+            told[match[1], match[2]] = re.findall(r"`([^`]*)`", match[3])
+    has = {}
+    for section in dataclasses.fields(Recipe):
+        settings = getattr(Recipe(), section.name)
+        if dataclasses.is_dataclass(settings) and section.name != "phase2":
+            for key, value in dataclasses.asdict(settings).items():
+                values = [value] if isinstance(value, str) else value
+                has[section.name, key] = values
+    assert told.keys() == has.keys()
+    for name, value in has.items():
+        if isinstance(value, bool | int | float):
+            assert json.loads(told[name][0]) == value, name
+        else:
+            assert ", ".join(told[name]) == ", ".join(value), name
+
+
 def test_paper_recipe_keeps_the_published_constants():
     recipe = load_recipe("paper")
     assert [phase.steps for phase in recipe.phases] == [400, 400]
     assert [phase.attention_weight for phase in recipe.phases] == [0.01, 0.01]
     assert recipe.phase1.rows_lr == 5e-4
     assert recipe.prior.weight == 1.0
-    assert (recipe.optimizer.beta1, recipe.optimizer.beta2) == (0.9, 0.999)
     assert recipe.masked_loss.normalize == "none"
     assert recipe.masked_loss.outside_weight == 0.0
     assert recipe.attention_loss.reduction == "sum"
