@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -34,9 +33,7 @@ from lora_scene.learning.step import (
 )
 from lora_scene.recipe import Phase
 
-if TYPE_CHECKING:
-    from lora_scene.learning.watching import Watcher
-
+Watch = Callable[["Trainer", int, int], str]  # of phase and step; returns why the run ends, or ""
 MOST_SKIPPED = 20  # in a row: from 2^16 down, float16's scale has then fallen below 1
 
 
@@ -50,7 +47,8 @@ class Trainer:
         folder: Where checkpoints and samples go.
         listener: Told what happens.
         interruption: Looked at after each step.
-        watcher: Told of every step; may end a phase early.
+        before: Called before a phase's first step; may end it.
+        after: Called after every step; may end the phase early.
 
     Attributes:
         steps_done: Optimizer steps of each phase that lie behind, skipped ones included.
@@ -67,7 +65,8 @@ class Trainer:
         folder: Path,
         listener: Listener,
         interruption: Interruption | None = None,
-        watcher: Watcher | None = None,
+        before: Watch | None = None,
+        after: Watch | None = None,
     ) -> None:
         self.backbone = backbone
         self.table = table
@@ -79,7 +78,7 @@ class Trainer:
         self.materials = materials
         self.checkpoint_path = folder / CHECKPOINT
         self._skipped_in_a_row = 0
-        self._watcher = watcher
+        self._before, self._after = before, after
         self._folder = folder
         self._listener = listener
         self._interruption = interruption or Interruption()
@@ -104,7 +103,7 @@ class Trainer:
         begun = time.perf_counter()
         with stepper.attached(), self._interruption.waiting():
             self.sample(number, first)
-            self.ended = self._watcher.begin(self, number, first) if self._watcher else ""
+            self.ended = self._before(self, number, first) if self._before else ""
             for step in range(first, phase.steps):
                 if self.ended:
                     break
@@ -117,8 +116,8 @@ class Trainer:
                 self._log.add(done)
                 self.steps_done = self._steps_until(number, step + 1)
                 self._keep(number, step + 1)
-                if self._watcher is not None:
-                    self.ended = self._watcher.after(self, number, step + 1)
+                if self._after is not None:
+                    self.ended = self._after(self, number, step + 1)
             if self.ended and not self.recipe.is_full:
                 self.save(number, self.steps_done[number - 1])
         self._listener(

@@ -215,6 +215,7 @@ def _learn(backbone: Backbone, job: Job, begun: float) -> TrainingResult:
     resumed = resumable(job.out, job.fingerprint, job.recipe)
     tell_doubts(job.scene, backbone, job.recipe, job.tell)
     materials = prepare_materials(backbone, job)
+    watcher = Watcher(job, lambda trainer: _collect(trainer, job))
     trainer = Trainer(
         backbone,
         prepare_handles(backbone, job, materials),
@@ -222,7 +223,8 @@ def _learn(backbone: Backbone, job: Job, begun: float) -> TrainingResult:
         folder=job.out,
         listener=job.tell,
         interruption=job.interruption,
-        watcher=Watcher(job, lambda trainer: _collect(trainer, job)),
+        before=watcher.begin,
+        after=watcher.after,
     )
     write_text(job.out / RECIPE, dump_recipe(job.recipe))
     with trainer.table.spliced():
