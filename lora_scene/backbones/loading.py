@@ -72,6 +72,13 @@ def load_pipeline(
     with _plain_errors(str(model)), quiet_libraries():
         if source.is_file():
             pipeline = _load_file(source, kind, config)
+        elif config:
+            raise BackboneError(
+                "a folder or hub id has configurations of its own",
+                where=f"base.config={config}",
+                got=str(model),
+                hint="leave it out; it is for a single .safetensors file",
+            )
         else:
             folder = source if source.is_dir() else download_base(str(model))
             pipeline = _load_folder(folder, kind, where=str(model))

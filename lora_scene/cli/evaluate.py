@@ -18,7 +18,7 @@ from lora_scene.cli.options import (
     steps_option,
 )
 from lora_scene.cli.paths import GIVEN, TARGET_FOLDER
-from lora_scene.cli.values import COUNT, Number, many, packed
+from lora_scene.cli.values import COUNT, WEIGHT, many, packed
 from lora_scene.creating.requests import Sampling
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ plan_options = packed(
                      help="Which handles prompts name together."),
         steps_option,
         guidance_option,
-        click.option("--weight", default=1.0, show_default=True, type=Number(),
+        click.option("--weight", default=1.0, show_default=True, type=WEIGHT,
                      help="Of the LoRA."),
         click.option("--batch", default=8, show_default=True, type=COUNT,
                      help="Pictures drawn at once."),

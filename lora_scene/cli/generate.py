@@ -9,7 +9,7 @@ import click
 from lora_scene.cli.options import AdapterOptions, adapters_argument
 from lora_scene.cli.paths import GIVEN
 from lora_scene.cli.picture_options import PictureOptions, draw_list, picture_options
-from lora_scene.cli.values import COUNT, SEED, Number
+from lora_scene.cli.values import COUNT, SEED, WEIGHT
 
 
 @click.command(short_help="Draw pictures from prompts with handles.")
@@ -22,7 +22,7 @@ from lora_scene.cli.values import COUNT, SEED, Number
               help="One picture each, -1 draws one; repeatable.  [default: 0]")  # fmt: skip
 @click.option("--count", type=COUNT, default=1, show_default=True,
               help="Pictures from each --seed on, counting up.")  # fmt: skip
-@click.option("--weight", "weights", multiple=True, type=Number(), help="Of the LoRA; repeatable.")
+@click.option("--weight", "weights", multiple=True, type=WEIGHT, help="Of the LoRA; repeatable.")
 @click.option("--grid", is_flag=True, help="A labelled sheet too, at weights 0, 0.7 and 1.")
 @click.option("--with-base", is_flag=True, help="The base's picture beside each.")
 @picture_options

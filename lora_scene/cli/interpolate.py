@@ -15,7 +15,7 @@ from lora_scene.cli.options import (
     size_option,
 )
 from lora_scene.cli.picture_options import DrawingOptions, drawing_options
-from lora_scene.cli.values import COUNT, SEED, Number
+from lora_scene.cli.values import COUNT, SEED, WEIGHT
 from lora_scene.size import Size
 
 
@@ -24,9 +24,9 @@ from lora_scene.size import Size
 @click.option("--from", "first", required=True, help="A prompt, or what {} in --prompt becomes.")
 @click.option("--to", "last", required=True, help="The same for the last frame.")
 @click.option("--prompt", default="{}", help="Such as 'a photo of {} on grass'.")
-@click.option("--from-weight", "first_weights", multiple=True, type=Number(),
+@click.option("--from-weight", "first_weights", multiple=True, type=WEIGHT,
               help="Factor of each DIR's weight in the first frame, in their order.")  # fmt: skip
-@click.option("--to-weight", "last_weights", multiple=True, type=Number(),
+@click.option("--to-weight", "last_weights", multiple=True, type=WEIGHT,
               help="In the last frame.")  # fmt: skip
 @click.option("--to-seed", type=SEED, help="Moves the noise too.  [default: as --seed]")
 @click.option("--frames", default=9, show_default=True, type=click.IntRange(2, COUNT.max))

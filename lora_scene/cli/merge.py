@@ -8,7 +8,7 @@ import click
 
 from lora_scene.cli.options import out_option
 from lora_scene.cli.paths import GIVEN
-from lora_scene.cli.values import COUNT, Number, many
+from lora_scene.cli.values import COUNT, WEIGHT, many
 
 
 @click.command()
@@ -32,7 +32,7 @@ def command(
     from lora_scene.cli.progress import show_notices
     from lora_scene.folder_lock import locked
 
-    factors = [Number().convert(weight, None, None) for weight in weights.split(",")]
+    factors = [WEIGHT.convert(weight, None, None) for weight in weights.split(",")]
     adapters = [read_adapter(folder) for folder in folders]
     tables = parse_renames(renames, adapters)
     named = [one.renamed(table) for one, table in zip(adapters, tables, strict=True)]

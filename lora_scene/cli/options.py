@@ -14,6 +14,7 @@ from lora_scene.adapters.layouts import DTYPE_NAMES
 from lora_scene.cli.paths import GIVEN, TARGET_FILE, TARGET_FOLDER
 from lora_scene.cli.values import SEED, Number, PictureSize, many, packed
 from lora_scene.creating.requests import (
+    MAX_GUIDANCE,
     MAX_STEPS,
     Control,
     Place,
@@ -74,7 +75,7 @@ steps_option = click.option(
 )
 guidance_option = click.option(
     "--guidance",
-    type=Number(),
+    type=Number(-MAX_GUIDANCE, MAX_GUIDANCE),
     help="CFG scale.  [default: 7.5; SDXL 5; bases of 128 px or less 3.5]",
 )
 

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import click
 
+from lora_scene.creating.requests import MAX_AMOUNT
 from lora_scene.size import Size
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -38,15 +39,15 @@ class Number(click.FloatRange):
     """A finite number; infinities and NaN would draw black pictures."""
 
     def _describe_range(self) -> str:
-        """Return the range for the help; without bounds there is none to tell."""
-        unbounded = self.min is None and self.max is None
-        return "" if unbounded else super()._describe_range()
+        """Return the range for the help; of a slip of the finger there is none to tell."""
+        is_plain = self.max is None or self.min == -self.max
+        return "" if is_plain else super()._describe_range()
 
     def convert(self, value: Any, param: Any, ctx: Any) -> float:
         """Read a number within the range."""
-        number: float = super().convert(value, param, ctx)
-        if not math.isfinite(number):
+        if not math.isfinite(click.FLOAT.convert(value, param, ctx)):
             self.fail(f"{value!r:.40} is not a finite number", param, ctx)
+        number: float = super().convert(value, param, ctx)
         return number
 
 
@@ -69,6 +70,7 @@ class PictureSize(click.ParamType):  # type: ignore[type-arg]
 
 
 SEED = Seed(-1, LARGEST_SEED)
+WEIGHT = Number(-MAX_AMOUNT, MAX_AMOUNT)
 
 
 def many(flag: str, field: str, form: str, explanation: str) -> Callable[[Command], Command]:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 N_STEPS = 30
 MAX_STEPS = 1000  # timesteps that Stable Diffusion is trained on
 MAX_SEED = 2**63 - 1
+MAX_GUIDANCE = 100.0
+MAX_AMOUNT = 1000.0  # of weights, strengths and emphases: beyond is noise, or black
 SIDES = (8, 8192)  # pixels; what divides is told by the base
 
 Box = tuple[float, float, float, float]
@@ -48,7 +50,7 @@ class Sampling:
     def __post_init__(self) -> None:
         _check_range("steps", self.n_steps, 1, MAX_STEPS)
         if self.guidance is not None:
-            _check_finite("guidance", self.guidance)
+            check_number("guidance", self.guidance, MAX_GUIDANCE)
         check_scheduler(self.scheduler)
         if not 0 < self.strength <= 1:
             raise CreationError(
@@ -109,7 +111,7 @@ class Control:
 
     def __post_init__(self) -> None:
         for handle, amount in (*self.strengths, *self.emphases):
-            _check_finite(handle, amount)
+            check_number(handle, amount)
         for handle, factor in self.emphases:
             if factor < 0:
                 raise CreationError(
@@ -219,7 +221,7 @@ class Request:
                 )
         weights = self.weight if isinstance(self.weight, tuple) else (("weight", self.weight),)
         for name, weight in weights:
-            _check_finite(name, weight)
+            check_number(name, weight)
 
     def resolved(self, names: Names) -> Request:
         """Return the same with handles as their adapters spell them, once they are looked at.
@@ -295,6 +297,12 @@ def _check_range(name: str, value: int, low: int, high: int) -> None:
         raise CreationError(f"a wrong {name}", where=name, expected=expected, got=value)
 
 
-def _check_finite(name: str, value: float) -> None:
-    if not math.isfinite(value):
-        raise CreationError("not a finite number", where=name, got=value)
+def check_number(name: str, value: float, most: float = MAX_AMOUNT) -> None:
+    """Refuse what is not a number, and what is so large that it draws nothing.
+
+    Raises:
+        CreationError: It is.
+    """
+    if not abs(value) <= most:
+        expected = f"a number from {-most:g} to {most:g}"
+        raise CreationError("no such amount", where=name, expected=expected, got=value)

@@ -8,7 +8,6 @@ A cast already knows handles and nouns, so requests can be checked before the ba
 from __future__ import annotations
 
 import contextlib
-import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,6 +25,7 @@ from lora_scene.backbones.loading import Dtype, load_pipeline, resolve_device
 from lora_scene.backbones.sources import find_base, is_same_base, public_name
 from lora_scene.backbones.storage import Quantization
 from lora_scene.creating.names import Names
+from lora_scene.creating.requests import check_number
 from lora_scene.errors import CreationError
 from lora_scene.learning.runs import FULL_MODEL
 
@@ -45,8 +45,7 @@ class AdapterChoice:
     weight: float = 1.0
 
     def __post_init__(self) -> None:
-        if not math.isfinite(self.weight):
-            raise CreationError("not a finite number", where="weight", got=self.weight)
+        check_number("weight", self.weight)
 
     @classmethod
     def parse(cls, text: str) -> AdapterChoice:

@@ -69,7 +69,7 @@ def pick_run(
         )
     check_target(out, [SHEET, FIGURES])
     last = read_adapter(kept[max(kept)])
-    place = scene or run.summary.get("scene") or run.began.get("scene") or ""
+    place = scene or (run.summary.scene if run.summary else "") or run.began.scene
     learnt = place if isinstance(place, Scene) else _find_scene(Path(str(place)), last)
     if any(not 0 < weight <= 4 for weight in weights):
         raise JudgingError("weights are above 0, up to 4", got=", ".join(map(str, weights)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +15,7 @@ from lora_scene.ownership import KEY, seal_json
 from lora_scene.targets import refuse_foreign
 
 FIRST = (b'{"phase": ', b'{"time": "')  # how the lines of runs begin
+LARGEST = 3.5e38  # of float32, and above every count
 
 
 class LossLog:
@@ -37,7 +39,7 @@ class LossLog:
             return
         *whole, rest = self._path.read_bytes().split(b"\n")
         is_begun = any(first.startswith(rest[: len(first)]) for first in FIRST)
-        if len(self.lines()) < len(whole) or not (whole or is_begun):
+        if len(self._whole()) < len(whole) or not (whole or is_begun):
             refuse_foreign(self._path, self._path.parent)
 
     def cut(self, phase: int, step: int) -> None:
@@ -63,18 +65,40 @@ class LossLog:
             file.write(json.dumps(seal_json({k: _plain(v) for k, v in line.items()})) + "\n")
 
     def lines(self) -> list[dict[str, Any]]:
-        """Return the whole lines that are ours, in order; none where there is no file."""
+        """Return the steps' whole lines that are ours, in order; none where there is no file."""
+        return [line for line in self._whole() if "time" not in line]
+
+    def events(self) -> list[dict[str, Any]]:
+        """Return the same of what was told."""
+        return [line for line in self._whole() if "time" in line]
+
+    def _whole(self) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = []
         if not self._path.is_file():
             return found
         for text in self._path.read_bytes().decode("utf-8", "replace").splitlines():
             try:
                 line = json.loads(text)
-                if line[KEY] == seal_json(line)[KEY]:
+                if line[KEY] == seal_json(line)[KEY] and _is_of_a_run(line):
                     found.append(line)
-            except (ValueError, KeyError, TypeError, AttributeError):
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
                 continue
         return found
+
+
+def _is_of_a_run(line: Mapping[str, Any]) -> bool:
+    """Tell whether readers may rely on a line: that it has a time or a step, and numbers."""
+    if "time" in line:
+        is_timed = datetime.datetime.fromisoformat(line["time"]).tzinfo is not None
+        return is_timed and isinstance(line["event"], str) and _is_number(line.get("peak_bytes"))
+    ious = line.get("ious", {}).values()
+    numbers = (value for name, value in line.items() if name not in (KEY, "ious", "skipped"))
+    is_placed = line["phase"] in (1, 2) and type(line["step"]) is int and line["step"] >= 0
+    return is_placed and None not in ious and all(map(_is_number, [*numbers, *ious]))
+
+
+def _is_number(value: Any) -> bool:
+    return value is None or (type(value) in (int, float) and not abs(value) > LARGEST)
 
 
 def _plain(value: Any) -> Any:

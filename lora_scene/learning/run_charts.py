@@ -80,19 +80,20 @@ def draw_charts(runs: Sequence[RunRecord]) -> list[Chart]:
 
 
 def _looks(runs: Sequence[RunRecord], key: str) -> list[Curve]:
-    return [_curve(run.name, [(run.place(x), x[key]) for x in run.looks], True) for run in runs]
+    return [_curve(run.name, [(run.place(x), x.get(key)) for x in run.looks], True) for run in runs]
 
 
 def _fits(runs: Sequence[RunRecord]) -> list[Curve]:
     """Return each handle's IoU of a run alone, or the mean of each of several."""
     if len(runs) == 1:
         run = runs[0]
-        handles = dict.fromkeys(handle for line in run.looks for handle in line["ious"])
+        handles = dict.fromkeys(handle for line in run.looks for handle in line.get("ious", {}))
         return [
-            _curve(h, [(run.place(x), x["ious"].get(h)) for x in run.looks], True) for h in handles
+            _curve(h, [(run.place(x), x.get("ious", {}).get(h)) for x in run.looks], True)
+            for h in handles
         ]
     return [
-        _curve(run.name, [(run.place(x), _mean(x["ious"])) for x in run.looks], True)
+        _curve(run.name, [(run.place(x), _mean(x.get("ious", {}))) for x in run.looks], True)
         for run in runs
     ]
 

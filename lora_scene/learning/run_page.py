@@ -7,6 +7,7 @@ import functools
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -79,16 +80,17 @@ def _shown(run: RunRecord) -> dict[str, Any]:
         "samples": _frames(run.samples, lambda n, path: prompt_in(path)),
         "notices": run.notices,
         "recipe": run.recipe_toml,
-        "versions": dict(run.began.get("versions", {})),
+        "versions": dict(run.began.versions),
         "log": [_told(line) for line in run.events],
     }
 
 
 def _state(run: RunRecord) -> str:
     done, n_steps = (run.place(run.steps[-1]) if run.steps else 0), sum(run.wanted)
-    if run.summary.get("ended") == "asked":
+    ended = run.summary.ended if run.summary else ""
+    if ended == "asked":
         return f"ended after step {done} of {n_steps}, as asked"
-    if run.summary.get("ended") == "patience":
+    if ended == "patience":
         return f"ended after step {done} of {n_steps}, for nothing moved any more"
     if run.summary:
         return f"finished, {done} steps"
@@ -98,30 +100,31 @@ def _state(run: RunRecord) -> str:
 def _facts(run: RunRecord) -> list[tuple[str, str]]:
     began, facts = run.began, []
     if run.handles:
-        nouns = began.get("nouns", [])
-        pairs = [f"{h} {nouns[i] if i < len(nouns) else ''}" for i, h in enumerate(run.handles)]
+        pairs = [f"{h} {noun}" for h, noun in zip_longest(run.handles, began.nouns, fillvalue="")]
         facts.append(("learns", ", ".join(pair.strip() for pair in pairs)))
-    facts += [(key, public_name(began[key])) for key in ("scene", "base") if key in began]
-    if "begun" in began:
-        facts.append(("begins from", began["begun"]))
+    places = {"scene": began.scene, "base": began.base}
+    facts += [(key, public_name(place)) for key, place in places.items() if place]
+    if began.begun:
+        facts.append(("begins from", began.begun))
     if run.recipe is not None:
         facts.append(("recipe", f"{run.recipe.name}, seed {run.recipe.run.seed}"))
-    if "device" in began:
-        facts.append(("machine", f"{began['device']}, {began['dtype']}, {began['resolution']} px"))
+    if began.device:
+        facts.append(("machine", f"{began.device}, {began.dtype}, {began.resolution} px"))
     if (peak := _peak(run)) > 0:
         facts.append(("memory", f"{peak / 1e9:.2f} GB at its peak"))
     if run.steps:
         spent = _seconds(run)
         each = spent / len(run.steps)
         facts.append(("steps", f"{len(run.steps)}, {spent:.0f} s, {each:.2f} s each"))
-    if began:
-        passed = seconds_between(began["time"], run.events[-1]["time"])
-        facts.append(("since", f"{began['time']}; last heard of {passed:.0f} s later"))
+    if began.time:
+        passed = seconds_between(began.time, run.events[-1]["time"])
+        facts.append(("since", f"{began.time}; last heard of {passed:.0f} s later"))
     return facts
 
 
 def _peak(run: RunRecord) -> int:
-    return max(int(line.get("peak_bytes", 0)) for line in (*run.events, run.summary))
+    told = [int(line.get("peak_bytes") or 0) for line in run.events]
+    return max([*told, run.summary.peak_bytes if run.summary else 0])
 
 
 def _frames(
@@ -188,8 +191,10 @@ def _last(run: RunRecord, key: str) -> str:
     """Return the last look's value, the mean of several, in words."""
     if not run.looks:
         return "–"
-    value = run.looks[-1][key]
-    return f"{np.mean(list(value.values())) if isinstance(value, dict) else value:.3f}"
+    value = run.looks[-1].get(key)
+    values = list(value.values()) if isinstance(value, dict) else [value]
+    there = [one for one in values if one is not None]
+    return f"{np.mean(there):.3f}" if there else "–"
 
 
 def _settings(text: str) -> dict[str, str]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import datetime
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from lora_scene.adapters.gallery import stops_of
-from lora_scene.documents import parse_json, read_text
+from lora_scene.documents import build, read_text
 from lora_scene.errors import LoraSceneError, TrainingError
 from lora_scene.folder_lock import holder
 from lora_scene.learning.attention_pictures import MASKS
@@ -22,9 +22,10 @@ from lora_scene.learning.runs import (
     LOSSES,
     MAPS,
     RECIPE,
-    RESTARTED,
     SNAPSHOTS,
     SUMMARY,
+    Summary,
+    read_summary,
 )
 from lora_scene.ownership import is_ours
 from lora_scene.recipe import Recipe, parse_recipe
@@ -36,6 +37,22 @@ Line = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
+class Began:
+    """What a run is, as it told when it started; empty where it did not."""
+
+    time: str = ""
+    scene: str = ""
+    handles: tuple[str, ...] = ()
+    nouns: tuple[str, ...] = ()
+    base: str = ""
+    begun: str = ""
+    resolution: int = 0
+    dtype: str = ""
+    device: str = ""
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class RunRecord:
     """A run.
 
@@ -43,11 +60,11 @@ class RunRecord:
         folder: Where it lies.
         recipe: Every setting; None where the folder holds none, or of another version.
         recipe_toml: The same as text.
-        began: What it is: scene, handles, base, device, versions; the latest start's.
+        began: What it is, as the latest start told.
         steps: A line a step.
         looks: A line a look at held draws.
         events: What was told, with times.
-        summary: `training.json` of a finished run; empty before.
+        summary: `training.json` of a finished run; None before.
         samples: Steps over both phases to number to picture.
         maps: Steps over both phases to concept to picture.
         masks: The photos with their masks, or None.
@@ -57,11 +74,11 @@ class RunRecord:
     folder: Path
     recipe: Recipe | None
     recipe_toml: str
-    began: Line
+    began: Began
     steps: Sequence[Line]
     looks: Sequence[Line]
     events: Sequence[Line]
-    summary: Line
+    summary: Summary | None
     samples: Mapping[int, Mapping[int, Path]]
     maps: Mapping[int, Mapping[int, Path]]
     masks: Path | None
@@ -75,7 +92,7 @@ class RunRecord:
     @property
     def handles(self) -> tuple[str, ...]:
         """Return its handles, as far as it has told them."""
-        return tuple(self.began.get("handles", ()) or self.summary.get("handles", ()))
+        return self.began.handles or (self.summary.handles if self.summary else ())
 
     @property
     def wanted(self) -> tuple[int, int]:
@@ -92,8 +109,8 @@ class RunRecord:
     @property
     def notices(self) -> list[str]:
         """Return what a person should know, each once."""
-        told = [line["text"] for line in self.events if line.get("event") == "Notice"]
-        return list(dict.fromkeys(told))
+        told = [line.get("text") for line in self.events if line["event"] == "Notice"]
+        return list(dict.fromkeys(map(str, told)))
 
     def place(self, line: Line) -> int:
         """Return a line's steps over both phases."""
@@ -104,7 +121,7 @@ def read_run(folder: Path | str) -> RunRecord:
     """Read what a run left.
 
     Raises:
-        TrainingError: The folder holds no run.
+        TrainingError: The folder holds no run, or a record of it is damaged.
     """
     folder = Path(folder)
     known = (LOSSES, SUMMARY, EVENTS, CHECKPOINT)
@@ -116,18 +133,17 @@ def read_run(folder: Path | str) -> RunRecord:
             hint="give the --out of a training",
         )
     text, recipe = _read_recipe(folder / RECIPE)
-    events = LossLog(folder / EVENTS).lines()
-    starts = [line for line in events if line.get("event") == "Began"]
+    events = LossLog(folder / EVENTS).events()
     return RunRecord(
         folder=folder,
         recipe=recipe,
         recipe_toml=text,
-        began=starts[-1] if starts else {},
+        began=_began(events, folder / EVENTS),
         steps=LossLog(folder / LOSSES).lines(),
         looks=LossLog(folder / HELD).lines(),
         events=events,
-        summary=_read_summary(folder / SUMMARY),
-        samples=dict(sorted(stops_of(folder).items())),
+        summary=read_summary(folder),
+        samples=_ours(stops_of(folder)),
         maps=maps_of(folder),
         masks=path if is_ours(path := folder / MASKS) else None,
         is_running=bool(holder(folder)),
@@ -169,10 +185,19 @@ def _read_recipe(path: Path) -> tuple[str, Recipe | None]:
         return path.read_text("utf-8", "replace"), None
 
 
-def _read_summary(path: Path) -> Line:
-    if not path.is_file():
-        return {}
-    table = parse_json(read_text(path, TrainingError), path, TrainingError)
-    if not isinstance(table, dict):
-        raise TrainingError("the record of a finished run is damaged", where=path)
-    return {} if RESTARTED in table else table
+def _began(events: Sequence[Line], path: Path) -> Began:
+    problems: list[LoraSceneError] = []
+    starts = [line for line in events if line["event"] == "Began"] or [{}]
+    place = f"{path}: "
+    found = build(
+        Began, starts[-1], problems, error=TrainingError, where=place, ignores_unknown=True
+    )
+    if problems or found is None:
+        raise TrainingError.collect(problems, f"{path} is damaged")
+    return found
+
+
+def _ours(stops: Mapping[int, Mapping[int, Path]]) -> dict[int, dict[int, Path]]:
+    """Return the pictures that are as they were drawn."""
+    kept = {step: {n: p for n, p in own.items() if is_ours(p)} for step, own in stops.items()}
+    return {step: own for step, own in sorted(kept.items()) if own}

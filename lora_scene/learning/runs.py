@@ -84,7 +84,7 @@ class TrainingResult:
 
 
 @dataclass(frozen=True)
-class _Summary:
+class Summary:
     """What `training.json` holds."""
 
     fingerprint: str
@@ -143,19 +143,9 @@ def finished(out: Path, mine: str, recipe: Recipe) -> TrainingResult | None:
     Raises:
         TrainingError: It is another run's, or a longer one's, or damaged.
     """
-    path = out / SUMMARY
-    if not path.is_file():
+    found, anew = read_summary(out), "take another --out, or pass --restart to discard it"
+    if found is None:
         return None
-    anew = "take another --out, or pass --restart to discard it"
-    problems: list[LoraSceneError] = []
-    table = parse_json(read_text(path, TrainingError), path, TrainingError)
-    if isinstance(table, dict) and RESTARTED in table:
-        return None
-    found = build(_Summary, table, problems, error=TrainingError, ignores_unknown=True)
-    if problems or found is None:
-        raise TrainingError(
-            "the record of a finished run is damaged", where=path, got=problems[0], hint=anew
-        )
     if found.fingerprint != mine:
         raise _other_run(TrainingError, out)
     done, wanted = found.steps[-1] if found.steps else 0, recipe.phase2.steps
@@ -180,6 +170,30 @@ def finished(out: Path, mine: str, recipe: Recipe) -> TrainingResult | None:
         found.n_skipped,
         found.ended,
     )
+
+
+def read_summary(out: Path) -> Summary | None:
+    """Return the record of a finished run; None where there is none, or another is under way.
+
+    Raises:
+        TrainingError: It is damaged.
+    """
+    path = out / SUMMARY
+    if not path.is_file():
+        return None
+    problems: list[LoraSceneError] = []
+    table = parse_json(read_text(path, TrainingError), path, TrainingError)
+    if isinstance(table, dict) and RESTARTED in table:
+        return None
+    found = build(Summary, table, problems, error=TrainingError, ignores_unknown=True)
+    if problems or found is None:
+        raise TrainingError(
+            "the record of a finished run is damaged",
+            where=path,
+            got=problems[0],
+            hint="take another --out, or pass --restart to discard it",
+        )
+    return found
 
 
 def resumable(out: Path, mine: str, recipe: Recipe) -> Checkpoint | None:
@@ -218,7 +232,7 @@ def summary(result: TrainingResult, mine: str, recipe: Recipe, scene: Scene) -> 
     """Return the record of a finished run."""
     place = Path(scene.source)
     return vars(
-        _Summary(
+        Summary(
             mine,
             result.seconds,
             result.peak_bytes,

@@ -202,8 +202,9 @@ def evenly(n_steps: int, n: int) -> set[int]:
 
 def is_idle(looks: Sequence[Mapping[str, Any]], patience: int) -> bool:
     """Tell whether neither held loss nor attention moved in the last `patience` steps."""
-    losses = [(line["step"], line["loss"]) for line in looks]
-    fits = [(line["step"], _mean(line["ious"])) for line in looks]
+    seen = [line for line in looks if line.get("loss") is not None]  # as where it was no number
+    losses = [(line["step"], line["loss"]) for line in seen]
+    fits = [(line["step"], _mean(line.get("ious", {}))) for line in seen]
     return has_stalled(losses, patience, is_loss=True) and has_stalled(fits, patience)
 
 

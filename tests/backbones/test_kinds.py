@@ -389,7 +389,7 @@ def family_of(kind: str) -> str:
 
 
 def outcome(model: Path, config: str) -> Loaded:
-    pipe = load_pipeline(model, config=config)
+    pipe = load_pipeline(model, config=config if model.is_file() else None)
     schedule = pipe.scheduler.config
     predicted, zero = schedule.prediction_type, bool(schedule.get("rescale_betas_zero_snr"))
     return identify(pipe.unet.config).key, predicted, zero

@@ -76,10 +76,11 @@ def test_no_file_stays_mapped_once_a_base_is_loaded(bases, tmp_path):
 @pytest.mark.parametrize("quantization", ["nf4", "int8", "fp8"])
 @pytest.mark.parametrize("source", ["folder", "file"])
 def test_low_bit_storage_predicts_about_the_same(quantization, source, bases, tmp_path):
-    model = bases["sd1"]
+    model, config = bases["sd1"], None
     if source == "file":
+        config = model
         model = ldm.write(tiny.pipeline("sd1"), tmp_path / "checkpoint.safetensors")
-    pipe = load_pipeline(model, quantization=quantization, config=bases["sd1"])
+    pipe = load_pipeline(model, quantization=quantization, config=config)
     exact = tiny.pipeline("sd1").unet
     noise = torch.Generator().manual_seed(0)
     inputs = (
@@ -94,6 +95,12 @@ def test_low_bit_storage_predicts_about_the_same(quantization, source, bases, tm
     assert 0 < error < 0.15, float(error)
     stored = sum(p.numel() * p.element_size() for p in pipe.unet.state_dict().values())
     assert stored < sum(p.numel() * p.element_size() for p in exact.state_dict().values())
+
+
+def test_a_folder_takes_no_other_configurations(bases):
+    for model in (bases["sd1"], "mini", "somebody/base"):
+        with pytest.raises(BackboneError, match=r"base\.config=x: .*configurations of its own"):
+            load_pipeline(model, config="x")
 
 
 def test_auto_dtype_is_float32_without_a_gpu():

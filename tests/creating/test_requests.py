@@ -5,7 +5,7 @@ import math
 import pytest
 
 from lora_scene.creating.requests import Control, Place, Request, Sampling
-from lora_scene.creating.studio import read_cast
+from lora_scene.creating.studio import AdapterChoice, read_cast
 from lora_scene.errors import CreationError
 from tests import tiny
 from tests.adapters import made
@@ -18,11 +18,14 @@ from tests.adapters import made
         lambda: Sampling(0),
         lambda: Sampling(guidance=math.nan),
         lambda: Sampling(guidance=math.inf),
+        lambda: Sampling(guidance=2.0**70),
         lambda: Sampling(scheduler="eular"),
         lambda: Request("", seed=-1),
         lambda: Request("", seed=2**63),
         lambda: Request("", weight=math.nan),
         lambda: Request("", weight=(("a", math.inf),)),
+        lambda: Request("", weight=-1001.0),
+        lambda: AdapterChoice("a", 1e4),
         lambda: Request("", size=(70, 64)),
         lambda: Request("", size=(0, 64)),
         lambda: Request("", size=(64, 10**6)),

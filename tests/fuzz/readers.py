@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
@@ -21,8 +22,11 @@ from lora_scene.adapters.inspection import inspect_path
 from lora_scene.creating.picture_files import read_record
 from lora_scene.creating.prompts import read_prompts
 from lora_scene.errors import LoraSceneError
+from lora_scene.learning import run_charts
 from lora_scene.learning.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+from lora_scene.learning.run_page import write_run_page
 from lora_scene.learning.runs import finished
+from lora_scene.ownership import seal_json
 from lora_scene.recipe import Recipe, load_recipe, recipe_text
 from lora_scene.scenes.mask_prompt_text import PromptText, parse_prompts
 from lora_scene.scenes.scene import load_scene
@@ -112,6 +116,12 @@ def readers() -> dict[str, Reader]:
             "out/training.json", SUMMARY, lambda path: finished(path.parent, "f", Recipe()),
             prepare=lambda folder: save_adapter(adapter, folder / "out"),
         ),
+        "run": Reader(
+            st.sampled_from(sorted(RUN)).flatmap(
+                lambda name: st.tuples(st.just(name), damaged_json(RUN[name]))
+            ),
+            _run,
+        ),
         "checkpoint": of_file("c.safetensors", _checkpoint(), load_checkpoint),
         "header": of_file("a.safetensors", tensors, inspect_path),
         "adapter": _adapter(adapter),
@@ -143,6 +153,17 @@ def check(reader: Reader, case: Any, folder: Path) -> None:
 def _record(record: object, folder: Path) -> object:
     (folder / "p.png").write_bytes(_png(json.dumps(record)))
     return read_record(folder / "p.png")
+
+
+def _run(change: tuple[str, object], folder: Path) -> object:
+    """Write the page of a run one of whose records is damaged, and sealed all the same."""
+    out = folder / "run"
+    out.mkdir(exist_ok=True)
+    for name, value in {**RUN, change[0]: change[1]}.items():
+        sealed = seal_json(value) if isinstance(value, dict) else value
+        (out / name).write_text(f"{json.dumps(sealed)}\n")
+    with mock.patch.object(run_charts, "_draw", return_value="<svg></svg>"):
+        return write_run_page(out, out)
 
 
 def _png(text: str) -> bytes:
@@ -246,4 +267,14 @@ ROW = {
 SUMMARY = {
     "fingerprint": "f", "seconds": 1.0, "peak_bytes": 5, "n_trained": 9, "handles": ["<a>"],
     "steps": [400, 400], "unlearnt": [], "n_skipped": 0,
+}  # fmt: skip
+RUN = {
+    "training.json": SUMMARY,
+    "losses.jsonl": {"phase": 1, "step": 1, "diffusion": 0.5, "norm": 1.0, "seconds": 0.1},
+    "held.jsonl": {"phase": 1, "step": 0, "loss": 0.5, "ious": {"<bear>": 0.1}},
+    "run.jsonl": {
+        "time": "2026-11-26 07:57:58+00:00", "event": "Began", "scene": "s", "handles": ["<bear>"],
+        "nouns": ["bear"], "base": "b", "resolution": 64, "dtype": "float32", "device": "cpu",
+        "versions": {"torch": "2"}, "peak_bytes": 9, "text": "t",
+    },
 }  # fmt: skip
