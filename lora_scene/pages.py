@@ -10,7 +10,7 @@ from typing import Any
 from PIL import Image
 
 
-def render(room: str, template: str, **values: Any) -> str:
+def fill_page(room: str, template: str, **values: Any) -> str:
     """Fill a template.
 
     Values are escaped; data for scripts goes through `tojson`, which leaves no `<`, `>` or `&`.

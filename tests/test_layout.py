@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -71,3 +72,13 @@ def test_every_module_has_its_tests() -> None:
     assert sorted(missing) == [], "say in ELSEWHERE where they are tested"
     assert named.keys() <= {m.with_suffix("").as_posix() for m in modules}, "some are gone"
     assert [file for file in ELSEWHERE if not (HERE / file).is_file()] == []
+
+
+def test_no_two_public_functions_or_classes_share_a_name() -> None:
+    homes: dict[str, list[str]] = {}
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.parse(path.read_text("utf-8")).body:
+            if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name[0] != "_":
+                homes.setdefault(node.name, []).append(path.relative_to(PACKAGE).as_posix())
+    shared = {name: places for name, places in homes.items() if len(places) > 1}
+    assert shared.keys() == {"command"}, shared  # each verb's, in a file of its own

@@ -21,7 +21,7 @@ from lora_scene.adapters.formats import diffusers, embeddings, kohya
 from lora_scene.adapters.formats.factors import padded_ranks
 from lora_scene.adapters.formats.metadata import public_info, write_note
 from lora_scene.adapters.formats.modelspec import Title, kohya_metadata, modelspec, sidecar
-from lora_scene.adapters.gallery import Sample
+from lora_scene.adapters.gallery import SamplePicture
 from lora_scene.adapters.layouts import LAYOUTS, Layout
 from lora_scene.adapters.writing import tensors_sha256, write_tensors
 from lora_scene.backbones.families import FAMILIES
@@ -58,7 +58,7 @@ def export_adapter(
     title: Title,
     layouts: Sequence[Layout] = LAYOUTS,
     dtype: str = "fp16",
-    samples: Sequence[Sample] = (),
+    samples: Sequence[SamplePicture] = (),
 ) -> Export:
     """Write an adapter in several layouts into one folder, all of the same numbers.
 
@@ -186,7 +186,7 @@ def _write(
 
 
 def _write_companions(
-    adapter: Adapter, folder: Path, title: Title, samples: Sequence[Sample]
+    adapter: Adapter, folder: Path, title: Title, samples: Sequence[SamplePicture]
 ) -> tuple[str, ...]:
     write_json(folder / f"{title.name}.json", sidecar(adapter, title))
     if not samples:

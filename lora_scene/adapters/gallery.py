@@ -33,7 +33,7 @@ _NAME = re.compile(r"(\d+)-(\d+)\.png")
 
 
 @dataclass(frozen=True)
-class Sample:
+class SamplePicture:
     """One picture.
 
     Attributes:
@@ -45,7 +45,7 @@ class Sample:
     prompt: str
 
 
-def last_samples(folder: Path, adapter: Adapter) -> tuple[Sample, ...]:
+def last_samples(folder: Path, adapter: Adapter) -> tuple[SamplePicture, ...]:
     """Return the pictures of the adapter as it is delivered, in order; none of earlier stops.
 
     Args:
@@ -58,7 +58,7 @@ def last_samples(folder: Path, adapter: Adapter) -> tuple[Sample, ...]:
     found = []
     for number, path in sorted(stops.get(sum(adapter.info.steps), {}).items()):
         named = prompts[number] if number < len(prompts) else everything
-        found.append(Sample(path, prompt_in(path) or named))
+        found.append(SamplePicture(path, prompt_in(path) or named))
     return tuple(found)
 
 

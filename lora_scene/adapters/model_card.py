@@ -18,7 +18,7 @@ from lora_scene.adapters.exports import for_interfaces
 from lora_scene.adapters.formats.diffusers import FILE
 from lora_scene.adapters.formats.factors import highest_ranks, part_of
 from lora_scene.adapters.formats.metadata import public_info
-from lora_scene.adapters.gallery import Sample
+from lora_scene.adapters.gallery import SamplePicture
 from lora_scene.backbones.families import FAMILIES
 from lora_scene.errors import AdapterError
 from lora_scene.scenes.union import prompt_for
@@ -53,7 +53,7 @@ class CardFacts:
     name: str
     repo: str = ""
     license: str = ""
-    samples: Sequence[Sample] = ()
+    samples: Sequence[SamplePicture] = ()
     folder: str = "adapter"
     has_sheet: bool = True
 

@@ -76,7 +76,7 @@ def check_family(family: Family | None, base: Base, *, where: object) -> None:
 
 
 @torch.no_grad()
-def check_target(backbone: Backbone, z: Tensor, generator: torch.Generator) -> None:
+def check_prediction(backbone: Backbone, z: Tensor, generator: torch.Generator) -> None:
     """Ask a base's weights what they predict, and refuse a target that they contradict.
 
     For latents of a photo under known noise the errors of both targets are compared, each over its

@@ -70,7 +70,7 @@ def read_file(path: Path) -> SingleFile:
         BackboneError: It is damaged, or no whole base of a known family, or says of itself what
             cannot be obeyed.
     """
-    header = read_header(path)
+    header = _read_header(path)
     stem = header.shapes.get(UNET + "input_blocks.0.0.weight")
     if stem is None or len(stem) != 4 or UNET + "out.2.weight" not in header.shapes:
         raise _not_a_base(path, _kind_of(header))
@@ -80,7 +80,7 @@ def read_file(path: Path) -> SingleFile:
     return SingleFile(_family_of(header, path), stated(header, path), n_unet, title)
 
 
-def read_header(path: Path) -> TensorHeader:
+def _read_header(path: Path) -> TensorHeader:
     """Read names, shapes and metadata.
 
     Raises:

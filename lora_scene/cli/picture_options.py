@@ -98,12 +98,12 @@ def draw_list(
     from lora_scene.cli.progress import drawing_bar, show_notices
     from lora_scene.creating.generation import batches, generate
     from lora_scene.creating.picture_files import save_image
-    from lora_scene.creating.records import compare
+    from lora_scene.creating.records import differences
 
     requests = look_at(cast, requests)
     studio = how.base.open(cast)
     if told is not None:
-        show_notices(compare(studio, told))
+        show_notices(differences(studio, told))
     n_runs = len(batches(requests, how.batch))
     with drawing_bar(f"drawing {len(requests)}", n_runs, is_quiet=how.as_json) as tick:
         pictures = generate(studio, requests, out=how.out, batch_size=how.batch, tick=tick)

@@ -10,14 +10,14 @@ from typing import Any
 import cv2
 import numpy as np
 
-from lora_scene.creating.editing import Region, check_photo_and_mask, paint, region_record
+from lora_scene.creating.editing import Region, check_photo_and_mask, region_record, repaint
 from lora_scene.creating.names import Names
 from lora_scene.creating.records import picture_hash, provenance
 from lora_scene.creating.rendering import checked
 from lora_scene.creating.requests import MAX_SEED, Request
 from lora_scene.creating.sampling import Tick
 from lora_scene.creating.studio import Studio
-from lora_scene.creating.windows import Window, next_window, prefilled
+from lora_scene.creating.windows import SquareWindow, next_window, prefilled
 from lora_scene.errors import CreationError
 from lora_scene.scenes.pictures import Mask, Pixels
 
@@ -73,7 +73,7 @@ def grown(photo: Pixels, growth: Growth) -> tuple[Pixels, Mask]:
     return canvas, hole
 
 
-def windows_for(hole: Mask, side: int) -> Iterator[tuple[Window, Mask]]:
+def windows_for(hole: Mask, side: int) -> Iterator[tuple[SquareWindow, Mask]]:
     """Yield windows of a side that fill a hole (H, W), each with its part of it (H, W).
 
     Each takes the place with most to fill beside most that is known, so that the picture grows
@@ -126,7 +126,7 @@ def complete(
     photo = prefilled(photo, hole)
     for number, (window, part) in enumerate(windows_for(hole, side)):
         seeded = replace(request, seed=(request.seed + number) % (MAX_SEED + 1))
-        photo = paint(studio, photo, Region(part, seeded), window, feather=0, tick=tick)
+        photo = repaint(studio, photo, Region(part, seeded), window, feather=0, tick=tick)
     return photo
 
 

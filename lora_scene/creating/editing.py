@@ -31,7 +31,7 @@ from lora_scene.creating.sampling import Step, Tick, start_noise
 from lora_scene.creating.studio import Studio
 from lora_scene.creating.windows import (
     FEATHER,
-    Window,
+    SquareWindow,
     back_to_window,
     feathered,
     to_size,
@@ -90,7 +90,7 @@ def edit(
     regions = [replace(region, request=checked(studio, region.request)) for region in regions]
     for region in regions:
         window = window_around(region.mask, studio.backbone.resolution)
-        photo = paint(studio, photo, region, window, feather=feather, tick=tick)
+        photo = repaint(studio, photo, region, window, feather=feather, tick=tick)
     return photo
 
 
@@ -114,11 +114,11 @@ def region_record(studio: Studio, request: Request) -> dict[str, Any]:
     return {**checked(studio, request).record(), "strength": request.sampling.strength}
 
 
-def paint(
+def repaint(
     studio: Studio,
     photo: Pixels,
     region: Region,
-    window: Window,
+    window: SquareWindow,
     *,
     feather: float = FEATHER,
     tick: Tick | None = None,

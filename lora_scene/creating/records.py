@@ -148,7 +148,7 @@ def parse_record(record: Mapping[str, Any]) -> PictureTold:
     return told
 
 
-def compare(studio: Studio, told: PictureTold) -> tuple[str, ...]:
+def differences(studio: Studio, told: PictureTold) -> tuple[str, ...]:
     """Return why a picture may come out a little different when it is drawn here again.
 
     Raises:

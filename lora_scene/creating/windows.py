@@ -22,7 +22,7 @@ INPAINT_RADIUS = 3  # pixels
 
 
 @dataclass(frozen=True)
-class Window:
+class SquareWindow:
     """A square of a photo; it may reach beyond the photo's edges.
 
     Attributes:
@@ -67,7 +67,7 @@ class Window:
         return result
 
 
-def window_around(mask: Mask, least: int) -> Window:
+def window_around(mask: Mask, least: int) -> SquareWindow:
     """Return the smallest square that holds a mask (H, W) with room around it.
 
     Args:
@@ -84,10 +84,10 @@ def window_around(mask: Mask, least: int) -> Window:
     needed = max(int(xs.max() - xs.min()), int(ys.max() - ys.min())) + 1
     side = max(least, min(round(needed * (1 + 2 * CONTEXT)), max(height, width)), needed)
     middle = (int(xs.min() + xs.max()) // 2, int(ys.min() + ys.max()) // 2)
-    return Window(_start(middle[0], side, width), _start(middle[1], side, height), side)
+    return SquareWindow(_start(middle[0], side, width), _start(middle[1], side, height), side)
 
 
-def next_window(hole: Mask, side: int) -> Window:
+def next_window(hole: Mask, side: int) -> SquareWindow:
     """Return the window that fills much of a hole (H, W) while much around it is known.
 
     The score of a window is its number of pixels to fill times its number of known ones.
@@ -95,25 +95,25 @@ def next_window(hole: Mask, side: int) -> Window:
     height, width = hole.shape
     is_hole = hole > 0
     stride = max(side // 8, 1)
-    best, chosen = -1, Window(0, 0, side)
+    best, chosen = -1, SquareWindow(0, 0, side)
     for top in _starts(height, side, stride):
         for left in _starts(width, side, stride):
             part = is_hole[max(top, 0) : top + side, max(left, 0) : left + side]
             n_hole = int(part.sum())
             score = n_hole * (part.size - n_hole)
             if n_hole and score > best:
-                best, chosen = score, Window(left, top, side)
+                best, chosen = score, SquareWindow(left, top, side)
     return chosen
 
 
-def to_size(window: Window, photo: Pixels, mask: Mask, size: int) -> tuple[Pixels, Mask]:
+def to_size(window: SquareWindow, photo: Pixels, mask: Mask, size: int) -> tuple[Pixels, Mask]:
     """Return a window's pixels and mask, resized to `size` x `size`."""
     pixels = window.cut(photo).astype(np.uint8)
     cut = window.cut_mask(mask)
     return resize_pixels(pixels, (size, size)), rescale_masks(cut[None], (size, size))[0]
 
 
-def back_to_window(window: Window, pixels: Pixels) -> Pixels:
+def back_to_window(window: SquareWindow, pixels: Pixels) -> Pixels:
     """Return drawn pixels, resized to the window's own side."""
     return resize_pixels(pixels, (window.side, window.side))
 

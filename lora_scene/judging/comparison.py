@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lora_scene.judging.encoders import PictureEncoder, Vectors
-from lora_scene.judging.finding import Found, cut_out
+from lora_scene.judging.finding import Sighting, cut_out
 from lora_scene.judging.metrics import cosines, mean
 from lora_scene.scenes.pictures import Pixels
 from lora_scene.scenes.scene import INSIDE, Scene
@@ -151,7 +151,7 @@ def reference_looks(scene: Scene, encoder: PictureEncoder) -> References:
 
 def compare(
     pixels: Pixels,
-    found: Sequence[Found],
+    found: Sequence[Sighting],
     references: References,
     *,
     encoder: PictureEncoder,

@@ -91,7 +91,7 @@ def evaluate(
         JudgingError: The scene's handles are not those of the adapter.
     """
     plan = plan or Plan()
-    check_handles(studio, scene)
+    check_learnt(studio, scene)
     weighed = draw_and_weigh(studio, scene, judge=judge, plan=plan, progress=progress)
     with studio.weighted(plan.weight):
         fits = attention_fit(studio, frame_scene(scene, trained_canvas(studio)))
@@ -166,7 +166,7 @@ def refuse_equal_nouns(scene: Scene, judge: Judge) -> None:
         )
 
 
-def check_handles(studio: Studio, scene: Scene) -> None:
+def check_learnt(studio: Studio, scene: Scene) -> None:
     """Refuse a scene whose handles the adapter does not know."""
     unknown = [handle for handle in scene.handles if handle not in studio.nouns]
     if unknown:

@@ -24,7 +24,7 @@ MIN_AREA = 0.004  # of a picture; less is a speck: 16 pixels at 64 px, 1050 at 5
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
+class Sighting:
     """Something found in a picture.
 
     Attributes:
@@ -50,7 +50,7 @@ class Finder(Protocol):
     def finds_every(self) -> bool:
         """Whether each thing of a noun is found, so that twins can be told apart by their looks."""
 
-    def find(self, pixels: Pixels, concepts: Sequence[Concept]) -> list[Found]:
+    def find(self, pixels: Pixels, concepts: Sequence[Concept]) -> list[Sighting]:
         """Return what is in a picture (H, W, 3) uint8: the concepts, and other things if seen."""
 
 
@@ -74,7 +74,7 @@ class SegmenterFinder:
         """Return False: all that a noun names is one region."""
         return False
 
-    def find(self, pixels: Pixels, concepts: Sequence[Concept]) -> list[Found]:
+    def find(self, pixels: Pixels, concepts: Sequence[Concept]) -> list[Sighting]:
         """Return the regions of the concepts that are things."""
         things = [k for k, concept in enumerate(concepts) if not concept.is_background]
         prompts = [
@@ -83,13 +83,13 @@ class SegmenterFinder:
         masks = self._segmenter.segment(pixels, prompts)
         regions = [mask >= INSIDE for mask in masks]
         return [
-            Found(region, k)
+            Sighting(region, k)
             for k, region in zip(things, regions, strict=True)
             if region.mean() >= MIN_AREA
         ]
 
 
-def regions_of_maps(maps: Mask, owners: Sequence[int], *, shape: tuple[int, int]) -> list[Found]:
+def regions_of_maps(maps: Mask, owners: Sequence[int], *, shape: tuple[int, int]) -> list[Sighting]:
     """Return the region where each handle's attention is strong, and stronger than the others'.
 
     Each map is divided by its maximum, as in the attention loss (Break-A-Scene, eq. 2), and
@@ -105,7 +105,7 @@ def regions_of_maps(maps: Mask, owners: Sequence[int], *, shape: tuple[int, int]
     strongest = shares.argmax(axis=0)
     regions = [(strongest == i) & (share >= PEAK_SHARE) for i, share in enumerate(shares)]
     return [
-        Found(region, owner)
+        Sighting(region, owner)
         for region, owner in zip(regions, owners, strict=True)
         if region.mean() >= MIN_AREA
     ]

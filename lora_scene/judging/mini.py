@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from lora_scene.errors import JudgingError
 from lora_scene.judging.encoders import ClipEncoder
-from lora_scene.judging.finding import Found
+from lora_scene.judging.finding import Sighting
 from lora_scene.scenes.pictures import Pixels
 from lora_scene.scenes.scene import Concept
 
@@ -61,7 +61,7 @@ class MiniJudge(ClipEncoder):
         return True
 
     @torch.no_grad()
-    def find(self, pixels: Pixels, concepts: Sequence[Concept]) -> list[Found]:
+    def find(self, pixels: Pixels, concepts: Sequence[Concept]) -> list[Sighting]:
         """Return the things in a picture (H, W, 3) uint8, each part that hangs together one.
 
         Nouns are told from all that the world knows, so that a thing of none of the concepts is
@@ -77,7 +77,7 @@ class MiniJudge(ClipEncoder):
         found = []
         for region, number in read_things(classes, len(names), least):
             same = [k for k in things if concepts[k].noun == names[number]]
-            found.append(Found(region, same[0] if same else None, tuple(same[1:])))
+            found.append(Sighting(region, same[0] if same else None, tuple(same[1:])))
         return found
 
     def _read(self, pixels: Pixels, prompts: Sequence[str]) -> Grid:

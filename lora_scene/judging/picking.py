@@ -19,7 +19,7 @@ from lora_scene.adapters.attachment import unload_adapter
 from lora_scene.creating.requests import Sampling
 from lora_scene.creating.studio import Studio, read_cast
 from lora_scene.errors import JudgingError
-from lora_scene.judging.evaluation import attention_fit, check_handles, measure_drift, weigh
+from lora_scene.judging.evaluation import attention_fit, check_learnt, measure_drift, weigh
 from lora_scene.judging.judge import Judge
 from lora_scene.judging.metrics import mean
 from lora_scene.judging.plans import Cell, Plan, cells_of
@@ -162,7 +162,7 @@ def _try(
     cast = read_cast([folder])
     loaded = cast.assembled(studio.pipeline, name=studio.backbone.name)
     try:
-        check_handles(loaded, framed)
+        check_learnt(loaded, framed)
         for weight in weights:
             own = replace(plan, weight=weight)
             cells = cells_of(own, framed)

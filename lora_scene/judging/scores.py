@@ -8,7 +8,7 @@ from typing import Any
 
 from lora_scene.judging.comparison import Comparison, compare, rates, reference_looks
 from lora_scene.judging.encoders import Vectors
-from lora_scene.judging.finding import Found, regions_of_maps, without
+from lora_scene.judging.finding import Sighting, regions_of_maps, without
 from lora_scene.judging.judge import Judge
 from lora_scene.judging.metrics import layout_copy, mean, paired_cosines
 from lora_scene.judging.plans import Cell
@@ -74,7 +74,7 @@ class Scores:
         }
 
 
-def find_things(drawn: Drawn, scene: Scene, judge: Judge) -> list[Found]:
+def find_things(drawn: Drawn, scene: Scene, judge: Judge) -> list[Sighting]:
     """Find things by the judge's finder, or by the handles' attention where it has none.
 
     The judge sees class nouns only, so a concept that the prompt does not name may be found too.
@@ -92,7 +92,7 @@ def find_things(drawn: Drawn, scene: Scene, judge: Judge) -> list[Found]:
 def measure(
     cells: Sequence[Cell],
     drawn: Sequence[Drawn],
-    found: Sequence[Sequence[Found]],
+    found: Sequence[Sequence[Sighting]],
     *,
     scene: Scene,
     judge: Judge,
@@ -159,7 +159,7 @@ def by_concept(
     return table
 
 
-def _copied_places(cell: Cell, things: Sequence[Found], scene: Scene) -> dict[str, float]:
+def _copied_places(cell: Cell, things: Sequence[Sighting], scene: Scene) -> dict[str, float]:
     copied: dict[str, float] = {}
     for one in things:
         if one.owner is not None and one.owner in cell.subset:
@@ -169,7 +169,9 @@ def _copied_places(cell: Cell, things: Sequence[Found], scene: Scene) -> dict[st
     return copied
 
 
-def _likeness_around(drawn: Drawn, things: Sequence[Found], around: Vectors, judge: Judge) -> float:
+def _likeness_around(
+    drawn: Drawn, things: Sequence[Sighting], around: Vectors, judge: Judge
+) -> float:
     rest = without(drawn.pixels, [thing.region for thing in things])
     return float((judge.identity.embed_pictures([rest]) @ around.T).max())
 

@@ -39,7 +39,7 @@ def ask(out: Path | str, wish: str, *, wait: float = 0.0) -> bool:
         FileError: The folder cannot be written.
     """
     out, path = Path(out), ask_path(Path(out), wish)
-    if not is_running(out):
+    if not is_training(out):
         raise TrainingError(
             "no training runs in this folder",
             where=out,
@@ -49,7 +49,7 @@ def ask(out: Path | str, wish: str, *, wait: float = 0.0) -> bool:
     write_json(path, {"wish": wish, "asked": when}, root=out)
     until = time.monotonic() + wait
     while path.exists():
-        if not is_running(out):
+        if not is_training(out):
             if not path.exists():
                 break
             remove_ours(out, [path])
@@ -60,7 +60,7 @@ def ask(out: Path | str, wish: str, *, wait: float = 0.0) -> bool:
     return True
 
 
-def is_running(out: Path) -> bool:
+def is_training(out: Path) -> bool:
     """Tell whether a process writes into a folder."""
     return bool(holder(out))
 

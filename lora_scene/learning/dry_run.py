@@ -56,7 +56,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Part:
+class Share:
     """Something that a run does so many times.
 
     Attributes:
@@ -73,7 +73,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Plan:
+class RunPlan:
     """What a run would do.
 
     Attributes:
@@ -87,7 +87,7 @@ class Plan:
 
     head: tuple[str, ...]
     state: str
-    parts: tuple[Part, ...]
+    parts: tuple[Share, ...]
     kept_bytes: int
     peak_bytes: int
     device_bytes: int
@@ -119,7 +119,7 @@ def plan_run(
     restart: bool = False,
     begin: Beginning | None = None,
     listener: Listener = lambda event: None,
-) -> Plan:
+) -> RunPlan:
     """Measure what a run would need, and find what would stop it.
 
     Args:
@@ -157,7 +157,7 @@ def plan_run(
     trained = trainer.table.tables if recipe.is_full else trainer.parameters()
     n_bytes = 4 * sum(parameter.numel() for parameter in trained) * (1 + recipe.run.snapshots)
     left = () if is_done else tuple(parts)
-    return Plan(_head(trainer, job), state, left, n_bytes, peak, whole)
+    return RunPlan(_head(trainer, job), state, left, n_bytes, peak, whole)
 
 
 def _head(trainer: Trainer, job: Job) -> tuple[str, ...]:
@@ -172,7 +172,7 @@ def _head(trainer: Trainer, job: Job) -> tuple[str, ...]:
 
 def _measure(
     backbone: Backbone, job: Job, resumed: Checkpoint | None
-) -> tuple[Trainer, list[Part]]:
+) -> tuple[Trainer, list[Share]]:
     """Make ready, and measure; the prior is one picture, whose time counts for the rest."""
     few = replace(job.recipe, prior=replace(job.recipe.prior, n_images=1))
     seconds, materials = _timed(prepare_materials, backbone, replace(job, recipe=few))
@@ -186,14 +186,14 @@ def _measure(
         return trainer, [*parts, *(_beside(trainer, n_steps) if n_steps else ())]
 
 
-def _prior(recipe: Recipe, materials: Materials, seconds: float) -> Iterator[Part]:
+def _prior(recipe: Recipe, materials: Materials, seconds: float) -> Iterator[Share]:
     if materials.prior is not None:
         n = len(materials.prior.latents)
         told = "pictures of the untouched base; the encoding of the photos counted in"
-        yield Part(PRIOR, max(recipe.prior.n_images, n), seconds / n, told)
+        yield Share(PRIOR, max(recipe.prior.n_images, n), seconds / n, told)
 
 
-def _steps(trainer: Trainer, behind: tuple[int, int]) -> Iterator[Part]:
+def _steps(trainer: Trainer, behind: tuple[int, int]) -> Iterator[Share]:
     """Make a few steps of each phase that is left."""
     recipe, run = trainer.recipe, trainer.recipe.run
     for number, phase in enumerate(recipe.phases, 1):
@@ -209,23 +209,23 @@ def _steps(trainer: Trainer, behind: tuple[int, int]) -> Iterator[Part]:
                 seconds = (again * seconds + (left - again) * later) / left
         n = sum(p.numel() for p in trainer.parameters() if p.requires_grad)
         pictures = left * run.batch_size * run.accumulation
-        yield Part(f"phase {number} steps", left, seconds, f"{n:,} numbers, {pictures} pictures")
+        yield Share(f"phase {number} steps", left, seconds, f"{n:,} numbers, {pictures} pictures")
 
 
-def _beside(trainer: Trainer, n_steps: int) -> Iterator[Part]:
+def _beside(trainer: Trainer, n_steps: int) -> Iterator[Share]:
     """Look once, and draw one sample picture, where the recipe wants any."""
     recipe, run, backbone = trainer.recipe, trainer.recipe.run, trainer.backbone
     materials, table = trainer.materials, trainer.table
     with trainer.as_delivered():
         if run.watch and materials.held:
             seconds, _ = _timed(look, backbone, table, materials.held, recipe)
-            yield Part("looks", run.watch * sum(bool(p.steps) for p in recipe.phases), seconds)
+            yield Share("looks", run.watch * sum(bool(p.steps) for p in recipe.phases), seconds)
         if run.sample_every:
             prompts = sample_prompts(recipe, [concept.handle for concept in table.concepts])
             size = materials.variants[0].latents.times(backbone.vae_factor)
             draw = functools.partial(draw_samples, size=size, seed=recipe.run.seed)
             seconds, _ = _timed(draw, backbone, table, prompts[:1])
-            yield Part("samples", (1 + -(-n_steps // run.sample_every)) * len(prompts), seconds)
+            yield Share("samples", (1 + -(-n_steps // run.sample_every)) * len(prompts), seconds)
 
 
 def _timed(act: Callable[..., T], *asked: object) -> tuple[float, T]:

@@ -10,7 +10,7 @@ import torch
 
 from lora_scene.adapters.gallery import sample_prompts
 from lora_scene.backbones.backbone import Backbone
-from lora_scene.backbones.fitness import check_family, check_target, check_trainable
+from lora_scene.backbones.fitness import check_family, check_prediction, check_trainable
 from lora_scene.backbones.loading import load_pipeline, peek_family, resolve_dtype
 from lora_scene.backbones.sources import is_hub_id, public_name
 from lora_scene.backbones.storage import store
@@ -141,7 +141,7 @@ def prepare_materials(backbone: Backbone, job: Job) -> Materials:
     free_cached(torch.device(device))
     store(backbone.unet, recipe.base.quantization, device=device)
     backbone.place(device)
-    check_target(backbone, variants[0].moments.mean, torch.Generator().manual_seed(seed))
+    check_prediction(backbone, variants[0].moments.mean, torch.Generator().manual_seed(seed))
     prior = None
     if recipe.prior.weight:
         shares: dict[Size, float] = {}

@@ -85,7 +85,7 @@ def draw_prior(
         is_text_fixed: Whether the text encoders stay as they are, so that encodings can be kept.
     """
     pairs = [(noun, template) for template in settings.prompts for noun in nouns]
-    sizes = spread(shares, settings.n_images)
+    sizes = deal_sizes(shares, settings.n_images)
     prompts = tuple(
         template.format(noun)
         for noun, template in (pairs[i % len(pairs)] for i in range(len(sizes)))
@@ -105,7 +105,7 @@ def draw_prior(
     return PriorSet(latents, prompts, encodings)
 
 
-def spread(shares: Mapping[Size, float], n: int) -> list[Size]:
+def deal_sizes(shares: Mapping[Size, float], n: int) -> list[Size]:
     """Return n sizes in proportion to their shares, but each at least once (D'Hondt's method)."""
     given = list(shares)
     while len(given) < n:

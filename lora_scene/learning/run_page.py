@@ -20,7 +20,7 @@ from lora_scene.files import write_text
 from lora_scene.learning.run_charts import draw_charts
 from lora_scene.learning.run_record import RunRecord, read_run, seconds_between
 from lora_scene.learning.runs import PAGE
-from lora_scene.pages import inlined, inlined_svg, render
+from lora_scene.pages import fill_page, inlined, inlined_svg
 
 THUMBNAIL = 320  # pixels of a picture's longer side
 QUALITY = 82  # of WebP
@@ -28,7 +28,7 @@ MOST_STOPS = 40  # of a slider; of more, some are left out
 
 
 @dataclass(frozen=True)
-class Frame:
+class Shown:
     """What a slider shows at one stop.
 
     Attributes:
@@ -56,7 +56,7 @@ def write_run_page(out: Path | str, *more: Path | str, to: Path | None = None) -
         FileError: What lies there is somebody else's, or it cannot be written.
     """
     runs = [read_run(folder) for folder in (out, *more)]
-    page = render(
+    page = fill_page(
         "learning",
         "run_page.html",
         title=", ".join(run.name for run in runs),
@@ -129,7 +129,7 @@ def _peak(run: RunRecord) -> int:
 
 def _frames(
     stops: Mapping[int, Mapping[int, Path]], words: Any, *, is_kept: bool = False
-) -> list[Frame]:
+) -> list[Shown]:
     """Return a slider's frames; maps are small files already, and go in as they are."""
     steps = list(stops)
     if len(steps) > MOST_STOPS:
@@ -139,7 +139,7 @@ def _frames(
         paths = sorted(stops[step].items())
         side = 0 if is_kept else THUMBNAIL
         shown = tuple((_thumbnail(path, side), words(n, path)) for n, path in paths)
-        frames.append(Frame(step, shown))
+        frames.append(Shown(step, shown))
     return frames
 
 

@@ -100,7 +100,7 @@ class Summary:
     scene: str = ""
 
 
-def fingerprint(scene: Scene, recipe: Recipe, base_hash: str) -> str:
+def run_fingerprint(scene: Scene, recipe: Recipe, base_hash: str) -> str:
     """Return the sha256 of all that decides a run's result.
 
     What a recipe is called, how often it is saved and how it is watched does not.
@@ -120,7 +120,7 @@ def fingerprint(scene: Scene, recipe: Recipe, base_hash: str) -> str:
 def lineage(scene: Scene, recipe: Recipe, base_hash: str) -> str:
     """Return the fingerprint that runs share which differ in the last phase's length alone."""
     phase2 = replace(recipe.phase2, steps=1)
-    return fingerprint(scene, replace(recipe, phase2=phase2), base_hash)
+    return run_fingerprint(scene, replace(recipe, phase2=phase2), base_hash)
 
 
 def scene_bytes(scene: Scene) -> Iterator[bytes]:

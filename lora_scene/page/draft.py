@@ -25,7 +25,7 @@ BACKGROUND = Concept("<background>", "background", is_background=True)
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
+class Proposal:
     """A thing on one photo.
 
     Attributes:
@@ -54,7 +54,7 @@ class Thing:
 
     handle: str
     noun: str
-    found: Mapping[int, Found]
+    found: Mapping[int, Proposal]
 
 
 @dataclass(frozen=True, eq=False)
@@ -217,11 +217,11 @@ class Draft:
         names = [stem, *(f"{plain}{n}" for n in range(2, len(taken) + 3))]
         return next(f"<{name}>" for name in names if f"<{name}>".casefold() not in taken)
 
-    def _found(self) -> Found:
+    def _found(self) -> Proposal:
         thing = self.chosen
         assert thing is not None, "a mark is made on a thing"
         shape = self.photos[self.photo].shape[:2]
-        blank = Found(Prompt(thing.handle, thing.noun), np.zeros(shape, dtype=np.float32))
+        blank = Proposal(Prompt(thing.handle, thing.noun), np.zeros(shape, dtype=np.float32))
         return thing.found.get(self.photo, blank)
 
     def _segmented(self, prompt: Prompt, segmenter: Segmenter) -> Draft:
@@ -241,7 +241,7 @@ class Draft:
         mask = masked.scene.photos[0].masks[0]
         return self._put(replace(self._found(), prompt=prompt, mask=mask))
 
-    def _put(self, found: Found) -> Draft:
+    def _put(self, found: Proposal) -> Draft:
         assert self.thing is not None
         things = [*self.things]
         one = things[self.thing]
@@ -258,7 +258,7 @@ def draft_of(scene: Scene) -> Draft:
         found = {}
         for n in (n for n, photo in enumerate(scene.photos) if k in photo.present):
             mask = scene.photos[n].masks[k]
-            found[n] = Found(prompt, mask, np.where(mask >= INSIDE, 1, -1).astype(np.int8))
+            found[n] = Proposal(prompt, mask, np.where(mask >= INSIDE, 1, -1).astype(np.int8))
         things.append(Thing(concept.handle, concept.noun, found))
     return Draft(
         tuple(photo.pixels for photo in scene.photos),

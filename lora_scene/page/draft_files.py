@@ -22,7 +22,7 @@ from lora_scene.documents import parse_json, read_text
 from lora_scene.errors import SceneError
 from lora_scene.files import write_json
 from lora_scene.ownership import is_ours
-from lora_scene.page.draft import Draft, Found, Thing
+from lora_scene.page.draft import Draft, Proposal, Thing
 from lora_scene.picture_writing import write_picture
 from lora_scene.scenes.mask_prompts import Box, Point, Prompt
 from lora_scene.scenes.pictures import read_photo
@@ -30,7 +30,9 @@ from lora_scene.scenes.pictures import read_photo
 DRAFT = "draft.json"
 UNTOUCHED = 128  # of a picture of touches
 
-_names: weakref.WeakKeyDictionary[Found, dict[Path, dict[str, str]]] = weakref.WeakKeyDictionary()
+_names: weakref.WeakKeyDictionary[Proposal, dict[Path, dict[str, str]]] = (
+    weakref.WeakKeyDictionary()
+)
 
 
 def is_draft(folder: Path) -> bool:
@@ -104,7 +106,7 @@ def _told(prompt: Prompt) -> dict[str, Any]:
     return {key: told[key] for key in ("box", "points", "words")}
 
 
-def _found(folder: Path, thing: Any, kept: Any) -> Found:
+def _found(folder: Path, thing: Any, kept: Any) -> Proposal:
     told = kept["prompt"]
     prompt = Prompt(
         thing["handle"],
@@ -118,12 +120,12 @@ def _found(folder: Path, thing: Any, kept: Any) -> Found:
     if kept.get("touches"):
         levels = _pixels(folder / kept["touches"]).astype(int) - UNTOUCHED
         touches = np.sign(levels).astype(np.int8)
-    found = Found(prompt, mask, touches)
+    found = Proposal(prompt, mask, touches)
     _names[found] = {folder: {key: kept[key] for key in ("mask", "touches") if kept.get(key)}}
     return found
 
 
-def _write_masks(folder: Path, found: Found) -> dict[str, str]:
+def _write_masks(folder: Path, found: Proposal) -> dict[str, str]:
     """Write a thing's masks on a photo, once; return the files' names."""
     known = _names.setdefault(found, {})
     if folder not in known:

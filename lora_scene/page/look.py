@@ -81,7 +81,7 @@ def facts(lines: Sequence[str], doubts: Sequence[str] = ()) -> str:
     return f'<ul class="facts">{"".join(rows)}</ul>' if rows else ""
 
 
-def curves(lines: Mapping[str, Sequence[tuple[int, float]]]) -> str:
+def curve_figure(lines: Mapping[str, Sequence[tuple[int, float]]]) -> str:
     """Return curves, each of (step, value), as a picture that says its last values too."""
     points = [point for line in lines.values() for point in line]
     if not points:

@@ -12,7 +12,7 @@ from lora_scene.creating.editing import Region, edit, edit_record
 from lora_scene.creating.generation import GRID, GRID_WEIGHTS, generate, grid_sheet, plan
 from lora_scene.creating.picture_files import read_record, save_image, save_numbered
 from lora_scene.creating.prompts import PromptLine
-from lora_scene.creating.records import compare, parse_record
+from lora_scene.creating.records import differences, parse_record
 from lora_scene.creating.requests import Request
 from lora_scene.creating.studio import AdapterChoice, Cast, Studio, read_cast
 from lora_scene.page.stage import remark
@@ -59,7 +59,7 @@ class Painter:
         cast = read_cast(choices, rename=told.renames)
         with self._lock:
             studio = self._open(cast, choices)
-            for notice in compare(studio, told):
+            for notice in differences(studio, told):
                 remark(notice)
             made = generate(studio, _looked_at(cast, [told.request]), out=out)
         return [one.path for one in made if one.path is not None]

@@ -20,7 +20,7 @@ Updates = Mapping[Any, Any]  # component to what becomes of it
 _remarks: contextvars.ContextVar[list[str] | None] = contextvars.ContextVar("remarks", default=None)
 
 
-class Step(Protocol):
+class PageStep(Protocol):
     """One step of the journey, built into the page."""
 
     @property
@@ -50,7 +50,7 @@ class Stage:
         self.said = gr.HTML("", elem_id="said")
         self.seen = gr.State(-1)
         self.walk: Any = None
-        self.steps: list[Step] = []
+        self.steps: list[PageStep] = []
 
     @property
     def outputs(self) -> list[Any]:

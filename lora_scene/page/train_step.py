@@ -10,7 +10,7 @@ from typing import Any
 import gradio as gr
 import pandas as pd
 
-from lora_scene.learning.asking import WISHES, ask, is_running
+from lora_scene.learning.asking import WISHES, ask, is_training
 from lora_scene.learning.runs import CHECKPOINT, SUMMARY
 from lora_scene.page import look
 from lora_scene.page.progress import (
@@ -72,14 +72,14 @@ class TrainStep:
         busy = state.state in ("waiting", "running")
         rows = first_and_last_samples(work) if work else []
         maps = latest_maps(work) if work else []
-        hears = work is not None and state.state == "running" and is_running(work.adapter)
+        hears = work is not None and state.state == "running" and is_training(work.adapter)
         return {
             **dict.fromkeys(self.wishes, gr.update(visible=hears)),
             self.status: _status(state, place),
             self.start: gr.update(interactive=work is not None and not busy),
             self.pause: gr.update(visible=busy),
             self.resume: gr.update(visible=state.state in ("paused", "failed")),
-            self.plot: look.curves(curves(state.losses)),
+            self.plot: look.curve_figure(curves(state.losses)),
             self.maps: look.pictures("Where the model looks for each handle", [maps]),
             self.samples: look.pictures("Sample pictures", rows),
             self.go: gr.update(interactive=state.state == "finished"),
@@ -92,7 +92,14 @@ class TrainStep:
             return ()
         state = progress_of(work)
         n_pictures = sum(1 for _ in work.adapter.glob("[ms]a*/*"))  # maps and samples
-        return work.name, state.state, state.phase, state.step, n_pictures, is_running(work.adapter)
+        return (
+            work.name,
+            state.state,
+            state.phase,
+            state.step,
+            n_pictures,
+            is_training(work.adapter),
+        )
 
     def _ask(self, settings: Recipe, base: str | None) -> None:
         with gr.Column(scale=2, min_width=280):

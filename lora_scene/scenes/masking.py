@@ -16,7 +16,7 @@ from lora_scene.scenes.pictures import MAX_PIXELS, Pixels
 from lora_scene.scenes.refine import settle_overlaps
 from lora_scene.scenes.scene import INSIDE, MIN_COVERAGE, Concept, Photo, Scene
 from lora_scene.scenes.segmenters.catalog import open_segmenter
-from lora_scene.scenes.segmenters.regions import Region
+from lora_scene.scenes.segmenters.regions import Segment
 from lora_scene.scenes.segmenters.segmenter import Lister, Segmenter
 
 
@@ -42,7 +42,7 @@ class ListedPhoto:
         preview: The regions drawn on the photo, with numbers and names.
     """
 
-    regions: tuple[Region, ...]
+    regions: tuple[Segment, ...]
     preview: Image.Image
 
 

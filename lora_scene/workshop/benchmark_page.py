@@ -11,10 +11,10 @@ from PIL import Image
 
 from lora_scene.errors import JudgingError
 from lora_scene.files import write_text
-from lora_scene.pages import inlined, inlined_svg, render
+from lora_scene.pages import fill_page, inlined, inlined_svg
 from lora_scene.scenes.pictures import Pixels
 from lora_scene.sheets import contact_sheet
-from lora_scene.workshop.plots import Point, pareto_plot
+from lora_scene.workshop.plots import Dot, pareto_plot
 from lora_scene.workshop.results import read_rows, scene_folder
 from lora_scene.workshop.statistics import Row, method_interval, methods_of
 from lora_scene.workshop.tables import Table, cost_table, difference_table, quality_table
@@ -53,7 +53,7 @@ def write_report(
     head = _summary_line(rows)
     markdown = "\n".join([f"## {title}", "", head, "", *(t.as_markdown() for t in tables)])
     write_text(out / MARKDOWN, markdown)
-    page = render(
+    page = fill_page(
         "workshop",
         "benchmark_page.html",
         title=title,
@@ -108,14 +108,14 @@ def group_plot(rows: Sequence[Row]) -> str:
     return pareto_plot(points, curves, x_title="prompt similarity", y_title="identity similarity")
 
 
-def _course(rows: Sequence[Row], method: str) -> list[Point]:
+def _course(rows: Sequence[Row], method: str) -> list[Dot]:
     """Return a method's places at rising weights."""
     weights = {weight for row in rows if row["method"] == method for weight in row["curve"]}
     places = [_place(rows, method, label=w, weight=w) for w in sorted(weights, key=float)]
     return [place for place in places if place is not None]
 
 
-def _course_over_steps(rows: Sequence[Row], method: str) -> list[Point]:
+def _course_over_steps(rows: Sequence[Row], method: str) -> list[Dot]:
     """Return a method's places after more and more image-forwards, its own place last."""
     forwards = {
         row["method"]: row["image_forwards"]
@@ -129,12 +129,12 @@ def _course_over_steps(rows: Sequence[Row], method: str) -> list[Point]:
 
 def _place(
     rows: Sequence[Row], method: str, *, label: str, weight: str | None = None
-) -> Point | None:
+) -> Dot | None:
     x, y = (
         method_interval(rows, method, metric=metric, weight=weight)
         for metric in ("prompt_similarity", "identity")
     )
-    return None if x is None or y is None else Point(x, y, label)
+    return None if x is None or y is None else Dot(x, y, label)
 
 
 def _summary_line(rows: Sequence[Row]) -> str:

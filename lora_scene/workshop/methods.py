@@ -16,7 +16,7 @@ from lora_scene.learning.events import Listener
 from lora_scene.learning.training import train
 from lora_scene.recipe import Phase, Recipe, load_recipe
 from lora_scene.scenes.scene import Scene
-from lora_scene.workshop.protocol import Method, Protocol, Run
+from lora_scene.workshop.protocol import Attempt, Method, Protocol
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Trained:
         return sum(file.stat().st_size for file in files)
 
 
-def recipes_of(protocol: Protocol, run: Run, *, scene: Scene) -> list[tuple[Recipe, Scene]]:
+def recipes_of(protocol: Protocol, run: Attempt, *, scene: Scene) -> list[tuple[Recipe, Scene]]:
     """Return what is trained for a run: recipes, seeds and image-forwards in place.
 
     Raises:

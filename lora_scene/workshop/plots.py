@@ -13,7 +13,7 @@ SIZE = (8.4, 5.0)  # inches, of 72 points
 
 
 @dataclass(frozen=True)
-class Point:
+class Dot:
     """A method's place in the plane.
 
     Attributes:
@@ -28,8 +28,8 @@ class Point:
 
 
 def pareto_plot(
-    points: Mapping[str, Point],
-    curves: Sequence[tuple[str, Sequence[Point]]],
+    points: Mapping[str, Dot],
+    curves: Sequence[tuple[str, Sequence[Dot]]],
     *,
     x_title: str,
     y_title: str,
@@ -64,7 +64,7 @@ def pareto_plot(
         return as_svg(figure)
 
 
-def _draw_course(axes: Any, line: Sequence[Point], colour: str, *, gid: str) -> None:
+def _draw_course(axes: Any, line: Sequence[Dot], colour: str, *, gid: str) -> None:
     x, y = [p.x.mean for p in line], [p.y.mean for p in line]
     axes.plot(x, y, "--", color=colour, linewidth=1.1, marker=".", markersize=5, gid=gid)
     for place, point in zip(zip(x, y, strict=True), line, strict=True):

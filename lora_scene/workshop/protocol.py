@@ -62,7 +62,7 @@ class Drawing:
 
 
 @dataclass(frozen=True)
-class Curve:
+class Course:
     """The course over the adapter's weight, drawn with a part of the prompts.
 
     Attributes:
@@ -123,7 +123,7 @@ class Protocol:
     note: str = ""
     scenes: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
     drawing: Drawing = Drawing()
-    curve: Curve = Curve()
+    curve: Course = Course()
     methods: tuple[Method, ...] = ()
     folder: Path = Path()
 
@@ -145,10 +145,10 @@ class Protocol:
         prompts = self.drawing.prompts[: self.curve.n_prompts]
         return replace(self.plan, prompts=prompts, seeds=self.curve.seeds, weight=weight, n_drift=0)
 
-    def runs(self) -> Iterator[Run]:
+    def runs(self) -> Iterator[Attempt]:
         """Yield every run, the methods interleaved, so that any part of them is a fair sample."""
         found = [
-            Run(method, group, scene, seed)
+            Attempt(method, group, scene, seed)
             for method in self.methods
             for group in method.scenes
             for scene in self.scenes[group]
@@ -161,7 +161,7 @@ class Protocol:
 
 
 @dataclass(frozen=True)
-class Run:
+class Attempt:
     """One method on one scene with one training seed."""
 
     method: Method

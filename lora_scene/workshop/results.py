@@ -32,7 +32,7 @@ from lora_scene.judging.evaluation import Evaluation, save_pictures
 from lora_scene.judging.finding import cut_out
 from lora_scene.judging.judge import Judge
 from lora_scene.scenes.scene import INSIDE, Scene
-from lora_scene.workshop.protocol import Run
+from lora_scene.workshop.protocol import Attempt
 from lora_scene.workshop.statistics import Row
 
 Summary = Mapping[str, float | None]
@@ -77,7 +77,7 @@ class RowForm:
     pictures: tuple[PictureForm, ...] = field(default=())
 
 
-def finished_row(out: Path, run: Run, *, fingerprint: str) -> Row | None:
+def finished_row(out: Path, run: Attempt, *, fingerprint: str) -> Row | None:
     """Return a finished run's row.
 
     Raises:
@@ -115,7 +115,7 @@ def keep_row(row: Row, folder: Path) -> None:
     write_json(folder / ROW, {"pictures": [], **row})
 
 
-def folder_of(out: Path, run: Run) -> Path:
+def folder_of(out: Path, run: Attempt) -> Path:
     """Return a run's folder."""
     return out / "runs" / run.key
 

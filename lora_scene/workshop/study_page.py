@@ -21,7 +21,7 @@ from PIL import Image
 
 from lora_scene.errors import JudgingError, did_you_mean
 from lora_scene.files import write_json, write_text
-from lora_scene.pages import inlined, render
+from lora_scene.pages import fill_page, inlined
 from lora_scene.workshop.results import read_rows, scene_folder
 from lora_scene.workshop.statistics import Row, methods_of
 
@@ -113,7 +113,7 @@ def make_study(
         "items": page_items,
         "checks": checks,
     }
-    write_text(out / PAGE, render("workshop", "study.html", study=study))
+    write_text(out / PAGE, fill_page("workshop", "study.html", study=study))
     write_json(out / KEY, {"study": study["id"], "methods": chosen, "trials": key})
     return Study(out / PAGE, out / KEY, study["perPerson"] * len(chosen) + len(checks))
 

@@ -24,7 +24,7 @@ from lora_scene.judging.judge import Judge, load_judge, open_finder
 from lora_scene.judging.plans import cells_of
 from lora_scene.learning.events import Listener
 from lora_scene.learning.outcome import installed_versions
-from lora_scene.learning.runs import FULL_MODEL, fingerprint, scene_bytes
+from lora_scene.learning.runs import FULL_MODEL, run_fingerprint, scene_bytes
 from lora_scene.scenes.framing import frame_scene
 from lora_scene.scenes.scene import Scene, load_scene
 from lora_scene.workshop.guidance import draw_guided
@@ -35,7 +35,7 @@ from lora_scene.workshop.methods import (
     recipes_of,
     train_method,
 )
-from lora_scene.workshop.protocol import Protocol, Run
+from lora_scene.workshop.protocol import Attempt, Protocol
 from lora_scene.workshop.results import (
     finished_row,
     folder_of,
@@ -106,7 +106,7 @@ def run_benchmark(
     return write_rows(bench.out)
 
 
-def _try_run(bench: Bench, run: Run, *, scene: Scene, made_of: str) -> None:
+def _try_run(bench: Bench, run: Attempt, *, scene: Scene, made_of: str) -> None:
     """Do a run; one for which memory is too small is left undone, and the others go on."""
     try:
         do_run(bench, run, scene=scene, made_of=made_of)
@@ -118,7 +118,7 @@ def _try_run(bench: Bench, run: Run, *, scene: Scene, made_of: str) -> None:
     write_rows(bench.out)
 
 
-def do_run(bench: Bench, run: Run, *, scene: Scene, made_of: str) -> Row:
+def do_run(bench: Bench, run: Attempt, *, scene: Scene, made_of: str) -> Row:
     """Train, draw, measure, and leave the row; training goes on where it was cut off."""
     folder = folder_of(bench.out, run)
     recipes = recipes_of(bench.protocol, run, scene=scene)
@@ -188,10 +188,10 @@ def open_bench(
     return Bench(protocol, out, judge, chosen)
 
 
-def fingerprint_of(protocol: Protocol, run: Run, *, scene: Scene) -> str:
+def fingerprint_of(protocol: Protocol, run: Attempt, *, scene: Scene) -> str:
     """Return the sha256 of all that decides a run's row."""
     learnt = recipes_of(protocol, run, scene=scene)
-    parts = [fingerprint(part, recipe, "") for recipe, part in learnt]
+    parts = [run_fingerprint(part, recipe, "") for recipe, part in learnt]
     if not learnt:
         parts = [hashlib.sha256(b"".join(scene_bytes(scene))).hexdigest()]
     judged = (
@@ -206,7 +206,7 @@ def fingerprint_of(protocol: Protocol, run: Run, *, scene: Scene) -> str:
     return hashlib.sha256(repr(whole).encode()).hexdigest()
 
 
-def _evaluate(bench: Bench, run: Run, scene: Scene, studio: Studio) -> Evaluation:
+def _evaluate(bench: Bench, run: Attempt, scene: Scene, studio: Studio) -> Evaluation:
     protocol, plan = bench.protocol, bench.protocol.plan
     if run.method.kind != "guided":
         is_full = studio.backbone.name.endswith(FULL_MODEL)
@@ -229,14 +229,14 @@ def _evaluate(bench: Bench, run: Run, scene: Scene, studio: Studio) -> Evaluatio
     return weigh(cells, drawn, scene=framed, judge=bench.judge)
 
 
-def _curve_weights(protocol: Protocol, run: Run, studio: Studio) -> tuple[float, ...]:
+def _curve_weights(protocol: Protocol, run: Attempt, studio: Studio) -> tuple[float, ...]:
     """Return the other weights that are drawn; only LoRA has any."""
     has_lora = any(loaded.n_modules for loaded in studio.adapters)
     is_drawn = has_lora and run.seed in protocol.curve.train_seeds
     return protocol.curve.weights if is_drawn else ()
 
 
-def _identity_of(bench: Bench, run: Run, scene: Scene, made_of: str) -> dict[str, Any]:
+def _identity_of(bench: Bench, run: Attempt, scene: Scene, made_of: str) -> dict[str, Any]:
     on_gpu = bench.device.startswith("cuda")
     return {
         "key": run.key,

@@ -8,7 +8,7 @@ import re
 import pytest
 import yaml
 
-from lora_scene.adapters.gallery import Sample
+from lora_scene.adapters.gallery import SamplePicture
 from lora_scene.adapters.model_card import CardFacts, write_card
 from tests import tiny
 from tests.adapters import made
@@ -41,7 +41,7 @@ def told(adapter, text, **facts):
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_no_text_becomes_markup(adapter, text, tmp_path):
-    samples = [Sample(tmp_path / "00001-0.png", text)]
+    samples = [SamplePicture(tmp_path / "00001-0.png", text)]
     plain, card = (told(adapter, t, repo="a/b", samples=samples) for t in ("thing", text))
     card = card.replace("(samples/sheet.png)", "").replace("![Pictures by", "Pictures by")
     _, front, body = re.split(r"^---$", card, maxsplit=2, flags=re.MULTILINE)

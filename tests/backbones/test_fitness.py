@@ -9,7 +9,7 @@ import torch
 from diffusers import DDIMScheduler, EulerDiscreteScheduler, LCMScheduler
 
 from lora_scene.backbones.backbone import Backbone
-from lora_scene.backbones.fitness import check_family, check_target, check_trainable
+from lora_scene.backbones.fitness import check_family, check_prediction, check_trainable
 from lora_scene.backbones.loading import load_pipeline, peek_family
 from lora_scene.errors import BackboneError
 from lora_scene.recipe.settings import Base
@@ -178,13 +178,13 @@ def test_target_that_the_weights_predict_is_accepted_and_the_other_refused(predi
     other = {"v_prediction": "epsilon", "epsilon": "v_prediction"}[predicts]
     for seed in range(3):
         right, wrong = trained(predicts, predicts), trained(predicts, other)
-        check_target(right, latents(right), torch.Generator().manual_seed(seed))
+        check_prediction(right, latents(right), torch.Generator().manual_seed(seed))
         with pytest.raises(BackboneError, match="predict another target") as caught:
-            check_target(wrong, latents(wrong), torch.Generator().manual_seed(seed))
+            check_prediction(wrong, latents(wrong), torch.Generator().manual_seed(seed))
         assert f"{other}, as they say" in str(caught.value)
 
 
 def test_untrained_base_predicts_neither_and_is_left_alone():
     for family in tiny.FAMILIES:
         found = backbone(family)
-        check_target(found, latents(found), torch.Generator().manual_seed(0))
+        check_prediction(found, latents(found), torch.Generator().manual_seed(0))

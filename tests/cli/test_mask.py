@@ -13,7 +13,7 @@ from lora_scene.cli.main import root
 from lora_scene.errors import FileError, SceneError, SegmenterError
 from lora_scene.scenes.scene import load_scene
 from lora_scene.scenes.segmenters import catalog
-from lora_scene.scenes.segmenters.regions import Region
+from lora_scene.scenes.segmenters.regions import Segment
 from tests.test_full_disk import disk_of
 
 
@@ -115,7 +115,7 @@ class Lister:
     def propose(self, pixels):
         left = np.zeros(pixels.shape[:2], np.float32)
         left[:, :100] = 1.0
-        return (Region("bear", 0.9, left), Region("wall", 0.7, 1 - left))
+        return (Segment("bear", 0.9, left), Segment("wall", 0.7, 1 - left))
 
 
 def test_regions_are_listed_then_picked(run, tmp_path, monkeypatch):

@@ -27,7 +27,7 @@ from lora_scene.creating.generation import draw
 from lora_scene.creating.requests import Control, Request, Sampling
 from lora_scene.creating.sampling import Step
 from lora_scene.creating.windows import (
-    Window,
+    SquareWindow,
     feathered,
     next_window,
     prefilled,
@@ -150,9 +150,9 @@ def test_thin_masks_are_wider_in_the_early_steps_and_thick_ones_are_not():
 def test_the_window_holds_the_mask_and_stays_in_the_photo():
     mask = mask_of(300, 500, 250, 460, 299, 499)
     window = window_around(mask, 64)
-    assert window == Window(402, 202, 98)  # the mask's 49 px and half as much on each side
-    assert window_around(mask, 128) == Window(372, 172, 128)
-    assert window_around(mask_of(40, 70, 10, 10, 20, 20), 64) == Window(0, -12, 64)
+    assert window == SquareWindow(402, 202, 98)  # the mask's 49 px and half as much on each side
+    assert window_around(mask, 128) == SquareWindow(372, 172, 128)
+    assert window_around(mask_of(40, 70, 10, 10, 20, 20), 64) == SquareWindow(0, -12, 64)
 
 
 def test_the_seam_rises_inside_the_mask_only():
@@ -213,7 +213,7 @@ def test_windows_cover_a_hole_once_beginning_beside_what_is_known():
 
 
 def test_a_hole_without_rim_is_filled_too():
-    assert next_window(np.ones((64, 64), np.float32), 64) == Window(0, 0, 64)
+    assert next_window(np.ones((64, 64), np.float32), 64) == SquareWindow(0, 0, 64)
     pixels = photo_of(8, 8)
     np.testing.assert_array_equal(prefilled(pixels, np.ones((8, 8), np.float32)), pixels)
 

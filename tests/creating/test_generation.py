@@ -7,7 +7,7 @@ from PIL import Image
 from lora_scene.creating.generation import batches, draw, generate, grid_sheet, plan
 from lora_scene.creating.picture_files import read_record, save_image
 from lora_scene.creating.prompts import PromptLine
-from lora_scene.creating.records import compare, parse_record
+from lora_scene.creating.records import differences, parse_record
 from lora_scene.creating.requests import Request, Sampling
 from lora_scene.creating.studio import AdapterChoice
 from lora_scene.errors import CreationError
@@ -91,7 +91,7 @@ def test_a_picture_is_made_again_from_its_own_file(tmp_path):
     told = parse_record(read_record(first.path))
     again = told.request
     assert again == request
-    assert compare(one, told) == ()
+    assert differences(one, told) == ()
     (second,) = generate(one, [again], out=tmp_path / "two")
     assert first.path.read_bytes() == second.path.read_bytes()
 
@@ -103,7 +103,7 @@ def test_another_adapter_or_base_cannot_make_a_picture_again():
     adapter = made.adapter(pipeline, "sd1", seed=2)
     other = assemble_studio(pipeline, [AdapterChoice(adapter)], name="other")
     with pytest.raises(CreationError, match=r"(?s)2 problems.*another base.*tiny.*adapters"):
-        compare(other, parse_record(picture.record))
+        differences(other, parse_record(picture.record))
 
 
 def test_another_base_is_told_where_dtypes_differ_too():
@@ -111,15 +111,15 @@ def test_another_base_is_told_where_dtypes_differ_too():
     (picture,) = [p for _, p in draw(one, [BEAR])]
     base = {"name": "elsewhere", "hash": "00" * 32}
     with pytest.raises(CreationError, match="another base"):
-        compare(one, parse_record({**picture.record, "dtype": "bfloat16", "base": base}))
-    notices = compare(one, parse_record({**picture.record, "dtype": "float16", "base": base}))
+        differences(one, parse_record({**picture.record, "dtype": "bfloat16", "base": base}))
+    notices = differences(one, parse_record({**picture.record, "dtype": "float16", "base": base}))
     assert "made on elsewhere, now tiny: their weights cannot be compared" in notices[-1]
 
 
 def test_a_changed_dtype_or_version_is_told():
     one = studio()
     (picture,) = [p for _, p in draw(one, [BEAR])]
-    notices = compare(one, parse_record({**picture.record, "dtype": "float16"}))
+    notices = differences(one, parse_record({**picture.record, "dtype": "float16"}))
     assert "made with dtype float16, now float32" in notices[0]
 
 

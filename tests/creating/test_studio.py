@@ -9,7 +9,7 @@ import torch
 from lora_scene.adapters.folder import save_adapter
 from lora_scene.adapters.layers import lora_layers
 from lora_scene.creating.generation import draw
-from lora_scene.creating.records import compare, parse_record, provenance
+from lora_scene.creating.records import differences, parse_record, provenance
 from lora_scene.creating.requests import Control, Place, Request, Sampling
 from lora_scene.creating.studio import AdapterChoice, open_studio
 from lora_scene.errors import BackboneError, CreationError
@@ -140,5 +140,5 @@ def test_a_base_in_low_bits_draws_nearly_the_same(tmp_path):
     pictures = [next(draw(one, [Request("a bear", sampling=QUICK)]))[1] for one in (whole, low)]
     assert np.abs(pictures[0].pixels.astype(int) - pictures[1].pixels).mean() < 3
     assert pictures[1].record["base"]["hash"] == ""
-    notices = compare(low, parse_record(pictures[0].record))
+    notices = differences(low, parse_record(pictures[0].record))
     assert "made with quantization none, now int8" in notices[0]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from lora_scene.judging.finding import GREY, Found
+from lora_scene.judging.finding import GREY, Sighting
 from lora_scene.judging.judge import Judge
 from lora_scene.scenes.scene import Concept, Photo, Scene
 
@@ -48,13 +48,13 @@ class PlaceFinder:
     name = "place"
     finds_every = False
 
-    def find(self, pixels: np.ndarray, concepts: Sequence[Concept]) -> list[Found]:
+    def find(self, pixels: np.ndarray, concepts: Sequence[Concept]) -> list[Sighting]:
         found = []
         for owner, place in enumerate((LEFT, RIGHT)):
             region = np.zeros(pixels.shape[:2], bool)
             region[place] = (pixels[place] != GREY).any(axis=-1)
             if region.any():
-                found.append(Found(region, owner))
+                found.append(Sighting(region, owner))
         return found
 
 

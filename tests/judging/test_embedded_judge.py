@@ -12,7 +12,7 @@ import pytest
 from lora_scene.creating.requests import Request
 from lora_scene.errors import JudgingError
 from lora_scene.judging.comparison import compare, reference_looks
-from lora_scene.judging.finding import GREY, Found
+from lora_scene.judging.finding import GREY, Sighting
 from lora_scene.judging.judge import Judge, load_judge
 from lora_scene.judging.plans import Cell
 from lora_scene.judging.scores import Scores, find_things, measure
@@ -66,7 +66,7 @@ def test_a_blank_misses_everything_and_the_photo_little(judge) -> None:
 def test_a_swapped_pair_is_mixed(judge) -> None:
     for scene in scenes():
         photo = scene.photos[0]
-        swapped = [Found(photo.masks[k] > 0.5, 1 - k) for k in (0, 1)]
+        swapped = [Sighting(photo.masks[k] > 0.5, 1 - k) for k in (0, 1)]
         compared = compare(
             photo.pixels,
             swapped,

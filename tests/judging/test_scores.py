@@ -5,7 +5,7 @@ import pytest
 
 from lora_scene.creating.requests import Request
 from lora_scene.judging.comparison import Comparison, References, compare, rates
-from lora_scene.judging.finding import Found
+from lora_scene.judging.finding import Sighting
 from lora_scene.judging.plans import Cell
 from lora_scene.judging.scores import Scores, by_concept, find_things, measure, summarise
 from lora_scene.judging.watched_drawing import Drawn
@@ -112,7 +112,7 @@ def test_a_copied_layout_is_whole_overlap() -> None:
 def test_of_several_copies_the_most_copied_counts(monkeypatch) -> None:
     scene, judge = fakes.scene(), fakes.judge()
     inside = scene.photos[0].masks[0] >= 0.5
-    copies = [Found(inside, 0), Found(~inside, 0)]
+    copies = [Sighting(inside, 0), Sighting(~inside, 0)]
     cell = Cell((0,), Request("a photo of <bear>"), "a photo of a bear")
     drawn = Drawn(cell.asked, scene.photos[0].pixels, scene.handles, np.zeros((2, 4, 4)))
     for found in (copies, copies[::-1]):
@@ -195,7 +195,7 @@ def test_of_several_photos_the_nearest_counts() -> None:
     inside = scene.photos[0].masks[0] >= 0.5
     compared = compare(
         scene.photos[0].pixels,
-        [Found(inside, 0)],
+        [Sighting(inside, 0)],
         references,
         encoder=judge.identity,
         named=(0,),
@@ -214,7 +214,7 @@ def test_of_twins_a_thing_stands_for_the_one_that_it_resembles(colour, owner) ->
     )
     pixels = fakes.picture(None, colour)
     region = (pixels != fakes.GREY).any(axis=-1)
-    for found in (Found(region, 0, twins=(1,)), Found(region, 1, twins=(0,))):
+    for found in (Sighting(region, 0, twins=(1,)), Sighting(region, 1, twins=(0,))):
         compared = compare(
             pixels,
             [found],

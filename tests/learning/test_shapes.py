@@ -15,7 +15,7 @@ from lora_scene.learning import phases, samples
 from lora_scene.learning.draws import draw_batch, step_generators
 from lora_scene.learning.interruption import Interruption
 from lora_scene.learning.latents import encode_variants
-from lora_scene.learning.prior import spread
+from lora_scene.learning.prior import deal_sizes
 from lora_scene.recipe import Augment
 from lora_scene.scenes.canvas import Canvas
 from lora_scene.scenes.scene import Concept, Photo, Scene
@@ -92,9 +92,13 @@ def test_a_batch_holds_one_shape_and_shapes_come_in_proportion(both):
 
 def test_prior_pictures_are_spread_by_shares_and_none_is_without():
     tall, wide, square = Size(16, 24), Size(32, 16), Size(16, 16)
-    assert Counter(spread({tall: 0.75, wide: 0.25}, 8)) == {tall: 6, wide: 2}
-    assert Counter(spread({tall: 0.98, wide: 0.01, square: 0.01}, 2)).keys() == {tall, wide, square}
-    assert spread({square: 1.0}, 3) == [square] * 3
+    assert Counter(deal_sizes({tall: 0.75, wide: 0.25}, 8)) == {tall: 6, wide: 2}
+    assert Counter(deal_sizes({tall: 0.98, wide: 0.01, square: 0.01}, 2)).keys() == {
+        tall,
+        wide,
+        square,
+    }
+    assert deal_sizes({square: 1.0}, 3) == [square] * 3
 
 
 def script_ids(original, target, corner, *, mirrored):

@@ -37,7 +37,7 @@ from lora_scene.learning import objective, phases, prior, samples, step
 from lora_scene.learning.devices import memory_switches
 from lora_scene.learning.events import Notice, PhaseEnded, PhaseStarted, Saved, StepDone
 from lora_scene.learning.lora import lora_parameters
-from lora_scene.learning.runs import fingerprint
+from lora_scene.learning.runs import run_fingerprint
 from lora_scene.picture_writing import write_picture
 from lora_scene.recipe import load_recipe
 from lora_scene.scenes.scene import Concept, Photo, Scene
@@ -490,23 +490,23 @@ def test_draws_are_always_new_where_the_base_is_not_asked(bases, scene, tmp_path
 
 def test_fingerprint_knows_scene_recipe_and_base(scene):
     recipe = load_recipe("paper")
-    marks = {fingerprint(scene, recipe, "hash")}
+    marks = {run_fingerprint(scene, recipe, "hash")}
     photo = scene.photos[0]
     masks = photo.masks.copy()
     masks[0, 0, 0] = 0.5
-    marks.add(fingerprint(scene, recipe, "other"))
-    marks.add(fingerprint(scene, load_recipe("sd15"), "hash"))
-    marks.add(fingerprint(scene, load_recipe("paper", ["run.seed=1"]), "hash"))
+    marks.add(run_fingerprint(scene, recipe, "other"))
+    marks.add(run_fingerprint(scene, load_recipe("sd15"), "hash"))
+    marks.add(run_fingerprint(scene, load_recipe("paper", ["run.seed=1"]), "hash"))
     marks.add(
-        fingerprint(
+        run_fingerprint(
             dataclasses.replace(scene, photos=(Photo(photo.pixels, masks, ""),)), recipe, "hash"
         )
     )
     renamed = (Concept("<cub>", "bear"), *scene.concepts[1:])
-    marks.add(fingerprint(dataclasses.replace(scene, concepts=renamed), recipe, "hash"))
+    marks.add(run_fingerprint(dataclasses.replace(scene, concepts=renamed), recipe, "hash"))
     assert len(marks) == 6
     seldom = load_recipe("paper", ["run.checkpoint_every=7", "run.sample_every=3"])
-    assert fingerprint(scene, seldom, "hash") in marks
+    assert run_fingerprint(scene, seldom, "hash") in marks
 
 
 @pytest.mark.parametrize(

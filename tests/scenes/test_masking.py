@@ -8,7 +8,7 @@ from lora_scene.scenes import masking
 from lora_scene.scenes.mask_prompts import Box, Prompt
 from lora_scene.scenes.masking import list_regions, make_masks
 from lora_scene.scenes.scene import Concept
-from lora_scene.scenes.segmenters.regions import Region
+from lora_scene.scenes.segmenters.regions import Segment
 
 PIXELS = np.full((40, 60, 3), 120, np.uint8)
 PROMPTS = [
@@ -34,7 +34,7 @@ class Filler:
     def propose(self, pixels):
         left = np.zeros(pixels.shape[:2], np.float32)
         left[:, :30] = 1.0
-        return (Region("bear", 0.9, left), Region("wall", 0.7, 1 - left))
+        return (Segment("bear", 0.9, left), Segment("wall", 0.7, 1 - left))
 
 
 def test_masks_come_back_as_a_scene_with_a_preview(capsys):

@@ -8,7 +8,7 @@ import numpy as np
 
 from lora_scene.scenes.pictures import Mask
 from lora_scene.scenes.scene import INSIDE, MIN_COVERAGE
-from lora_scene.scenes.segmenters.regions import Region, drop_doubles
+from lora_scene.scenes.segmenters.regions import Segment, drop_doubles
 
 GRID = 12  # points a side
 BATCH = 24  # points at once
@@ -19,7 +19,7 @@ MAX_COVERAGE = 0.95  # of the photo: more is the photo itself
 def propose_on_grid(
     answer: Callable[[Sequence[tuple[float, float]]], tuple[Mask, Sequence[float]]],
     shape: tuple[int, int],
-) -> tuple[Region, ...]:
+) -> tuple[Segment, ...]:
     """Ask at every point of a grid, and keep the best of the masks that are one region.
 
     Args:
@@ -29,11 +29,11 @@ def propose_on_grid(
     """
     steps = (np.arange(GRID) + 0.5) / GRID
     points = [(float(x * shape[1]), float(y * shape[0])) for y in steps for x in steps]
-    found: tuple[Region, ...] = ()
+    found: tuple[Segment, ...] = ()
     for start in range(0, len(points), BATCH):
         pairs = zip(*answer(points[start : start + BATCH]), strict=True)
         more = [
-            Region("region", float(score), mask)
+            Segment("region", float(score), mask)
             for mask, score in pairs
             if score >= MIN_SCORE and MIN_COVERAGE <= (mask >= INSIDE).mean() <= MAX_COVERAGE
         ]

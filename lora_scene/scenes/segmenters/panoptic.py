@@ -23,7 +23,7 @@ from lora_scene.scenes.segmenters.networks import (
     to_photo_size,
     to_values,
 )
-from lora_scene.scenes.segmenters.regions import Region, pick_regions
+from lora_scene.scenes.segmenters.regions import Segment, pick_regions
 
 MIN_SCORE = 0.5
 
@@ -46,7 +46,7 @@ class MaskFormer(Network):
         return pick_regions(self.propose(pixels), prompts, shape=pixels.shape[:2])
 
     @torch.no_grad()
-    def propose(self, pixels: Pixels) -> tuple[Region, ...]:
+    def propose(self, pixels: Pixels) -> tuple[Segment, ...]:
         """List the things and the stuff of a photo, the surest first."""
         shape = pixels.shape[:2]
         values = to_values(pixels, detector_shape(shape))
@@ -65,7 +65,7 @@ class MaskFormer(Network):
             mask = np.where(owner == n, masks[n], 0.0).astype(np.float32)
             if (mask >= INSIDE).mean() >= MIN_COVERAGE:
                 name = str(names.get(int(classes[query]), "region"))
-                regions.append(Region(name, float(scores[query]), mask))
+                regions.append(Segment(name, float(scores[query]), mask))
         return tuple(regions)
 
 

@@ -19,7 +19,7 @@ MOST_REGIONS = 40
 
 
 @dataclass(frozen=True, eq=False)
-class Region:
+class Segment:
     """Something that could be picked.
 
     Attributes:
@@ -34,7 +34,7 @@ class Region:
 
 
 def pick_regions(
-    regions: Sequence[Region], prompts: Sequence[Prompt], *, shape: tuple[int, int]
+    regions: Sequence[Segment], prompts: Sequence[Prompt], *, shape: tuple[int, int]
 ) -> Mask:
     """Return the masks of the regions that the prompts number, from 1.
 
@@ -60,9 +60,9 @@ def pick_regions(
     return masks
 
 
-def drop_doubles(regions: Sequence[Region]) -> tuple[Region, ...]:
+def drop_doubles(regions: Sequence[Segment]) -> tuple[Segment, ...]:
     """Keep the surest region of those that are nearly the same, the surest first."""
-    kept: list[tuple[Region, Flags]] = []
+    kept: list[tuple[Segment, Flags]] = []
     for region in sorted(regions, key=lambda region: -region.score):
         inside = region.mask >= INSIDE
         if not any(iou(inside, other) >= SAME_IOU for _, other in kept):

@@ -16,7 +16,7 @@ from lora_scene.scenes.mask_prompts import Prompt, Stroke
 from lora_scene.scenes.pictures import Mask, Pixels
 from lora_scene.scenes.segmenters.automatic import propose_on_grid
 from lora_scene.scenes.segmenters.networks import Network, to_photo_size, to_values
-from lora_scene.scenes.segmenters.regions import Region, pick_regions
+from lora_scene.scenes.segmenters.regions import Segment, pick_regions
 
 POINTS_A_STROKE = 5
 
@@ -51,7 +51,7 @@ class Sam(Network):
                 masks[k] = self._to_photo(logits, shape)[0]
         return masks
 
-    def propose(self, pixels: Pixels) -> tuple[Region, ...]:
+    def propose(self, pixels: Pixels) -> tuple[Segment, ...]:
         """List the regions that a grid of points finds."""
         embedding = self._encode(pixels)
         shape = pixels.shape[:2]

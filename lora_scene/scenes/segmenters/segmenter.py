@@ -7,7 +7,7 @@ from typing import Protocol, runtime_checkable
 
 from lora_scene.scenes.mask_prompts import Kind, Prompt
 from lora_scene.scenes.pictures import Mask, Pixels
-from lora_scene.scenes.segmenters.regions import Region
+from lora_scene.scenes.segmenters.regions import Segment
 
 
 class Segmenter(Protocol):
@@ -34,5 +34,5 @@ class Segmenter(Protocol):
 class Lister(Segmenter, Protocol):
     """A segmenter that can list regions without any prompt."""
 
-    def propose(self, pixels: Pixels) -> tuple[Region, ...]:
+    def propose(self, pixels: Pixels) -> tuple[Segment, ...]:
         """Return the regions of a photo (H, W, 3), the surest first."""
