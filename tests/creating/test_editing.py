@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from lora_scene.creating import completion
 from lora_scene.creating.completion import (
     Growth,
     complete,
@@ -24,7 +25,7 @@ from lora_scene.creating.editing import (
     widened,
 )
 from lora_scene.creating.generation import draw
-from lora_scene.creating.requests import Control, Request, Sampling
+from lora_scene.creating.requests import MAX_SEED, Control, Request, Sampling
 from lora_scene.creating.sampling import Step
 from lora_scene.creating.windows import (
     SquareWindow,
@@ -210,6 +211,19 @@ def test_windows_cover_a_hole_once_beginning_beside_what_is_known():
     lefts = [window.left for window, _ in pairs]
     assert lefts == sorted(lefts)
     assert count_windows(studio(), hole) == len(pairs) > 2
+
+
+def test_every_window_has_its_own_noise(monkeypatch):
+    seeds = []
+
+    def noted(studio, photo, region, window, **how):
+        seeds.append(region.request.seed)
+        return photo
+
+    monkeypatch.setattr(completion, "repaint", noted)
+    hole = mask_of(64, 200, 0, 64, 64, 200)
+    complete(studio(), photo_of(64, 200), hole, Request(QUICK.prompt, MAX_SEED - 1))
+    assert seeds[:3] == [MAX_SEED - 1, MAX_SEED, 0]
 
 
 def test_a_hole_without_rim_is_filled_too():

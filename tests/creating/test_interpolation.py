@@ -46,9 +46,12 @@ def test_weights_move_from_one_end_to_the_other():
 
 
 def test_two_seeds_are_joined_on_the_sphere():
-    one = studio()
-    frames = list(interpolate(one, BEAR, Request(BEAR.prompt, 2), n_frames=3))
-    np.testing.assert_array_equal(frames[2], picture(one, prompt=BEAR.prompt, seed=2))
+    """By a solver that draws noise on the way too, from the nearer end's generator."""
+    one, noisy = studio(), replace(QUICK, scheduler="ddpm")
+    ends = [Request(BEAR.prompt, seed, sampling=noisy) for seed in (1, 2)]
+    frames = list(interpolate(one, *ends, n_frames=3))
+    for frame, end in zip(frames[::2], ends, strict=True):
+        np.testing.assert_array_equal(frame, next(draw(one, [end]))[1].pixels)
     assert not np.array_equal(frames[1], frames[0])
 
 
