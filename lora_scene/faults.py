@@ -105,18 +105,18 @@ def _tells_of_memory(error: BaseException) -> bool:
     return is_named or any(words in str(error) for words in _MEMORY)
 
 
-def sentence(error: Exception, *, hint: str | None = None) -> str:
+def sentence(error: Exception, *, hint: str | None = None, saves_memory: str = "") -> str:
     """Say in words what stopped the work.
 
     Args:
         error: What was raised.
         hint: What to do where the fault is this program's own.
+        saves_memory: What would take less memory, the largest gain first.
     """
     if is_out_of_memory(error):  # before the words of what it led to, such as a damaged file
-        return (
-            "the memory ran out\n"
-            "  hint:     --batch 1, a smaller --size or --quantization nf4, where the verb has them"
-        )
+        others = "close other programs, or take a machine with more memory"
+        how = f"try in this order: {saves_memory}; {others}" if saves_memory else others
+        return str(LoraSceneError("the memory ran out", hint=how))
     if isinstance(error, LoraSceneError):
         return str(error)
     if tells_of_the_system(error):

@@ -10,6 +10,7 @@ import io
 import os
 import sys
 import warnings
+from collections.abc import Sequence
 from typing import TextIO
 
 import click
@@ -63,6 +64,12 @@ VERBS: dict[str, dict[str, str]] = {
 
 
 INTERRUPTED = 130  # as shells count signals
+SAVES_MEMORY = (  # a verb that has the option can be called so; the largest gain first
+    ("batch", "--batch 1"),
+    ("quantization", "--quantization nf4"),
+    ("size", "a smaller --size"),
+    ("quantization", "--dtype bf16"),
+)
 
 
 class VerbGroup(click.Group):
@@ -132,9 +139,19 @@ def main() -> None:
             raise
         click.secho("error: ", fg="red", bold=True, nl=False, err=True)
         again = shell("lora-scene", "--debug", *sys.argv[1:])
-        click.echo(sentence(error, hint=f"{again} shows where"), err=True)
+        told = sentence(error, hint=f"{again} shows where", saves_memory=_saves_memory(sys.argv))
+        click.echo(told, err=True)
         code = getattr(error, "exit_code", 1)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _saves_memory(words: Sequence[str]) -> str:
+    """Return what of a call's options would take less memory."""
+    context = click.Context(root)
+    verb = next((word for word in words[1:] if word in root.list_commands(context)), "")
+    command = root.get_command(context, verb)
+    names = [param.name for param in command.params] if command else []
+    return "; ".join(less for name, less in SAVES_MEMORY if name in names)
 
 
 def _remark(

@@ -109,6 +109,26 @@ def test_every_end_has_a_sentence_and_an_exit_code(monkeypatch, capsys, error, c
     assert len(told) < 3000
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["doctor"], "hint:     close other programs"),
+        (["evaluate", "a", "--scene", "."], "in this order: --batch 1; --quantization nf4; --dty"),
+        (["interpolate", "a", "--from", "b", "--to", "c", "--out", "d"], "nf4; a smaller --size;"),
+    ],
+)
+def test_memory_that_ran_out_is_told_with_what_the_verb_has(monkeypatch, capsys, words, said):
+    def fails(**options):
+        raise MemoryError
+
+    module = importlib.import_module(f"lora_scene.cli.{words[0]}")
+    monkeypatch.setattr(module.command, "callback", fails)
+    monkeypatch.setattr(sys, "argv", ["lora-scene", *words])
+    with pytest.raises(SystemExit):
+        main()
+    assert said in capsys.readouterr().err
+
+
 def test_debug_shows_where_a_fault_is(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["lora-scene", "--debug", "check", "no/such/scene"])
     with pytest.raises(LoraSceneError):
