@@ -14,9 +14,11 @@ from click.testing import CliRunner
 from PIL import Image
 
 from lora_scene.adapters.folder import save_adapter
+from lora_scene.cli.main import VERBS as CHAPTERS
 from lora_scene.cli.main import root
 from lora_scene.errors import FileError
-from lora_scene.learning.runs import EVENTS
+from lora_scene.learning.loss_log import LossLog
+from lora_scene.learning.runs import EVENTS, LOSSES
 from tests import tiny
 from tests.adapters import made
 from tests.cli.test_benchmark import TOML
@@ -50,6 +52,8 @@ VERBS = {
                  *("--seeds", "1", "--out", "out/x", *DRAWN)),
     "benchmark": ("benchmark", "protocol.toml", "--max-runs", "0", "--out", "out/rows"),
     "study": ("study", "make", "out/rows", "--out", "out/x"),
+    "report": ("report", "out/run", "--to", "out/x.html"),
+    "pick": ("pick", "out/run", "--take", "1:0.5"),
     "demo": ("demo", "--short", "--out", "out/x"),
 }  # fmt: skip
 
@@ -74,6 +78,9 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         Image.fromarray(mask).save(path)
     save_adapter(adapter, home / "out" / "c")
     rows.write(home / "out" / "rows")
+    for folder in ("out/run", "out/run/snapshots/phase2-00001"):
+        save_adapter(adapter, home / folder)
+    LossLog(home / "out" / "run" / LOSSES).append({"phase": 1, "step": 1, "diffusion": 0.5})
     write_scene(home / "scene")
     (home / "scenes").mkdir()
     write_scene(home / "scenes" / "a")
@@ -118,8 +125,14 @@ def test_a_full_disk_is_a_sentence_and_leaves_what_was_there(
     assert contents(home) == before, "nothing half, nothing changed, no debris"
 
 
+def test_every_verb_that_writes_is_tried() -> None:
+    others = {"page", "ask", "push", "verify", "inspect", "estimate", "doctor"}
+    every = {verb for chapter in CHAPTERS.values() for verb in chapter}
+    assert every == others | {words[0] for words in VERBS.values()}
+
+
 @pytest.mark.parametrize("out", ["photo.png/x", "/proc/x/y", "new/" + "n" * 300])
-@pytest.mark.parametrize("verb", [verb for verb in VERBS if verb != "card"])
+@pytest.mark.parametrize("verb", [verb for verb in VERBS if verb not in ("card", "pick")])
 def test_a_place_that_takes_no_files_is_told_before_any_work(
     home: Path, monkeypatch: pytest.MonkeyPatch, verb: str, out: str
 ) -> None:
@@ -127,8 +140,8 @@ def test_a_place_that_takes_no_files_is_told_before_any_work(
     monkeypatch.setattr("lora_scene.backbones.loading.load_pipeline", None)  # would be a TypeError
     before = contents(home)
     command = [*VERBS[verb]]
-    at = 3 if verb == "recipes" else command.index("--out") + 1
-    command[at] = f"{out}.{'toml' if verb == 'recipes' else 'png'}"
+    at = {"recipes": 3, "report": 3}.get(verb) or command.index("--out") + 1
+    command[at] = f"{out}.{ {'recipes': 'toml', 'report': 'html'}.get(verb, 'png') }"
     done = CliRunner().invoke(root, command)
     assert isinstance(done.exception, FileError), f"{done.exception!r} {done.output}"
     command[at] = ""

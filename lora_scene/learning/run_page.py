@@ -16,7 +16,7 @@ from PIL import Image
 
 from lora_scene.adapters.gallery import prompt_in
 from lora_scene.backbones.sources import public_name
-from lora_scene.files import write_text
+from lora_scene.files import check_file, write_text
 from lora_scene.learning.run_charts import draw_charts
 from lora_scene.learning.run_record import RunRecord, read_run, seconds_between
 from lora_scene.learning.runs import PAGE
@@ -56,6 +56,7 @@ def write_run_page(out: Path | str, *more: Path | str, to: Path | None = None) -
         FileError: What lies there is somebody else's, or it cannot be written.
     """
     runs = [read_run(folder) for folder in (out, *more)]
+    place = check_file(to or Path(out) / PAGE)
     page = fill_page(
         "learning",
         "run_page.html",
@@ -66,7 +67,7 @@ def write_run_page(out: Path | str, *more: Path | str, to: Path | None = None) -
         table=_compared(runs) if more else [],
         runs=[_shown(run) for run in runs],
     )
-    return write_text(to or Path(out) / PAGE, page)
+    return write_text(place, page)
 
 
 def _shown(run: RunRecord) -> dict[str, Any]:

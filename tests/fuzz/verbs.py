@@ -19,6 +19,7 @@ from PIL import Image
 
 from lora_scene.adapters.folder import save_adapter
 from lora_scene.cli.main import VERBS, main, root
+from lora_scene.ownership import seal_json
 from lora_scene.recipe import recipe_text
 from tests import tiny
 from tests.adapters import made
@@ -31,7 +32,7 @@ WORDS = [
     "9" * 400, "9" * 5000, str(2**70), "[/x]", "[bold]", "\x1b[31m", "\udc80", "a\0b", "<bear>",
     "a <bear> on sand", "bear=0.1,0.1,0.5,0.5", "bear=1,2,20,20", "bear=5,5", "bear=nan", "bear=",
     "lora.rank=4", "lora.rank=nan", "left=8", "nowhere", "/dev/zero", "/dev/null", "~nobody",
-    "x" * 300,
+    "x" * 300, "run", "run", "1:0.5", "best",
     *(f"inputs/{name}" for name in INPUTS),
 ]  # fmt: skip
 ABSENT = ["nowhere", "inputs/photo.png", "inputs/adapter", "", "[/x]", "\x1b[31m"]
@@ -95,7 +96,11 @@ def prepare(folder: Path) -> None:
     Image.fromarray(pixels).save(inputs / "photo.png")
     Image.fromarray((pixels[..., 0] > 128).astype(np.uint8) * 255).save(inputs / "mask.png")
     write_toml_folder(inputs / "scene")
-    save_adapter(made.adapter(tiny.pipeline("sd1"), "sd1"), inputs / "adapter")
+    adapter = made.adapter(tiny.pipeline("sd1"), "sd1")
+    for place in ("inputs/adapter", "run", "run/snapshots/phase2-00001"):
+        save_adapter(adapter, folder / place)
+    for name, record in readers.RUN.items():
+        (folder / "run" / name).write_text(f"{json.dumps(seal_json(record))}\n")
     (inputs / "a.json").write_text(json.dumps(readers.ANSWERS))
     (inputs / "key.json").write_text(json.dumps(readers.KEY))
     (inputs / "p.txt").write_text(readers.PROMPTS)

@@ -105,6 +105,11 @@ def test_prior_is_drawn_for_the_nouns_in_turn_and_read_from_its_cache(backbone, 
     assert torch.equal(torch.stack(first.latents), torch.stack(second.latents))
     assert cache.stat().st_mtime_ns == written
     assert not torch.equal(first.latents[0], first.latents[1])
+    data = bytearray(cache.read_bytes())
+    data[-1] ^= 1
+    cache.write_bytes(data)
+    third = prior(backbone, cache)
+    assert torch.equal(torch.stack(first.latents), torch.stack(third.latents)), "drawn anew"
 
 
 @pytest.mark.parametrize("change", [{"n_images": 4}, {"nouns": ("dog",)}, {"seed": 5}])

@@ -168,6 +168,23 @@ def test_the_page_needs_nothing_else_and_escapes_what_it_shows(watched, tmp_path
     assert "Side by side" in both
 
 
+def test_records_that_hold_what_no_run_writes_are_left_out_or_told(tmp_path):
+    """Sealed, as a stranger can; a picture of a broken disk is left out too."""
+    steps, told = LossLog(tmp_path / "losses.jsonl"), LossLog(tmp_path / "run.jsonl")
+    steps.append({"phase": 1, "step": 1, "diffusion": 0.5})
+    for wrong in ({"phase": 9, "step": 1}, {"phase": 1, "step": 10**400}, {"phase": 1}):
+        steps.append(wrong)
+    (tmp_path / "samples").mkdir()
+    (tmp_path / "samples" / "00001-0.png").write_bytes(b"\x89PNG\r\n\x1a\n damaged")
+    run = read_run(tmp_path)
+    assert [line["step"] for line in run.steps] == [1]
+    assert not run.samples
+    write_run_page(tmp_path)
+    told.append({"time": "2026-01-01T00:00:00+00:00", "event": "Began", "handles": "<bear>"})
+    with pytest.raises(TrainingError, match=r"run\.jsonl: handles: wrong value"):
+        write_run_page(tmp_path)
+
+
 def test_a_page_of_somebody_elses_is_refused_before_anything_is_done(bases, scene, tmp_path):
     (tmp_path / "run.html").write_text("mine")
     with pytest.raises(LoraSceneError, match=r"run\.html"):
