@@ -112,6 +112,14 @@ def test_recomposed_concepts_move_and_change_size():
     assert len({box[2] for box in boxes}) > 4
 
 
+def test_a_small_concept_is_not_blown_up_to_the_asked_size():
+    mask = painted().masks[0]
+    side = np.ptp(np.nonzero(mask > 0.5), axis=1).max() + 1
+    for seed in range(10):
+        pasted = recompose(painted(), (0,), np.random.default_rng(seed), scale=(0.3, 0.95))
+        assert np.ptp(np.nonzero(pasted.photo.masks[0] > 0.5), axis=1).max() + 1 <= 1.5 * side
+
+
 def test_recomposed_concepts_overlap_little():
     for seed in range(10):
         masks = recompose(painted(), (0, 1), np.random.default_rng(seed), scale=(0.4, 0.5))
