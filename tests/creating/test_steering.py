@@ -11,6 +11,7 @@ from lora_scene.creating.requests import Control, Place, Request, Sampling
 from lora_scene.creating.sampling import denoise, start_noise
 from lora_scene.creating.steering import (
     MOVE,
+    PlaceGuide,
     box_cells,
     inside_share,
     moved,
@@ -87,6 +88,17 @@ def test_guiding_raises_the_share_of_the_handles_attention_in_its_box(family, sc
             denoise(one, text, start, sampling=sampling, guides=[guide])
             shares[n_moves] = guide.shares[0].mean().item()
     assert shares[8] > shares[0] + 0.01, shares
+
+
+def test_only_the_first_third_of_the_steps_is_moved(monkeypatch):
+    steps = []
+    monkeypatch.setattr(PlaceGuide, "_moved", lambda self, z, step: steps.append(step.index) or z)
+    one, size = studio(), Size(32, 32)
+    text, control = encode_prompts(one, [PROMPT], [""]), Control(places=(LEFT,))
+    with steered(one, [PROMPT], control, text=text, latents=size.cells(4)) as (guide,):
+        start = start_noise(one, (1,), size)
+        denoise(one, text, start, sampling=Sampling(7, 1.0), guides=[guide])
+    assert steps == [0, 0, 0, 1, 1, 1, 2, 2, 2]
 
 
 def test_a_placed_picture_can_be_drawn_by_name_and_is_deterministic():
