@@ -150,7 +150,7 @@ def steered(
     columns = [[token_columns(studio, prompt, h) for h in control.attended] for prompt in prompts]
 
     def bias_of(grid: Size) -> Tensor:
-        return _bias(control, columns, n_tokens, grid)
+        return attention_bias(control, columns, n_tokens, grid)
 
     unet = studio.backbone.unet
     with contextlib.ExitStack() as stack:
@@ -164,13 +164,23 @@ def steered(
         yield guides
 
 
-def _bias(
+def attention_bias(
     control: Control,
     columns: Sequence[Sequence[Sequence[int]]],
     n_tokens: int,
     grid: Size,
 ) -> Tensor:
-    """Return the bias (b, n_cells, n_tokens) on the logits."""
+    """Return the bias on the attention's logits that gates places and emphasises handles.
+
+    Args:
+        control: Its places, then its emphases: factors on a handle's unnormalised attention.
+        columns: Of each sample, of each of these, the token positions of its handle.
+        n_tokens: Of the text.
+        grid: Of the layer's cells.
+
+    Returns:
+        (b, n_cells, n_tokens) float32.
+    """
     bias = torch.zeros(len(columns), grid.area, n_tokens)
     for sample, handles in zip(bias, columns, strict=True):
         for place, positions in zip(control.places, handles, strict=False):

@@ -12,6 +12,7 @@ from lora_scene.creating.sampling import denoise, start_noise
 from lora_scene.creating.steering import (
     MOVE,
     PlaceGuide,
+    attention_bias,
     box_cells,
     inside_share,
     moved,
@@ -53,6 +54,13 @@ def test_the_share_inside_is_the_maps_sum_in_the_box_over_its_whole():
     maps = torch.arange(16.0).view(1, 4, 4)
     share = inside_share(maps, box_cells(LEFT, Size(4, 4)))
     assert share.item() == pytest.approx((0 + 1 + 4 + 5 + 8 + 9 + 12 + 13) / 120)
+
+
+def test_a_handle_is_gated_out_of_its_box_and_an_emphasis_multiplies_its_attention():
+    control = Control(places=(LEFT,), emphases=(("<bowl>", 2.0), ("<cup>", 0.0)))
+    factors = attention_bias(control, [[[1], [2, 3], [4]]], 6, Size(2, 1)).exp()
+    expected = torch.tensor([[[1.0, 1.0, 2.0, 2.0, 0.0, 1.0], [1.0, 0.0, 2.0, 2.0, 0.0, 1.0]]])
+    torch.testing.assert_close(factors, expected, atol=1e-3, rtol=1e-6)
 
 
 def test_a_move_goes_against_the_gradient_and_keeps_the_norm():
