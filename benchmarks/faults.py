@@ -15,6 +15,7 @@ import json
 import multiprocessing
 import os
 import random
+import shutil
 import sys
 import tempfile
 import time
@@ -31,30 +32,40 @@ HANG = 300.0  # seconds
 HUB_FAULTS = ("hang", "drip", "flood", "cut", "flip", "drop_reply", "429", "500", "etag")
 SHORT = ("phase1.steps=3", "phase2.steps=3", "run.checkpoint_every=1", "prior.weight=0",
          "lora.rank=4", f"base.resolution={tiny.RESOLUTION}")  # fmt: skip
+OUT, PICTURE, RUN = "OUT", "OUT.png", "RUN"  # a new folder, a new file, a finished run
 KINDS = (".safetensors", ".png", ".toml")  # what the same call writes again byte for byte
 
 
 def verbs(top: Path) -> dict[str, list[str]]:
-    """Return the verbs that write, each with its arguments before `--out`."""
+    """Return calls of the verbs that write, by name."""
     adapter, scene, base = str(top / "adapter"), str(top / "scene"), str(top / "sd1-0")
     drawn = ["--base", base, "--steps", "3", "--device", "cpu", "--seed", "1"]
     photo = ["--photo", f"{scene}/img.png"]
-    settings = [word for setting in SHORT for word in ("--set", setting)]
+    train = ["train", scene, "--base", base, "--device", "cpu", *_settings(), "--out", OUT]
+    asked = ["--mask", f"{scene}/mask0.png", "--prompt", "a <bear>"]
     return {
-        "train": [scene, "--base", base, "--device", "cpu", *settings],
-        "generate": [adapter, "--prompt", "a <bear>", "--count", "3", *drawn],
-        "edit": [adapter, *photo, "--mask", f"{scene}/mask0.png", "--prompt", "a <bear>", *drawn],
-        "complete": [adapter, *photo, "--grow", "right=16", *drawn],
-        "mask": [f"{scene}/img.png", "--box", "bear=8,8,40,40", "--replace"],
-        "check": [scene],
-        "export": [adapter],
-        "merge": [adapter, str(top / "other"), "--weights", "1,1"],
-        "pull": [adapter],
+        "train": train,
+        "train --from": [*train, "--from", adapter, "--set", "run.snapshots=2"],
+        "generate": ["generate", adapter, *asked[2:], "--count", "3", *drawn, "--out", OUT],
+        "edit": ["edit", adapter, *photo, *asked, *drawn, "--out", PICTURE],
+        "complete": ["complete", adapter, *photo, "--grow", "right=16", *drawn, "--out", PICTURE],
+        "mask": ["mask", f"{scene}/img.png", "--box", "bear=8,8,40,40", "--replace", "--out", OUT],
+        "check": ["check", scene, "--out", PICTURE],
+        "export": ["export", adapter, "--out", OUT],
+        "merge": ["merge", adapter, str(top / "other"), "--weights", "1,1", "--out", OUT],
+        "pull": ["pull", adapter, "--out", OUT],
+        "report": ["report", RUN],
+        "pick": ["pick", RUN, "--seeds", "1", "--steps", "2", "--weights", "1", *drawn[:2]],
+        "pick --take": ["pick", RUN, "--take", "2:0.5"],
     }
 
 
+def _settings() -> list[str]:
+    return [word for setting in SHORT for word in ("--set", setting)]
+
+
 def prepare(top: Path) -> None:
-    """Write a base, a scene and two adapters; in a process of its own, for the forks to come."""
+    """Write a base, a scene, two adapters and a run, in a process of its own: forks come."""
     tiny.folder("sd1", str(top))
     side = tiny.RESOLUTION
     example = factory.photo(side, side)
@@ -63,6 +74,10 @@ def prepare(top: Path) -> None:
     pipe = tiny.pipeline("sd1")
     save_adapter(made.adapter(pipe, "sd1"), top / "adapter")
     save_adapter(made.adapter(pipe, "sd1", handles=("<dog>",)), top / "other")
+    words = [*verbs(top)["train"][:-1], str(top / "run"), "--set", "run.snapshots=2"]
+    told, _ = run(words)
+    if "FAILED" in told:
+        raise SystemExit(told)
 
 
 def digest(folder: Path, *, whole: bool = False) -> dict[str, str]:
@@ -110,29 +125,31 @@ def kill_rounds(n_rounds: int, seed: int, names: list[str]) -> None:
         maker.start()
         maker.join()
         inputs = digest(top, whole=True)
-        for verb, arguments in verbs(top).items():
+        for verb, call in verbs(top).items():
             if names and verb not in names:
                 continue
-            counted = _kill(verb, arguments, n_rounds, rng)
+            counted = _kill(top, call, n_rounds, rng)
             changed = {name for name, mark in digest(top, whole=True).items()
                        if inputs.get(name) != mark}  # fmt: skip
             counted["losses"] += len(changed)
             print(json.dumps({"class": verb, **counted}), flush=True)
 
 
-def _kill(verb: str, arguments: list[str], n_rounds: int, rng: random.Random) -> Counter[str]:
+def _kill(top: Path, call: list[str], n_rounds: int, rng: random.Random) -> Counter[str]:
     """Kill one verb at random moments; each time it is run again, and its result compared."""
     counted = Counter(kills=0, tracebacks=0, losses=0, hangs=0)
     with tempfile.TemporaryDirectory() as temporary:
-        name = "x.png" if verb in ("edit", "complete", "check") else "x"
 
         def words(place: str) -> list[str]:
-            return [verb, *arguments, "--out", str(Path(temporary) / place / name)]
+            out = Path(temporary) / place / "x"
+            if RUN in call and not out.exists():
+                shutil.copytree(top / "run", out)
+            return [f"{out}{word[3:]}" if word in (OUT, PICTURE, RUN) else word for word in call]
 
         told, whole = run(words("whole"))
         wanted = digest(Path(temporary) / "whole")
         if "FAILED" in told or not wanted:
-            raise SystemExit(f"{verb} fails without a kill: {told[-2000:]}")
+            raise SystemExit(f"{call} fails without a kill: {told[-2000:]}")
         for n in range(n_rounds):
             told, _ = run(words(str(n)), kill_after=rng.uniform(0.02, whole))
             again, _ = run(words(str(n)))
