@@ -100,5 +100,5 @@ def _tell(found: Pick, out: Path, *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(found.as_dict(), indent=2))
         return
-    click.echo(f"step {found.chosen.step} at weight {found.chosen.weight:g}: {found.why}")
+    click.echo(found.told)
     click.echo(f"all of them: {out / 'pick.png'}")

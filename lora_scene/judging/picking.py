@@ -94,6 +94,11 @@ class Pick:
         """Return the weights, rising."""
         return tuple(dict.fromkeys(one.weight for one in self.tried))
 
+    @property
+    def told(self) -> str:
+        """Return what is recommended, and why."""
+        return f"step {self.chosen.step} at weight {self.chosen.weight:g}: {self.why}"
+
     def as_dict(self) -> dict[str, Any]:
         """Return everything but the pictures, as JSON can hold it."""
         cells = [

@@ -12,7 +12,7 @@ from lora_scene.adapters.folder import read_adapter
 from lora_scene.backbones.loading import resolve_device
 from lora_scene.creating.requests import Sampling
 from lora_scene.creating.studio import Studio, open_studio
-from lora_scene.errors import JudgingError
+from lora_scene.errors import FileError, JudgingError
 from lora_scene.files import check_target, write_json
 from lora_scene.folder_lock import locked
 from lora_scene.judging.base_features import base_judge
@@ -81,8 +81,12 @@ def pick_run(
         found = pick(
             studio, kept, learnt, judge=judge, plan=plan, weights=weights, progress=progress
         )
-        write_picture(out / SHEET, draw_pick(found), root=out)
-        write_json(out / FIGURES, found.as_dict(), root=out)
+        try:
+            write_picture(out / SHEET, draw_pick(found), root=out)
+            write_json(out / FIGURES, found.as_dict(), root=out)
+        except FileError:  # what took minutes is told, whatever becomes of the disk
+            tell(found.told)
+            raise
     return found
 
 

@@ -12,7 +12,8 @@ from click.testing import CliRunner
 from lora_scene.adapters.folder import read_adapter
 from lora_scene.adapters.inspection import inspect_path
 from lora_scene.cli.main import root
-from lora_scene.errors import AdapterError, JudgingError
+from lora_scene.errors import AdapterError, FileError, JudgingError
+from lora_scene.judging import run_picking
 from lora_scene.judging.pick_sheet import draw_pick
 from lora_scene.judging.picking import WEIGHTS, Pick, Tried, choose
 from lora_scene.judging.run_picking import pick_run
@@ -73,17 +74,25 @@ def run(bases, scene, tmp_path_factory):
     return out
 
 
-def test_a_run_is_picked_from_by_the_bases_own_features_and_says_so(run, scene):
+def test_a_run_is_picked_from_by_the_bases_own_features_and_says_so(run, scene, monkeypatch):
     told = []
-    found = pick_run(
-        run, scene=scene, weights=(1.0,), n_seeds=1, n_steps=1, device="cpu", tell=told.append
-    )
+    asked = {"scene": scene, "weights": (1.0,), "n_seeds": 1, "n_steps": 1, "device": "cpu"}
+    found = pick_run(run, **asked, tell=told.append)
     assert [(one.step, one.weight) for one in found.tried] == [(1, 1), (2, 1)]
     assert "base's own features" in told[0]
     kept = json.loads((run / "pick.json").read_text("utf-8"))
     assert kept["chosen"]["step"] in (1, 2)
     assert (run / "pick.png").is_file()
     assert all(np.isfinite(one.scores).all() for one in found.tried)
+    monkeypatch.setattr(run_picking, "pick", lambda *asked, **how: found)
+    monkeypatch.setattr(run_picking, "draw_pick", _full_disk)
+    with pytest.raises(FileError):
+        pick_run(run, **asked, tell=told.append)
+    assert told[-1] == found.told, "what took minutes is not lost with the disk"
+
+
+def _full_disk(pick):
+    raise FileError("the disk is full")
 
 
 def test_what_is_taken_is_the_snapshot_with_its_weight_folded_in(run):
