@@ -23,7 +23,8 @@ import torch
 from benchmarks.contenders import CONTENDERS, small
 from benchmarks.records import circumstances, write
 from lora_scene.backbones.architectures import find_architecture
-from lora_scene.learning.estimates import CONTEXT, estimate_memory
+from lora_scene.learning.estimates import estimate_memory
+from lora_scene.learning.simulation import CONTEXT
 from lora_scene.recipe import load_recipe
 
 STEPS = 3
@@ -89,12 +90,12 @@ def main() -> None:
     parser.add_argument("--set", dest="overrides", action="append", default=[])
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
-    is_cpu = given.device == "cpu"
-    if given.imitate_gb and not is_cpu:
+    is_cuda = given.device.startswith("cuda")
+    if given.imitate_gb and is_cuda:
         imitate(given.imitate_gb, given.device)
     about = {**circumstances(given.device), "imitated_gib": given.imitate_gb}
     for name in given.recipes:
-        dtypes = ["base.dtype=fp32"] if is_cpu else []
+        dtypes = [] if is_cuda else ["base.dtype=fp32"]
         recipe = load_recipe(name, [*dtypes, *given.overrides])
         architecture = find_architecture(recipe.base.model)
         architecture = small(architecture) if given.small else architecture
@@ -110,7 +111,7 @@ def main() -> None:
                     n_concepts=3,
                     device=given.device,
                 )
-                measured = cpu_peak(prepare) if is_cpu else cuda_peak(prepare, given.device)
+                measured = cuda_peak(prepare, given.device) if is_cuda else cpu_peak(prepare)
                 setting = {"recipe": name, "base": architecture.name, "phase": phase}
                 own = {"estimated_parts": dict(expected.parts)} if contender == "ours" else {}
                 write({**setting, "contender": contender, **measured, **own, **about}, given.out)

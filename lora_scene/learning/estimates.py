@@ -15,11 +15,10 @@ import torch
 from lora_scene.backbones.architectures import Architecture
 from lora_scene.backbones.loading import DTYPES, resolve_dtype
 from lora_scene.learning.devices import memory_switches
-from lora_scene.learning.simulation import PhaseEstimate, Simulation
+from lora_scene.learning.simulation import CONTEXT, PhaseEstimate, Simulation
 from lora_scene.recipe import Recipe
 from lora_scene.size import Size
 
-CONTEXT = 450 * 10**6  # assumed: what CUDA itself takes of a card outside the allocator, bytes
 CARDS = (4, 6, 8, 10, 12, 16, 24, 40, 48, 80)  # GiB
 
 

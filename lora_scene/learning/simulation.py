@@ -30,8 +30,10 @@ from lora_scene.recipe import Optimizer, Phase, Recipe
 from lora_scene.scenes.scene import Concept
 from lora_scene.size import Size
 
-SLACK = 0.06  # assumed: fragmentation and rounding, as a share of all that is not weights
-WORKSPACE = 64 * 2**20  # assumed: cuBLAS and convolution workspaces, bytes
+# Assumed until a card was measured: `benchmarks.gpu_day` writes the figures that set these three.
+CONTEXT = 450 * 10**6  # what CUDA itself takes of a card outside the allocator, bytes
+SLACK = 0.06  # fragmentation and rounding, as a share of all that is not weights
+WORKSPACE = 64 * 2**20  # cuBLAS and convolution workspaces, bytes
 STATE_BYTES = {"adamw": 8, "schedulefree": 8, "prodigy": 16}  # for each trained number
 
 

@@ -200,5 +200,6 @@ def refuse_not_finite(parameters: Sequence[Tensor], number: int, step: int) -> N
 
 
 def all_finite(parameters: Sequence[Tensor]) -> bool:
-    """Tell whether every number of every parameter is finite."""
-    return all(bool(torch.isfinite(parameter).all()) for parameter in parameters)
+    """Tell whether every number of every parameter is finite; a device is waited for once."""
+    found = [torch.isfinite(parameter).all() for parameter in parameters]
+    return not found or bool(torch.stack(found).all())

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from benchmarks.memory import imitate
-from lora_scene.learning.estimates import CONTEXT
+from lora_scene.learning.simulation import CONTEXT
 
 
 @pytest.mark.parametrize(("device", "index"), [("cuda", 2), ("cuda:0", 0)])

@@ -182,6 +182,8 @@ class _Module(backend_registration._DummyBackendModule):
 
 def register() -> None:
     """Make the device known to torch, once."""
+    import torch._dynamo  # it looks at what `absent_device` replaces
+
     if not hasattr(torch, NAME):
         backend_registration._setup_privateuseone_for_python_backend(NAME, backend_module=_Module())
 

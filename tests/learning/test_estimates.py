@@ -5,10 +5,10 @@ import torch
 
 from lora_scene.backbones.architectures import find_architecture
 from lora_scene.backbones.backbone import Backbone
-from lora_scene.learning.estimates import CONTEXT, MemoryEstimate, estimate_memory
+from lora_scene.learning.estimates import MemoryEstimate, estimate_memory
 from lora_scene.learning.lora import add_lora
 from lora_scene.learning.optimizers import build_optimizers
-from lora_scene.learning.simulation import PhaseEstimate, state_bytes
+from lora_scene.learning.simulation import CONTEXT, PhaseEstimate, state_bytes
 from lora_scene.recipe import Optimizer, Phase
 from lora_scene.size import Size
 from tests import tiny
