@@ -22,7 +22,7 @@ import psutil
 import torch
 
 import lora_scene
-from benchmarks.records import add_out, write
+from benchmarks.records import write
 from lora_scene.adapters.folder import save_adapter
 from lora_scene.backbones.loading import load_pipeline
 from tests import tiny
@@ -109,7 +109,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=200)
     parser.add_argument("--threads", type=int, default=2)
-    add_out(parser)
+    parser.add_argument("--out", type=Path, help="Lines are added here  [default: stdout]")
     given = parser.parse_args()
     warnings.simplefilter("ignore")
     with tempfile.TemporaryDirectory() as place:

@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import platform
+import stat
 import sys
 import threading
 import time
@@ -125,6 +126,8 @@ def _try(path: Path) -> int:
         flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
         handle = os.open(path, flags, 0o644)
         try:
+            if not stat.S_ISREG(os.fstat(handle).st_mode):
+                raise FileError("no plain file", where=path, hint="move it away")
             is_free = _lock(handle, path) or not _is_held(_record(handle))
             if not is_free:
                 raise _held_error(path.parent, _record(handle))

@@ -109,6 +109,8 @@ def list_folder(folder: Path) -> dict[str, Any]:
 def metadata_of(path: Path) -> Mapping[str, Any]:
     """Return the metadata of a safetensors file, whole or cut short; empty where it has none."""
     try:
+        if not path.is_file():  # a pipe may never end
+            return {}
         with path.open("rb") as file:
             n_bytes = int.from_bytes(file.read(8), "little")
             header = json.loads(file.read(n_bytes)) if n_bytes <= _MAX_HEADER else {}

@@ -16,12 +16,20 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from lora_scene import file_groups
+from lora_scene.adapters.gallery import prompt_in
 from lora_scene.errors import FileError
 from lora_scene.faults import as_file_error, is_out_of_memory
 from lora_scene.file_groups import clean_up, remove_ours, written_together
 from lora_scene.files import check_file, check_target, write_json, write_text, writing
-from lora_scene.folder_lock import locked
-from lora_scene.ownership import is_ours, list_folder, own_files, seal_json, unsealed
+from lora_scene.folder_lock import LOCK, locked
+from lora_scene.ownership import (
+    is_ours,
+    list_folder,
+    metadata_of,
+    own_files,
+    seal_json,
+    unsealed,
+)
 from lora_scene.picture_writing import encode_gif, encode_picture
 
 DEAD = "4194305"  # above every Linux kernel's largest process id
@@ -129,6 +137,15 @@ def test_only_plain_files_are_replaced_even_by_force(tmp_path: Path, kind: str) 
             attempt()
     assert other.read_bytes() == before
     assert sorted(os.listdir(tmp_path)) == ["a.toml", "other.toml"]
+
+
+def test_a_pipe_where_something_of_ours_would_be_is_not_waited_for(tmp_path: Path) -> None:
+    for name in ("a.safetensors", "00001-0.png", LOCK):
+        os.mkfifo(tmp_path / name)
+    assert metadata_of(tmp_path / "a.safetensors") == {}
+    assert prompt_in(tmp_path / "00001-0.png") == ""
+    with pytest.raises(FileError, match="no plain file"), locked(tmp_path):
+        pass
 
 
 def test_a_device_is_refused() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -82,3 +83,8 @@ def test_no_two_public_functions_or_classes_share_a_name() -> None:
                 homes.setdefault(node.name, []).append(path.relative_to(PACKAGE).as_posix())
     shared = {name: places for name, places in homes.items() if len(places) > 1}
     assert shared.keys() == {"command"}, shared  # each verb's, in a file of its own
+
+
+def test_every_benchmark_can_be_begun() -> None:
+    for path in sorted((HERE.parent / "benchmarks").glob("*.py")):
+        importlib.import_module(f"benchmarks.{path.stem}")

@@ -31,6 +31,7 @@ from lora_scene.file_groups import written_together
 from lora_scene.files import write_json
 from lora_scene.picture_writing import write_picture
 from lora_scene.scenes.handles import RESERVED_STEMS, handle_stem
+from lora_scene.scenes.pictures import open_image
 
 PREVIEW_SIDE = 512  # pixels
 
@@ -191,10 +192,7 @@ def _write_companions(
     write_json(folder / f"{title.name}.json", sidecar(adapter, title))
     if not samples:
         return (f"{title.name}.json",)
-    from PIL import Image
-
-    with Image.open(samples[-1].path) as picture:
-        preview = picture.convert("RGB")
+    preview = open_image(samples[-1].path)[0].convert("RGB")
     preview.info.clear()  # nothing that a picture may carry beside its pixels
     preview.thumbnail((PREVIEW_SIDE, PREVIEW_SIDE))
     write_picture(folder / f"{title.name}.preview.png", preview)

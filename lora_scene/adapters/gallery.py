@@ -127,6 +127,8 @@ def stops_of(folder: Path) -> dict[int, dict[int, Path]]:
 
 def prompt_in(path: Path) -> str:
     """Return the prompt that a picture keeps, or an empty text."""
+    if not path.is_file():  # a pipe may never end
+        return ""
     try:
         with Image.open(path) as picture:
             return str(picture.info.get(PROMPT, ""))

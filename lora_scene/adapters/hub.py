@@ -46,6 +46,7 @@ from lora_scene.errors import AdapterError, HubError
 from lora_scene.file_groups import written_together
 from lora_scene.folder_lock import locked
 from lora_scene.picture_writing import write_picture
+from lora_scene.scenes.pictures import open_image
 
 ADAPTER_FILE = re.compile(rf"{re.escape(FILE)}|{FOLDER}/[A-Za-z0-9][A-Za-z0-9_-]*\.safetensors")
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -91,8 +92,8 @@ def stage_adapter(folder: Path, stage: Path, *, title: Title, repo_id: str, dtyp
     export_adapter(adapter, stage, title=title, dtype=dtype, samples=samples)
     (stage / SAMPLES).mkdir()
     for sample in samples:
-        with Image.open(sample.path) as image:  # the pixels alone: nothing that a file may carry
-            pixels = np.asarray(image.convert("RGB"))
+        # the pixels alone: nothing that a file may carry
+        pixels = np.asarray(open_image(sample.path)[0].convert("RGB"))
         place = stage / SAMPLES / sample.path.name
         write_picture(place, Image.fromarray(pixels), {PROMPT: sample.prompt})
     write_sheet(stage, delivered=sum(adapter.info.steps))

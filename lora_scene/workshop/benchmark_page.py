@@ -12,7 +12,7 @@ from PIL import Image
 from lora_scene.errors import JudgingError
 from lora_scene.files import write_text
 from lora_scene.pages import fill_page, inlined, inlined_svg
-from lora_scene.scenes.pictures import Pixels
+from lora_scene.scenes.pictures import Pixels, open_image
 from lora_scene.sheets import contact_sheet
 from lora_scene.workshop.plots import Dot, pareto_plot
 from lora_scene.workshop.results import read_rows, scene_folder
@@ -208,8 +208,7 @@ def _failures(rows: Sequence[Row], out: Path) -> str:
 
 
 def _thumbnail(path: Path) -> Pixels:
-    with Image.open(path) as image:
-        small = image.convert("RGB")
-        if max(small.size) > CELL:
-            small.thumbnail((CELL, CELL), Image.Resampling.LANCZOS)
-        return np.asarray(small)
+    small = open_image(path)[0].convert("RGB")
+    if max(small.size) > CELL:
+        small.thumbnail((CELL, CELL), Image.Resampling.LANCZOS)
+    return np.asarray(small)

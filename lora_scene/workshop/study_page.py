@@ -22,6 +22,7 @@ from PIL import Image
 from lora_scene.errors import JudgingError, did_you_mean
 from lora_scene.files import write_json, write_text
 from lora_scene.pages import fill_page, inlined
+from lora_scene.scenes.pictures import open_image
 from lora_scene.workshop.results import read_rows, scene_folder
 from lora_scene.workshop.statistics import Row, methods_of
 
@@ -227,13 +228,11 @@ def _things(item: Item) -> list[dict[str, str]]:
 
 def _embedded(path: Path) -> str:
     """Return a picture as an address that holds it, without a word of how it was made."""
-    with Image.open(path) as image:
-        small = image.convert("RGB")
+    small = open_image(path)[0].convert("RGB")
     is_large = max(small.size) > SMALL
     small.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.LANCZOS)
     return inlined(small, quality=QUALITY if is_large else 0)
 
 
 def _side(path: Path) -> int:
-    with Image.open(path) as image:
-        return max(image.size)
+    return max(open_image(path)[0].size)
