@@ -1,33 +1,34 @@
-"""What watching costs of a step on the embedded base: CPU seconds, parts interleaved.
+"""What watching costs of a run on the embedded base, and what it costs when it is off.
 
     python -m benchmarks.watching [--scene benchmarks/scenes/t01-2] [--repeats 5]
 
-Seconds of the processor, not of the clock, so that other work on the machine counts little.
+Parts interleaved, in seconds of the processor, not of the clock, so that other work on the machine
+counts little. The page is that of a whole run: as many steps and looks as the recipe asks for.
 """
 
 import argparse
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
 import torch
 
 from benchmarks.records import circumstances, write
-from lora_scene.learning.asking import asked
 from lora_scene.learning.attention_pictures import save_maps
 from lora_scene.learning.held import look
 from lora_scene.learning.interruption import Interruption
+from lora_scene.learning.loss_log import LossLog
 from lora_scene.learning.phases import Trainer
 from lora_scene.learning.preparation import Job, load_base, prepare_handles, prepare_materials
 from lora_scene.learning.run_page import write_run_page
+from lora_scene.learning.runs import HELD, LOSSES
 from lora_scene.learning.training import train
-from lora_scene.learning.watching import PAGE_SHARE
-from lora_scene.recipe import load_recipe
+from lora_scene.learning.watching import PAGE_SHARE, Watcher
+from lora_scene.recipe import Recipe, load_recipe
 from lora_scene.scenes.scene import load_scene
-
-FORCED_PAGES = 3  # at the start of each phase and at the end, whatever they cost
 
 
 def seconds(act: Callable[[], object]) -> float:
@@ -57,37 +58,49 @@ def main() -> None:
         table = prepare_handles(backbone, job, materials)
         trainer = Trainer(backbone, table, materials=materials, folder=out, listener=job.tell)
 
-        def watch() -> None:
+        off = Watcher(replace(job, recipe=load_recipe("mini", ["run.watch=0"])), lambda _: None)
+        lengthen(out, recipe, n_looks)
+
+        def watch(place: int) -> None:
             with trainer.as_delivered():
                 seen = look(backbone, table, materials.held, recipe)
-            save_maps(seen.maps, scene, out, 1)
+            save_maps(seen.maps, scene, out, place)
 
         found: dict[str, list[float]] = {}
         with table.spliced():
             stepper = trainer.stepper(2)
             with stepper.attached():
                 stepper(0)
-                watch()
+                for n in range(n_looks):
+                    found.setdefault("look", []).append(seconds(lambda n=n: watch(n)))
                 for n in range(options.repeats):
                     for name, act in (
                         ("step", lambda n=n: stepper(n + 1)),
-                        ("look", watch),
+                        ("look", lambda: watch(0)),
                         ("page", lambda: write_run_page(out)),
-                        ("glances", lambda: [asked(out) for _ in range(100)]),
+                        ("off", lambda: [off.after(trainer, 2, 1) for _ in range(100)]),
                     ):
                         found.setdefault(name, []).append(seconds(act))
     each = {name: median(values) for name, values in found.items()}
-    each["glance"] = each.pop("glances") / 100
-    looks = n_looks * each["look"] / (n_steps * each["step"])
-    forced = FORCED_PAGES * each["page"] / (n_steps * each["step"])
+    each["off"] /= 100
+    whole = n_steps * each["step"]
     shares = {
-        "looks": looks,
-        "glances": each["glance"] / each["step"],
-        "pages, always": forced,
-        "pages between, at most": PAGE_SHARE,
+        "looks": n_looks * each["look"] / whole,
+        "pages on the way, at most": PAGE_SHARE,
+        "the last page": max(found["page"]) / whole,
+        "when off": each["off"] / each["step"],
     }
     row = {"cpu_seconds": each, "share_of_a_run": shares, "all": sum(shares.values())}
     write({**row, "steps": n_steps, "looks": n_looks, **circumstances("cpu")}, options.out)
+
+
+def lengthen(out: Path, recipe: Recipe, n_looks: int) -> None:
+    """Give a short run the lines of a whole one."""
+    for name, n in ((LOSSES, recipe.phase2.steps), (HELD, n_looks)):
+        log = LossLog(out / name)
+        last = log.lines()[-1]
+        for step in range(last["step"] + 1, n):
+            log.append({**last, "step": step})
 
 
 if __name__ == "__main__":

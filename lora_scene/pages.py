@@ -34,10 +34,14 @@ def inlined(image: Image.Image, *, quality: int = 0) -> str:
         image.save(file, format="WEBP", quality=quality)
     else:
         image.save(file, format="PNG", optimize=True)
-    kind = "webp" if quality else "png"
-    return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"
+    return inlined_file(file.getvalue(), "webp" if quality else "png")
 
 
-def inlined_svg(svg: str) -> str:
-    """Return an SVG as a `data:` address; an empty one stays empty."""
-    return f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}" if svg else ""
+def inlined_file(content: bytes, kind: str) -> str:
+    """Return a picture's file as a `data:` address; an empty one stays empty.
+
+    Args:
+        content: The file's bytes.
+        kind: What they are, such as `jpeg` or `svg+xml`.
+    """
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}" if content else ""

@@ -41,6 +41,10 @@ def plotted(size: tuple[float, float]) -> Iterator[Any]:
 
 def as_svg(figure: Any) -> str:
     """Return a figure as an SVG without a background; call it while the figure is `plotted`."""
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+
+    for part in (figure, *figure.axes):
+        part.patch.set(facecolor="none", edgecolor="none")
     file = io.StringIO()
-    figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
+    FigureCanvasSVG(figure).print_svg(file, metadata={"Date": None})  # `savefig` draws it twice
     return file.getvalue()

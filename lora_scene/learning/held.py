@@ -1,6 +1,6 @@
 """Held draws: noise that is never trained on, and what the model says of it on the way.
 
-From one forward pass a draw come the masked loss and every handle's attention over the photo:
+From forward passes alone come the masked loss and every handle's attention over the photo:
 "nobody says when to stop" is answered by numbers that training did not see.
 """
 
@@ -60,16 +60,17 @@ def look(
         recipe: Templates, seed, level of the maps.
     """
     recorder = AttentionRecorder(backbone.unet, level=read_level(backbone, recipe))
-    losses = []
+    losses: list[Tensor] = []
     totals: dict[int, list[Tensor]] = {}
+    n_draws, at_once = max(len(SHARES), len(photos)), recipe.run.batch_size
     with recorder.attached():
-        for i in range(max(len(SHARES), len(photos))):
-            index = i % len(photos)
-            t = round(SHARES[i % len(SHARES)] * (backbone.n_timesteps - 1))
-            _, noise = step_generators(recipe.run.seed, STREAM, i)
-            loss, maps = _draw(backbone, table, recorder, photos[index], recipe, t, noise)
-            losses.append(loss)
-            totals.setdefault(index, []).append(maps)
+        for index, photo in enumerate(photos):
+            draws = range(index, n_draws, len(photos))
+            for start in range(0, len(draws), at_once):  # no more than a step has room for
+                part = draws[start : start + at_once]
+                own, seen = _draw(backbone, table, recorder, photo, recipe, part)
+                losses += own
+                totals.setdefault(index, []).extend(seen)
     found = {index: torch.stack(maps).mean(dim=0) for index, maps in totals.items()}
     first = photos[0]
     maps = torch.zeros(len(table.concepts), *found[0].shape[1:])
@@ -99,22 +100,25 @@ def _draw(
     recorder: AttentionRecorder,
     photo: EncodedVariant,
     recipe: Recipe,
-    timestep: int,
-    noise: torch.Generator,
-) -> tuple[Tensor, Tensor]:
-    """Return a draw's masked loss, a scalar, and its maps (k, r_h, r_w) of the concepts present."""
-    ids = backbone.tokenize([table.expand(held_prompt(table, photo, recipe))])
-    z = photo.moments.mean[None].to(backbone.device)
-    eps = torch.randn(z.shape, generator=noise).to(z)
-    t = torch.tensor([timestep], device=z.device)
-    columns = Columns.of([table.columns(ids[0][0], photo.present)], ids[0].shape[1], z.device)
+    draws: Sequence[int],
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Return some draws' masked losses, scalars, and maps (k, r_h, r_w) of the concepts present."""
+    n = len(draws)
+    ids = backbone.tokenize([table.expand(held_prompt(table, photo, recipe))] * n)
+    z = photo.moments.mean[None].to(backbone.device).repeat(n, 1, 1, 1)
+    generators = [step_generators(recipe.run.seed, STREAM, i)[1] for i in draws]
+    eps = torch.cat([torch.randn(z[:1].shape, generator=noise) for noise in generators]).to(z)
+    shares = [SHARES[i % len(SHARES)] for i in draws]
+    t = torch.tensor([round(x * (backbone.n_timesteps - 1)) for x in shares], device=z.device)
+    places = table.columns(ids[0][0], photo.present)
+    columns = Columns.of([places] * n, ids[0].shape[1], z.device)
     z_t = backbone.add_noise(z, eps, t)
     with recorder.recording(columns, z_t):
         prediction = backbone.denoise(z_t, t, backbone.encode_tokens(ids))
     inside = photo.masks[list(photo.present)].amax(dim=0, keepdim=True)[None].to(z.device)
     target = backbone.target(z, eps, t)
-    loss = weighted_error(prediction, target, inside, normalize="area").mean()
-    return loss, recorder.maps()[0]
+    loss = weighted_error(prediction, target, inside.expand(n, -1, -1, -1), normalize="area")
+    return list(loss), recorder.maps()
 
 
 def _ious(

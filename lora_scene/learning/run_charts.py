@@ -13,7 +13,9 @@ from lora_scene.learning.run_record import RunRecord
 from lora_scene.plotting import COLOURS, QUIET, as_svg, plotted
 
 SIZE = (5.4, 2.7)  # inches, of 72 points
+PLACE = (0.125, 0.16, 0.855, 0.81)  # of the axes: left, bottom, width, height
 MOST_POINTS = 48  # of a line; more steps are averaged in bins, with a band of where they lie
+MOST_TICKS = 5  # intervals of an axis: each tick costs as much as a curve
 BAND = (10, 90)  # percentiles
 TITLES = {
     "diffusion": "masked loss",
@@ -115,9 +117,11 @@ def _curve(label: str, points: Sequence[tuple[int, float | None]], is_dotted: bo
 
 def _draw(curves: Sequence[Curve], marks: Sequence[int], *, is_log: bool, has_legend: bool) -> str:
     with plotted(SIZE) as figure:
-        axes = figure.add_subplot(xlabel="steps")
+        figure.set_layout_engine("none")  # which draws a figure several times
+        axes = figure.add_axes(PLACE, xlabel="steps")
         axes.grid(visible=True, axis="y")
         axes.margins(x=0.01)
+        axes.locator_params(nbins=MOST_TICKS)
         for n, curve in enumerate(curves):
             colour = COLOURS[n % len(COLOURS)]
             x, middle, low, high = binned(curve.steps, curve.values)
@@ -147,7 +151,7 @@ def binned(steps: Values, values: Values) -> tuple[Values, Values, Values, Value
     if len(steps) <= MOST_POINTS:
         return steps, values, values, values
     parts = np.array_split(np.arange(len(steps)), MOST_POINTS)
-    low, high = (np.array([np.percentile(values[p], q) for p in parts]) for q in BAND)
+    low, high = np.array([np.percentile(values[p], BAND) for p in parts]).T
     x, middle = (np.array([a[p].mean() for p in parts]) for a in (steps, values))
     return x, middle, low, high
 

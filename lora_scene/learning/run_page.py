@@ -20,7 +20,7 @@ from lora_scene.files import check_file, write_text
 from lora_scene.learning.run_charts import draw_charts
 from lora_scene.learning.run_record import RunRecord, read_run, seconds_between
 from lora_scene.learning.runs import PAGE
-from lora_scene.pages import fill_page, inlined, inlined_svg
+from lora_scene.pages import fill_page, inlined, inlined_file
 
 THUMBNAIL = 320  # pixels of a picture's longer side
 QUALITY = 82  # of WebP
@@ -63,7 +63,10 @@ def write_run_page(out: Path | str, *more: Path | str, to: Path | None = None) -
         title=", ".join(run.name for run in runs),
         now=datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M:%S"),
         is_running=any(run.is_running and not run.summary for run in runs),
-        charts=[(chart.title, inlined_svg(chart.svg)) for chart in draw_charts(runs)],
+        charts=[
+            (chart.title, inlined_file(chart.svg.encode(), "svg+xml"))
+            for chart in draw_charts(runs)
+        ],
         table=_compared(runs) if more else [],
         runs=[_shown(run) for run in runs],
     )
@@ -76,8 +79,8 @@ def _shown(run: RunRecord) -> dict[str, Any]:
         "name": run.name,
         "state": _state(run),
         "facts": _facts(run),
-        "masks": _thumbnail(run.masks, 2 * THUMBNAIL) if run.masks else "",
-        "maps": _frames(run.maps, lambda k, path: _handle(run, k), is_kept=True),
+        "masks": _picture(run.masks) if run.masks else "",
+        "maps": _frames(run.maps, lambda k, path: _handle(run, k)),
         "samples": _frames(run.samples, lambda n, path: prompt_in(path)),
         "notices": run.notices,
         "recipe": run.recipe_toml,
@@ -128,33 +131,36 @@ def _peak(run: RunRecord) -> int:
     return max([*told, run.summary.peak_bytes if run.summary else 0])
 
 
-def _frames(
-    stops: Mapping[int, Mapping[int, Path]], words: Any, *, is_kept: bool = False
-) -> list[Shown]:
-    """Return a slider's frames; maps are small files already, and go in as they are."""
+def _frames(stops: Mapping[int, Mapping[int, Path]], words: Any) -> list[Shown]:
+    """Return a slider's frames."""
     steps = list(stops)
     if len(steps) > MOST_STOPS:
         steps = [steps[i] for i in np.linspace(0, len(steps) - 1, MOST_STOPS).round().astype(int)]
-    frames = []
-    for step in steps:
-        paths = sorted(stops[step].items())
-        side = 0 if is_kept else THUMBNAIL
-        shown = tuple((_thumbnail(path, side), words(n, path)) for n, path in paths)
-        frames.append(Shown(step, shown))
-    return frames
+    return [
+        Shown(step, tuple((_picture(p), words(n, p)) for n, p in sorted(stops[step].items())))
+        for step in steps
+    ]
 
 
-def _thumbnail(path: Path, side: int) -> str:
-    return _kept_thumbnail(path, path.stat().st_mtime_ns, side)
+def _picture(path: Path) -> str:
+    """Return a picture as a `data:` address; of one that just went nothing."""
+    try:
+        return _kept_picture(path, path.stat().st_mtime_ns)
+    except OSError:
+        return ""
 
 
 @functools.lru_cache(maxsize=512)
-def _kept_thumbnail(path: Path, changed: int, side: int) -> str:
-    """Return a picture, made smaller, as a `data:` address; a page is rewritten often."""
+def _kept_picture(path: Path, changed: int) -> str:
+    """Return what a page shows of a picture, kept, for a page is rewritten often.
+
+    Maps and masks are small, checked files of ours, and go in as they are.
+    """
+    if path.suffix == ".jpg":
+        return inlined_file(path.read_bytes(), "jpeg")
     with Image.open(path) as picture:
         image = picture.convert("RGB")
-    if side:
-        image.thumbnail((side, side), Image.Resampling.LANCZOS)
+    image.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)
     return inlined(image, quality=QUALITY)
 
 

@@ -53,7 +53,7 @@ class Watcher:
         self._log = LossLog(job.out / HELD)
         self._can_look = bool(self._run.watch)
         self._began = self._written = time.monotonic()
-        self._spent = 0.0  # seconds, on the page
+        self._spent = self._last = 0.0  # seconds, on the page: altogether, the last time
 
     def begin(self, trainer: Trainer, number: int, step: int) -> str:
         """Make up for what a killed run left out; return why it ends at once, or nothing."""
@@ -66,7 +66,7 @@ class Watcher:
             save_masks(self._job.scene, self._job.out)
         if step or number == 1 or not self._job.recipe.phase1.steps:
             self._keep(trainer, number, step, wishes=set())
-        self._rewrite(is_first=True)
+        self._rewrite(is_first=not self._spent)
         return self._reason(number, step)
 
     def after(self, trainer: Trainer, number: int, step: int) -> str:
@@ -154,16 +154,16 @@ class Watcher:
         """Rewrite the page, if it costs no more than its share of the run's time."""
         now = time.monotonic()
         is_time = has_news or now - self._written >= PAGE_SECONDS
-        if not self._run.watch or not (
-            is_first or (is_time and self._spent <= PAGE_SHARE * (now - self._began))
-        ):
+        is_cheap = self._spent + self._last <= PAGE_SHARE * (now - self._began)
+        if not self._run.watch or not (is_first or (is_time and is_cheap)):
             return
         try:
             write_run_page(self._job.out)
         except LoraSceneError as error:  # a page is not worth a run
             self._job.tell(Notice(f"the run's page is not written: {error}"))
         self._written = time.monotonic()
-        self._spent += self._written - now
+        self._last = self._written - now
+        self._spent += self._last
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from PIL import Image
 
 from lora_scene.errors import JudgingError
 from lora_scene.files import write_text
-from lora_scene.pages import fill_page, inlined, inlined_svg
+from lora_scene.pages import fill_page, inlined, inlined_file
 from lora_scene.scenes.pictures import Pixels, open_image
 from lora_scene.sheets import contact_sheet
 from lora_scene.workshop.plots import Dot, pareto_plot
@@ -76,7 +76,9 @@ def _group_part(rows: Sequence[Row], group: str, tables: Sequence[Table]) -> dic
     """Return what the page shows of a group of scenes."""
     return {
         "name": group,
-        "plot": inlined_svg(group_plot([row for row in rows if row["group"] == group])),
+        "plot": inlined_file(
+            group_plot([row for row in rows if row["group"] == group]).encode(), "svg+xml"
+        ),
         "tables": [table for table in tables if table.title.startswith(f"{group}: ")],
     }
 
