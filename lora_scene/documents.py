@@ -16,7 +16,8 @@ import sys
 import tomllib
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -85,11 +86,7 @@ def parse_toml(text: str, where: object, error: Error) -> dict[str, Any]:
     """
     if _LONG_KEY.search(text):
         raise _too_deep(where, error)
-    try:
-        table = tomllib.loads(text.removeprefix("\ufeff"))
-    except (ValueError, RecursionError) as problem:
-        raise error("not valid TOML", where=where, got=problem) from problem
-    _refuse_excess(table, where, error)
+    table: dict[str, Any] = _parsed(text, tomllib.loads, "TOML", where, error)
     return table
 
 
@@ -103,12 +100,7 @@ def parse_json(text: str, where: object, error: Error) -> Any:
     def refuse(constant: str) -> None:
         raise ValueError(f"{constant} is no JSON")
 
-    try:
-        held = json.loads(text.removeprefix("\ufeff"), parse_constant=refuse)
-    except (ValueError, RecursionError) as problem:
-        raise error("not valid JSON", where=where, got=problem) from problem
-    _refuse_excess(held, where, error)
-    return held
+    return _parsed(text, partial(json.loads, parse_constant=refuse), "JSON", where, error)
 
 
 def build(
@@ -292,6 +284,17 @@ def _refuse_excess(held: object, where: object, error: Error) -> None:
         if not level:
             return
     raise _too_deep(where, error)
+
+
+def _parsed(text: str, parse: Callable[[str], Any], kind: str, where: object, error: Error) -> Any:
+    try:
+        held = parse(text.removeprefix("\ufeff"))
+    except RecursionError:
+        raise _too_deep(where, error) from None
+    except ValueError as problem:
+        raise error(f"not valid {kind}", where=where, got=problem) from problem
+    _refuse_excess(held, where, error)
+    return held
 
 
 def _too_deep(where: object, error: Error) -> LoraSceneError:

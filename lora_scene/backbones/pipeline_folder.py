@@ -153,7 +153,8 @@ def read_json(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise BackboneError("a base without its configuration", where=path) from None
     except (OSError, ValueError, RecursionError) as error:
-        raise BackboneError("a damaged configuration", where=path, got=error) from error
+        got = "endless nesting" if isinstance(error, RecursionError) else error
+        raise BackboneError("a damaged configuration", where=path, got=got) from error
     if not isinstance(content, dict):
         raise BackboneError("a damaged configuration", where=path, expected="a JSON object")
     return content

@@ -65,6 +65,38 @@ def is_same_base(one: str, other: str) -> bool:
     return not (one and other) or all(a == b for a, b in parts)
 
 
+def other_base(trained: tuple[str, str], here: tuple[str, str], *, is_rounded: bool) -> str | None:
+    """Say how a base differs from the one that an adapter was trained on, or None.
+
+    The weights decide; only where one of them tells no hash, the names do.
+
+    Args:
+        trained: Name and `Backbone.content_hash`, as the adapter records them.
+        here: The same of the base.
+        is_rounded: Whether it is here in float16, to which 32-bit weights of its name are rounded.
+    """
+    (name, was), (model, found) = trained, here
+    is_named = public_name(name) == public_name(model)
+    if was and found:
+        if is_same_base(was, found):
+            return None
+        rounding = " (or float16 rounds the same ones)" if is_named and is_rounded else ""
+        what = "other weights" if is_named else "another base"
+        was, found = (_first_difference(a, b) for a, b in ((was, found), (found, was)))
+        told = f"({public_name(name)}, sha256 {was}) than here ({public_name(model)}, {found})"
+        return f"was trained on {what} {told}{rounding}"
+    if is_named or not name:
+        return None
+    told = f"({public_name(name)}) than here ({public_name(model)})"
+    return f"was trained on a base of another name {told}; their weights cannot be compared"
+
+
+def _first_difference(one: str, other: str) -> str:
+    """Return the beginning of the first part of a hash in which another differs."""
+    parts = zip(one.split("."), other.split("."), strict=False)
+    return next((a for a, b in parts if a != b), one)[:12]
+
+
 def note_base(model: str | Path, base_hash: str) -> None:
     """Note in the user's cache where a base with a hash lies, so that `find_base` finds it."""
     place = _existing(str(model))

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from lora_scene.adapters.adapter import Adapter, LearnedConcept, TrainingInfo
 from lora_scene.adapters.attachment import LoadedAdapter, load_adapter, locate, plain_name
 from lora_scene.adapters.folder import read_adapter
@@ -22,7 +24,7 @@ from lora_scene.adapters.layers import lora_layers
 from lora_scene.adapters.renaming import parse_renames
 from lora_scene.backbones.backbone import Backbone
 from lora_scene.backbones.loading import Dtype, load_pipeline, resolve_device
-from lora_scene.backbones.sources import find_base, is_same_base, public_name
+from lora_scene.backbones.sources import find_base, other_base
 from lora_scene.backbones.storage import Quantization
 from lora_scene.creating.names import Names
 from lora_scene.creating.requests import check_number
@@ -137,11 +139,16 @@ class Cast(Names):
             for one in self.members
         )
         notices = tuple(
-            f"{one.name} was trained on another base ({one.adapter.info.base_model}, "
-            f"sha256 {one.adapter.info.base_hash[:12]}) than this one ({name}, {base_hash[:12]}): "
-            "its concepts may look different"
+            f"{one.name} {difference}: its concepts may look different"
             for one in loaded
-            if is_expected and _is_other(one.adapter.info, name, base_hash)
+            if is_expected
+            and (
+                difference := other_base(
+                    (one.adapter.info.base_model, one.adapter.info.base_hash),
+                    (name, base_hash),
+                    is_rounded=backbone.dtype == torch.float16,
+                )
+            )
         )
         return Studio(backbone, base_hash, loaded, notices, quantization, self.members)
 
@@ -277,12 +284,6 @@ def _default_base(members: Sequence[Member]) -> str:
     info = members[0].adapter.info
     near = None if isinstance(source, Adapter) else locate(source)
     return find_base(info.base_model, base_hash=info.base_hash, near=near)
-
-
-def _is_other(info: TrainingInfo, name: str, base_hash: str) -> bool:
-    """Tell whether neither name nor hash match; hashes differ between dtypes, names by place."""
-    is_named = public_name(info.base_model) == public_name(name)
-    return not (is_named or is_same_base(info.base_hash, base_hash))
 
 
 def _free_name(source: Adapter | Path | str, taken: set[str]) -> str:

@@ -28,7 +28,7 @@ from lora_scene.adapters.writing import tensors_sha256
 from lora_scene.backbones.backbone import Backbone
 from lora_scene.backbones.families import FAMILIES, Family
 from lora_scene.backbones.loading import quiet_libraries
-from lora_scene.backbones.sources import is_same_base, public_name
+from lora_scene.backbones.sources import other_base, public_name
 from lora_scene.errors import AdapterError
 from lora_scene.learning.events import Listener, Notice
 from lora_scene.learning.handle_table import HandleTable
@@ -138,10 +138,13 @@ def merge_beginning(
     else:
         check_fit(backbone.pipeline, own, name=plain_name(begun.path))
         found = own.folded().modules
-        is_named = public_name(own.info.base_model) == public_name(backbone.name)
-        if not (is_named or is_same_base(own.info.base_hash, base_hash)):
-            text = f"{begun.name} was trained on another base ({own.info.base_model})"
-            tell(Notice(f"{text}: what it learnt may look different on this one"))
+        difference = other_base(
+            (own.info.base_model, own.info.base_hash),
+            (backbone.name, base_hash),
+            is_rounded=backbone.dtype == torch.float16,
+        )
+        if difference is not None:
+            tell(Notice(f"{begun.name} {difference}: what it learnt may look different on it"))
     modules = {k: replace(m, up=m.up * begun.weight) for k, m in found.items()}
     for key, module in modules.items():
         layer = base_layer(backbone.pipeline, key)

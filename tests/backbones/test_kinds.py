@@ -351,7 +351,7 @@ REFUSED: dict[str, tuple[Callable[[Path], Path], str]] = {
     "folder: a ControlNet": (lone_config("ControlNetModel"), "ControlNetModel"),
     "folder: a part of a base": (part_of_a_folder, "it is a part; the base is"),
     "folder: a single file in it": (folder_of_files, "for a single-file base give the file"),
-    "folder: a damaged index": (damaged_index, "a damaged configuration"),
+    "folder: a damaged index": (damaged_index, "a damaged configuration\n.*endless nesting"),
     "folder: Flux": (named("FluxPipeline"), "FluxPipeline"),
     "folder: a pipeline of its own": (named(["my", "Pipeline"]), "not a Stable Diffusion"),
     "folder: ControlNet pipeline": (named("StableDiffusionControlNetPipeline"), "ControlNet"),

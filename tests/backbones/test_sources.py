@@ -8,6 +8,7 @@ from lora_scene.backbones.sources import (
     find_base,
     is_hub_id,
     note_base,
+    other_base,
     public_name,
     resolve_model,
 )
@@ -100,3 +101,26 @@ def test_base_on_the_hub_or_in_the_package_is_itself(name):
     assert find_base(name, base_hash="ab12") == name
     note_base(name, "ab12")
     assert find_base("base-of-nobody/x", base_hash="ab12") == "base-of-nobody/x"
+
+
+A, B, C = "a" * 64, "b" * 64, "c" * 64
+
+
+@pytest.mark.parametrize(
+    ("trained", "here", "said"),
+    [
+        (("x/y", f"{A}.{B}"), ("z", f"{A}.{B}"), None),
+        (("x/y", A), ("z", f"{A}.{B}"), None),  # an earlier file's hash, of the UNet alone
+        (("x/y", f"{A}.{B}"), ("z", f"{A}.{C}"), "another base (x/y, sha256 bbbbbbbbbbbb) than "),
+        (("~/m/y", A), ("./y", B), "other weights (y, sha256 aaaaaaaaaaaa) than here (y, bbb"),
+        (("y", A), ("y", B), "or float16 rounds the same ones"),
+        (("x/y", A), ("x/y", ""), None),  # low-bit weights have no hash
+        (("x/y", A), ("z", ""), "another name (x/y) than here (z); their weights cannot be"),
+        (("", ""), ("z", A), None),
+    ],
+)
+def test_another_base_is_told_by_its_weights_and_where_they_are_unknown_by_its_name(
+    trained, here, said
+):
+    told = other_base(trained, here, is_rounded=trained[0] == "y")
+    assert told is None if said is None else said in (told or "")

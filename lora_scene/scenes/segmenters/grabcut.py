@@ -21,7 +21,13 @@ from lora_scene.scenes.pictures import Mask, Pixels, warn_of
 from lora_scene.scenes.refine import GROWTH, Flags, finish, keep_main_parts
 from lora_scene.scenes.segmenters.geodesic import geodesic_distance
 from lora_scene.scenes.segmenters.growing import grow_mask
-from lora_scene.scenes.segmenters.marks import Window, contradicted, paint, touched
+from lora_scene.scenes.segmenters.marks import (
+    Window,
+    contradicted,
+    paint,
+    touched,
+    warn_of_loss,
+)
 
 MARGIN = 0.2  # of the box, seen around it
 CUT_SIDE = 320  # of the crop that is cut, pixels: the colour models need no more
@@ -31,7 +37,6 @@ DISK = 0.04  # of the box: radius of what a point holds fast
 MAX_DISK = 9  # pixels at the cut's size
 WIDE_START, NARROW_START = 0.85, 0.70  # half axes of the starting ellipses, of the half box
 LOOSEST = 0.75  # of the tightest cut's share of the box: looser cuts lost a part of the concept
-MUCH_LOST = 0.6  # of a mask, to marks: worth a look
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,9 +155,7 @@ def _correct(crop: _Crop, plain: _Crop, prompt: Prompt) -> Flags:
     if missed.any() or taken.any():
         full = _vote(crop)
         removed = touched(rough & ~full, taken)
-        lost = float(removed.sum() / max(int(rough.sum()), 1))
-        if lost > MUCH_LOST:
-            warn_of(prompt.handle, f"marks outside it take {100 * lost:.0f} % of the mask away")
+        warn_of_loss(rough, removed, prompt.handle)
         added = touched(full & ~rough, missed)
         if added.sum() > rough.sum():  # the cut leaked: the marks hold no more than themselves
             text = "a mark inside it brings no clear part of it; draw over more of that part"

@@ -4,9 +4,11 @@ Around the first mark, things of several sizes are cut out, each in a window tha
 What is a thing is found at several sizes in a row: taken is the cut that agrees most with the
 others, of equals the larger one. A further mark counts where the mask contradicts it: the whole is
 cut once more, from the mask and all marks so far, and of the change only the part that the mark
-touches is made. So a mark adds a part or takes one away, and leaves the rest alone. One far from
+touches is made; of one that reaches a mark of the other kind, what lies nearer to its own along the
+photo's colours. So a mark adds a part or takes one away, and leaves the rest alone. One far from
 the mask's edge tells that the thing is larger or smaller: then the best of the first cuts that
-obeys all marks takes its place, if it holds the mask, or lies in it.
+obeys all marks takes its place, if it holds the mask, or lies in it; if none does, and colours
+tell nothing either, a mark outside takes away all that lies nearer to it.
 """
 
 from __future__ import annotations
@@ -19,7 +21,14 @@ import numpy.typing as npt
 from lora_scene.scenes.mask_prompts import Mark, Prompt
 from lora_scene.scenes.pictures import Mask, Pixels, warn_of
 from lora_scene.scenes.refine import GROWTH, Flags, fill_holes, finish
-from lora_scene.scenes.segmenters.marks import Window, contradicted, paint, touched
+from lora_scene.scenes.segmenters.geodesic import geodesic_distance
+from lora_scene.scenes.segmenters.marks import (
+    Window,
+    contradicted,
+    paint,
+    touched,
+    warn_of_loss,
+)
 
 SIDE = 512  # of the photo that is looked at, pixels
 RADII = tuple(0.04 * 2 ** (k / 2) for k in range(8))  # of things, of the photo's longer side
@@ -35,6 +44,8 @@ N_ROUNDS = 2  # of GrabCut
 FAR = 3.0  # disks from the mask's edge: a mark there is not about the edge
 HELD = 0.9  # of a mask, by a larger one that takes its place, or of that, by the mask
 LEAST = 0.25  # of the larger one: what shares less with it is another thing
+TOUCHING = 2.5  # pixels between a part and a mark of the other kind that it reaches
+LITTLE = 1.5  # times a mark: a part no larger is the mark alone
 LEAK = 0.5  # of the colour contrast kept, below which the cut leaked
 EDGE_REACH = 4.0  # how far the edge may be corrected, pixels at `SIDE`
 LEVELS = (8, 16, 16)  # of Lab, where colours are counted
@@ -57,12 +68,12 @@ def grow_mask(pixels: Pixels, prompt: Prompt, others: Sequence[Mark]) -> Mask:
     view = Window.around((0, 0, width, height), (0, 0), (height, width), most=SIDE)
     photo = cv2.resize(pixels, view.size, interpolation=cv2.INTER_AREA)
     disk = max(DISK * max(view.size), 2.0)
-    first, *more = [mark for mark in prompt.marks if mark.is_inside]
-    beside = [*(mark for mark in prompt.marks if not mark.is_inside), *others]
+    first = next(mark for mark in prompt.marks if mark.is_inside)
+    more = [mark for mark in prompt.marks if mark is not first]
     cuts, worth = _things_at(photo, paint([first], view, 1), prompt.handle)
     mask = cuts[worth.argmax()]
     held = {True: paint([first], view, disk), False: np.zeros_like(mask)}
-    for mark, is_inside in [(m, True) for m in more] + [(m, False) for m in beside]:
+    for mark, is_inside in [(m, False) for m in others] + [(m, m.is_inside) for m in more]:
         drawn = paint([mark], view, disk)
         held[is_inside] = held[is_inside] | drawn
         wrong = contradicted(drawn, mask, is_inside=is_inside)
@@ -71,9 +82,13 @@ def grow_mask(pixels: Pixels, prompt: Prompt, others: Sequence[Mark]) -> Mask:
             if _distance(mask == is_inside)[wrong].mean() > FAR * disk:
                 fit = np.array([_obeys(cut, mask, held, is_larger=is_inside) for cut in cuts])
                 other = cuts[np.where(fit, worth, -1).argmax()] == is_inside
-                part = other if fit.any() else part
+                found_little = part.sum() < LITTLE * wrong.sum() and not is_inside
+                part = other if fit.any() else mask if found_little else part
+            part = _limited(photo, part, drawn, held[not is_inside])
+            if not is_inside:
+                warn_of_loss(mask, part, prompt.handle)
             mask = mask | part if is_inside else mask & ~part
-    places = [np.argwhere(paint([m], view, 1)) for m in (first, *more)]
+    places = [np.argwhere(paint([m], view, 1)) for m in prompt.marks if m.is_inside]
     seeds = [(int(p[len(p) // 2][1]), int(p[len(p) // 2][0])) for p in places if len(p)]
     soft = finish(mask, pixels, reach=EDGE_REACH, growth=GROWTH, seeds=seeds)
     denied = cv2.resize(held[False].astype(np.float32), (width, height))
@@ -145,6 +160,23 @@ def _part_at(
     if _contrast(colours, changed) < LEAK * _contrast(colours, before):
         return mark
     return _placed(part, window, mask.shape) | mark
+
+
+def _limited(photo: Pixels, part: Flags, mark: Flags, others: Flags) -> Flags:
+    """Return a part; of one that reaches marks of the other kind what lies nearer to its own."""
+    import cv2
+
+    if not (_distance(part)[others] <= TOUCHING).any():
+        return part
+    window = _around(np.ones_like(mark), 0, most=RECUT_SIDE)
+    colours = cv2.cvtColor(_smooth(photo, window), cv2.COLOR_RGB2LAB).astype(np.float64)
+    away, close = (
+        geodesic_distance(
+            cv2.resize(f.astype(np.float32), window.size, interpolation=cv2.INTER_AREA) > 0, colours
+        )
+        for f in (others, mark)
+    )
+    return part & _placed(close <= away, window, mark.shape) | mark
 
 
 def _around(flags: Flags, margin: float, *, most: int) -> Window:

@@ -9,7 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from lora_scene.scenes.mask_prompts import Mark, Point
+from lora_scene.scenes.pictures import warn_of
 from lora_scene.scenes.refine import Flags
+
+MUCH_LOST = 0.6  # of a mask, to marks: worth a look
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,13 @@ def contradicted(marks: Flags, mask: Flags, *, is_inside: bool) -> Flags:
     wrong[0] = False
     found: Flags = wrong[labels]
     return found
+
+
+def warn_of_loss(mask: Flags, taken: Flags, handle: str) -> None:
+    """Warn where marks outside a concept take much of its mask away."""
+    lost = float((mask & taken).sum() / max(int(mask.sum()), 1))
+    if lost > MUCH_LOST:
+        warn_of(handle, f"marks outside it take {100 * lost:.0f} % of the mask away")
 
 
 def _labels(flags: Flags) -> npt.NDArray[np.int32]:

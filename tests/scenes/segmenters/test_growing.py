@@ -49,6 +49,28 @@ def test_a_far_point_inside_brings_the_other_part_and_one_outside_takes_it_away(
         assert iou(found, red) > 0.85
 
 
+@pytest.mark.filterwarnings("ignore:<a>")
+def test_a_mark_does_not_undo_what_an_earlier_one_did_where_colours_are_alike():
+    """A dark thing with a pale middle stands before a dark one; a faint seam parts them."""
+    pixels = np.full((80, 120, 3), GREEN, np.float64)
+    for rows, columns, grey in (
+        ((20, 60), (5, 60), 38),
+        ((15, 70), (60, 100), 38),
+        ((25, 60), (70, 90), 210),
+        ((20, 60), (59, 61), 45),
+    ):
+        pixels[slice(*rows), slice(*columns)] = grey
+    pixels += np.random.default_rng(0).normal(0, 5, pixels.shape)
+    pixels, true = pixels.clip(0, 255).astype(np.uint8), area((80, 120), (15, 70), (60, 100))
+    points = [Point(80, 62), Point(25, 40, is_inside=False), Point(64, 55)]
+    scores = [
+        iou(grow_mask(pixels, Prompt("<a>", "a", points=tuple(points[:n])), []), true)
+        for n in (1, 2, 3)
+    ]
+    assert min(np.diff(scores)) > -0.02, scores
+    assert scores[2] > 0.7, scores
+
+
 def test_a_stroke_alone_finds_what_it_lies_on():
     pixels = flags(red=((20, 40), (25, 65)))
     stroke = Stroke(((32, 30), (58, 30)), 4)
