@@ -86,8 +86,7 @@ def parse_toml(text: str, where: object, error: Error) -> dict[str, Any]:
     """
     if _LONG_KEY.search(text):
         raise _too_deep(where, error)
-    table: dict[str, Any] = _parsed(text, tomllib.loads, "TOML", where, error)
-    return table
+    return dict(_parsed(text, tomllib.loads, "TOML", where, error))
 
 
 def parse_json(text: str, where: object, error: Error) -> Any:
