@@ -136,6 +136,8 @@ def test_a_mask_thinner_than_a_cell_still_marks_cells():
     assert latent_mask(thin, 4).sum() == 8
     half = mask_of(32, 32, 0, 0, 32, 10)
     assert latent_mask(half, 4)[0].tolist() == [1, 1, 1, 0, 0, 0, 0, 0]
+    less = mask_of(32, 32, 0, 0, 32, 9)  # a quarter of the third column
+    assert latent_mask(less, 4)[0].tolist() == [1, 1, 0, 0, 0, 0, 0, 0]
 
 
 def test_thin_masks_are_wider_in_the_early_steps_and_thick_ones_are_not():
