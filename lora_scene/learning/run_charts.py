@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from lora_scene.plotting import COLOURS, QUIET, as_svg, plotted
 
 SIZE = (5.4, 2.7)  # inches, of 72 points
 PLACE = (0.125, 0.16, 0.855, 0.81)  # of the axes: left, bottom, width, height
+WIDE = ((5.8, 1.9), (0.075, 0.24, 0.91, 0.72))  # size and place of the chart of losses alone
 MOST_POINTS = 48  # of a line; more steps are averaged in bins, with a band of where they lie
 MOST_TICKS = 5  # intervals of an axis: each tick costs as much as a curve
 BAND = (10, 90)  # percentiles
@@ -27,6 +28,7 @@ TITLES = {
 }
 
 Values = npt.NDArray[np.float64]
+Frame = tuple[tuple[float, float], tuple[float, float, float, float]]  # size, place
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,17 @@ def draw_charts(runs: Sequence[RunRecord]) -> list[Chart]:
     return charts
 
 
+def draw_losses(run: RunRecord) -> Chart:
+    """Draw both losses of a run in one chart, whose title says their latest means."""
+    found = {TITLES[key]: _of_steps([run], key)[0] for key in ("diffusion", "attention")}
+    curves = [replace(c, label=title) for title, c in found.items() if c.values.any()]
+    if not curves:
+        return Chart("", "")
+    told = [f"{curve.label} {binned(curve.steps, curve.values)[1][-1]:.3g}" for curve in curves]
+    marks = [run.n_first] if 0 < run.n_first < curves[0].steps[-1] else []
+    return Chart(", ".join(told), _draw(curves, marks, is_log=False, has_legend=True, frame=WIDE))
+
+
 def _looks(runs: Sequence[RunRecord], key: str) -> list[Curve]:
     return [_curve(run.name, [(run.place(x), x.get(key)) for x in run.looks], True) for run in runs]
 
@@ -115,10 +128,18 @@ def _curve(label: str, points: Sequence[tuple[int, float | None]], is_dotted: bo
     return Curve(label, np.array(steps, float), np.array(values, float), is_dotted)
 
 
-def _draw(curves: Sequence[Curve], marks: Sequence[int], *, is_log: bool, has_legend: bool) -> str:
-    with plotted(SIZE) as figure:
+def _draw(
+    curves: Sequence[Curve],
+    marks: Sequence[int],
+    *,
+    is_log: bool,
+    has_legend: bool,
+    frame: Frame = (SIZE, PLACE),
+) -> str:
+    size, place = frame
+    with plotted(size) as figure:
         figure.set_layout_engine("none")  # which draws a figure several times
-        axes = figure.add_axes(PLACE, xlabel="steps")
+        axes = figure.add_axes(place, xlabel="steps")
         axes.grid(visible=True, axis="y")
         axes.margins(x=0.01)
         axes.locator_params(nbins=MOST_TICKS)

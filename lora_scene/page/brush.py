@@ -58,6 +58,17 @@ class Brush:
         takes = painted & (colours[..., 0] > colours[..., 1])  # red above green, as in `TAKES`
         return np.asarray(((mask >= INSIDE) | painted) & ~takes)
 
+    def photo(self, value: Any) -> Pixels:
+        """Return the photo under the strokes, (H, W, 3) uint8.
+
+        Raises:
+            SceneError: There is none.
+        """
+        photo = (value or {}).get("background")
+        if photo is None:
+            raise SceneError("no photo is there", hint="bring the work's photo, or upload one")
+        return np.ascontiguousarray(np.asarray(photo)[..., :3])
+
     def read(self, value: Any, shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:
         """Return what is painted, (H, W) of the photo.
 

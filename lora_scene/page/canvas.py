@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Mapping
 from importlib import resources
 from typing import Any
 
 import gradio as gr
+import numpy as np
 from PIL import Image
 
+from lora_scene.scenes.overlay import draw_masks
+from lora_scene.scenes.scene import Photo
+
+SIDE, PAPER = 512, 236  # of an empty sheet: pixels, grey
 QUALITY = 88  # of the JPEG that is shown; nothing is computed from it
 
 TEMPLATE = """
@@ -38,6 +44,16 @@ def canvas(label: str, empty: str, elem_id: str) -> Any:
         alt=label,
         empty=empty,
     )
+
+
+def sheet(boxes: Mapping[str, tuple[float, float, float, float] | None]) -> str:
+    """Return an empty sheet as a source, with boxes (left, top, right, bottom), 0..1, by name."""
+    masks = np.zeros((len(boxes), SIDE, SIDE), dtype=np.float32)
+    for mask, box in zip(masks, boxes.values(), strict=True):
+        left, top, right, bottom = (round(side * SIDE) for side in box or (0, 0, 0, 0))
+        mask[top:bottom, left:right] = 1.0
+    pixels = np.full((SIDE, SIDE, 3), PAPER, dtype=np.uint8)
+    return as_source(draw_masks(Photo(pixels, masks, "sheet"), list(boxes)))
 
 
 def as_source(picture: Image.Image) -> str:

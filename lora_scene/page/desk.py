@@ -111,6 +111,7 @@ class Desk:
     def open(self, name: str) -> None:
         """Take up an earlier work."""
         work = self.find(name)
+        (work.folder / "draft").touch()  # the latest in use comes first
         self._lay_out(work, read_draft(work.folder / "draft"))
 
     def begin(self, files: Sequence[Path], name: str | None = None) -> None:

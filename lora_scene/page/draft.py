@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from lora_scene.scenes.segmenters.segmenter import Segmenter
 
 Mode = Literal["new", "add", "take"]
 Touches = npt.NDArray[np.int8]  # (H, W): 1 painted in, -1 painted out, 0 as the segmenter says
+_PROPOSED = re.compile(r"<thing\d+>")  # a handle that nobody chose
 BACKGROUND = Concept("<background>", "background", is_background=True)
 
 
@@ -151,14 +153,19 @@ class Draft:
         return self._put(replace(found, touches=touches if touches.any() else None))
 
     def renamed(self, k: int, handle: str, noun: str) -> Draft:
-        """Give a thing another handle, brackets or not, and noun; an empty noun is guessed.
+        """Give a thing another handle, brackets or not, and noun; an empty one is guessed.
+
+        A handle that nobody chose yet follows the noun: `<red-cup>` of `a red cup`.
 
         Raises:
             SceneError: The handle is illegal, or another thing has it.
         """
+        things, old = [*self.things], self.things[k]
         handle = f"<{handle.strip().strip('<>')}>"
+        is_proposed = handle == old.handle and _PROPOSED.fullmatch(handle) is not None
+        if is_proposed and noun.strip() not in ("", old.noun):
+            handle = self._free_handle(proposed_handle(noun))
         noun = noun.strip() or default_noun(handle)
-        things = [*self.things]
         things[k] = replace(things[k], handle=handle, noun=noun)
         wrong: list[SceneError] = check_handles([thing.handle for thing in things], "the name")
         if wrong:

@@ -19,7 +19,6 @@ WAY = {
     "Pictures": "Draw your things in new places, or into other photos.",
     "Share": "Files for every interface, checked; a card; a hub if you like.",
 }
-WIDTH, HEIGHT = 600, 120  # of curves, in their own units
 
 
 def theme() -> Any:
@@ -81,42 +80,38 @@ def facts(lines: Sequence[str], doubts: Sequence[str] = ()) -> str:
     return f'<ul class="facts">{"".join(rows)}</ul>' if rows else ""
 
 
-def curve_figure(lines: Mapping[str, Sequence[tuple[int, float]]]) -> str:
-    """Return curves, each of (step, value), as a picture that says its last values too."""
-    points = [point for line in lines.values() for point in line]
-    if not points:
+def curve_figure(told: str, svg: str) -> str:
+    """Return a drawing of losses, whose words are as readable as the page's."""
+    if not svg:
         return ""
-    most_x, most_y = (max(values) or 1 for values in zip(*points, strict=True))
-    drawn, named, told = [], [], []
-    for n, (name, line) in enumerate(lines.items()):
-        path = " ".join(
-            f"{WIDTH * x / most_x:.1f},{HEIGHT * (1 - y / most_y):.1f}" for x, y in line
-        )
-        drawn.append(f'<polyline class="line{n}" points="{path}"/>')
-        named.append(f'<span class="line{n}">{plain(name)} {line[-1][1]:.3g}</span>')
-        told.append(f"{name} {line[-1][1]:.3g}")
-    label = plain(f"Losses up to step {most_x}: {', '.join(told)}")
-    return (
-        f'<figure class="curves"><figcaption>Losses {"".join(named)}</figcaption>'
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" preserveAspectRatio="none" role="img" '
-        f'aria-label="{label}">{"".join(drawn)}</svg>'
-        f"<p><span>1</span><span>step {most_x}</span></p></figure>"
+    drawing = svg[svg.index("<svg") :].replace(
+        "<svg", f'<svg role="img" aria-label="{plain(told)}"', 1
     )
+    return f'<figure class="curves"><h2>Losses</h2>{drawing}</figure>'
 
 
-def pictures(title: str, rows: Sequence[Sequence[tuple[Path, str]]]) -> str:
-    """Return rows of pictures that lie in the page's folder, each with a caption."""
-    rows = [row for row in rows if row]
-    if not rows:
+def pictures(title: str, rows: Mapping[str, Sequence[tuple[Path, str]]]) -> str:
+    """Return rows of pictures that lie in the page's folder.
+
+    Args:
+        title: What they are.
+        rows: A row's name to its pictures and what each shows, which is told below the last row.
+    """
+    if not any(rows.values()):
         return ""
-    figures = "".join(
-        f'<figure><img src="/gradio_api/file={plain(quote(str(path.absolute())))}" '
-        f'alt="{plain(caption)}"><figcaption>{plain(caption)}</figcaption></figure>'
-        for row in rows
-        for path, caption in row
-    )
-    grid = f'<div class="grid" style="--n: {max(map(len, rows))}">{figures}</div>'
-    return f'<section class="pictures"><h2>{plain(title)}</h2>{grid}</section>'
+    *_, last = rows
+    drawn = ""
+    for name, row in rows.items():
+        figures = "".join(_figure(path, words, name == last) for path, words in row)
+        named = f"<h3>{plain(name)}</h3>" if name else ""
+        drawn += f'{named}<div class="grid" style="--n: {len(row)}">{figures}</div>'
+    return f'<section class="pictures"><h2>{plain(title)}</h2>{drawn}</section>'
+
+
+def _figure(path: Path, words: str, is_told: bool) -> str:
+    source = f"/gradio_api/file={plain(quote(str(path.absolute())))}"
+    caption = f"<figcaption>{plain(words)}</figcaption>" if is_told else ""
+    return f'<figure><img src="{source}" alt="{plain(words)}">{caption}</figure>'
 
 
 def hint(text: str) -> Any:

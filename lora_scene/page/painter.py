@@ -4,21 +4,31 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lora_scene.creating.completion import Growth, complete, complete_record, grown, spread
+import numpy as np
+from PIL import Image
+
+from lora_scene.adapters.folder import read_adapter
+from lora_scene.adapters.formats.metadata import fingerprint
+from lora_scene.creating.completion import Growth, complete, complete_record, grown
 from lora_scene.creating.editing import Region, edit, edit_record
 from lora_scene.creating.generation import GRID, GRID_WEIGHTS, generate, grid_sheet, plan
 from lora_scene.creating.picture_files import read_record, save_image, save_numbered
 from lora_scene.creating.prompts import PromptLine
-from lora_scene.creating.records import differences, parse_record
+from lora_scene.creating.records import VERB, PictureTold, differences, parse_record, picture_hash
 from lora_scene.creating.requests import Request
 from lora_scene.creating.studio import AdapterChoice, Cast, Studio, read_cast
+from lora_scene.creating.windows import FEATHER
+from lora_scene.errors import CreationError
 from lora_scene.page.stage import remark
+from lora_scene.picture_writing import write_picture
 from lora_scene.scenes.pictures import Mask, Pixels
 
-SPREAD = 4  # pixels around a hole that are filled too, as `lora-scene complete` does
+INPUTS = "inputs"  # beside the pictures: the photos and masks that they were made from
+WHOLE = {"verb": VERB, "width": 0, "height": 0, "weight": 1.0}  # what a part's record leaves out
 
 
 class Painter:
@@ -53,16 +63,30 @@ class Painter:
         files = [picture.path for picture in pictures if picture.path is not None]
         return [*files, save_image(out / GRID, grid_sheet(pictures))] if is_grid else files
 
-    def again(self, choices: Sequence[AdapterChoice], picture: Path, *, out: Path) -> list[Path]:
-        """Make a picture anew, from what it says itself."""
-        told = parse_record(read_record(picture))
+    def again(self, adapters: Sequence[Path], picture: Path, *, out: Path) -> list[Path]:
+        """Make a picture anew, from what it says itself, with those of the adapters that drew it.
+
+        Raises:
+            CreationError: It tells of no adapter that is here, or its photo is not there any more.
+        """
+        record = read_record(picture)
+        region = next(iter(record.get("regions", ())), None)
+        told = parse_record(record if region is None else {**record, **WHOLE, **region})
+        choices = _drawn_by(told, adapters)
         cast = read_cast(choices, rename=told.renames)
         with self._lock:
-            studio = self._open(cast, choices)
-            for notice in differences(studio, told):
+            for notice in differences(self._open(cast, choices), told):
                 remark(notice)
-            made = generate(studio, _looked_at(cast, [told.request]), out=out)
-        return [one.path for one in made if one.path is not None]
+            if region is None:
+                requests = _looked_at(cast, [told.request])
+                made = generate(self._open(cast, choices), requests, out=out)
+                return [one.path for one in made if one.path is not None]
+        photo = _kept(out, record["photo"])
+        sampling = replace(told.request.sampling, strength=region["strength"])
+        request = replace(told.request, sampling=sampling)
+        mask = _kept(out, region["mask"] if record["verb"] == "edit" else record["hole"])
+        draw = self.edit if record["verb"] == "edit" else self.complete
+        return [draw(choices, photo, (mask / np.float32(255)), request, out)]
 
     def edit(
         self, choices: Sequence[AdapterChoice], photo: Pixels, mask: Mask, asked: Request, out: Path
@@ -74,31 +98,22 @@ class Painter:
             studio = self._open(cast, choices)
             regions = [Region(mask, request)]
             drawn = edit(studio, photo, regions)
-            record = edit_record(studio, photo, regions, feather=0.03)
+            record = edit_record(studio, photo, regions, feather=FEATHER)
+        _keep(out, photo, mask)
         return save_numbered(out / "edited.png", drawn, record)
 
     def complete(
-        self,
-        choices: Sequence[AdapterChoice],
-        photo: Pixels,
-        hole: Mask | None,
-        asked: Request,
-        out: Path,
-        *,
-        growth: int = 0,
+        self, choices: Sequence[AdapterChoice], photo: Pixels, hole: Mask, asked: Request, out: Path
     ) -> Path:
-        """Fill a hole in a photo, or grow its canvas on all sides."""
+        """Fill a hole in a photo; one larger than the photo grows its canvas on all sides."""
         cast = read_cast(choices)
         (request,) = _looked_at(cast, [asked])
-        canvas = photo
-        if hole is None:
-            canvas, hole = grown(photo, Growth(*[growth] * 4))
-        else:
-            hole = spread(hole, SPREAD)
+        growth = (len(hole) - len(photo)) // 2
         with self._lock:
             studio = self._open(cast, choices)
-            drawn = complete(studio, canvas, hole, request)
+            drawn = complete(studio, grown(photo, Growth(*[growth] * 4))[0], hole, request)
             record = complete_record(studio, photo, hole, request)
+        _keep(out, photo, hole)
         return save_numbered(out / "completed.png", drawn, record)
 
     def _open(self, cast: Cast, choices: Sequence[AdapterChoice]) -> Studio:
@@ -119,3 +134,31 @@ def _looked_at(cast: Cast, requests: Sequence[Request]) -> list[Request]:
         for note in cast.notes_on(prompt):
             remark(note)
     return resolved
+
+
+def _drawn_by(told: PictureTold, adapters: Sequence[Path]) -> list[AdapterChoice]:
+    """Return the adapters that a record names, as it weighs them."""
+    here = {fingerprint(read_adapter(path)): path for path in adapters}
+    missing = [one for one in told.adapters if one.fingerprint not in here]
+    if missing:
+        raise CreationError(
+            "no work has the adapter that drew it", expected=", ".join(map(str, missing))
+        )
+    return [AdapterChoice(here[one.fingerprint], one.weight) for one in told.adapters]
+
+
+def _keep(out: Path, photo: Pixels, mask: Mask) -> None:
+    """Keep what a picture was made from, by the hashes that its record names it with."""
+    for values, pixels in ((photo, photo), (mask, (mask * 255).astype(np.uint8))):
+        path = out / INPUTS / f"{picture_hash(values)}.png"
+        if not path.exists():
+            write_picture(path, Image.fromarray(pixels))
+
+
+def _kept(out: Path, name: str) -> Any:
+    """Return a photo (H, W, 3), or a mask (H, W) in 0..255."""
+    path = out / INPUTS / f"{name}.png"
+    if not path.is_file():
+        raise CreationError("what it was made from is not there any more", where=path)
+    with Image.open(path) as picture:
+        return np.asarray(picture)

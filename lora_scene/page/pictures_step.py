@@ -10,26 +10,25 @@ from typing import Any
 import gradio as gr
 import numpy as np
 import pandas as pd
-from PIL import Image
 
 from lora_scene.adapters.folder import read_adapter
+from lora_scene.creating.completion import Growth, grown, spread
 from lora_scene.creating.requests import Control, Place, Request, Sampling
 from lora_scene.creating.studio import AdapterChoice
 from lora_scene.errors import CreationError
 from lora_scene.learning.runs import SUMMARY
 from lora_scene.page import look
 from lora_scene.page.brush import Brush
-from lora_scene.page.canvas import as_source, canvas
+from lora_scene.page.canvas import canvas, sheet
 from lora_scene.page.desk import Work
 from lora_scene.page.painter import Painter
-from lora_scene.page.stage import Stage, Updates
-from lora_scene.scenes.overlay import COLOURS
+from lora_scene.page.stage import Stage, Updates, remark
 from lora_scene.scenes.pictures import Mask, Pixels
 
 CHIP = "element.addEventListener('click', (event) => { const chip = event.target.closest('button');"
 CHIP += " if (chip) trigger('chip', { handle: chip.dataset.handle }); });"
-SIDE = 512  # pixels of the sheet that regions are drawn on
 SHARE = 4  # the step that follows
+SPREAD = 4  # pixels around a hole that are filled too, as `lora-scene complete` does
 
 
 class PicturesStep:
@@ -38,6 +37,8 @@ class PicturesStep:
     def __init__(self, stage: Stage) -> None:
         self._desk, self._stage, self._painter = stage.desk, stage, Painter()
         self._places: dict[tuple[str, str], Place] = {}  # by work and handle
+        self._weights: dict[tuple[str, str], float] = {}  # by work and adapter or handle
+        self._others: dict[str, list[str]] = {}  # by work, whose adapters draw with its own
         with gr.Row(equal_height=False):
             self._ask()
             self._show()
@@ -54,15 +55,16 @@ class PicturesStep:
     def wire(self) -> None:
         """Connect buttons with what they do."""
         on = self._stage.on
-        asked = [self.prompt, self.seed, self.count, self.steps, self.grid, self.others,
-                 self.weights, self.negative]  # fmt: skip
+        asked = [self.prompt, self.seed, self.steps, self.negative]
+        drawn = [*asked, self.count, self.grid]
         self.chips.chip(self._add_handle, [self.prompt], [self.prompt], show_progress="hidden")
-        on(self.draw.click, self._draw, asked, busy=self.gallery)
-        on(self.prompt.submit, self._draw, asked, busy=self.gallery)
+        on(self.draw.click, self._draw, drawn, busy=self.gallery)
+        on(self.prompt.submit, self._draw, drawn, busy=self.gallery)
         on(self.sheet.box, self._place, [self.placed])
         on(self.unplace.click, self._places.clear)
-        on(self.again.click, self._make_again, [self.picked, self.others, self.weights],
-           busy=self.gallery)  # fmt: skip
+        on(self.others.input, self._take, [self.others])
+        on(self.weights.input, self._weigh, [self.weights])
+        on(self.again.click, self._make_again, [self.picked], busy=self.gallery)
         on(self.own.click, self._bring)
         change = [self.brush.editor, *asked]
         on(self.edit.click, self._edit, change, busy=self.gallery)
@@ -75,15 +77,18 @@ class PicturesStep:
         """Return what the step shows."""
         work = self._desk.work
         handles = _handles(work) if work else []
-        others = [name for name in self._desk.names() if work is None or name != work.name]
-        trained = [n for n in others if (self._desk.out / n / "adapter" / SUMMARY).is_file()]
+        trained = [name for name in self._trained() if work is None or name != work.name]
+        taken = self._others.get(work.name, []) if work else []
+        rows = self._rows() if handles else []
         files = _newest(work.pictures) if work else []
-        placed = [p for (name, _), p in self._places.items() if work and name == work.name]
+        placed = {h: p.box for (name, h), p in self._places.items() if work and name == work.name}
         return {
             self.chips: _chips(handles),
-            self.others: gr.update(choices=trained),
+            self.prompt: gr.update(placeholder=_usual(handles) if handles else ""),
+            self.others: gr.update(choices=trained, value=taken),
+            self.weights: gr.update(value=rows, row_limits=(len(rows), len(rows))),
             self.placed: gr.update(choices=handles),
-            self.sheet: _sheet(placed),
+            self.sheet: sheet({handle: placed.get(handle) for handle in handles}),
             self.gallery: files or None,
             self.draw: gr.update(interactive=bool(handles)),
             self.again: gr.update(interactive=bool(files)),
@@ -105,20 +110,20 @@ class PicturesStep:
                 self.others = gr.Dropdown([], multiselect=True, label="With other works' adapters")
                 self.weights = gr.Dataframe(
                     [], headers=["adapter or handle", "weight"], interactive=True,
-                    static_columns=[0], show_label=False, elem_id="weights",
+                    static_columns=[0], show_label=False, elem_id="weights", buttons=[],
                 )  # fmt: skip
                 self.negative = gr.Textbox("", label="Not in the picture", max_lines=1)
             with gr.Accordion("A region for a thing", open=False):
                 self.placed = gr.Radio([], label="Drag a box for", elem_id="placed")
                 self.sheet = canvas("The picture to come: drag a box", "", "regions")
-                self.unplace = gr.Button("No regions", size="sm")
+                self.unplace = gr.Button("Remove all regions", size="sm", elem_id="unplace")
             self.draw = gr.Button("Draw", variant="primary", elem_id="draw")
 
     def _show(self) -> None:
         with gr.Column(scale=3, min_width=300):
             self.gallery = gr.Gallery(
-                label="Pictures, the latest first", columns=3, height="auto", object_fit="contain",
-                elem_id="pictures", preview=False,
+                label="Pictures, the latest first", show_label=False, columns=3, height="auto",
+                object_fit="contain", elem_id="pictures", preview=False, buttons=["fullscreen"],
             )  # fmt: skip
             with gr.Row():
                 self.save = gr.DownloadButton(
@@ -149,53 +154,78 @@ class PicturesStep:
             return None, gr.update(interactive=False)
         return files[event.index].name, gr.update(value=files[event.index], interactive=True)
 
-    def _choices(self, others: Sequence[str] | None, table: Any) -> list[AdapterChoice]:
-        work = self._desk.need()
-        weights = _numbers(table)
-        works = [work, *(self._desk.find(name) for name in others or [])]
-        return [AdapterChoice(one.adapter, weights.get(one.name, 1.0)) for one in works]
+    def _trained(self) -> list[str]:
+        names = self._desk.names()
+        return [name for name in names if (self._desk.find(name).adapter / SUMMARY).is_file()]
 
-    def _request(self, prompt: str, seed: int, steps: int, table: Any, negative: str) -> Request:
-        weights = _numbers(table)
-        strengths = tuple((k, v) for k, v in weights.items() if k.startswith("<") and v != 1.0)
+    def _works(self) -> list[Work]:
+        """Return the work at hand and those that draw with it."""
+        work = self._desk.need()
+        return [work, *(self._desk.find(name) for name in self._others.get(work.name, []))]
+
+    def _choices(self) -> list[AdapterChoice]:
+        return [AdapterChoice(one.adapter, self._weight(one.name)) for one in self._works()]
+
+    def _weight(self, name: str) -> float:
+        return self._weights.get((self._desk.need().name, name), 1.0)
+
+    def _rows(self) -> list[list[Any]]:
+        works = self._works()
+        named = [*(one.name for one in works), *(h for one in works for h in _handles(one))]
+        return [[name, self._weight(name)] for name in dict.fromkeys(named)]
+
+    def _take(self, others: Sequence[str]) -> None:
+        self._others[self._desk.need().name] = list(others)
+        self._desk.touch()
+
+    def _weigh(self, table: Any) -> None:
+        work = self._desk.need().name
+        self._weights |= {(work, name): weight for name, weight in _numbers(table).items()}
+        self._desk.touch()
+
+    def _request(self, prompt: str, seed: int, steps: int, negative: str) -> Request:
+        handles = [handle for one in self._works() for handle in _handles(one)]
+        prompt = prompt.strip() or _usual(handles)
         work = self._desk.need().name
         places = tuple(p for (name, h), p in self._places.items() if name == work and h in prompt)
-        return Request(
-            prompt,
-            seed=int(seed or 0),
-            negative=negative,
-            sampling=Sampling(int(steps)),
-            control=Control(places=places, strengths=strengths),
+        strengths = {handle: self._weight(handle) for handle in handles}
+        control = Control(
+            places=places, strengths=tuple((h, w) for h, w in strengths.items() if w != 1.0)
         )
+        return Request(
+            prompt, seed=int(seed or 0), negative=negative, sampling=Sampling(int(steps)),
+            control=control,
+        )  # fmt: skip
 
-    def _draw(self, prompt: str, seed: int, count: int, steps: int, grid: bool,
-              others: Sequence[str], table: Any, negative: str) -> Updates:  # fmt: skip
-        work = self._desk.need()
-        prompt = prompt.strip() or f"a photo of {' and '.join(_handles(work)[:2])}"
-        request = self._request(prompt, seed, steps, table, negative)
-        choices = self._choices(others, table)
-        self._painter.draw(choices, request, out=work.pictures, n_pictures=int(count), is_grid=grid)
+    def _draw(
+        self, prompt: str, seed: int, steps: int, negative: str, count: int, grid: bool
+    ) -> Updates:
+        request, out = self._request(prompt, seed, steps, negative), self._desk.need().pictures
+        self._painter.draw(self._choices(), request, out=out, n_pictures=int(count), is_grid=grid)
         self._desk.touch()
-        return {self.prompt: prompt, self.weights: _rows(choices, self._names(choices), table)}
+        return {self.prompt: request.prompt}
 
-    def _names(self, choices: Sequence[AdapterChoice]) -> list[str]:
-        handles = [read_adapter(Path(str(choice.source))).handles for choice in choices]
-        return [handle for one in handles for handle in one]
-
-    def _make_again(self, name: str | None, others: Sequence[str], table: Any) -> Updates:
+    def _make_again(self, name: str | None) -> None:
         work = self._desk.need()
         if name is None:
             raise CreationError("no picture is chosen", hint="click on one")
-        path = next(p for p in _newest(work.pictures) if p.name == name)
-        self._painter.again(self._choices(others, table), path, out=work.pictures)
+        before = _newest(work.pictures)
+        path = next(p for p in before if p.name == name)
+        adapters = [self._desk.find(one).adapter for one in self._trained()]
+        if set(self._painter.again(adapters, path, out=work.pictures)) <= set(before):
+            remark(f"{name} came out the same, byte for byte")
         self._desk.touch()
-        return {}
 
-    def _place(self, handle: str | None, event: gr.EventData) -> None:
-        if handle is None:
-            raise CreationError("no thing is chosen for the region", hint="choose a handle above")
+    def _place(self, handle: str | None, event: gr.EventData) -> Updates:
+        work = self._desk.need()
+        handles = _handles(work)
+        if not handles:
+            raise CreationError("no thing is learnt yet", hint="train first")
+        handle = handle if handle in handles else handles[0]
         box = (event.left, event.top, event.right, event.bottom)
-        self._places[self._desk.need().name, handle] = Place(handle, box)
+        self._places[work.name, handle] = Place(handle, box)
+        free = [h for h in handles if (work.name, h) not in self._places]
+        return {self.placed: gr.update(choices=handles, value=free[0] if free else handle)}
 
     def _bring(self) -> Updates:
         draft = self._desk.draft
@@ -204,40 +234,27 @@ class PicturesStep:
 
     def _painted(self, value: Any) -> tuple[Pixels, Mask]:
         """Return an editor's photo (H, W, 3), and what is painted on it (H, W), 0 or 1."""
-        photo = _background(value)
+        photo = self.brush.photo(value)
         return photo, self.brush.read(value, photo.shape).astype(np.float32)
 
-    def _edit(self, value: Any, prompt: str, seed: int, count: int, steps: int, grid: bool,
-              others: Sequence[str], table: Any, negative: str) -> None:  # fmt: skip
+    def _edit(self, value: Any, *asked: Any) -> None:
         photo, mask = self._painted(value)
-        request = self._request(prompt, seed, steps, table, negative)
-        choices = self._choices(others, table)
-        self._painter.edit(choices, photo, mask, request, self._desk.need().pictures)
+        request, out = self._request(*asked), self._desk.need().pictures
+        self._painter.edit(self._choices(), photo, mask, request, out)
         self._desk.touch()
 
-    def _fill(self, value: Any, prompt: str, seed: int, count: int, steps: int, grid: bool,
-              others: Sequence[str], table: Any, negative: str) -> None:  # fmt: skip
+    def _fill(self, value: Any, *asked: Any) -> None:
         photo, hole = self._painted(value)
-        request = self._request(prompt, seed, steps, table, negative)
-        choices = self._choices(others, table)
-        self._painter.complete(choices, photo, hole, request, self._desk.need().pictures)
+        request, out = self._request(*asked), self._desk.need().pictures
+        self._painter.complete(self._choices(), photo, spread(hole, SPREAD), request, out)
         self._desk.touch()
 
-    def _grow(self, margin: int, value: Any, prompt: str, seed: int, count: int, steps: int,
-              grid: bool, others: Sequence[str], table: Any, negative: str) -> None:  # fmt: skip
-        photo = _background(value)
-        request = self._request(prompt, seed, steps, table, negative)
-        choices, out = self._choices(others, table), self._desk.need().pictures
-        self._painter.complete(choices, photo, None, request, out, growth=int(margin))
+    def _grow(self, margin: int, value: Any, *asked: Any) -> None:
+        photo = self.brush.photo(value)
+        request, out = self._request(*asked), self._desk.need().pictures
+        hole = grown(photo, Growth(*[int(margin)] * 4))[1]
+        self._painter.complete(self._choices(), photo, hole, request, out)
         self._desk.touch()
-
-
-def _sheet(places: Sequence[Place]) -> str:
-    sheet = np.full((SIDE, SIDE, 3), 236, dtype=np.uint8)
-    for k, place in enumerate(places):
-        left, top, right, bottom = (round(side * SIDE) for side in place.box)
-        sheet[top:bottom, left:right] = COLOURS[k % len(COLOURS)]
-    return as_source(Image.fromarray(sheet))
 
 
 def _handles(work: Work) -> list[str]:
@@ -278,15 +295,6 @@ def _numbers(table: Any) -> Mapping[str, float]:
     return found
 
 
-def _rows(choices: Sequence[AdapterChoice], handles: Sequence[str], table: Any) -> list[list[Any]]:
-    weights = _numbers(table)
-    names = [*(Path(str(choice.source)).parent.name for choice in choices), *handles]
-    return [[name, weights.get(name, 1.0)] for name in names]
-
-
-def _background(value: Any) -> Any:
-    """Return the photo under a brush, (H, W, 3) uint8."""
-    photo = (value or {}).get("background")
-    if photo is None:
-        raise CreationError("no photo is there", hint="bring the work's photo, or upload one")
-    return np.ascontiguousarray(np.asarray(photo)[..., :3])
+def _usual(handles: Sequence[str]) -> str:
+    """Return the prompt that is drawn where none is written."""
+    return f"a photo of {' and '.join(handles[:2])}"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from lora_scene.adapters.gallery import stops_of
+from lora_scene.adapters.gallery import prompt_in, stops_of
 from lora_scene.learning.loss_log import LossLog
 from lora_scene.learning.run_record import maps_of
 from lora_scene.learning.runs import LOSSES, SUMMARY
@@ -17,9 +17,7 @@ from lora_scene.scenes.manifest import read_manifest
 
 State = Literal["none", "waiting", "running", "paused", "finished", "failed"]
 LATEST = 40  # steps whose mean time tells what is left
-MOST_POINTS = 150  # of a curve
 INTERRUPTED = (130, 143, -2, -15)  # exit codes: 128 + SIGINT or SIGTERM, or the signal itself
-SHOWN = ("diffusion", "attention")
 
 _STYLES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
@@ -69,20 +67,6 @@ def progress_of(work: Work) -> Progress:
     return Progress(state, phase, step, done, left, losses, notes, error)
 
 
-def curves(losses: tuple[dict[str, Any], ...]) -> dict[str, list[tuple[int, float]]]:
-    """Return the losses by name: (step, mean value), few enough points to draw."""
-    size = max(-(-len(losses) // MOST_POINTS), 1)
-    found: dict[str, list[tuple[int, float]]] = {}
-    for start in range(0, len(losses), size):
-        lines = losses[start : start + size]
-        for name in SHOWN:
-            values = [float(line[name]) for line in lines if line.get(name)]
-            if values:
-                point = (start + len(lines), sum(values) / len(values))
-                found.setdefault(name, []).append(point)
-    return found
-
-
 def latest_maps(work: Work) -> list[tuple[Path, str]]:
     """Return where each handle looks, as of the last look: a picture over the photo, the handle."""
     stops = maps_of(work.adapter)
@@ -91,12 +75,15 @@ def latest_maps(work: Work) -> list[tuple[Path, str]]:
     return [(path, concepts[k].handle) for k, path in last.items() if k < len(concepts)]
 
 
-def first_and_last_samples(work: Work) -> list[list[tuple[Path, str]]]:
-    """Return the pictures before the first step and the latest ones, with what they are."""
+def first_and_last_samples(work: Work) -> dict[str, list[tuple[Path, str]]]:
+    """Return the pictures before the first step and the latest ones, with their prompts."""
     stops = stops_of(work.adapter)
     shown = sorted({min(stops), max(stops)}) if stops else []
-    told = {step: f"after {step} steps" if step else "before the first step" for step in shown}
-    return [[(path, told[step]) for _, path in sorted(stops[step].items())] for step in shown]
+    told = {step: f"After {step} steps" if step else "Before the first step" for step in shown}
+    return {
+        told[step]: [(path, prompt_in(path)) for _, path in sorted(stops[step].items())]
+        for step in shown
+    }
 
 
 def _state(work: Work, order: Order, error: str) -> State:

@@ -100,7 +100,7 @@ def _build(out: Path, base: str | None) -> tuple[Any, Any]:
                 photo = PhotoStep(stage)
             with gr.Tab("2 Things", id=1):
                 things = ThingsStep(stage, recipe)
-            with gr.Tab("3 Train", id=2):
+            with gr.Tab("3 Train", id=2) as training:
                 train = TrainStep(stage, trainings, recipe, base)
             with gr.Tab("4 Pictures", id=3):
                 pictures = PicturesStep(stage)
@@ -109,6 +109,7 @@ def _build(out: Path, base: str | None) -> tuple[Any, Any]:
         stage.steps = [photo, things, train, pictures, share]
         for step in (photo, things, train, pictures, share):
             step.wire()
+        train.wire_to(training)
         built.load(stage.shown, outputs=stage.outputs, show_progress="hidden")
         _beat(gr, stage, train)
     built.queue(default_concurrency_limit=4)

@@ -6,7 +6,7 @@ import contextvars
 import functools
 import traceback
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import gradio as gr
@@ -87,6 +87,8 @@ class Stage:
         """
         is_long = busy is not None
         handle = self._handler(work, lead_to, clears, is_long)
+        if is_long:
+            handle = self._with_said_emptied(handle)
         event(
             handle,
             list(inputs),
@@ -98,13 +100,21 @@ class Stage:
             trigger_mode="once" if is_long else "multiple",
         )
 
+    def _with_said_emptied(self, handle: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(handle)
+        def handle_slowly(*args: Any, **named: Any) -> Iterator[dict[Any, Any]]:
+            yield {self.said: ""}  # or what was told before would seem to be told of this
+            yield handle(*args, **named)
+
+        return handle_slowly
+
     def _handler(
         self,
         work: Callable[..., Updates | None],
         lead_to: int | None,
         clears: Sequence[Any],
         is_long: bool,
-    ) -> Callable[..., dict[Any, Any]]:
+    ) -> Callable[..., Any]:
         @functools.wraps(work)
         def handle(*args: Any, **named: Any) -> dict[Any, Any]:
             remarks: list[str] = []

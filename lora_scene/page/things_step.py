@@ -45,8 +45,8 @@ class ThingsStep:
                 self.mode = gr.Radio(MODES, value="new", label="A click means", elem_id="mode")
                 self.things = gr.Radio(label="Things", choices=[], elem_id="things", type="index")
                 with gr.Row():
-                    self.handle = gr.Textbox("", label="Handle", max_lines=1, elem_id="handle")
                     self.noun = gr.Textbox("", label="What it is", max_lines=1, elem_id="noun")
+                    self.handle = gr.Textbox("", label="Handle", max_lines=1, elem_id="handle")
                 with gr.Row():
                     self.rename = gr.Button("Rename", size="sm", min_width=80)
                     self.delete = gr.Button("Delete", size="sm", min_width=80)

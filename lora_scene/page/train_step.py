@@ -11,21 +11,19 @@ import gradio as gr
 import pandas as pd
 
 from lora_scene.learning.asking import WISHES, ask, is_training
+from lora_scene.learning.run_charts import draw_losses
+from lora_scene.learning.run_record import read_run
 from lora_scene.learning.runs import CHECKPOINT, SUMMARY
 from lora_scene.page import look
-from lora_scene.page.progress import (
-    Progress,
-    curves,
-    first_and_last_samples,
-    latest_maps,
-    progress_of,
-)
+from lora_scene.page.desk import Work
+from lora_scene.page.progress import Progress, first_and_last_samples, latest_maps, progress_of
 from lora_scene.page.stage import Stage, Updates, remark
 from lora_scene.page.trainings import Trainings
 from lora_scene.recipe import Recipe, load_recipe, recipe_names
 
 PICTURES = 3  # the step that follows
 HEADS = ["setting", "value"]
+MOST_DRAWN = 50  # times that curves are drawn while a training goes on
 ASKED = ("base.model", "phase1.steps", "phase2.steps", "run.seed", "run.sample_every")  # above them
 
 
@@ -36,9 +34,15 @@ class TrainStep:
         self, stage: Stage, trainings: Trainings, settings: Recipe, base: str | None
     ) -> None:
         self._desk, self._stage, self._trainings = stage.desk, stage, trainings
+        self._plotted: tuple[str, str] = ("", "")
         with gr.Row(equal_height=False):
             self._ask(settings, base)
             self._show()
+
+    @property
+    def _asked(self) -> list[Any]:
+        return [self.recipe, self.base, self.steps1, self.steps2, self.every, self.seed,
+                self.settings]  # fmt: skip
 
     @property
     def outputs(self) -> Sequence[Any]:
@@ -49,8 +53,7 @@ class TrainStep:
     def wire(self) -> None:
         """Connect buttons with what they do."""
         on = self._stage.on
-        asked = [self.recipe, self.base, self.steps1, self.steps2, self.every, self.seed,
-                 self.settings]  # fmt: skip
+        asked = self._asked
         on(self.start.click, self._start, asked)
         on(self.resume.click, self._resume)
         on(self.pause.click, self._pause)
@@ -64,13 +67,20 @@ class TrainStep:
         self.weigh.click(self._weigh, asked, [self.estimate], show_progress="minimal")
         self.go.click(lambda: gr.update(selected=PICTURES), outputs=self._stage.walk)
 
+    def wire_to(self, tab: Any) -> None:
+        """Estimate the memory when the step is first seen."""
+        tab.select(
+            self._weigh_once, [self.estimate, *self._asked], [self.estimate],
+            show_progress="minimal",
+        )  # fmt: skip
+
     def shown(self) -> Updates:
         """Return what the step shows."""
         work = self._desk.work
         state = progress_of(work) if work else Progress("none")
         place = self._trainings.place(work) if work else 0
         busy = state.state in ("waiting", "running")
-        rows = first_and_last_samples(work) if work else []
+        rows = first_and_last_samples(work) if work else {}
         maps = latest_maps(work) if work else []
         hears = work is not None and state.state == "running" and is_training(work.adapter)
         return {
@@ -79,8 +89,8 @@ class TrainStep:
             self.start: gr.update(interactive=work is not None and not busy),
             self.pause: gr.update(visible=busy),
             self.resume: gr.update(visible=state.state in ("paused", "failed")),
-            self.plot: look.curve_figure(curves(state.losses)),
-            self.maps: look.pictures("Where the model looks for each handle", [maps]),
+            self.plot: self._plot(work, state) if work else "",
+            self.maps: look.pictures("Where the model looks for each handle", {"": maps}),
             self.samples: look.pictures("Sample pictures", rows),
             self.go: gr.update(interactive=state.state == "finished"),
         }
@@ -100,6 +110,15 @@ class TrainStep:
             n_pictures,
             is_training(work.adapter),
         )
+
+    def _plot(self, work: Work, state: Progress) -> str:
+        """Return the losses' curves; a training has them drawn `MOST_DRAWN` times at most."""
+        told = (work.name, state.state, state.phase, int(state.done * MOST_DRAWN))
+        key = repr(told) if state.losses else ""
+        if self._plotted[0] != key:
+            chart = draw_losses(read_run(work.adapter)) if key else None
+            self._plotted = (key, look.curve_figure(chart.title, chart.svg) if chart else "")
+        return self._plotted[1]
 
     def _ask(self, settings: Recipe, base: str | None) -> None:
         with gr.Column(scale=2, min_width=280):
@@ -135,6 +154,7 @@ class TrainStep:
                 max_height=320,
                 wrap=True,
                 show_label=False,
+                buttons=[],
                 elem_id="settings",
             )
 
@@ -180,6 +200,9 @@ class TrainStep:
         told = load_recipe(recipe)
         return ("", told.phase1.steps, told.phase2.steps, _every(told), told.run.seed,
                 _table(told), told.base.model)  # fmt: skip
+
+    def _weigh_once(self, told: str, *asked: Any) -> Any:
+        return gr.skip() if told else self._weigh(*asked)
 
     def _weigh(
         self, recipe: str, base: str, steps1: int, steps2: int, every: int, seed: int, table: Any

@@ -96,3 +96,5 @@ def test_a_new_work_from_an_earlier_one_leaves_that_as_it_is(tmp_path):
     again = Desk(tmp_path / "out")
     kept = {name: (again.open(name), len(again.draft.things))[1] for name in ("demo", "demo-2")}
     assert kept == {"demo": 3, "demo-2": 2}
+    again.open("demo")
+    assert Desk(tmp_path / "out").need().name == "demo"

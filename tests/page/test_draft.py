@@ -85,6 +85,9 @@ def test_names_are_checked_and_nouns_are_guessed(draft):
     two = draft.pointed(15, 15, "new", Discs()).pointed(45, 15, "new", Discs())
     renamed = two.renamed(1, "red-cup", "")
     assert (renamed.things[1].handle, renamed.things[1].noun) == ("<red-cup>", "red cup")
+    named = two.renamed(0, "thing1", "a red cup")
+    assert (named.things[0].handle, named.things[0].noun) == ("<red-cup>", "a red cup")
+    assert two.renamed(0, "thing1", "").things[0].handle == "<thing1>"
     for wrong in ("<img src=x onerror=alert(1)>", "../up", "thing1", ""):
         with pytest.raises(SceneError):
             two.renamed(1, wrong, "cup")
