@@ -14,7 +14,8 @@ from lora_scene.scenes.scene import INSIDE
 
 ADDS, TAKES = (0, 158, 115), (213, 94, 0)  # colours of strokes, far apart for every eye
 TINT = 0.5  # of a mask over the photo
-SIZE = 24  # pixels of the brush to begin with
+SIZE = 24  # pixels of the brush before there is a photo
+SHARE = 1 / 24  # of a photo's longer side: the brush's size to begin with
 
 
 class Brush:
@@ -25,7 +26,7 @@ class Brush:
     """
 
     def __init__(self, label: str, *, takes: bool = False, can_upload: bool = False) -> None:
-        colours = [f"rgb{colour}" for colour in ((ADDS, TAKES) if takes else (ADDS,))]
+        self._colours = [f"rgb{colour}" for colour in ((ADDS, TAKES) if takes else (ADDS,))]
         self.editor = gr.ImageEditor(
             label=label,
             type="numpy",
@@ -33,19 +34,27 @@ class Brush:
             sources=("upload",) if can_upload else (),
             transforms=(),
             layers=False,
-            brush=gr.Brush(
-                default_size=SIZE, colors=colours, color_mode="fixed", default_color=colours[0]
-            ),
+            brush=self._stroke(SIZE),
             eraser=gr.Eraser(default_size=SIZE),
             buttons=["fullscreen"],
         )
 
-    def value(self, photo: Pixels, mask: Mask | None = None) -> dict[str, Any]:
+    def _stroke(self, size: int) -> Any:
+        return gr.Brush(
+            default_size=size,
+            colors=list(self._colours),
+            color_mode="fixed",
+            default_color=self._colours[0],
+        )
+
+    def value(self, photo: Pixels, mask: Mask | None = None) -> Any:
         """Return what lays a photo (H, W, 3) before the person, tinted where a mask (H, W) is."""
         if mask is not None:
             tinted = (1 - TINT) * photo + TINT * np.array(ADDS)
             photo = np.where((mask >= INSIDE)[..., None], tinted.round().astype(np.uint8), photo)
-        return {"background": photo, "layers": [], "composite": None}
+        size = max(round(max(photo.shape[:2]) * SHARE), 2)
+        laid = {"background": photo, "layers": [], "composite": None}
+        return gr.update(value=laid, brush=self._stroke(size), eraser=gr.Eraser(default_size=size))
 
     def changed(self, value: Any, mask: Mask) -> npt.NDArray[np.bool_]:
         """Return a mask (H, W) as the strokes change it.

@@ -20,6 +20,7 @@ from lora_scene.adapters.model_card import CardFacts, write_card
 from lora_scene.adapters.verification import Check, verify_path
 from lora_scene.backbones.loading import load_pipeline
 from lora_scene.backbones.sources import find_base
+from lora_scene.errors import AdapterError
 from lora_scene.learning.runs import SUMMARY
 from lora_scene.page import look
 from lora_scene.page.stage import Stage, Updates, remark
@@ -42,7 +43,11 @@ class ShareStep:
                 self.verify = gr.Button("Verify", elem_id="verify")
                 self.checks = gr.HTML("", elem_id="checks")
                 self.files = gr.File(
-                    label="Files", file_count="multiple", interactive=False, elem_id="files"
+                    label="Files",
+                    file_count="multiple",
+                    interactive=False,
+                    elem_id="files",
+                    visible=False,
                 )
             with gr.Column(scale=3, min_width=300):
                 with gr.Accordion("The card", open=True):
@@ -66,8 +71,8 @@ class ShareStep:
     def wire(self) -> None:
         """Connect buttons with what they do."""
         on, said = self._stage.on, [self.name, self.author, self.licence]
-        on(self.export.click, self._export, [*said, self.layouts], busy=self.files)
-        on(self.verify.click, self._verify, busy=self.files)
+        on(self.export.click, self._export, [*said, self.layouts], busy=self.checks)
+        on(self.verify.click, self._verify, busy=self.checks)
         on(self.preview.click, self._preview, [*said, self.repo], busy=self.card)
         on(self.dry.click, self._dry_run, [*said, self.repo], busy=self.repo)
         on(self.push.click, self._push, [*said, self.repo, self.private], busy=self.repo)
@@ -81,7 +86,7 @@ class ShareStep:
         return {
             self.export: gr.update(interactive=ready),
             self.verify: gr.update(interactive=bool(files)),
-            self.files: [str(path) for path in files] or None,
+            self.files: gr.update(value=[str(path) for path in files] or None, visible=bool(files)),
         }
 
     def _title(self, name: str, author: str, licence: str) -> Title:
@@ -138,6 +143,8 @@ class ShareStep:
         return {self.uploads: look.facts([done]), self.push: gr.update(interactive=False)}
 
     def _stage_files(self, stage: Path, title: Title, repo: str) -> None:
+        if not repo.strip():
+            raise AdapterError("no repository is named", expected="USER/NAME")
         work = self._desk.need()
         stage_adapter(work.adapter, stage, title=title, repo_id=repo.strip(), dtype="fp16")
 

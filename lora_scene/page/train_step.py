@@ -22,6 +22,9 @@ from lora_scene.page.trainings import Trainings
 from lora_scene.recipe import Recipe, load_recipe, recipe_names
 
 PICTURES = 3  # the step that follows
+ALONE: dict[str, Any] = {  # long work, one at a time: libraries do not stand two first imports
+    "show_progress": "minimal", "concurrency_limit": 1, "concurrency_id": "long",
+}  # fmt: skip
 HEADS = ["setting", "value"]
 MOST_DRAWN = 50  # times that curves are drawn while a training goes on
 ASKED = ("base.model", "phase1.steps", "phase2.steps", "run.seed", "run.sample_every")  # above them
@@ -63,16 +66,13 @@ class TrainStep:
             self._pick, [self.recipe],
             [self.estimate, self.steps1, self.steps2, self.every, self.seed, self.settings,
              self.base], show_progress="hidden",
-        ).then(self._weigh, asked, [self.estimate], show_progress="minimal")  # fmt: skip
-        self.weigh.click(self._weigh, asked, [self.estimate], show_progress="minimal")
+        ).then(self._weigh, asked, [self.estimate], **ALONE)  # fmt: skip
+        self.weigh.click(self._weigh, asked, [self.estimate], **ALONE)
         self.go.click(lambda: gr.update(selected=PICTURES), outputs=self._stage.walk)
 
     def wire_to(self, tab: Any) -> None:
         """Estimate the memory when the step is first seen."""
-        tab.select(
-            self._weigh_once, [self.estimate, *self._asked], [self.estimate],
-            show_progress="minimal",
-        )  # fmt: skip
+        tab.select(self._weigh_once, [self.estimate, *self._asked], [self.estimate], **ALONE)
 
     def shown(self) -> Updates:
         """Return what the step shows."""

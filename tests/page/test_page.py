@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from importlib import resources
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,7 +19,8 @@ pytestmark = pytest.mark.slow
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 PATIENCE = 300_000  # milliseconds: for a machine that does other things too
-PINEAPPLE, CAR = (0.16, 0.42), (0.74, 0.36)  # places in them, shares of the demo's photo
+PINEAPPLE = (0.16, 0.42)  # a place in it, shares of the demo's photo
+CAR = ((0.46, 0.05), (0.97, 0.38))  # corners around it
 SIZE = (401, 387)  # pixels, of no power of two
 STEP = 0.02  # of a photo's side: what an arrow key moves the cross by
 MOST_TABS = 150  # a page that needs more to reach its next button is not for keys
@@ -33,7 +35,7 @@ def browser():
     api = pytest.importorskip("playwright.sync_api")
     with api.sync_playwright() as playwright:
         running = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield running
+        yield running.new_context()  # one for all tabs, which share its cache
         running.close()
 
 
@@ -59,7 +61,8 @@ class Tab:
 
     def __init__(self, browser, address, width=1280):
         self.hosts, self.n_clicks = set(), 0
-        self.page = browser.new_page(viewport={"width": width, "height": 900})
+        self.page = browser.new_page()
+        self.page.set_viewport_size({"width": width, "height": 900})
         self.page.set_default_timeout(PATIENCE)
         self.page.on("request", lambda request: self.hosts.add(_host(request.url)))
         self.page.goto(address)
@@ -96,14 +99,13 @@ class Tab:
         self.page.keyboard.press("Enter")
         self.n_clicks += 1
 
-    def click_at(self, place):
-        """Click on a place of the photo."""
+    def drag(self, *corners):
+        """Drag a box on the photo from one corner to the other."""
         frame = self.page.locator("#canvas img").bounding_box()
-        x, y = (
-            frame[a] + share * frame[b]
-            for a, b, share in zip("xy", ("width", "height"), place, strict=True)
-        )
-        self.page.mouse.click(x, y)
+        mouse = self.page.mouse
+        for (x, y), then in zip(corners, (mouse.down, mouse.up), strict=True):
+            mouse.move(frame["x"] + x * frame["width"], frame["y"] + y * frame["height"])
+            then()
         self.n_clicks += 1
 
     def set_number(self, elem_id, value):
@@ -120,11 +122,15 @@ def test_from_a_photo_by_clicks_to_a_picture(browser, served, tmp_path):
     address, out = served
     tab = Tab(browser, address)
     page = tab.page
-    wrong = tmp_path / "notes.txt"
+    wrong, huge = tmp_path / "notes.txt", tmp_path / "huge.png"
     wrong.write_text("no image")
-    page.set_input_files("#photos input[type=file]", wrong)
+    Image.new("1", (8001, 8000)).save(huge)
+    page.set_input_files("#photos input[type=file]", [wrong, huge])
     page.wait_for_selector(".said.fault")
-    assert page.inner_text(".said.fault").startswith("notes.txt: not a readable image")
+    told = page.inner_text(".said.fault")
+    assert "notes.txt: not a readable image" in told
+    assert "huge.png: " in told
+    assert "64 megapixels" in told
 
     photo = tmp_path / "fruit.png"
     with Image.open(str(resources.files("lora_scene.scenes") / "demo" / "img.png")) as demo:
@@ -134,12 +140,8 @@ def test_from_a_photo_by_clicks_to_a_picture(browser, served, tmp_path):
     page.wait_for_selector("#canvas img", state="visible")
     tab.point(PINEAPPLE)
     tab.wait_for("#things label:nth-of-type(1)")
-    tab.click_at(CAR)
+    tab.drag(*CAR)
     tab.wait_for("#things label:nth-of-type(2)")
-    other = Tab(browser, address, width=390)
-    other.page.get_by_role("tab", name="2 Things").click()
-    other.wait_for("#things label:nth-of-type(2)")
-    other.page.close()
 
     tab.press("#to-train")
     tab.set_number("steps1", 2)
@@ -149,8 +151,11 @@ def test_from_a_photo_by_clicks_to_a_picture(browser, served, tmp_path):
     tab.wait_for('[data-state="running"]')
     page.reload()
     page.get_by_role("tab", name="3 Train").click()
-    page.click("#pause")
+    other = Tab(browser, address, width=390)
+    other.page.get_by_role("tab", name="3 Train").click()
+    other.page.click("#pause")
     tab.wait_for('[data-state="paused"]')
+    other.page.close()
     page.click("#resume")
     page.click("#stop")  # which can be asked for as soon as the training is there
     tab.wait_for('[data-state="finished"]')
@@ -162,13 +167,21 @@ def test_from_a_photo_by_clicks_to_a_picture(browser, served, tmp_path):
     assert tab.n_clicks == 2 + 4  # of two things
     page.click("#chips button")
     page.wait_for_function("document.querySelector('#prompt textarea').value.endsWith('<thing1>')")
+    page.click("#pictures .thumbnail-item")
+    with page.expect_download() as saved:
+        page.click("#save")
+    page.click("#again")
+    page.get_by_text("the same, byte for byte").wait_for()
 
     (picture,) = (out / "fruit" / "pictures").glob("*.png")
+    assert Path(saved.value.path()).read_bytes() == picture.read_bytes()
     assert read_record(picture)["prompt"] == "a photo of <thing1> and <thing2>"
     scene = load_scene(out / "fruit" / "scene")
     assert (scene.photos[0].pixels == pixels).all()
     assert [mask.mean() > 0.01 for mask in scene.photos[0].masks] == [True, True]
     assert tab.hosts | other.hosts <= {"http://127.0.0.1", "data:", "blob:"}
     assert not [
-        path for path in (out / "uploads").rglob("*") if path.name in ("notes.txt", "fruit.png")
+        path
+        for path in (out / "uploads").rglob("*")
+        if path.name in ("notes.txt", "huge.png", "fruit.png")
     ]
