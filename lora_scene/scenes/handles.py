@@ -13,7 +13,8 @@ UNNAMED_NOUN = "object"
 MAX_NOUN_CHARACTERS = 200
 HANDLE_FORM = re.compile(r"<[A-Za-z0-9][A-Za-z0-9_-]{0,63}>")
 HANDLE_HELP = (
-    "<name>, the name made of at most 64 letters, digits, - and _, such as <bear> or <my-mug>"
+    "<name>, the name of at most 64 letters from a to z, digits, - and _, such as <bear> or "
+    "<my-mug>"
 )
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from lora_scene.errors import SceneError
 from lora_scene.scenes.pictures import (
     DEEP_MODES,
     UPRIGHT,
@@ -25,6 +26,7 @@ Regions = npt.NDArray[np.bool_]
 INSIDE = 0.5  # a soft mask's value from which a pixel counts as the concept's
 MIN_COVERAGE = 0.001  # of the photo: 262 pixels at 512 px, about four latent cells
 WHITE = 250 / 255  # and above: JPEG's white
+DARK = 8 / 255  # and below: JPEG's black
 MOST_LABELS = 16  # a soft edge has more values than that
 VOC_VOID = (224, 224, 192)  # Pascal VOC's colour for a border that belongs to nobody
 AGREEING = 0.9  # IoU from which alpha and colours tell one mask
@@ -41,17 +43,23 @@ def read_mask(path: Path, photo: UprightPhoto | None = None) -> Mask:
       and are no soft edges: 0 is outside, every other label inside.
     - A soft mask that is grey at its brightest is scaled, so that it counts fully there.
 
+    - A grey picture without black has its darkest value outside.
+
     The mask's own EXIF orientation is obeyed. A mask without one that fits `photo` only as the
     file stores it is turned with it. A `LoraSceneWarning` tells what else than black and white
     was found, and what it was taken for.
 
     Raises:
-        SceneError: The file is missing, not an image, damaged, too large or of floats.
+        SceneError: The file is missing, not an image, damaged, too large or of floats, or a
+            palette's labels without black.
     """
     image, orientation = open_image(path)
     mask = _opacity(image, path)
-    if photo is not None and orientation == UPRIGHT and mask.shape != photo.pixels.shape[:2]:
-        orientation = photo.orientation if mask.shape == photo.stored_shape else UPRIGHT
+    if photo is not None and orientation == UPRIGHT and mask.shape == photo.stored_shape:
+        if mask.shape != photo.pixels.shape[:2]:
+            orientation = photo.orientation
+        elif (turn_upright(mask, photo.orientation) != mask).any():
+            warn_of(path, "its photo is turned by EXIF; the mask, which says nothing of it, is not")
     return np.ascontiguousarray(turn_upright(mask, orientation))
 
 
@@ -86,6 +94,13 @@ def _colours(image: Image.Image, path: Path) -> Mask:
 
 def _labels(pixels: Pixels, path: Path) -> Mask:
     inside = pixels.any(axis=2) & (pixels != VOC_VOID).any(axis=2)
+    if inside.all():
+        raise SceneError(
+            "a picture of labels without black",
+            where=path,
+            expected="black where the concept is not",
+            hint="save it as black and white",
+        )
     n_labels = len(np.unique(pixels[inside] @ np.array([1, 256, 65536])))
     if n_labels > 1:
         warn_of(path, f"a picture of {n_labels} labels, read as one mask: all that is not black")
@@ -95,8 +110,12 @@ def _labels(pixels: Pixels, path: Path) -> Mask:
 def _levels(mask: Mask, path: Path) -> Mask:
     """Read brightness (H, W) in 0..1: labels, a soft mask, or one that never becomes white."""
     peak = float(mask.max())
+    floor = float(mask.min())
     if peak == 0.0:
         return mask
+    if 0.0 < floor < peak and (floor > DARK or len(np.unique(mask)) <= MOST_LABELS):
+        warn_of(path, f"its darkest is {255 * floor:.0f} of 255, which is taken for black")
+        mask = (mask - np.float32(floor)) * np.float32(peak / (peak - floor))
     labels = np.unique(mask[mask > 0])
     if peak >= WHITE and 1 < len(labels) <= MOST_LABELS and _fill_areas(mask):
         shown = ", ".join(f"{255 * label:.0f}" for label in labels)

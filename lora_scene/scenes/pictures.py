@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -236,7 +237,13 @@ def _check_is_file(path: Path) -> None:
     except OSError as error:
         raise SceneError("cannot be read", where=path, got=error.strerror or error) from error
     got = f"beside it: {', '.join(near[:8])}" + (f" and {len(near) - 8} more" if near[8:] else "")
-    raise SceneError(what, where=path, expected="an image", got=got if near else None)
+    alike = [n for n in near if _folded(n) == _folded(path.name)]
+    hint = f"is it {alike[0]}? that name is spelled in other capitals or accents" if alike else None
+    raise SceneError(what, where=path, expected="an image", got=got if near else None, hint=hint)
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def _admit_heif(path: Path) -> None:

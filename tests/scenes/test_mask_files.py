@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lora_scene.errors import LoraSceneWarning
+from lora_scene.errors import LoraSceneWarning, SceneError
 from lora_scene.scenes.mask_files import read_mask
 from lora_scene.scenes.pictures import read_photo
 from tests.scenes.colour_profiles import grey_profile
@@ -41,6 +41,22 @@ def test_a_mask_drawn_on_the_stored_photo_is_turned_with_it(tmp_path):
     expected = np.rot90(GREY, -1) / 255
     np.testing.assert_allclose(read_mask(tmp_path / "stored.png", photo), expected)
     np.testing.assert_allclose(read_mask(tmp_path / "upright.png", photo), expected)
+
+
+@pytest.mark.parametrize(("orientation", "shape"), [(3, (6, 9)), (6, (9, 9))])
+def test_a_mask_that_may_lie_as_the_photo_is_stored_or_as_it_is_seen_is_told(
+    tmp_path, orientation, shape
+):
+    image = Image.fromarray(np.zeros((*shape, 3), np.uint8))
+    exif = image.getexif()
+    exif[0x0112] = orientation
+    image.save(tmp_path / "photo.png", exif=exif)
+    photo = read_photo(tmp_path / "photo.png")
+    seen = np.zeros(shape, np.uint8)
+    seen[:2, :3] = 255
+    Image.fromarray(seen).save(tmp_path / "mask.png")
+    with pytest.warns(LoraSceneWarning, match="turned by EXIF"):
+        np.testing.assert_array_equal(read_mask(tmp_path / "mask.png", photo), seen / 255)
 
 
 def test_soft_edges_survive_in_grey_colour_and_alpha(tmp_path):
@@ -101,6 +117,19 @@ def test_several_labels_are_one_mask_and_told(tmp_path, kind):
     image.save(tmp_path / "mask.png")
     with pytest.warns(LoraSceneWarning, match=r"mask\.png: a picture of 2 labels"):
         np.testing.assert_array_equal(read_mask(tmp_path / "mask.png"), DISC)
+
+
+@pytest.mark.parametrize(("dark", "bright"), [(20, 255), (16, 235), (1, 2)])
+def test_a_mask_without_black_has_its_darkest_value_outside(tmp_path, dark, bright):
+    Image.fromarray(np.where(DISC, bright, dark).astype(np.uint8)).save(tmp_path / "mask.png")
+    with pytest.warns(LoraSceneWarning, match=f"its darkest is {dark} of 255"):
+        np.testing.assert_allclose(read_mask(tmp_path / "mask.png"), DISC, atol=1e-6)
+
+
+def test_a_palette_without_black_is_refused(tmp_path):
+    labels(DISC + 0, [255, 255, 255, 255, 0, 0]).save(tmp_path / "mask.png")
+    with pytest.raises(SceneError, match="labels without black"):
+        read_mask(tmp_path / "mask.png")
 
 
 def test_a_palette_of_greys_keeps_soft_edges(tmp_path):
