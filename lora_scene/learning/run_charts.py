@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from lora_scene.learning.run_record import RunRecord
+from lora_scene.learning.run_record import Line, RunRecord
 from lora_scene.plotting import COLOURS, QUIET, as_svg, plotted
 
-SIZE = (5.4, 2.7)  # inches, of 72 points
-PLACE = (0.125, 0.16, 0.855, 0.81)  # of the axes: left, bottom, width, height
+SIZE = (4.2, 2.3)  # inches, of 72 points
+PLACE = (0.15, 0.19, 0.83, 0.78)  # of the axes: left, bottom, width, height
 WIDE = ((5.8, 1.9), (0.075, 0.24, 0.91, 0.72))  # size and place of the chart of losses alone
 MOST_POINTS = 48  # of a line; more steps are averaged in bins, with a band of where they lie
 MOST_TICKS = 5  # intervals of an axis: each tick costs as much as a curve
@@ -26,6 +27,11 @@ TITLES = {
     "norm": "gradient norm",
     "seconds": "seconds a step",
 }
+
+LOGARITHMIC = ("gradient norm", "learning rate")
+MOST_BANDS = 4  # of more curves, bands would hide each other
+DOTTED = {"marker": ".", "markersize": 6}  # of few points, which are shown
+DASHED = {"linestyle": "--"}
 
 Values = npt.NDArray[np.float64]
 Frame = tuple[tuple[float, float], tuple[float, float, float, float]]  # size, place
@@ -49,83 +55,93 @@ class Curve:
     """A line.
 
     Attributes:
-        label: In the legend; empty for none.
-        steps: (n,), over both phases.
-        values: (n,).
-        is_dotted: Whether its points are few, and shown.
+        colour: Its number among `COLOURS`: of several runs, the run's.
+        label: In the legend of a run alone.
+        points: (n, 2), steps over both phases and values.
+        style: Of matplotlib's `plot`.
     """
 
+    colour: int
     label: str
-    steps: Values
-    values: Values
-    is_dotted: bool = False
+    points: Values
+    style: Mapping[str, Any]
 
 
 def draw_charts(runs: Sequence[RunRecord]) -> list[Chart]:
     """Draw what was measured, a chart a quantity; quantities that are always 0 are left out."""
-    charts = []
-    is_alone = len(runs) == 1
-    wanted: list[tuple[str, list[Curve], bool]] = [
-        ("held loss, of draws never trained on", _looks(runs, "loss"), False),
-        ("attention on the masks, IoU", _fits(runs), False),
+    weights = [replace(c, style=DASHED) for c in _of_steps(runs, "weights_lr", "weights")]
+    if len(runs) == 1:
+        weights = [replace(c, colour=1, style={}) for c in weights]
+    wanted = [
+        ("held loss, of draws never trained on", _looks(runs, lambda line: line.get("loss"))),
+        ("attention on the masks, IoU", _fits(runs)),
+        *((title, _of_steps(runs, key)) for key, title in TITLES.items()),
+        ("learning rate", [*_of_steps(runs, "rows_lr", "rows"), *weights]),
     ]
-    for key, title in TITLES.items():
-        wanted.append((title, _of_steps(runs, key), key == "norm"))
-    rates = [c for key in ("rows_lr", "weights_lr") for c in _of_steps(runs, key, is_named=True)]
-    wanted.append(("learning rate", rates, True))
     marks = sorted({run.n_first for run in runs if run.n_first})
-    for title, curves, is_log in wanted:
-        shown = [curve for curve in curves if len(curve.steps) and curve.values.any()]
+    charts = []
+    for title, curves in wanted:
+        shown = [curve for curve in curves if len(curve.points) and curve.points[:, 1].any()]
         if shown:
-            is_named = not is_alone or len(shown) > 1
-            svg = _draw(shown, marks, is_log=is_log, has_legend=is_named)
-            charts.append(Chart(title, svg))
+            has_legend = len(runs) == 1 < len(shown)
+            is_log = title in LOGARITHMIC
+            charts.append(Chart(title, _draw(shown, marks, is_log=is_log, has_legend=has_legend)))
     return charts
 
 
 def draw_losses(run: RunRecord) -> Chart:
     """Draw both losses of a run in one chart, whose title says their latest means."""
     found = {TITLES[key]: _of_steps([run], key)[0] for key in ("diffusion", "attention")}
-    curves = [replace(c, label=title) for title, c in found.items() if c.values.any()]
-    if not curves:
+    shown = [(title, c) for title, c in found.items() if len(c.points) and c.points[:, 1].any()]
+    if not shown:
         return Chart("", "")
-    told = [f"{curve.label} {binned(curve.steps, curve.values)[1][-1]:.3g}" for curve in curves]
-    marks = [run.n_first] if 0 < run.n_first < curves[0].steps[-1] else []
+    curves = [replace(c, colour=n, label=title) for n, (title, c) in enumerate(shown)]
+    told = [f"{curve.label} {binned(*curve.points.T)[1][-1]:.3g}" for curve in curves]
+    marks = [run.n_first] if 0 < run.n_first < curves[0].points[-1, 0] else []
     return Chart(", ".join(told), _draw(curves, marks, is_log=False, has_legend=True, frame=WIDE))
 
 
-def _looks(runs: Sequence[RunRecord], key: str) -> list[Curve]:
-    return [_curve(run.name, [(run.place(x), x.get(key)) for x in run.looks], True) for run in runs]
+def colour_of(n: int) -> tuple[str, float]:
+    """Return a curve's colour and opacity; after all colours they come again, fainter."""
+    return COLOURS[n % len(COLOURS)], 1 - 0.5 * (n // len(COLOURS) % 2)
+
+
+def _looks(runs: Sequence[RunRecord], value: Callable[[Line], float | None]) -> list[Curve]:
+    return [
+        _curve(n, "", [(run.place(x), value(x)) for x in run.looks], DOTTED)
+        for n, run in enumerate(runs)
+    ]
 
 
 def _fits(runs: Sequence[RunRecord]) -> list[Curve]:
     """Return each handle's IoU of a run alone, or the mean of each of several."""
-    if len(runs) == 1:
-        run = runs[0]
-        handles = dict.fromkeys(handle for line in run.looks for handle in line.get("ious", {}))
-        return [
-            _curve(h, [(run.place(x), x.get("ious", {}).get(h)) for x in run.looks], True)
-            for h in handles
-        ]
+    if len(runs) > 1:
+        return _looks(runs, lambda line: _mean(line.get("ious", {})))
+    run = runs[0]
+    handles = dict.fromkeys(handle for line in run.looks for handle in line.get("ious", {}))
     return [
-        _curve(run.name, [(run.place(x), _mean(x.get("ious", {}))) for x in run.looks], True)
-        for run in runs
+        _curve(
+            n, handle, [(run.place(x), x.get("ious", {}).get(handle)) for x in run.looks], DOTTED
+        )
+        for n, handle in enumerate(handles)
     ]
 
 
-def _of_steps(runs: Sequence[RunRecord], key: str, *, is_named: bool = False) -> list[Curve]:
-    kind = key.removesuffix("_lr") if is_named else ""
-    curves = []
-    for run in runs:
-        label = kind if len(runs) == 1 else f"{run.name} {kind}".strip()
-        curves.append(_curve(label, [(run.place(x), x.get(key)) for x in run.steps], False))
-    return curves
+def _of_steps(runs: Sequence[RunRecord], key: str, label: str = "") -> list[Curve]:
+    return [
+        _curve(n, label, [(run.place(x), x.get(key)) for x in run.steps])
+        for n, run in enumerate(runs)
+    ]
 
 
-def _curve(label: str, points: Sequence[tuple[int, float | None]], is_dotted: bool) -> Curve:
+def _curve(
+    colour: int,
+    label: str,
+    points: Sequence[tuple[int, float | None]],
+    style: Mapping[str, Any] = MappingProxyType({}),
+) -> Curve:
     there = [(step, value) for step, value in points if value is not None]
-    steps, values = zip(*there, strict=True) if there else ((), ())
-    return Curve(label, np.array(steps, float), np.array(values, float), is_dotted)
+    return Curve(colour, label, np.array(there, float).reshape(-1, 2), style)
 
 
 def _draw(
@@ -143,19 +159,21 @@ def _draw(
         axes.grid(visible=True, axis="y")
         axes.margins(x=0.01)
         axes.locator_params(nbins=MOST_TICKS)
-        for n, curve in enumerate(curves):
-            colour = COLOURS[n % len(COLOURS)]
-            x, middle, low, high = binned(curve.steps, curve.values)
-            axes.fill_between(x, low, high, color=colour, alpha=0.14, linewidth=0)
-            style: dict[str, Any] = {"marker": ".", "markersize": 6} if curve.is_dotted else {}
-            axes.plot(x, middle, color=colour, linewidth=1.6, label=curve.label, **style)
+        for curve in curves:
+            colour, opacity = colour_of(curve.colour)
+            x, middle, low, high = binned(*curve.points.T)
+            if len(curves) <= MOST_BANDS:
+                axes.fill_between(x, low, high, color=colour, alpha=0.14, linewidth=0)
+            style = {"linewidth": 1.6, "color": colour, "alpha": opacity, **curve.style}
+            axes.plot(x, middle, label=curve.label, **style)
         for mark in marks:
             axes.axvline(mark, color=QUIET, linewidth=0.8, linestyle=":")
-        if is_log and all((curve.values > 0).all() for curve in curves):
+        lowest = min(float(curve.points[:, 1].min()) for curve in curves)
+        if is_log and lowest > 0:
             axes.set_yscale("log")
             axes.yaxis.set_major_formatter("{x:g}")  # words stay words: no markup of powers
             axes.yaxis.set_minor_formatter("")
-        elif min(float(curve.values.min()) for curve in curves) >= 0:
+        elif lowest >= 0:
             axes.set_ylim(bottom=0)
         if has_legend:
             axes.legend(frameon=False, fontsize=8.5, ncols=2)

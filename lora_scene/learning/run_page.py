@@ -17,7 +17,7 @@ from PIL import Image
 from lora_scene.adapters.gallery import prompt_in
 from lora_scene.backbones.sources import public_name
 from lora_scene.files import check_file, write_text
-from lora_scene.learning.run_charts import draw_charts
+from lora_scene.learning.run_charts import colour_of, draw_charts
 from lora_scene.learning.run_record import RunRecord, read_run, seconds_between
 from lora_scene.learning.runs import PAGE
 from lora_scene.pages import fill_page, inlined, inlined_file
@@ -60,7 +60,8 @@ def write_run_page(out: Path | str, *more: Path | str, to: Path | None = None) -
     page = fill_page(
         "learning",
         "run_page.html",
-        title=", ".join(run.name for run in runs),
+        title=", ".join(run.name for run in runs) if len(runs) < 4 else f"{len(runs)} runs",
+        colours=[colour_of(n) for n in range(len(runs))],
         now=datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M:%S"),
         is_running=any(run.is_running and not run.summary for run in runs),
         charts=[
@@ -90,15 +91,16 @@ def _shown(run: RunRecord) -> dict[str, Any]:
 
 
 def _state(run: RunRecord) -> str:
-    done, n_steps = (run.place(run.steps[-1]) if run.steps else 0), sum(run.wanted)
+    done = run.place(run.steps[-1]) if run.steps else 0
+    place = f"step {done} of {run.n_wanted}" if run.n_wanted else f"step {done}"
     ended = run.summary.ended if run.summary else ""
     if ended == "asked":
-        return f"ended after step {done} of {n_steps}, as asked"
+        return f"ended after {place}, as asked"
     if ended == "patience":
-        return f"ended after step {done} of {n_steps}, for nothing moved any more"
+        return f"ended after {place}, for nothing moved any more"
     if run.summary:
         return f"finished, {done} steps"
-    return f"{'running' if run.is_running else 'stopped'}: step {done} of {n_steps}"
+    return f"{'running' if run.is_running else 'stopped'}: {place}"
 
 
 def _facts(run: RunRecord) -> list[tuple[str, str]]:

@@ -49,6 +49,7 @@ class Began:
     resolution: int = 0
     dtype: str = ""
     device: str = ""
+    steps: tuple[int, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -95,11 +96,10 @@ class RunRecord:
         return self.began.handles or (self.summary.handles if self.summary else ())
 
     @property
-    def wanted(self) -> tuple[int, int]:
-        """Return the steps of each phase that the recipe asks for."""
-        if self.recipe is None:
-            return (self.n_first, 0)
-        return (self.recipe.phase1.steps, self.recipe.phase2.steps)
+    def n_wanted(self) -> int:
+        """Return how many steps it was to have; 0 where nothing tells."""
+        phases = self.recipe.phases if self.recipe else ()
+        return sum(self.began.steps) or sum(phase.steps for phase in phases)
 
     @property
     def n_first(self) -> int:
