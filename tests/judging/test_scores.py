@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -9,13 +11,16 @@ from lora_scene.judging.finding import Sighting
 from lora_scene.judging.plans import Cell
 from lora_scene.judging.scores import Scores, by_concept, find_things, measure, summarise
 from lora_scene.judging.watched_drawing import Drawn
+from lora_scene.scenes.scene import Scene
 from tests.judging import fakes
 
 BOTH = (0, 1)
 
 
-def marked(pixels: np.ndarray, subset: tuple[int, ...] = BOTH) -> Scores:
-    scene, judge = fakes.scene(), fakes.judge()
+def marked(
+    pixels: np.ndarray, subset: tuple[int, ...] = BOTH, scene: Scene | None = None
+) -> Scores:
+    scene, judge = scene or fakes.scene(), fakes.judge()
     plain = "a photo of " + " and ".join(scene.nouns[k] for k in subset)
     cell = Cell(subset, Request("a photo of <bear> and <bowl>"), plain)
     drawn = Drawn(cell.asked, pixels, scene.handles, np.zeros((2, 4, 4), np.float32))
@@ -40,6 +45,17 @@ def test_the_training_photo_has_the_highest_identity() -> None:
     assert total(own) > max(total(marked(one)) for one in rivals)
     assert own.missing == own.mixed == ()
     assert own.comparison.repeats == 0
+
+
+def test_surroundings_are_likened_to_those_of_the_nearest_photo() -> None:
+    scene = fakes.scene()
+    photo = scene.photos[0]
+    on_green = np.where(photo.masks.any(axis=0)[..., None], photo.pixels, fakes.GREEN)
+    on_red = np.where(photo.masks.any(axis=0)[..., None], photo.pixels, fakes.RED)
+    others = [replace(photo, pixels=pixels.astype(np.uint8)) for pixels in (on_red, on_green)]
+    both = replace(scene, photos=tuple(others))
+    found = marked(others[1].pixels, scene=both)
+    assert found.background == pytest.approx(1.0, abs=1e-5)
 
 
 def test_a_swapped_pair_is_mixed_and_not_missing() -> None:
@@ -150,6 +166,7 @@ def test_without_a_finder_the_strongest_attention_is_a_handles_region() -> None:
     blind = type(judge)("blind", judge.identity, judge.captions, None, 0.9)
     maps = np.zeros((2, 4, 4), np.float32)
     maps[0, :2, :2] = 0.5
+    maps[0, 2:, 2:] = 0.3  # more than half its peak, but there the other's is whole
     maps[1, 2:, 2:] = 0.01
     drawn = Drawn(Request(""), fakes.picture(fakes.RED, fakes.BLUE), scene.handles, maps)
     first, second = find_things(drawn, scene, blind)
