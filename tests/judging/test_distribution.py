@@ -67,6 +67,11 @@ def test_precision_falls_for_strangers_and_recall_for_what_is_left_out() -> None
     assert coverage(strangers, reference) == pytest.approx(0.5, abs=0.1)
 
 
+def test_a_neighbourhood_reaches_to_the_third_nearest() -> None:
+    anchors = np.array([[0, 0], [1, 0], [3, 0], [6, 0], [20, 0]], np.float32)
+    assert coverage(anchors, np.array([[-5.9, 0], [-6.1, 0]], np.float32)) == 0.5
+
+
 def test_a_small_set_comes_with_its_warnings() -> None:
     rng = np.random.default_rng(0)
     pictures = [fakes.picture(tuple(rng.integers(0, 100, 3)), fakes.BLUE) for _ in range(6)]

@@ -32,6 +32,7 @@ def test_drift_prompts_hold_no_handles() -> None:
     asked = drift_prompts(Plan(n_drift=3), fakes.scene())
     assert len(asked) == 3
     assert not any("<" in one.prompt for one in asked)
+    assert [one.seed for one in asked] == [0, 1, 0]
 
 
 def test_a_template_needs_a_place_for_the_handles() -> None:
