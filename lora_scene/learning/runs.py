@@ -186,6 +186,8 @@ def read_summary(out: Path) -> Summary | None:
     if isinstance(table, dict) and RESTARTED in table:
         return None
     found = build(Summary, table, problems, error=TrainingError, ignores_unknown=True)
+    if not problems and not is_ours(path):
+        problems.append(TrainingError("its checksum does not fit: it was changed later"))
     if problems or found is None:
         raise TrainingError(
             "the record of a finished run is damaged",

@@ -113,7 +113,8 @@ def readers() -> dict[str, Reader]:
         "carried rows": of_json("results.jsonl", ROW, known_rows),
         "rows": of_json("runs/m/s/row.json", ROW, lambda path: read_rows(path.parents[3])),
         "training.json": of_json(
-            "out/training.json", SUMMARY, lambda path: finished(path.parent, "f", Recipe()),
+            "out/training.json", seal_json(SUMMARY),
+            lambda path: finished(path.parent, "f", Recipe()),
             prepare=lambda folder: save_adapter(adapter, folder / "out"),
         ),
         "run": Reader(

@@ -158,13 +158,20 @@ def test_finished_run_goes_on_with_more_steps_as_if_it_had_had_them(bases, scene
         made.run(scene, made.recipe(bases["sd1"], steps=(1, 2)), tmp_path / "grown")
 
 
-@pytest.mark.parametrize("content", ["{", '{"fingerprint": 3}', "[]"])
-def test_damaged_record_of_a_finished_run_is_told(content, bases, scene, tmp_path):
+def test_damaged_record_of_a_finished_run_is_told(bases, scene, tmp_path):
     settings = made.recipe(bases["sd1"], steps=(1, 0))
     made.run(scene, settings, tmp_path)
-    (tmp_path / "training.json").write_text(content, "utf-8")
-    with pytest.raises(LoraSceneError, match=r"training\.json"):
-        made.run(scene, settings, tmp_path)
+    path = tmp_path / "training.json"
+    good = path.read_text("utf-8")
+    for content in (
+        "{",
+        '{"fingerprint": 3}',
+        "[]",
+        good.replace('"n_trained": ', '"n_trained": 1'),
+    ):
+        path.write_text(content, "utf-8")
+        with pytest.raises(LoraSceneError, match=r"training\.json"):
+            made.run(scene, settings, tmp_path)
 
 
 @pytest.mark.parametrize("content", ["{", '{"written_by": "lora_scene 0", "seconds": 1}'])
