@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import math
 import re
-import threading
 import warnings
 import weakref
 from collections.abc import Callable, Mapping
@@ -39,6 +38,7 @@ from lora_scene.adapters.vocabulary import (
     text_parts,
 )
 from lora_scene.backbones.families import FAMILIES
+from lora_scene.backbones.loading import LIBRARIES
 from lora_scene.errors import AdapterError, did_you_mean
 
 
@@ -81,14 +81,13 @@ class _State:
 
 
 _STATES: weakref.WeakKeyDictionary[torch.nn.Module, _State] = weakref.WeakKeyDictionary()
-_LOCK = threading.RLock()  # the libraries below set process-wide state while they load
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
 def _one_at_a_time(function: _F) -> _F:
     @functools.wraps(function)
     def locked(*args: Any, **kwargs: Any) -> Any:
-        with _LOCK:
+        with LIBRARIES:  # a base that loads meanwhile would put new rows onto the meta device
             return function(*args, **kwargs)
 
     return locked  # type: ignore[return-value]

@@ -28,7 +28,7 @@ from lora_scene.errors import BackboneError
 
 Dtype = Literal["auto", "fp32", "fp16", "bf16"]
 
-_LIBRARIES = threading.RLock()
+LIBRARIES = threading.RLock()  # they patch torch, for all threads, while they load or make layers
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -145,7 +145,7 @@ def quiet_libraries() -> Iterator[None]:
     from transformers.utils import logging as transformers_logging
 
     libraries = (diffusers_logging, transformers_logging)
-    with _LIBRARIES, warnings.catch_warnings():
+    with LIBRARIES, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         # diffusers has no public way to ask whether it shows bars
         kept = [(each.get_verbosity(), getattr(each, "_tqdm_active", True)) for each in libraries]

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from lora_scene.adapters.adapter import LoraModule
 from lora_scene.backbones.backbone import Backbone
+from lora_scene.backbones.loading import LIBRARIES
 from lora_scene.errors import RecipeError
 from lora_scene.recipe import Full, Lora, Recipe
 
@@ -215,7 +216,8 @@ def _inject(
         target_modules=[*targets, *convolutions],
         init_lora_weights=True,
     )
-    model.add_adapter(config, adapter_name=ADAPTER_NAME)
+    with LIBRARIES:
+        model.add_adapter(config, adapter_name=ADAPTER_NAME)
     for name, parameter in model.named_parameters():
         if ".lora_" in name:
             parameter.data = parameter.data.float()

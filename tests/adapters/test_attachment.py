@@ -22,6 +22,7 @@ from lora_scene import load_adapter, unload_adapter
 from lora_scene.adapters.attachment import loaded_adapters
 from lora_scene.adapters.folder import read_adapter, save_adapter
 from lora_scene.adapters.formats.metadata import fingerprint
+from lora_scene.backbones.loading import quiet_libraries
 from lora_scene.errors import AdapterError
 from tests import tiny
 from tests.adapters import made
@@ -383,6 +384,17 @@ def test_threads_that_load_at_once_leave_torch_as_it_is():
         assert_same_state(before, all_state(pipe))
     assert torch.nn.Module.register_parameter is register
     assert torch.equal(torch.get_rng_state(), random_state), "loading draws no global numbers"
+
+
+def test_an_adapter_waits_for_a_base_that_loads_in_another_thread():
+    pipe = tiny.pipeline()
+    rows = dataclasses.replace(made.adapter(pipe, "sd1"), modules={})
+    with ThreadPoolExecutor(1) as pool:
+        with quiet_libraries():  # as while a base is loaded, when new tensors may go nowhere
+            waits = pool.submit(load_adapter, pipe, rows, name="scene")
+            with pytest.raises(TimeoutError):
+                waits.result(timeout=0.3)
+        waits.result()
 
 
 def test_loading_again_and_again_keeps_no_tensor():
