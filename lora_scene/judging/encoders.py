@@ -20,6 +20,7 @@ from torch.nn import functional as F
 
 from lora_scene.errors import JudgingError
 from lora_scene.scenes.pictures import Pixels
+from lora_scene.scenes.segmenters.networks import reach_options
 
 Vectors = npt.NDArray[np.float32]
 
@@ -56,7 +57,8 @@ class _Network:
 
         self.name, self.device = str(source), device
         with weights_of(source, what):
-            model = getattr(transformers, kind).from_pretrained(source, use_safetensors=True)
+            found = getattr(transformers, kind)
+            model = found.from_pretrained(source, use_safetensors=True, **reach_options(source))
             self.model: Any = model.eval().to(device)
             self.processor: Any = load_processor(processor, source)
 
@@ -92,7 +94,7 @@ class ClipEncoder(_Network):
             source, device, kind="CLIPModel", processor="CLIPImageProcessor", what="CLIP"
         )
         with weights_of(source, "CLIP"):
-            self.tokenizer: Any = CLIPTokenizerFast.from_pretrained(source)
+            self.tokenizer: Any = CLIPTokenizerFast.from_pretrained(source, **reach_options(source))
 
     @torch.no_grad()
     def embed_texts(self, texts: Sequence[str]) -> Vectors:
@@ -166,7 +168,7 @@ def load_processor(kind: str, source: str | Path) -> Any:
     import transformers
 
     found = getattr(transformers, f"{kind}Pil", None) or getattr(transformers, kind)
-    return found.from_pretrained(source)
+    return found.from_pretrained(source, **reach_options(source))
 
 
 @contextlib.contextmanager

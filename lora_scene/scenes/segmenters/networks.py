@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -18,12 +19,34 @@ from lora_scene.scenes.pictures import Mask, Pixels
 IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], dtype=np.float32)
 IMAGENET_STD = np.array([0.229, 0.224, 0.225], dtype=np.float32)
 
+TIMEOUT = 10  # seconds to wait for the hub's first answer
+
 Channels = npt.NDArray[np.float32]
 
 BUILT_IN_WAY = (
     "the built-in segmenter needs no weights: give each concept a box, "
     "--box bear=left,top,right,bottom, or for better edges a box and two points"
 )
+
+
+def reach_options(source: object) -> dict[str, bool]:
+    """Return what `from_pretrained` shall be told: of a hub that does not answer, the cache alone.
+
+    The hub is asked once, with a time limit: libraries ask six times and wait between.
+
+    Args:
+        source: A hub id or a local folder.
+    """
+    from huggingface_hub import HfApi
+
+    if Path(str(source)).is_dir():
+        return {}
+    try:
+        HfApi().model_info(str(source), timeout=TIMEOUT)
+    except Exception as error:  # of whichever HTTP library the hub's client is built on
+        answered = getattr(error, "response", None) is not None or isinstance(error, ValueError)
+        return {} if answered else {"local_files_only": True}
+    return {}
 
 
 def load(kind: Any, model: str, **options: Any) -> Any:
@@ -39,7 +62,7 @@ def load(kind: Any, model: str, **options: Any) -> Any:
     """
     try:
         with _quiet():
-            return kind.from_pretrained(model, **options)
+            return kind.from_pretrained(model, **reach_options(model), **options)
     except ImportError as error:  # some networks ask for more than transformers itself
         raise SegmenterError(
             "a library that the segmenter needs is not installed",

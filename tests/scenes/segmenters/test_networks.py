@@ -7,7 +7,13 @@ import torch
 from lora_scene.errors import SegmenterError
 from lora_scene.scenes.segmenters.clipseg import ClipSeg
 from lora_scene.scenes.segmenters.grounding_dino import GroundingDino
-from lora_scene.scenes.segmenters.networks import detector_shape, load, to_photo_size, to_values
+from lora_scene.scenes.segmenters.networks import (
+    detector_shape,
+    load,
+    reach_options,
+    to_photo_size,
+    to_values,
+)
 from lora_scene.scenes.segmenters.panoptic import Mask2Former, MaskFormer
 from lora_scene.scenes.segmenters.sam import Sam, Sam2
 from lora_scene.scenes.segmenters.sam3 import Sam3
@@ -44,6 +50,24 @@ def test_logits_come_back_as_probabilities_at_photo_size():
     assert masks.shape == (1, 3, 8)
     np.testing.assert_allclose(masks[0, :, :2], 0.0, atol=1e-6)
     np.testing.assert_allclose(masks[0, :, 6:], 1.0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("error", "options"),
+    [(OSError("no route"), {"local_files_only": True}), (ValueError("not an id"), {}), (None, {})],
+)
+def test_a_hub_that_does_not_answer_is_asked_once(monkeypatch, tmp_path, error, options):
+    asked = []
+
+    def model_info(self, name, *, timeout):
+        asked.append((name, timeout))
+        if error is not None:
+            raise error
+
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", model_info)
+    assert reach_options("some/model") == options
+    assert reach_options(tmp_path) == {}
+    assert asked == [("some/model", 10)]
 
 
 def test_missing_weights_name_the_built_in_way(tmp_path):
