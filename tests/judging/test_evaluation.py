@@ -82,11 +82,11 @@ def test_watching_changes_no_picture() -> None:
     from lora_scene.creating.generation import draw
 
     studio, sampling = studios.studio(), Sampling(n_steps=2)
-    prompt = "a photo of <bear> on grass"
-    [watched] = draw_watched(studio, [Request(prompt, 3)], sampling=sampling)
-    [(_, plain)] = draw(studio, [Request(prompt, 3, sampling=sampling)])
-    difference = np.abs(watched.pixels.astype(int) - plain.pixels.astype(int)).max()
-    assert difference == 0, difference
+    wanted = [Request("a photo of <bear> on grass", 3, weight=weight) for weight in (1.0, 0.25)]
+    for one, watched in zip(wanted, draw_watched(studio, wanted, sampling=sampling), strict=True):
+        [(_, plain)] = draw(studio, [replace(one, sampling=sampling)])
+        difference = np.abs(watched.pixels.astype(int) - plain.pixels.astype(int)).max()
+        assert difference == 0, (one.weight, difference)
 
 
 @pytest.mark.parametrize("guidance", [1.0, 7.5])
