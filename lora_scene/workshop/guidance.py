@@ -82,10 +82,7 @@ class ClipGuide:
         scaled = scheduler.scale_model_input(z_t, step.t)
         output = run_unet(self._studio, scaled, step, self._text.positive)
         share = scheduler.alphas_cumprod[int(step.t)]
-        if self._studio.backbone.prediction_type == "v_prediction":
-            z = share.sqrt() * z_t - (1 - share).sqrt() * output
-        else:
-            z = (z_t - (1 - share).sqrt() * output) / share.sqrt()
+        z = clean_latents(z_t, output, share, self._studio.backbone.prediction_type)
         decoded: Tensor = vae.decode(unscaled(vae, z.to(vae.dtype)), return_dict=False)[0]
         return (decoded / 2 + 0.5).clamp(0, 1)
 
@@ -97,6 +94,20 @@ class ClipGuide:
             scores = SHARPNESS * own @ looks.T
             total = total + scores.logsumexp(dim=0).mean() / SHARPNESS
         return total
+
+
+def clean_latents(z_t: Tensor, output: Tensor, share: Tensor, prediction_type: str) -> Tensor:
+    """Return the latents that a prediction foresees.
+
+    Args:
+        z_t: Noised, sqrt(share) z + sqrt(1 - share) eps.
+        output: The UNet's.
+        share: Of the signal's variance, the schedule's cumulative product of alphas, 0..1.
+        prediction_type: `epsilon` or `v_prediction` (arXiv:2202.00512).
+    """
+    if prediction_type == "v_prediction":
+        return share.sqrt() * z_t - (1 - share).sqrt() * output
+    return (z_t - (1 - share).sqrt() * output) / share.sqrt()
 
 
 def windows(pictures: Tensor) -> Iterator[Tensor]:

@@ -212,6 +212,7 @@ def test_windows_cover_a_hole_once_beginning_beside_what_is_known():
     np.testing.assert_array_equal(sum(part for _, part in pairs), hole)
     lefts = [window.left for window, _ in pairs]
     assert lefts == sorted(lefts)
+    assert lefts[0] == 32  # half known, half to fill
     assert count_windows(studio(), hole) == len(pairs) > 2
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -8,7 +10,7 @@ from lora_scene.creating.generation import batches, draw, generate, grid_sheet, 
 from lora_scene.creating.picture_files import read_record, save_image
 from lora_scene.creating.prompts import PromptLine
 from lora_scene.creating.records import differences, parse_record
-from lora_scene.creating.requests import Request, Sampling
+from lora_scene.creating.requests import Control, Request, Sampling
 from lora_scene.creating.studio import AdapterChoice
 from lora_scene.errors import CreationError
 from tests import tiny
@@ -75,6 +77,8 @@ def test_a_batch_draws_the_same_pictures_up_to_rounding():
 def test_only_requests_of_like_settings_share_a_batch():
     other = Request("b", sampling=QUICK, weight=0.5)
     assert batches([BEAR, other, BEAR, BEAR], 2) == [[0, 2], [3], [1]]
+    loud = replace(BEAR, control=Control(emphases=(("<bear>", 2.0),)))
+    assert batches([BEAR, loud, BEAR], 3) == [[0, 2], [1]]
 
 
 def test_a_picture_is_made_again_from_its_own_file(tmp_path):

@@ -90,6 +90,11 @@ def test_map_error_is_the_written_out_mean_of_maps_over_their_maximum():
         assert found == pytest.approx(sum(errors) / 16, rel=1e-9)
 
 
+def test_a_thin_mask_is_held_to_its_own_maximum():
+    maps = torch.tensor([[[0.2, 0.1], [0.0, 0.0]]])
+    assert map_error(maps, maps / maps.max() * 0.3) == pytest.approx(0, abs=1e-9)
+
+
 def test_gradient_of_map_error_flows_through_the_maximum():
     maps = noise(1, 3, 3).requires_grad_(True)
     masks = (noise(1, 3, 3, seed=1) > 0.5).double()

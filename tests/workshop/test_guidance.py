@@ -9,7 +9,7 @@ from lora_scene.errors import JudgingError
 from lora_scene.judging.encoders import ClipEncoder
 from lora_scene.judging.finding import cut_out
 from lora_scene.judging.plans import Plan, cells_of
-from lora_scene.workshop.guidance import draw_guided, windows
+from lora_scene.workshop.guidance import clean_latents, draw_guided, windows
 from tests import tiny
 from tests.creating import studios
 from tests.creating.studios import assemble_studio
@@ -36,6 +36,15 @@ def test_guided_pictures_look_more_like_the_concepts(family, clip_folder) -> Non
 
     plain, led = likeness(0.0), likeness(0.3)
     assert (led > plain).all(), (plain, led)
+
+
+def test_the_clean_latents_come_back_from_a_right_prediction() -> None:
+    z, eps = torch.randn(2, 1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    signal, noise = torch.tensor(0.6), torch.tensor(0.8)  # 0.36 + 0.64 = 1
+    z_t = signal * z + noise * eps
+    right = {"epsilon": eps, "v_prediction": signal * eps - noise * z}
+    for kind, output in right.items():
+        torch.testing.assert_close(clean_latents(z_t, output, signal**2, kind), z)
 
 
 def test_windows_are_the_whole_the_middle_and_the_corners() -> None:
