@@ -9,6 +9,7 @@ The noise is shared, so that only what differs between the ends moves:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -116,14 +117,14 @@ def save_frames(
 
 
 def strip(frames: Sequence[Pixels]) -> Image:
-    """Lay all frames out, each under its share of the way, `STRIP_COLUMNS` a row."""
+    """Lay all frames out, each under its share of the way, in even rows."""
+    n_rows = math.ceil(len(frames) / STRIP_COLUMNS)
+    wide = math.ceil(len(frames) / n_rows)
     labels = [f"{index / (len(frames) - 1):.2f}" for index in range(len(frames))]
     return stacked(
         [
-            contact_sheet(
-                [list(frames[n : n + STRIP_COLUMNS])], columns=labels[n : n + STRIP_COLUMNS]
-            )
-            for n in range(0, len(frames), STRIP_COLUMNS)
+            contact_sheet([list(frames[n : n + wide])], columns=labels[n : n + wide])
+            for n in range(0, len(frames), wide)
         ]
     )
 
