@@ -17,7 +17,7 @@ from lora_scene.cli.options import (
     json_option,
     steps_option,
 )
-from lora_scene.cli.paths import GIVEN, TARGET_FOLDER
+from lora_scene.cli.paths import GIVEN, TARGET_FOLDER, complete_place
 from lora_scene.cli.values import COUNT, WEIGHT, many, packed
 from lora_scene.creating.requests import Sampling
 
@@ -116,7 +116,7 @@ plan_options = packed(
 
 
 @click.command(short_help="Measure an adapter on its scene.")
-@click.argument("adapter", metavar="DIR")
+@click.argument("adapter", metavar="DIR", shell_complete=complete_place)
 @click.option("--scene", required=True, type=GIVEN, help="Its scene's folder.")
 @judge_options
 @plan_options

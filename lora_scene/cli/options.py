@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from lora_scene.adapters.layouts import DTYPE_NAMES
-from lora_scene.cli.paths import GIVEN, TARGET_FILE, TARGET_FOLDER
+from lora_scene.cli.paths import GIVEN, TARGET_FILE, TARGET_FOLDER, complete_place
 from lora_scene.cli.values import SEED, Number, PictureSize, many, packed
 from lora_scene.creating.requests import (
     MAX_GUIDANCE,
@@ -181,7 +181,8 @@ adapters_argument = packed(
     "chosen",
     AdapterOptions,
     (
-        click.argument("adapters", nargs=-1, metavar="DIR[:WEIGHT]..."),
+        click.argument("adapters", nargs=-1, metavar="DIR[:WEIGHT]...",
+                       shell_complete=complete_place),
         many("--rename", "renamed", "OLD=NEW", "Another handle for one of an adapter, where two "
              "have the same: in the last. Repeatable."),
     ),
@@ -214,7 +215,7 @@ base_options = packed(
     BaseOptions,
     (
         click.option("--base", help="Hub id, folder, .safetensors file or mini.  [default: what "
-                     "the adapter was trained on]"),
+                     "the adapter was trained on]", shell_complete=complete_place),
         base_config_option,
         device_option,
         click.option("--dtype", default="auto", show_default=True, help="Of the base.",

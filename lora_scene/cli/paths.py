@@ -9,6 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
+
+
+def complete_place(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[Any]:
+    """Complete what is a name or a path: a recipe's name where one begins so, else by the shell."""
+    from lora_scene.recipe import recipe_names
+
+    names = recipe_names() if param.name == "recipe" and incomplete else ()
+    found = [CompletionItem(name) for name in names if name.startswith(incomplete)]
+    return found or [CompletionItem(incomplete, type="file")]
 
 
 class GivenPath(click.ParamType):  # type: ignore[type-arg]
@@ -23,6 +33,12 @@ class GivenPath(click.ParamType):  # type: ignore[type-arg]
         if "\0" in str(value):
             self.fail("a path holds no zero character", param, ctx)
         return Path(value)
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Leave paths to the shell."""
+        return complete_place(ctx, param, incomplete)
 
 
 class TargetFolder(GivenPath):

@@ -16,7 +16,7 @@ from lora_scene.cli.options import (
     out_option,
     overrides_option,
 )
-from lora_scene.cli.paths import GIVEN
+from lora_scene.cli.paths import GIVEN, complete_place
 from lora_scene.cli.terminal import note, shell
 from lora_scene.cli.values import SEED
 from lora_scene.learning.tracking import TRACKERS
@@ -37,9 +37,12 @@ STRANGE = (
 @click.command(short_help="Learn a scene's handles and adapters.")
 @click.argument("scene", type=GIVEN)
 @click.option(
-    "--recipe", help="A recipe's name or TOML file.  [default: sd15; mini for --base mini]"
+    "--recipe",
+    shell_complete=complete_place,
+    help="A recipe's name or TOML file.  [default: sd15; mini for --base mini]",
 )
-@click.option("--base", help="Hub id, folder, .safetensors file or mini; else the recipe's.")
+@click.option("--base", shell_complete=complete_place,
+              help="Hub id, folder, .safetensors file or mini; else the recipe's.")  # fmt: skip
 @base_config_option
 @out_option
 @overrides_option
@@ -47,7 +50,7 @@ STRANGE = (
               "[default: the recipe's]")  # fmt: skip
 @device_option
 @click.option("--restart", is_flag=True, help="Discard what --out holds of an earlier run.")
-@click.option("--from", "start", metavar="DIR|FILE[:WEIGHT]",
+@click.option("--from", "start", metavar="DIR|FILE[:WEIGHT]", shell_complete=complete_place,
               help="An earlier adapter or a LoRA, merged into the base.")  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Measure a few steps, print the plan, write nothing.")
 @click.option("--auto", is_flag=True,

@@ -99,3 +99,15 @@ def test_no_verb_takes_what_is_not_finite(verb, flag, value, tmp_path):
 def test_the_help_shows_no_range_where_there_is_none():
     shown = CliRunner().invoke(root, ["generate", "--help"]).output
     assert "None" not in shown
+
+
+@pytest.mark.parametrize(
+    ("words", "typed", "expected"),
+    [(["report"], "runs/o", ("file", "runs/o")), (["generate"], "o", ("file", "o")),
+     (["train", "--recipe"], "min", ("plain", "mini")), (["ask", "out"], "st", ("plain", "stop"))],
+)  # fmt: skip
+def test_a_shell_is_told_what_completes_a_word(words, typed, expected):
+    from click.shell_completion import BashComplete
+
+    found = BashComplete(root, {}, "lora-scene", "X").get_completions(words, typed)
+    assert [(item.type, item.value) for item in found] == [expected]
