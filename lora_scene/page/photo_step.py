@@ -91,7 +91,7 @@ class PhotoStep:
             self._desk.begin_scene(folder, "demo")
 
     def _open(self, name: str | None) -> None:
-        if name:
+        if name and (self._desk.work is None or name != self._desk.work.name):
             self._desk.open(name)
 
 

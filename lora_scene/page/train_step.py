@@ -10,6 +10,7 @@ from typing import Any
 import gradio as gr
 import pandas as pd
 
+from lora_scene.faults import sentence
 from lora_scene.learning.asking import WISHES, ask, is_training
 from lora_scene.learning.run_charts import draw_losses
 from lora_scene.learning.run_record import read_run
@@ -63,9 +64,9 @@ class TrainStep:
         for wish, button in zip(("sample", "stop"), self.wishes, strict=True):
             on(button.click, functools.partial(self._wish, wish))
         self.recipe.input(
-            self._pick, [self.recipe],
-            [self.estimate, self.steps1, self.steps2, self.every, self.seed, self.settings,
-             self.base], show_progress="hidden",
+            self._pick, [self.recipe, self.picked],
+            [self.picked, self.estimate, self.steps1, self.steps2, self.every, self.seed,
+             self.settings, self.base], show_progress="hidden",
         ).then(self._weigh, asked, [self.estimate], **ALONE)  # fmt: skip
         self.weigh.click(self._weigh, asked, [self.estimate], **ALONE)
         self.go.click(lambda: gr.update(selected=PICTURES), outputs=self._stage.walk)
@@ -132,6 +133,7 @@ class TrainStep:
             self.recipe = gr.Dropdown(
                 _recipes(), value=settings.name, label="Recipe", elem_id="recipe"
             )
+            self.picked = gr.State(settings.name)
             self.estimate = gr.HTML("", elem_id="estimate")
             steps = (settings.phase1.steps, settings.phase2.steps)
             self.steps1 = _slider("Steps for the handles", 2000, steps[0], "steps1")
@@ -196,9 +198,11 @@ class TrainStep:
         ask(work.adapter, wish)
         remark(f"{work.name} will {WISHES[wish]}, after its step")
 
-    def _pick(self, recipe: str) -> tuple[Any, ...]:
+    def _pick(self, recipe: str, picked: str) -> Any:
+        if recipe == picked:  # a list tells of input when it is left, too
+            return gr.skip()
         told = load_recipe(recipe)
-        return ("", told.phase1.steps, told.phase2.steps, _every(told), told.run.seed,
+        return (recipe, "", told.phase1.steps, told.phase2.steps, _every(told), told.run.seed,
                 _table(told), told.base.model)  # fmt: skip
 
     def _weigh_once(self, told: str, *asked: Any) -> Any:
@@ -207,19 +211,22 @@ class TrainStep:
     def _weigh(
         self, recipe: str, base: str, steps1: int, steps2: int, every: int, seed: int, table: Any
     ) -> str:
-        from lora_scene.backbones.architectures import find_architecture
-        from lora_scene.faults import sentence
-        from lora_scene.learning.estimates import estimate_memory
-
+        n_concepts = max(len(self._desk.draft.things), 1)
         try:
-            settings = load_recipe(recipe, _overrides(recipe, table))
-            n = max(len(self._desk.draft.things), 1)
-            found = estimate_memory(find_architecture(base.strip()), settings, n_concepts=n)
+            return _weighed(recipe, base.strip(), tuple(_overrides(recipe, table)), n_concepts)
         except Exception as error:  # whatever it is, the page says it and goes on
             return look.said(sentence(error))
-        card = f"fits a card of {found.card} GiB" if found.card else "fits no usual card"
-        peak = f"{found.peak_bytes / 1e9:.1f} GB at most on a GPU: {card}"
-        return look.facts([peak])
+
+
+@functools.cache
+def _weighed(recipe: str, base: str, settings: tuple[str, ...], n_concepts: int) -> str:
+    from lora_scene.backbones.architectures import find_architecture
+    from lora_scene.learning.estimates import estimate_memory
+
+    asked = load_recipe(recipe, settings)
+    found = estimate_memory(find_architecture(base), asked, n_concepts=n_concepts)
+    card = f"fits a card of {found.card} GiB" if found.card else "fits no usual card"
+    return look.facts([f"{found.peak_bytes / 1e9:.1f} GB at most on a GPU: {card}"])
 
 
 def _recipes() -> list[tuple[str, str]]:
