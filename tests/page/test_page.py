@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from lora_scene.creating.picture_files import read_record
+from lora_scene.recipe import load_recipe
 from lora_scene.scenes.scene import load_scene
 
 pytestmark = pytest.mark.slow
@@ -147,6 +148,7 @@ def test_from_a_photo_by_clicks_to_a_picture(browser, served, tmp_path):
     tab.set_number("steps1", 2)
     tab.set_number("steps2", 4000)
     tab.set_number("every", 0)
+    page.focus("#base input")  # whoever goes on by Tab passes the recipes, and changes nothing
     tab.press("#start")
     tab.wait_for('[data-state="running"]')
     page.reload()
@@ -176,6 +178,7 @@ def test_from_a_photo_by_clicks_to_a_picture(browser, served, tmp_path):
     (picture,) = (out / "fruit" / "pictures").glob("*.png")
     assert Path(saved.value.path()).read_bytes() == picture.read_bytes()
     assert read_record(picture)["prompt"] == "a photo of <thing1> and <thing2>"
+    assert load_recipe(out / "fruit" / "adapter" / "recipe.toml").phase2.steps == 4000
     scene = load_scene(out / "fruit" / "scene")
     assert (scene.photos[0].pixels == pixels).all()
     assert [mask.mean() > 0.01 for mask in scene.photos[0].masks] == [True, True]
