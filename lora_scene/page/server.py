@@ -38,6 +38,8 @@ def serving(out: Path, *, base: str | None = None, port: int | None = None) -> I
         os.environ["GRADIO_TEMP_DIR"] = str(uploads)
         os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
         os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+        for name in ("no_proxy", "NO_PROXY"):  # Gradio asks its own server how it is
+            os.environ[name] = ",".join(filter(None, (os.environ.get(name), HOST)))
         built, trainings = _build(out, base)
         try:
             yield _launch(built, out, port)
@@ -64,6 +66,7 @@ def _launch(built: Any, out: Path, port: int | None) -> str:
             max_file_size=MOST_UPLOAD,
             run_history=False,
             enable_monitoring=False,
+            _frontend=False,  # or it gives up where its own first answer takes 3 seconds
             theme=look.theme(),
             css=look.style(),
         )
