@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from lora_scene.learning.lora import without_lora
+from lora_scene.learning.objective import LossTerms
+from lora_scene.learning.step import Stepper
+from lora_scene.recipe import load_recipe
 from tests import tiny
 from tests.learning import made
 
@@ -48,6 +52,18 @@ def test_accumulating_samples_equals_one_batch_of_mixed_subsets(family, override
     assert together == pytest.approx(apart, rel=1e-5)
     for ours, theirs in zip(whole, parts, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-6)
+
+
+def test_a_steps_gradient_is_the_mean_over_its_passes():
+    weight = torch.zeros(1, requires_grad=True)
+    passes = [LossTerms(*[(k + 1) * weight.sum()] * 5) for k in range(3)]
+    stepper = SimpleNamespace(
+        _materials=SimpleNamespace(recipe=load_recipe("sd15", ["run.accumulation=3"])),
+        _accelerator=SimpleNamespace(backward=torch.Tensor.backward),
+        _forward=lambda step, part: passes[part],
+    )
+    Stepper.gradients(stepper, 0)
+    assert weight.grad.item() == pytest.approx((1 + 2 + 3) / 3)
 
 
 def test_unmasked_loss_is_the_plain_mean(scene):
