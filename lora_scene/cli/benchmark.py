@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from lora_scene.cli.options import device_option, json_option, out_option
+from lora_scene.cli.paths import EXISTING_FILE
 from lora_scene.cli.values import COUNT
 
 if TYPE_CHECKING:
@@ -27,14 +28,14 @@ def read_part(ctx: click.Context, param: click.Parameter, value: str) -> tuple[i
 
 
 @click.command(short_help="Run a protocol of methods, scenes and seeds.")
-@click.argument("protocol", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.argument("protocol", type=EXISTING_FILE)
 @out_option
 @click.option("--method", "methods", multiple=True, metavar="NAME",
               help="Do the runs of this method only; may be repeated.")  # fmt: skip
 @click.option("--part", callback=read_part, default="1/1", show_default=True, metavar="I/N",
               help="Do every n-th run from the i-th on; n processes share --out.")  # fmt: skip
 @click.option("--max-runs", type=click.IntRange(0, COUNT.max), help="Stop after so many new runs.")
-@click.option("--known", type=click.Path(path_type=Path, exists=True, dir_okay=False),
+@click.option("--known", type=EXISTING_FILE,
               help="The results.jsonl of runs that need not be done again.")  # fmt: skip
 @click.option("--list", "is_list", is_flag=True, help="Only say what would be run.")
 @json_option

@@ -17,7 +17,7 @@ from lora_scene.cli.options import (
     json_option,
     steps_option,
 )
-from lora_scene.cli.paths import GIVEN, TARGET_FOLDER, complete_place
+from lora_scene.cli.paths import EXISTING_FOLDER, GIVEN, TARGET_FOLDER, complete_place
 from lora_scene.cli.values import COUNT, WEIGHT, many, packed
 from lora_scene.creating.requests import Sampling
 
@@ -120,7 +120,7 @@ plan_options = packed(
 @click.option("--scene", required=True, type=GIVEN, help="Its scene's folder.")
 @judge_options
 @plan_options
-@click.option("--against", type=click.Path(path_type=Path, exists=True, file_okay=False),
+@click.option("--against", type=EXISTING_FOLDER,
               help="Reference pictures, for FID, KID, IS, precision and recall.")  # fmt: skip
 @click.option("--out", type=TARGET_FOLDER,
               help="Folder for the pictures and evaluation.json; else none is kept.")  # fmt: skip

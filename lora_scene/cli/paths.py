@@ -41,6 +41,14 @@ class GivenPath(click.ParamType):  # type: ignore[type-arg]
         return complete_place(ctx, param, incomplete)
 
 
+class ExistingPath(click.Path):
+    """A path of something that must be there: of one kind."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Refuse what is no path before it is looked for."""
+        return super().convert(GIVEN.convert(value, param, ctx), param, ctx)
+
+
 class TargetFolder(GivenPath):
     """A folder that will be written into."""
 
@@ -62,3 +70,5 @@ class TargetFile(GivenPath):
 
 
 GIVEN, TARGET_FOLDER, TARGET_FILE = GivenPath(), TargetFolder(), TargetFile()
+EXISTING_FILE = ExistingPath(path_type=Path, exists=True, dir_okay=False)
+EXISTING_FOLDER = ExistingPath(path_type=Path, exists=True, file_okay=False)

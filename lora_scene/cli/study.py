@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from lora_scene.cli.options import json_option, out_option
-from lora_scene.cli.paths import GIVEN
+from lora_scene.cli.paths import EXISTING_FOLDER, GIVEN
 from lora_scene.cli.terminal import shell
 from lora_scene.cli.values import COUNT, SEED
 
@@ -20,7 +20,7 @@ def command() -> None:
 
 
 @command.command()
-@click.argument("results", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.argument("results", type=EXISTING_FOLDER)
 @out_option
 @click.option("--method", "methods", multiple=True, help="Compared; repeatable.  [default: all]")
 @click.option("--items", default=24, show_default=True, type=COUNT,
