@@ -154,13 +154,15 @@ class Trainings:
         options: dict[str, Any] = (
             {"creationflags": 0x200} if os.name == "nt" else {"start_new_session": True}
         )
+        own = {"PYTHONIOENCODING": "utf-8", "COLUMNS": "1000"}
+        n_threads = (psutil.cpu_count(logical=False) or 2) - 1  # a core is the page's and browser's
         with (work.folder / LOG).open("wb") as log:
             child = subprocess.Popen(
                 order.command(work),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, "PYTHONIOENCODING": "utf-8", "COLUMNS": "1000"},
+                env={"OMP_NUM_THREADS": str(max(n_threads, 1)), **os.environ, **own},
                 **options,
             )
         self._children[work.folder] = child
