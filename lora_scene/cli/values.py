@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import click
 
-from lora_scene.creating.requests import MAX_AMOUNT
+from lora_scene.creating.limits import MAX_AMOUNT
 from lora_scene.size import Size
 
 Command = TypeVar("Command", bound=Callable[..., Any])

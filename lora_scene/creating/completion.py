@@ -11,10 +11,11 @@ import cv2
 import numpy as np
 
 from lora_scene.creating.editing import Region, check_photo_and_mask, region_record, repaint
+from lora_scene.creating.limits import MAX_SEED
 from lora_scene.creating.names import Names
 from lora_scene.creating.records import picture_hash, provenance
 from lora_scene.creating.rendering import checked
-from lora_scene.creating.requests import MAX_SEED, Request
+from lora_scene.creating.requests import Request
 from lora_scene.creating.sampling import Tick
 from lora_scene.creating.studio import Studio
 from lora_scene.creating.windows import SquareWindow, next_window, prefilled

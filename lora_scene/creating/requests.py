@@ -12,6 +12,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from lora_scene.creating.limits import (
+    MAX_GUIDANCE,
+    MAX_SEED,
+    MAX_STEPS,
+    SIDES,
+    check_number,
+    check_range,
+)
 from lora_scene.creating.schedulers import OWN, check_scheduler
 from lora_scene.errors import CreationError
 from lora_scene.size import Size
@@ -20,11 +28,6 @@ if TYPE_CHECKING:
     from lora_scene.creating.names import Names
 
 N_STEPS = 30
-MAX_STEPS = 1000  # timesteps that Stable Diffusion is trained on
-MAX_SEED = 2**63 - 1
-MAX_GUIDANCE = 100.0
-MAX_AMOUNT = 1000.0  # of weights, strengths and emphases: beyond is noise, or black
-SIDES = (8, 8192)  # pixels; what divides is told by the base
 
 Box = tuple[float, float, float, float]
 Amounts = tuple[tuple[str, float], ...]
@@ -48,7 +51,7 @@ class Sampling:
     strength: float = 1.0
 
     def __post_init__(self) -> None:
-        _check_range("steps", self.n_steps, 1, MAX_STEPS)
+        check_range("steps", self.n_steps, 1, MAX_STEPS)
         if self.guidance is not None:
             check_number("guidance", self.guidance, MAX_GUIDANCE)
         check_scheduler(self.scheduler)
@@ -209,9 +212,9 @@ class Request:
     control: Control = field(default_factory=Control)
 
     def __post_init__(self) -> None:
-        _check_range("seed", self.seed, 0, MAX_SEED)
+        check_range("seed", self.seed, 0, MAX_SEED)
         for side in self.size or ():
-            _check_range("size", side, *SIDES)
+            check_range("size", side, *SIDES)
             if side % SIDES[0]:
                 raise CreationError(
                     "no base draws at that size",
@@ -289,20 +292,3 @@ def _no_place(text: str) -> CreationError:
         expected="handle=left,top,right,bottom, shares of the picture from 0 to 1, such as "
         "bear=0.1,0.5,0.5,1.0",
     )
-
-
-def _check_range(name: str, value: int, low: int, high: int) -> None:
-    if not low <= value <= high:
-        expected = f"at least {low}" if value < low else f"at most {high}"
-        raise CreationError(f"a wrong {name}", where=name, expected=expected, got=value)
-
-
-def check_number(name: str, value: float, most: float = MAX_AMOUNT) -> None:
-    """Refuse what is not a number, and what is so large that it draws nothing.
-
-    Raises:
-        CreationError: It is.
-    """
-    if not abs(value) <= most:
-        expected = f"a number from {-most:g} to {most:g}"
-        raise CreationError("no such amount", where=name, expected=expected, got=value)

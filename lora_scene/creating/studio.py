@@ -26,8 +26,8 @@ from lora_scene.backbones.backbone import Backbone
 from lora_scene.backbones.loading import Dtype, load_pipeline, resolve_device
 from lora_scene.backbones.sources import find_base, other_base
 from lora_scene.backbones.storage import Quantization
+from lora_scene.creating.limits import check_number
 from lora_scene.creating.names import Names
-from lora_scene.creating.requests import check_number
 from lora_scene.errors import CreationError
 from lora_scene.learning.runs import FULL_MODEL
 

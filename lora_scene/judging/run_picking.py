@@ -69,8 +69,8 @@ def pick_run(
         )
     check_target(out, [SHEET, FIGURES])
     last = read_adapter(kept[max(kept)])
-    place = scene or (run.summary.scene if run.summary else "") or run.began.scene
-    learnt = place if isinstance(place, Scene) else _find_scene(Path(str(place)), last)
+    told = run.summary.scene if run.summary else ""
+    learnt = _find_scene(scene or told or run.began.scene, last)
     if any(not 0 < weight <= 4 for weight in weights):
         raise JudgingError("weights are above 0, up to 4", got=", ".join(map(str, weights)))
     with locked(out):
@@ -128,12 +128,15 @@ def _base_of(adapter: Adapter, out: Path) -> str:
     return find_base(info.base_model, base_hash=info.base_hash, near=out)
 
 
-def _find_scene(place: Path, adapter: Adapter) -> Scene:
-    """Load the scene, and see that it is the one that was learnt.
+def _find_scene(given: Scene | Path | str, adapter: Adapter) -> Scene:
+    """Take a scene as it is; load one from its place, and see that it is the one that was learnt.
 
     Raises:
         JudgingError: It is not.
     """
+    if isinstance(given, Scene):
+        return given
+    place = Path(given)
     if str(place) in ("", ".") or not place.exists():
         raise JudgingError(
             "the scene is not where the training found it",

@@ -42,7 +42,6 @@ def read_mask(path: Path, photo: UprightPhoto | None = None) -> Mask:
       as 0 and 1, or 0 and 128, and one with white whose greys fill areas, as in 0, 127 and 255,
       and are no soft edges: 0 is outside, every other label inside.
     - A soft mask that is grey at its brightest is scaled, so that it counts fully there.
-
     - A grey picture without black has its darkest value outside.
 
     The mask's own EXIF orientation is obeyed. A mask without one that fits `photo` only as the

@@ -25,7 +25,8 @@ from lora_scene.creating.editing import (
     widened,
 )
 from lora_scene.creating.generation import draw
-from lora_scene.creating.requests import MAX_SEED, Control, Request, Sampling
+from lora_scene.creating.limits import MAX_SEED
+from lora_scene.creating.requests import Control, Request, Sampling
 from lora_scene.creating.sampling import Step
 from lora_scene.creating.windows import (
     SquareWindow,
