@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
@@ -25,8 +26,9 @@ from lora_scene.creating.windows import FEATHER
 from lora_scene.errors import CreationError
 from lora_scene.page.stage import remark
 from lora_scene.picture_writing import write_picture
-from lora_scene.scenes.pictures import Mask, Pixels
+from lora_scene.scenes.pictures import Mask, Pixels, open_image
 
+HASH = re.compile("[0-9a-f]{64}")
 INPUTS = "inputs"  # beside the pictures: the photos and masks that they were made from
 WHOLE = {"verb": VERB, "width": 0, "height": 0, "weight": 1.0}  # what a part's record leaves out
 
@@ -81,12 +83,14 @@ class Painter:
                 requests = _looked_at(cast, [told.request])
                 made = generate(self._open(cast, choices), requests, out=out)
                 return [one.path for one in made if one.path is not None]
-        photo = _kept(out, record["photo"])
+        photo = kept_input(out, record.get("photo"))
         sampling = replace(told.request.sampling, strength=region["strength"])
         request = replace(told.request, sampling=sampling)
-        mask = _kept(out, region["mask"] if record["verb"] == "edit" else record["hole"])
-        draw = self.edit if record["verb"] == "edit" else self.complete
-        return [draw(choices, photo, (mask / np.float32(255)), request, out)]
+        is_edit = record["verb"] == "edit"
+        marked = region.get("mask") if is_edit else record.get("hole")
+        mask = kept_input(out, marked) / np.float32(255)
+        draw = self.edit if is_edit else self.complete
+        return [draw(choices, photo, mask, request, out)]
 
     def edit(
         self, choices: Sequence[AdapterChoice], photo: Pixels, mask: Mask, asked: Request, out: Path
@@ -99,7 +103,7 @@ class Painter:
             regions = [Region(mask, request)]
             drawn = edit(studio, photo, regions)
             record = edit_record(studio, photo, regions, feather=FEATHER)
-        _keep(out, photo, mask)
+        keep_inputs(out, photo, mask)
         return save_numbered(out / "edited.png", drawn, record)
 
     def complete(
@@ -113,7 +117,7 @@ class Painter:
             studio = self._open(cast, choices)
             drawn = complete(studio, grown(photo, Growth(*[growth] * 4))[0], hole, request)
             record = complete_record(studio, photo, hole, request)
-        _keep(out, photo, hole)
+        keep_inputs(out, photo, hole)
         return save_numbered(out / "completed.png", drawn, record)
 
     def _open(self, cast: Cast, choices: Sequence[AdapterChoice]) -> Studio:
@@ -147,7 +151,7 @@ def _drawn_by(told: PictureTold, adapters: Sequence[Path]) -> list[AdapterChoice
     return [AdapterChoice(here[one.fingerprint], one.weight) for one in told.adapters]
 
 
-def _keep(out: Path, photo: Pixels, mask: Mask) -> None:
+def keep_inputs(out: Path, photo: Pixels, mask: Mask) -> None:
     """Keep what a picture was made from, by the hashes that its record names it with."""
     for values, pixels in ((photo, photo), (mask, (mask * 255).astype(np.uint8))):
         path = out / INPUTS / f"{picture_hash(values)}.png"
@@ -155,10 +159,9 @@ def _keep(out: Path, photo: Pixels, mask: Mask) -> None:
             write_picture(path, Image.fromarray(pixels))
 
 
-def _kept(out: Path, name: str) -> Any:
-    """Return a photo (H, W, 3), or a mask (H, W) in 0..255."""
+def kept_input(out: Path, name: object) -> Any:
+    """Return a photo (H, W, 3), or a mask (H, W) in 0..255, by the hash that a record tells."""
     path = out / INPUTS / f"{name}.png"
-    if not path.is_file():
-        raise CreationError("what it was made from is not there any more", where=path)
-    with Image.open(path) as picture:
-        return np.asarray(picture)
+    if HASH.fullmatch(str(name)) is None or not path.is_file():
+        raise CreationError("what it was made from is not there any more", where=path.name)
+    return np.asarray(open_image(path)[0])
