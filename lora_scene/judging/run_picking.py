@@ -60,13 +60,7 @@ def pick_run(
         JudgingError: No snapshots; or the scene is not there, or another one.
         TrainingError: The folder holds no run.
     """
-    run, kept = read_run(out), snapshots_of(out)
-    if not kept:
-        raise JudgingError(
-            "no snapshots to choose from",
-            where=out,
-            hint="train with --set run.snapshots=8, or `lora-scene ask OUT save` while it runs",
-        )
+    run, kept = read_run(out), _snapshots(out)
     check_target(out, [SHEET, FIGURES])
     last = read_adapter(kept[max(kept)])
     told = run.summary.scene if run.summary else ""
@@ -126,6 +120,18 @@ def _base_of(adapter: Adapter, out: Path) -> str:
 
     info = adapter.info
     return find_base(info.base_model, base_hash=info.base_hash, near=out)
+
+
+def _snapshots(out: Path) -> dict[int, Path]:
+    """Return the snapshots of a run; there must be one."""
+    kept = snapshots_of(out)
+    if not kept:
+        raise JudgingError(
+            "no snapshots to choose from",
+            where=out,
+            hint="train with --set run.snapshots=8, or `lora-scene ask OUT save` while it runs",
+        )
+    return kept
 
 
 def _find_scene(given: Scene | Path | str, adapter: Adapter) -> Scene:
