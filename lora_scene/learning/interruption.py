@@ -26,6 +26,7 @@ class Interruption:
         self.number = 0
         self._can_wait = False
         self._is_wished = False
+        self._stopped: InterruptedRunError | None = None
 
     @contextlib.contextmanager
     def heard(self) -> Iterator[None]:
@@ -41,6 +42,10 @@ class Interruption:
                 signal.signal(number, self._wish if is_wish else self._hear)
         try:
             yield
+        except Exception as error:
+            if self._stopped is None or isinstance(error, InterruptedRunError):
+                raise
+            raise self._stopped from error  # which a library turned into an error of its own
         finally:
             for number, handler in kept.items():
                 signal.signal(number, handler)
@@ -66,6 +71,7 @@ class Interruption:
         is_second = self.number != 0
         self.number = number
         if is_second or not self._can_wait:
-            raise InterruptedRunError(
+            self._stopped = InterruptedRunError(
                 number, "the run was stopped at once", "the same command again goes on"
             )
+            raise self._stopped

@@ -248,6 +248,21 @@ def test_signal_ends_a_step_with_a_checkpoint_and_goes_on(
     made.assert_equal(made.numbers(resumed), made.numbers(unbroken("adamw")))
 
 
+@pytest.mark.skipif(os.name != "posix", reason="sends signals")
+def test_a_signal_is_no_fault_of_a_library_that_it_met(request):
+    inherited = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGTERM, inherited))
+
+    def load():
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        except Exception as error:
+            raise RuntimeError("Failed to import a module") from error
+
+    with pytest.raises(InterruptedRunError, match="stopped at once"), Interruption().heard():
+        load()
+
+
 @pytest.mark.parametrize("stop", ["inside phase 1", None])
 def test_another_recipe_in_the_same_folder_is_refused_until_restart(stop, bases, scene, tmp_path):
     if stop:
