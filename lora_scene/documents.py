@@ -33,6 +33,8 @@ _LONG_KEY = re.compile(  # a.b.c...: the parser's time grows with the square of 
     rf"(?<![\w-]){_PART}(?:[ \t]*+\.[ \t]*+{_PART}){{{MAX_DEPTH}}}"
 )
 
+_MARKS = re.compile("^\ufeff+", re.MULTILINE)  # of files that were joined, too
+
 Error = type[LoraSceneError]
 Record = TypeVar("Record")
 
@@ -48,7 +50,7 @@ def filled(default: Any) -> Any:
 
 
 def read_text(path: Path, error: Error, *, limit: int = MAX_TEXT_BYTES) -> str:
-    """Return the text of a regular file, a byte order mark taken off.
+    """Return the text of a regular file, byte order marks taken off its lines.
 
     Args:
         path: The file; devices and pipes are refused, they may never end.
@@ -69,13 +71,14 @@ def read_text(path: Path, error: Error, *, limit: int = MAX_TEXT_BYTES) -> str:
         raise error("cannot be read", where=path, got=said) from problem
     if len(raw) > limit:
         raise error("too long", where=path, expected=f"at most {limit:,} bytes of text")
+    told = {"expected": "a file of UTF-8 text", "hint": "save it as UTF-8"}
+    if raw.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in raw:
+        said = "UTF-16, which some editors call Unicode, or no text at all"
+        raise error("cannot be read", where=path, got=said, **told)
     try:
-        return raw.decode("utf-8-sig")
+        return _MARKS.sub("", raw.decode("utf-8"))
     except UnicodeDecodeError as problem:
-        is_wide = raw.startswith((b"\xff\xfe", b"\xfe\xff"))
-        said = "UTF-16, which some editors call Unicode" if is_wide else str(problem)
-        told = {"expected": "a file of UTF-8 text", "got": said, "hint": "save it as UTF-8"}
-        raise error("cannot be read", where=path, **told) from problem
+        raise error("cannot be read", where=path, got=problem, **told) from problem
 
 
 def parse_toml(text: str, where: object, error: Error) -> dict[str, Any]:

@@ -203,9 +203,15 @@ def test_a_message_cannot_steer_the_terminal():
     )
 
 
-@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be"])
-def test_utf_16_is_named_with_what_to_do(tmp_path, encoding):
+@pytest.mark.parametrize("mark", ["\ufeff", ""])
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_utf_16_is_named_with_what_to_do(tmp_path, encoding, mark):
     path = tmp_path / "prompts.txt"
-    path.write_bytes("\ufeffa photo of <bear>".encode(encoding))
+    path.write_bytes(f"{mark}a photo of <bear>".encode(encoding))
     with pytest.raises(SceneError, match=r"UTF-16[^\0]*save it as UTF-8"):
         read_text(path, SceneError)
+
+
+def test_byte_order_marks_of_joined_files_are_taken_off(tmp_path):
+    (tmp_path / "joined.txt").write_bytes(("\ufeff<bear>\n" * 2).encode())
+    assert read_text(tmp_path / "joined.txt", SceneError) == "<bear>\n<bear>\n"

@@ -28,6 +28,7 @@ MIN_COVERAGE = 0.001  # of the photo: 262 pixels at 512 px, about four latent ce
 WHITE = 250 / 255  # and above: JPEG's white
 DARK = 8 / 255  # and below: JPEG's black
 MOST_LABELS = 16  # a soft edge has more values than that
+DARKEST_HUE, HUE_SPREAD = 48, 0.1  # of 255; of a channel's share in the brightest one
 VOC_VOID = (224, 224, 192)  # Pascal VOC's colour for a border that belongs to nobody
 AGREEING = 0.9  # IoU from which alpha and colours tell one mask
 
@@ -37,10 +38,10 @@ def read_mask(path: Path, photo: UprightPhoto | None = None) -> Mask:
 
     - An alpha channel that cuts something out is the mask, as in cut-outs.
     - Otherwise the brightest colour channel is, so that a red mask counts like a white one.
-    - A palette of colours is a picture of labels: black is outside, every other colour inside,
-      but for Pascal VOC's void border. So is a grey picture of a few values without white, such
-      as 0 and 1, or 0 and 128, and one with white whose greys fill areas, as in 0, 127 and 255,
-      and are no soft edges: 0 is outside, every other label inside.
+    - A palette of colours is a picture of labels, and so is one of a few plain colours: black is
+      outside, every other colour inside, but for Pascal VOC's void border. So is a grey picture
+      of a few values without white, such as 0 and 1, or 0 and 128, and one with white whose greys
+      fill areas, as in 0, 127 and 255, and are no soft edges: 0 is outside, every other inside.
     - A soft mask that is grey at its brightest is scaled, so that it counts fully there.
     - A grey picture without black has its darkest value outside.
 
@@ -83,12 +84,23 @@ def _opacity(image: Image.Image, path: Path) -> Mask:
 
 def _colours(image: Image.Image, path: Path) -> Mask:
     """Return the mask that colours tell: labels where they are a palette's, else brightness."""
-    if image.mode == "P":
-        pixels = np.asarray(image.convert("RGB"))
-        if (pixels != pixels[:, :, :1]).any():
-            return _labels(pixels, path)
-    brightest = np.asarray(image.convert("RGB")).max(axis=2)
+    pixels = np.asarray(image.convert("RGB"))
+    brightest = pixels.max(axis=2)
+    is_labels = image.mode == "P" and bool((pixels != pixels[:, :, :1]).any())
+    if not is_labels and _has_several_hues(pixels, brightest):
+        is_labels = len(np.unique(pixels.reshape(-1, 3), axis=0)) <= MOST_LABELS
+        if not is_labels:
+            warn_of(path, "a picture in many colours: is it a mask? the brighter, the more inside")
+    if is_labels:
+        return _labels(pixels, path)
     return _levels(brightest.astype(np.float32) / np.float32(255.0), path)
+
+
+def _has_several_hues(pixels: Pixels, brightest: npt.NDArray[np.uint8]) -> bool:
+    """Tell whether what is not dark differs in hue, as labels and photos do, and red paint not."""
+    bright = brightest >= DARKEST_HUE
+    hues = pixels[bright] / brightest[bright][:, None].astype(np.float32)
+    return bool(bright.any() and hues.std(axis=0).max() > HUE_SPREAD)
 
 
 def _labels(pixels: Pixels, path: Path) -> Mask:

@@ -31,6 +31,7 @@ ADOBE_TO_SRGB = (  # of linear values: IEC 61966-2-1's inverse matrix times Adob
 )
 SRGB_GAMMA = 1 / 2.2  # what a PNG's gAMA says of sRGB
 UPRIGHT = 1
+STRAY_ALPHA = 0.001  # of the pixels: less transparency than that is nobody's meaning
 HEIF_SUFFIXES = (".heic", ".heif")
 FORMATS = (  # those that are decoded here and now; EPS, for one, would start another program
     *("JPEG", "MPO", "PNG", "WEBP", "TIFF", "BMP", "GIF", "AVIF", "HEIF"),
@@ -68,7 +69,7 @@ def read_photo(path: Path) -> UprightPhoto:
 
     Colours are converted by the file's ICC profile, where it has one, and from Adobe RGB where the
     EXIF data alone say so. A `LoraSceneWarning` tells of what cannot be followed: a broken profile,
-    another colour space without one, broken EXIF, further frames.
+    another colour space without one, broken EXIF, further frames, and of transparent parts.
 
     Raises:
         SceneError: The file is missing, not an image, damaged, too large or of floats.
@@ -80,7 +81,11 @@ def read_photo(path: Path) -> UprightPhoto:
         image.info["icc_profile"] = profile
     colours = _to_srgb(image, path)
     if image.has_transparency_data:
-        colours.putalpha(image.convert("RGBA").getchannel("A"))
+        alpha = image.convert("RGBA").getchannel("A")
+        clear = float((np.asarray(alpha) < 255).mean())
+        if clear > STRAY_ALPHA:
+            warn_of(path, f"{100 * clear:.0f} % of it is transparent, and is read as white")
+        colours.putalpha(alpha)
         paper = Image.new("RGBA", image.size, "white")
         colours = Image.alpha_composite(paper, colours).convert("RGB")
     stored = np.asarray(colours)

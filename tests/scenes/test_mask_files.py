@@ -110,10 +110,11 @@ def test_one_label_means_all_of_the_concept(tmp_path, image):
     np.testing.assert_array_equal(read_mask(tmp_path / "mask.png"), DISC)
 
 
-@pytest.mark.parametrize("kind", ["palette", "grey"])
+@pytest.mark.parametrize("kind", ["palette", "grey", "colours"])
 def test_several_labels_are_one_mask_and_told(tmp_path, kind):
     halves = DISC * np.where(np.arange(64) < 32, 1, 2)
-    image = labels(halves) if kind == "palette" else Image.fromarray(halves.astype(np.uint8))
+    image = labels(halves) if kind != "grey" else Image.fromarray(halves.astype(np.uint8))
+    image = image.convert("RGB") if kind == "colours" else image
     image.save(tmp_path / "mask.png")
     with pytest.warns(LoraSceneWarning, match=r"mask\.png: a picture of 2 labels"):
         np.testing.assert_array_equal(read_mask(tmp_path / "mask.png"), DISC)
@@ -126,9 +127,17 @@ def test_a_mask_without_black_has_its_darkest_value_outside(tmp_path, dark, brig
         np.testing.assert_allclose(read_mask(tmp_path / "mask.png"), DISC, atol=1e-6)
 
 
-def test_a_palette_without_black_is_refused(tmp_path):
-    labels(DISC + 0, [255, 255, 255, 255, 0, 0]).save(tmp_path / "mask.png")
+@pytest.mark.parametrize("mode", ["P", "RGB"])
+def test_labels_without_black_are_refused(tmp_path, mode):
+    red_on_white = labels(DISC + 0, [255, 255, 255, 255, 0, 0])
+    red_on_white.convert(mode).save(tmp_path / "mask.png")
     with pytest.raises(SceneError, match="labels without black"):
+        read_mask(tmp_path / "mask.png")
+
+
+def test_a_photo_in_a_masks_place_is_told(tmp_path):
+    Image.fromarray(np.where(COLOUR < 40, 0, COLOUR)).save(tmp_path / "mask.png")
+    with pytest.warns(LoraSceneWarning, match="many colours: is it a mask"):
         read_mask(tmp_path / "mask.png")
 
 

@@ -53,11 +53,12 @@ def test_a_16_bit_photo_is_scaled_not_clipped(tmp_path):
     np.testing.assert_array_equal(found, np.repeat(GREY[:, :, None], 3, axis=2))
 
 
-def test_transparent_parts_of_a_photo_become_white(tmp_path):
+def test_transparent_parts_of_a_photo_become_white_and_are_told(tmp_path):
     layer = np.dstack([COLOUR, np.where(GREY > 127, 255, 0).astype(np.uint8)])
     Image.fromarray(layer).save(tmp_path / "photo.png")
     expected = np.where((GREY > 127)[:, :, None], COLOUR, 255)
-    np.testing.assert_array_equal(read_photo(tmp_path / "photo.png").pixels, expected)
+    with pytest.warns(LoraSceneWarning, match=f"{100 * (GREY <= 127).mean():.0f} % of it is trans"):
+        np.testing.assert_array_equal(read_photo(tmp_path / "photo.png").pixels, expected)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
