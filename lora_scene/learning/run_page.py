@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import functools
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,14 +18,17 @@ from PIL import Image
 from lora_scene.adapters.gallery import prompt_in
 from lora_scene.backbones.sources import public_name
 from lora_scene.files import check_file, write_text
+from lora_scene.learning.outcome import public
 from lora_scene.learning.run_charts import colour_of, draw_charts
 from lora_scene.learning.run_record import RunRecord, read_run, seconds_between
 from lora_scene.learning.runs import PAGE
 from lora_scene.pages import fill_page, inlined, inlined_file
+from lora_scene.recipe import dump_recipe
 
 THUMBNAIL = 320  # pixels of a picture's longer side
 QUALITY = 82  # of WebP
 MOST_STOPS = 40  # of a slider; of more, some are left out
+_BASE = re.compile(r'^((?:model|config) = ")(.+)"', re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -83,11 +87,38 @@ def _shown(run: RunRecord) -> dict[str, Any]:
         "masks": _picture(run.masks) if run.masks else "",
         "maps": _frames(run.maps, lambda k, path: _handle(run, k)),
         "samples": _frames(run.samples, lambda n, path: prompt_in(path)),
-        "notices": run.notices,
-        "recipe": run.recipe_toml,
+        "notices": [_without_places(run, text) for text in run.notices],
+        "recipe": _recipe(run),
         "versions": dict(run.began.versions),
-        "log": [_told(line) for line in run.events],
+        "log": [
+            (time, kind, _without_places(run, words))
+            for time, kind, words in map(_told, run.events)
+        ],
     }
+
+
+def _recipe(run: RunRecord) -> str:
+    """Return the recipe's text; one of another version as it is, but for the places it tells."""
+    return dump_recipe(public(run.recipe)) if run.recipe else _BASE.sub(_last_part, run.recipe_toml)
+
+
+def _last_part(line: re.Match[str]) -> str:
+    return line[1] + public_name(line[2]) + '"'
+
+
+def _without_places(run: RunRecord, text: str) -> str:
+    """Return a text in which what lies on this machine has the last part of its path alone."""
+    base = run.recipe.base if run.recipe else None
+    names = {str(place): _name(place) for place in (run.folder, run.folder.absolute())}
+    names |= {run.began.scene: _name(run.began.scene)}
+    names |= {place: public_name(place) for place in (base.model, base.config)} if base else {}
+    for place in sorted((p for p in names if re.search(r"[\\/].", p)), key=len, reverse=True):
+        text = text.replace(place, names[place])
+    return text
+
+
+def _name(place: Path | str) -> str:
+    return Path(place).resolve().name
 
 
 def _state(run: RunRecord) -> str:
@@ -108,8 +139,10 @@ def _facts(run: RunRecord) -> list[tuple[str, str]]:
     if run.handles:
         pairs = [f"{h} {noun}" for h, noun in zip_longest(run.handles, began.nouns, fillvalue="")]
         facts.append(("learns", ", ".join(pair.strip() for pair in pairs)))
-    places = {"scene": began.scene, "base": began.base}
-    facts += [(key, public_name(place)) for key, place in places.items() if place]
+    if began.scene:
+        facts.append(("scene", _name(began.scene)))
+    if began.base:
+        facts.append(("base", public_name(began.base)))
     if began.begun:
         facts.append(("begins from", began.begun))
     if run.recipe is not None:
@@ -184,7 +217,7 @@ def _compared(runs: Sequence[RunRecord]) -> list[list[str]]:
     rows.append(["peak memory, GB", *(f"{_peak(run) / 1e9:.2f}" for run in runs)])
     rows.append(["held loss, last", *(_last(run, "loss") for run in runs)])
     rows.append(["attention IoU, last", *(_last(run, "ious") for run in runs)])
-    settings = [_settings(run.recipe_toml) for run in runs]
+    settings = [_settings(_recipe(run)) for run in runs]
     for key in dict.fromkeys(key for own in settings for key in own):
         values = [own.get(key, "–") for own in settings]
         if len(set(values)) > 1:

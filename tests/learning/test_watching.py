@@ -6,6 +6,7 @@ import json
 import os
 import signal
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -155,8 +156,11 @@ def test_a_killed_run_keeps_the_same_looks_and_snapshots_whatever_its_tracker_do
         assert (snapshots_of(tmp_path)[step] / name).read_bytes() == (folder / name).read_bytes()
 
 
-def test_the_page_needs_nothing_else_and_escapes_what_it_shows(watched, tmp_path):
+def test_the_page_needs_nothing_else_tells_no_place_and_escapes(watched, bases, tmp_path):
     page = (watched[0] / "run.html").read_text("utf-8")
+    assert f"{watched[0].name}/checkpoint" in page
+    for place in (watched[0], bases["sd1"]):
+        assert str(Path(place).parent) not in page
     assert "&lt;bear&gt;" in page
     assert "<bear>" not in page
     for outside in ("http://", "https://", 'src="/', "url("):
