@@ -34,8 +34,9 @@ _GROUP = re.compile(rf"{re.escape(UNFINISHED)}[\w-]+\.part[/\\](new[/\\])?")
 _MEMORY = (  # how libraries word the host's end: torch, oneDNN, Python's threads, the loader
     "DefaultCPUAllocator", "not enough memory", "could not create a primitive",
     "could not create a memory", "can't start new thread", "failed to map segment",
-    "bad_alloc", "Cannot allocate memory",
+    "bad_alloc", "Cannot allocate memory", "ThreadPoolBuildError",
 )  # fmt: skip
+_LEAST_MEMORY = 1 << 26  # bytes; where no more is left, an unknown fault is taken for its want
 
 
 def as_file_error(error: Exception, where: object = None) -> FileError:
@@ -105,7 +106,15 @@ def _tells_of_memory(error: BaseException) -> bool:
     return is_named or any(words in str(error) for words in _MEMORY)
 
 
-def sentence(error: Exception, *, hint: str | None = None, saves_memory: str = "") -> str:
+def _is_exhausted() -> bool:
+    try:
+        bytearray(_LEAST_MEMORY)
+    except MemoryError:
+        return True
+    return False
+
+
+def sentence(error: BaseException, *, hint: str | None = None, saves_memory: str = "") -> str:
     """Say in words what stopped the work.
 
     Args:
@@ -113,13 +122,15 @@ def sentence(error: Exception, *, hint: str | None = None, saves_memory: str = "
         hint: What to do where the fault is this program's own.
         saves_memory: What would take less memory, the largest gain first.
     """
-    if is_out_of_memory(error):  # before the words of what it led to, such as a damaged file
+    is_ours = isinstance(error, LoraSceneError)
+    # before the words of what it led to, such as a damaged file
+    if is_out_of_memory(error) or (not is_ours and _is_exhausted()):
         others = "close other programs, or take a machine with more memory"
         how = f"try in this order: {saves_memory}; {others}" if saves_memory else others
         return str(LoraSceneError("the memory ran out", hint=how))
-    if isinstance(error, LoraSceneError):
+    if is_ours:
         return str(error)
-    if tells_of_the_system(error):
+    if isinstance(error, Exception) and tells_of_the_system(error):
         return str(as_file_error(error))
     return str(
         LoraSceneError(

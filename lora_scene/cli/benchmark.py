@@ -17,6 +17,7 @@ from lora_scene.cli.values import COUNT
 
 if TYPE_CHECKING:
     from lora_scene.workshop.protocol import Protocol
+    from lora_scene.workshop.statistics import Row
 
 
 def read_part(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int, int]:
@@ -78,6 +79,23 @@ def command(
         report = _report(read, out)
         n_runs = len(list(read.runs()))
         click.echo(f"{len(rows)} of {n_runs} runs are done: {report}", err=as_json)
+    _refuse_undone(wanted, part, rows, max_runs)
+
+
+def _refuse_undone(
+    protocol: Protocol, part: tuple[int, int], rows: Sequence[Row], max_runs: int | None
+) -> None:
+    """Fail where a run was left undone that nobody asked to leave."""
+    from lora_scene.errors import JudgingError
+
+    asked = {run.key for run in list(protocol.runs())[part[0] - 1 :: part[1]]}
+    left = sorted(asked - {str(row["key"]) for row in rows})
+    if left and max_runs is None:
+        raise JudgingError(
+            f"{len(left)} of {len(asked)} runs ran out of memory and are left undone",
+            where=left[0],
+            hint="the same command again tries them once more",
+        )
 
 
 def _report(protocol: Protocol, out: Path) -> Path:

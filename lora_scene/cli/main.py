@@ -65,6 +65,8 @@ VERBS: dict[str, dict[str, str]] = {
 
 INTERRUPTED = 130  # as shells count signals
 SAVES_MEMORY = (  # a verb that has the option can be called so; the largest gain first
+    ("restart", "what `lora-scene estimate --switches` lists"),  # a training's
+    ("methods", "recipes with what `lora-scene estimate --switches` lists"),  # a benchmark's
     ("batch", "--batch 1"),
     ("quantization", "--quantization nf4"),
     ("size", "a smaller --size"),
@@ -134,15 +136,24 @@ def main() -> None:
     except click.Abort:
         click.echo("\ninterrupted", err=True)
         code = INTERRUPTED
-    except Exception as error:
+    except SystemExit:
+        raise
+    except BaseException as error:  # libraries in Rust panic past Exception
         if debug:
             raise
         click.secho("error: ", fg="red", bold=True, nl=False, err=True)
-        again = shell("lora-scene", "--debug", *sys.argv[1:])
-        told = sentence(error, hint=f"{again} shows where", saves_memory=_saves_memory(sys.argv))
-        click.echo(told, err=True)
+        click.echo(_told(error), err=True)
         code = getattr(error, "exit_code", 1)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _told(error: BaseException) -> str:
+    """Say what stopped a verb; where not even that finds memory, say so."""
+    try:
+        again = shell("lora-scene", "--debug", *sys.argv[1:])
+        return sentence(error, hint=f"{again} shows where", saves_memory=_saves_memory(sys.argv))
+    except MemoryError:
+        return "the memory ran out"
 
 
 def _saves_memory(words: Sequence[str]) -> str:

@@ -113,7 +113,10 @@ def _try_run(bench: Bench, run: Attempt, *, scene: Scene, made_of: str) -> None:
     except (RuntimeError, MemoryError, OutOfMemoryError) as error:
         if not isinstance(error, OutOfMemoryError) and not is_out_of_memory(error):
             raise
-        bench.tell(f"{run.key} ran out of memory and is left undone: {str(error).splitlines()[0]}")
+        hint = getattr(error, "hint", None)
+        bench.tell(
+            f"{run.key} ran out of memory and is left undone" + (f"; {hint}" if hint else "")
+        )
     gc.collect()
     write_rows(bench.out)
 

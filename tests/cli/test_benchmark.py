@@ -6,6 +6,7 @@ import pytest
 from click.testing import CliRunner
 
 from lora_scene.cli.main import root
+from lora_scene.errors import JudgingError, OutOfMemoryError
 from tests.cli.test_evaluate import write_scene
 from tests.judging import fakes
 from tests.workshop import rows as made
@@ -55,6 +56,15 @@ def test_benchmark_does_the_named_methods_alone(benchmark):
     result = benchmark("--list", "--method", "theirs")
     assert result.exit_code == 2
     assert "no method theirs; there are ours" in result.output
+
+
+def test_benchmark_fails_where_memory_left_a_run_undone(benchmark, monkeypatch):
+    def large(*_, **__):
+        raise OutOfMemoryError("the device ran out of memory", hint="try --set x=1")
+
+    monkeypatch.setattr("lora_scene.workshop.trials.do_run", large)
+    with pytest.raises(JudgingError, match="ours/all-a-s0: 1 of 1 runs ran out of memory"):
+        benchmark("--device", "cpu")
 
 
 def test_benchmark_refuses_a_part_that_is_none(benchmark):

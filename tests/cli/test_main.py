@@ -8,6 +8,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from lora_scene import faults
 from lora_scene.cli.main import VERBS, main, root
 from lora_scene.cli.values import Number
 from lora_scene.errors import LoraSceneError
@@ -76,6 +77,10 @@ for verb in ["--help", *{ALL_VERBS}]:
     assert done.returncode == 0, done.stderr
 
 
+class Panic(BaseException):
+    """What libraries in Rust raise."""
+
+
 def outcome(monkeypatch, capsys, error, *flags):
     """Return the exit code and what is said where a verb raises `error`."""
 
@@ -98,6 +103,7 @@ def outcome(monkeypatch, capsys, error, *flags):
         (OSError(28, "No space left on device", "a.png"), 1, "a.png: the disk is full"),
         (click.UsageError("what?"), 2, "Error: what?"),
         (ZeroDivisionError("x" * 10**6), 1, "a fault of this program; please report it"),
+        (Panic("ThreadPoolBuildError: unavailable"), 1, "the memory ran out"),
         (RecursionError("deep"), 1, "lora-scene --debug doctor shows where"),
     ],
 )
@@ -113,6 +119,7 @@ def test_every_end_has_a_sentence_and_an_exit_code(monkeypatch, capsys, error, c
     ("words", "said"),
     [
         (["doctor"], "hint:     close other programs"),
+        (["train", "a", "--out", "b"], "order: what `lora-scene estimate --switches` lists"),
         (["evaluate", "a", "--scene", "."], "in this order: --batch 1; --quantization nf4; --dty"),
         (["interpolate", "a", "--from", "b", "--to", "c", "--out", "d"], "nf4; a smaller --size;"),
     ],
@@ -127,6 +134,18 @@ def test_memory_that_ran_out_is_told_with_what_the_verb_has(monkeypatch, capsys,
     with pytest.raises(SystemExit):
         main()
     assert said in capsys.readouterr().err
+
+
+def test_a_fault_where_no_memory_is_left_is_told_as_that(monkeypatch, capsys):
+    class Exhausted(bytearray):
+        def __init__(self, *_, **__):
+            raise MemoryError
+
+    monkeypatch.setattr(faults, "bytearray", Exhausted, raising=False)
+    assert "the memory ran out" in outcome(monkeypatch, capsys, SystemError("no exception set"))[1]
+    assert "it rains" in outcome(monkeypatch, capsys, LoraSceneError("it rains"))[1]
+    monkeypatch.setattr("lora_scene.cli.main.sentence", Exhausted)  # nor for the words
+    assert outcome(monkeypatch, capsys, MemoryError()) == (1, "error: the memory ran out\n")
 
 
 def test_debug_shows_where_a_fault_is(monkeypatch):
