@@ -2,7 +2,7 @@
 
     pictures       PNG's Software text, EXIF's in JPEG and WebP, a GIF's comment: our name and a
                    checksum of the rest of the file
-    safetensors    metadata of our prefix
+    safetensors    metadata of our prefix, and nothing behind the tensors
     JSON, JSONL    `written_by` of the object, or of each line's: our name, a checksum of the rest
     TOML, MD, HTML a comment as the last line: our name, a checksum of all before it
     other files    listed with size and checksum in the `lora_scene.json` of their folder
@@ -109,12 +109,7 @@ def list_folder(folder: Path) -> dict[str, Any]:
 def metadata_of(path: Path) -> Mapping[str, Any]:
     """Return the metadata of a safetensors file, whole or cut short; empty where it has none."""
     try:
-        if not path.is_file():  # a pipe may never end
-            return {}
-        with path.open("rb") as file:
-            n_bytes = int.from_bytes(file.read(8), "little")
-            header = json.loads(file.read(n_bytes)) if n_bytes <= _MAX_HEADER else {}
-        metadata = header.get("__metadata__", {})
+        metadata = _tensor_header(path)[1].get("__metadata__", {})
     except (OSError, ValueError, AttributeError, RecursionError):
         return {}
     return metadata if isinstance(metadata, dict) else {}
@@ -139,7 +134,7 @@ def own_files(folder: Path) -> list[Path]:
 def _carries_mark(path: Path) -> bool:
     suffix = path.suffix.lower()
     if suffix == ".safetensors":
-        return _is_own_metadata(metadata_of(path))
+        return _is_own_tensors(path)
     if suffix in COMMENTS or suffix in (".json", ".jsonl"):
         if path.stat().st_size > _MAX_TEXT:
             return False
@@ -151,10 +146,23 @@ def _carries_mark(path: Path) -> bool:
     return _is_own_picture(path)
 
 
-def _is_own_metadata(metadata: Mapping[str, Any]) -> bool:
-    return any(key.startswith(f"{NAME}.") for key in metadata) or (
-        str(metadata.get("format")).startswith(f"{NAME}.")
+def _tensor_header(path: Path) -> tuple[int, Any]:
+    """Return the bytes before a safetensors file's tensors, and its header."""
+    if not path.is_file():  # a pipe may never end
+        return 0, {}
+    with path.open("rb") as file:
+        n_bytes = int.from_bytes(file.read(8), "little")
+        return 8 + n_bytes, json.loads(file.read(n_bytes)) if n_bytes <= _MAX_HEADER else {}
+
+
+def _is_own_tensors(path: Path) -> bool:
+    n_before, header = _tensor_header(path)
+    metadata = header.pop("__metadata__", {})
+    is_marked = str(metadata.get("format")).startswith(f"{NAME}.") or any(
+        key.startswith(f"{NAME}.") for key in metadata
     )
+    n_named = max((entry["data_offsets"][1] for entry in header.values()), default=0)
+    return is_marked and path.stat().st_size <= n_before + n_named
 
 
 def _is_sealed_text(text: str) -> bool:

@@ -13,7 +13,9 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image, PngImagePlugin
+from safetensors.torch import save
 
 from lora_scene import file_groups
 from lora_scene.adapters.gallery import prompt_in
@@ -77,6 +79,7 @@ def test_json_of_ours_survives_a_reformatting_but_no_change(tmp_path: Path) -> N
         ("a.png", b""),
         ("a.safetensors", b"\xff" * 9),
         ("a.safetensors", b"\x02" + b"\0" * 7 + b"{}"),
+        ("a.safetensors", save({"x": torch.ones(2)}, {"lora_scene.note": "ours"}) + b"theirs"),
         ("a.json", b"[" * 100_000),
         ("a.json", b"\xff\xfe"),
         ("a.toml", b"x = 1\n"),
@@ -92,6 +95,14 @@ def test_what_is_foreign_or_damaged_is_refused_and_kept(
         aside.write_bytes(b"new")
     assert path.read_bytes() == content
     assert os.listdir(tmp_path) == [name]
+
+
+def test_weights_of_ours_that_are_cut_short_may_be_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(save({"x": torch.ones(2)}, {"lora_scene.note": "ours"}))
+    assert is_ours(path)
+    os.truncate(path, path.stat().st_size - 3)
+    assert is_ours(path)
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "gif"])
