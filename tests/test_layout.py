@@ -54,9 +54,9 @@ ELSEWHERE = {
     " learning/held learning/run_charts learning/run_log learning/run_page learning/run_record"
     " learning/tracking",
     "page/test_draft.py": "page/draft_files",
-    "page/test_page.py": "page/canvas page/look page/photo_step"
+    "page/test_page.py": "page/pointing page/look page/photo_step"
     " page/pictures_step page/server page/share_step page/stage page/things_step page/train_step",
-    "page/test_trainings.py": "page/progress",
+    "page/test_trainings.py": "page/training_state",
     "recipe/test_recipe.py": "recipe/consistency recipe/settings recipe/tree",
     "scenes/test_framing.py": "scenes/canvas size",
     "scenes/segmenters/test_grabcut.py": "scenes/segmenters/marks",
@@ -75,6 +75,11 @@ def test_every_module_has_its_tests() -> None:
     assert sorted(missing) == [], "say in ELSEWHERE where they are tested"
     assert named.keys() <= {m.with_suffix("").as_posix() for m in modules}, "some are gone"
     assert [file for file in ELSEWHERE if not (HERE / file).is_file()] == []
+
+
+def test_no_two_modules_share_a_name() -> None:
+    names = [path.stem for path in PACKAGE.rglob("[!_]*.py")]
+    assert sorted({name for name in names if names.count(name) > 1}) == []
 
 
 def test_no_two_public_functions_or_classes_share_a_name() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import gradio as gr
 
 from lora_scene.page import look
-from lora_scene.page.canvas import as_source
+from lora_scene.page.pointing import as_source
 from lora_scene.page.stage import Stage, Updates
 from lora_scene.scenes.framing import resize_pixels
 

@@ -19,9 +19,9 @@ from lora_scene.errors import CreationError
 from lora_scene.learning.runs import SUMMARY
 from lora_scene.page import look
 from lora_scene.page.brush import Brush
-from lora_scene.page.canvas import canvas, sheet
 from lora_scene.page.desk import Work
 from lora_scene.page.painter import Painter
+from lora_scene.page.pointing import canvas, sheet
 from lora_scene.page.stage import Stage, Updates, remark
 from lora_scene.scenes.pictures import Mask, Pixels
 

@@ -12,8 +12,8 @@ import numpy as np
 from lora_scene.backbones.families import usual_canvas
 from lora_scene.page import look
 from lora_scene.page.brush import Brush
-from lora_scene.page.canvas import as_source, canvas
 from lora_scene.page.draft import Draft, Mode
+from lora_scene.page.pointing import as_source, canvas
 from lora_scene.page.stage import Stage, Updates
 from lora_scene.recipe import Recipe
 from lora_scene.scenes.mask_prompts import Box

@@ -17,8 +17,13 @@ from lora_scene.learning.run_record import read_run
 from lora_scene.learning.runs import CHECKPOINT, SUMMARY
 from lora_scene.page import look
 from lora_scene.page.desk import Work
-from lora_scene.page.progress import Progress, first_and_last_samples, latest_maps, progress_of
 from lora_scene.page.stage import Stage, Updates, remark
+from lora_scene.page.training_state import (
+    Progress,
+    first_and_last_samples,
+    latest_maps,
+    progress_of,
+)
 from lora_scene.page.trainings import Trainings
 from lora_scene.recipe import Recipe, load_recipe, recipe_names
 
