@@ -24,7 +24,7 @@ from lora_scene.backbones.pipeline_folder import (
 )
 from lora_scene.backbones.single_file import SingleFile, read_file
 from lora_scene.backbones.sources import resolve_model
-from lora_scene.backbones.storage import Quantization, store
+from lora_scene.backbones.storage import Quantization, check_storage, store
 from lora_scene.errors import BackboneError
 
 Dtype = Literal["auto", "fp32", "fp16", "bf16"]
@@ -69,6 +69,7 @@ def load_pipeline(
         BackboneError: The base cannot be had, or is not of a known family.
     """
     kind = resolve_dtype(dtype, device)
+    check_storage(quantization, device)
     source = Path(resolve_model(model))
     with _plain_errors(str(model)), quiet_libraries():
         if source.is_file():

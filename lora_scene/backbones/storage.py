@@ -56,6 +56,31 @@ def store(unet: nn.Module, quantization: Quantization, *, device: str | torch.de
         setattr(unet, flag, True)  # PEFT looks here for the layers it has to expect
 
 
+def check_storage(quantization: Quantization, device: str) -> None:
+    """Send a gradient through one small layer, before a whole base is read for it.
+
+    Raises:
+        BackboneError: The device, or bitsandbytes on it, does not do it.
+    """
+    if quantization == "none":
+        return
+    try:
+        model = nn.ModuleDict({"mid_block": nn.Linear(64, 64)}).to(device)
+        store(model, quantization, device=device)
+        given = torch.ones(2, 64, device=device, requires_grad=True)
+        model["mid_block"](given).sum().backward()
+        problem = None if given.grad is not None and given.grad.any() else "no gradient"
+    except (ImportError, OSError, RuntimeError, TypeError, AttributeError, ValueError) as error:
+        problem = str(error).strip().partition("\n")[0]
+    if problem:
+        raise BackboneError(
+            f"{device} cannot compute with {quantization} weights",
+            where=f"base.quantization={quantization}",
+            got=problem,
+            hint="take base.quantization=none, with base.gradient_checkpointing=true for memory",
+        )
+
+
 def packed_bytes(layer: nn.Linear, quantization: Literal["nf4", "int8"]) -> int:
     """Return the bytes that bitsandbytes stores a weight in.
 

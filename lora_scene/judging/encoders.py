@@ -7,6 +7,7 @@ captions   how well a picture does what a text says: CLIP, or the embedded judge
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -116,7 +117,8 @@ class ClipEncoder(_Network):
     def embed_tensor(self, pictures: Tensor) -> Tensor:
         """Return unit rows (n, d) for pictures (n, 3, H, W) in 0..1; gradients flow."""
         side = self.model.config.vision_config.image_size
-        resized = F.interpolate(pictures.float(), (side, side), mode="bilinear", antialias=True)
+        height, width = (resizing(n, side).to(pictures.device) for n in pictures.shape[-2:])
+        resized = height @ pictures.float() @ width.T
         mean, spread = (
             torch.tensor(values).view(3, 1, 1).to(resized)
             for values in (self.processor.image_mean, self.processor.image_std)
@@ -155,6 +157,16 @@ def in_batches(items: Sequence[Any], embed: Callable[[Sequence[Any]], Tensor]) -
         for start in range(0, len(items), BATCH)
     ]
     return np.concatenate(rows) if rows else np.zeros((0, 0), np.float32)
+
+
+@functools.lru_cache
+def resizing(n: int, side: int) -> Tensor:
+    """Return what makes n pixels in a row `side`, (side, n): bilinear, antialiased.
+
+    As a product, for torch's own kernel has no gradient on MPS.
+    """
+    one = torch.eye(n)[None, None]
+    return F.interpolate(one, (side, n), mode="bilinear", antialias=True)[0, 0]
 
 
 def pooled(features: Any) -> Tensor:

@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 
-from lora_scene.backbones.backbone import Backbone
 from lora_scene.errors import OutOfMemoryError, RecipeError, TrainingError
 from lora_scene.faults import is_out_of_memory
 from lora_scene.recipe import Recipe
@@ -141,8 +140,8 @@ def fast_float32(device: torch.device) -> Iterator[None]:
         torch.set_float32_matmul_precision(kept)
 
 
-def mixed_precision(backbone: Backbone) -> Any:
-    """Return accelerate's mixed precision for the base's dtype, on the base's device.
+def mixed_precision(dtype: torch.dtype, device: torch.device) -> Any:
+    """Return accelerate's mixed precision for a base's dtype, on its device.
 
     On the meta device, where an estimate is made, it casts and scales nothing.
 
@@ -154,16 +153,23 @@ def mixed_precision(backbone: Backbone) -> Any:
 
     AcceleratorState._reset_state(reset_partial_state=True)  # an earlier run's dtype or device
     names = {torch.float16: "fp16", torch.bfloat16: "bf16", torch.float32: "no"}
-    device = backbone.device
-    if device.type == "cpu" and backbone.dtype == torch.float16:
+    if device.type == "cpu" and dtype == torch.float16:
         raise RecipeError(
             "float16 cannot be trained on the CPU", where="base.dtype", expected="fp32 or bf16"
         )
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    kind = "no" if device.type == "meta" else names[backbone.dtype]
-    with _without_launcher():
-        return Accelerator(mixed_precision=kind, cpu=device.type in ("cpu", "meta"))
+    kind = "no" if device.type == "meta" else names[dtype]
+    try:
+        with _without_launcher():
+            return Accelerator(mixed_precision=kind, cpu=device.type in ("cpu", "meta"))
+    except ValueError as error:  # bf16 on a Mac before macOS 14
+        raise RecipeError(
+            f"{device.type} does not train in {kind} here",
+            where="base.dtype",
+            expected="fp32 or fp16",
+            got=error,
+        ) from error
 
 
 @contextlib.contextmanager

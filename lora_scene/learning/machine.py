@@ -11,6 +11,8 @@ import psutil
 import torch
 
 from lora_scene.backbones.loading import resolve_device, resolve_dtype
+from lora_scene.backbones.storage import Quantization, check_storage
+from lora_scene.errors import BackboneError
 from lora_scene.learning.devices import device_bytes
 from lora_scene.learning.outcome import installed_versions
 
@@ -133,21 +135,13 @@ def _eight_bit_step(device: str) -> Finding:
     return Finding(name, "yes" if works else "no", None if works else f"no 8-bit state; {loss}")
 
 
-def _low_bit_layer(kind: str, device: str) -> Finding:
-    """Send a gradient through a layer with low-bit weights."""
-    from lora_scene.backbones.storage import store
-    from lora_scene.errors import BackboneError
-
-    name = f"{kind} base"
+def _low_bit_layer(kind: Quantization, device: str) -> Finding:
     try:
-        model = torch.nn.ModuleDict({"mid_block": torch.nn.Linear(64, 64)}).to(device)
-        store(model, kind, device=device)  # type: ignore[arg-type]
-        given = torch.ones(2, 64, device=device, requires_grad=True)
-        model["mid_block"](given).sum().backward()
-        works = given.grad is not None and bool(given.grad.abs().sum() > 0)
-    except (BackboneError, ImportError, OSError, RuntimeError, AttributeError, ValueError) as error:
-        return Finding(name, "no", f"{_first_line(error)}; base.quantization=fp8 is left")
-    return Finding(name, "yes" if works else "no", None if works else "no gradient came through")
+        check_storage(kind, device)
+    except BackboneError as error:
+        problem = f"{error.what}: {error.got}; base.quantization=fp8 is left"
+        return Finding(f"{kind} base", "no", problem)
+    return Finding(f"{kind} base", "yes")
 
 
 def _disk(folder: Path) -> Finding:

@@ -83,7 +83,7 @@ class Trainer:
         self._listener = listener
         self._interruption = interruption or Interruption()
         self._log = LossLog(folder / LOSSES)
-        self._accelerator = mixed_precision(backbone)
+        self._accelerator = mixed_precision(backbone.dtype, backbone.device)
         self._optimizers: list[torch.optim.Optimizer] = []
 
     def run_phase(self, number: int, *, resumed: Checkpoint | None = None) -> None:

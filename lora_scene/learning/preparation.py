@@ -13,11 +13,11 @@ from lora_scene.backbones.backbone import Backbone
 from lora_scene.backbones.fitness import check_family, check_prediction, check_trainable
 from lora_scene.backbones.loading import load_pipeline, peek_family, resolve_dtype
 from lora_scene.backbones.sources import is_hub_id, public_name
-from lora_scene.backbones.storage import store
+from lora_scene.backbones.storage import check_storage, store
 from lora_scene.backbones.switches import switch_on
 from lora_scene.learning.attention import read_level
 from lora_scene.learning.beginning import Beginning, put_rows
-from lora_scene.learning.devices import free_cached
+from lora_scene.learning.devices import free_cached, mixed_precision
 from lora_scene.learning.draws import longest_prompts
 from lora_scene.learning.events import Listener, Notice
 from lora_scene.learning.handle_table import HandleTable
@@ -75,6 +75,8 @@ def load_base(
     if is_hub_id(base.model):
         tell(Notice(f"loading {base.model}; the first time it is downloaded, several gigabytes"))
     kind = resolve_dtype(base.dtype, device)
+    mixed_precision(kind, torch.device(device))  # what cannot be is refused before weights are read
+    check_storage(base.quantization, device)
     names = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
     pipeline = load_pipeline(
         base.model,

@@ -8,7 +8,15 @@ import pytest
 import torch
 from torch import nn
 
-from lora_scene.backbones.storage import StoredConv2d, StoredLinear, packed_bytes, store
+from lora_scene.backbones.loading import load_pipeline
+from lora_scene.backbones.storage import (
+    StoredConv2d,
+    StoredLinear,
+    check_storage,
+    packed_bytes,
+    store,
+)
+from lora_scene.errors import BackboneError
 from tests import tiny
 
 
@@ -121,3 +129,10 @@ def test_the_bytes_of_a_packed_layer_are_those_that_bitsandbytes_takes(quantizat
         tensors.append(layer.weight.SCB)
     found = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
     assert found == pytest.approx(expected, rel=0.01)
+
+
+@pytest.mark.parametrize("quantization", ["nf4", "int8", "fp8"])
+def test_a_device_that_cannot_hold_a_kind_is_told_before_the_base_is_read(quantization):
+    check_storage(quantization, "cpu")
+    with pytest.raises(BackboneError, match=rf"cannot compute with {quantization} weights"):
+        load_pipeline("mini", device="meta", quantization=quantization)

@@ -4,8 +4,9 @@
     python -m tests.devices benchmarks.gpu_day --device absent --short --out rehearsal.jsonl
     python -m tests.devices                  # every verb, family, dtype, method and script, in turn
 
-What the device was asked for is told at the end. bitsandbytes' layers (nf4, int8) cannot be run:
-they swap the memory under a parameter, which a tensor of Python does not allow; fp8 is run.
+What the device was asked for, and what of it MPS lacks, is told at the end. bitsandbytes' layers
+(nf4, int8) cannot be run: they swap the memory under a parameter, which a tensor of Python does not
+allow; fp8 is run.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.devices import absent
+from tests.devices import absent, mps
 
 ROOT = Path(__file__).parents[2]
 DEMO = ROOT / "lora_scene" / "scenes" / "demo"
@@ -40,7 +41,8 @@ def run(module: str, arguments: list[str]) -> None:
             runpy.run_module(module, run_name="__main__", alter_sys=True)
         finally:
             asked = {name: getattr(counts, name) for name in ("kernels", "uploads", "waits")}
-            print(json.dumps({**asked, "most": counts.where.most_common(3)}), file=sys.stderr)
+            most, lacks = counts.where.most_common(3), mps.lacking(counts.operations)
+            print(json.dumps({**asked, "most": most, "mps_lacks": lacks}), file=sys.stderr)
 
 
 def everything(folder: Path) -> Iterator[list[str]]:

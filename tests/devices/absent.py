@@ -42,6 +42,7 @@ class Counts:
         uploaded: Their bytes.
         waits: Times that the host waited for a number.
         where: Kind and line to count, of uploads and waits.
+        operations: Of torch's (overloads), that ran on it.
     """
 
     kernels: int = 0
@@ -49,6 +50,7 @@ class Counts:
     uploaded: int = 0
     waits: int = 0
     where: Counter[str] = field(default_factory=Counter)
+    operations: set[Any] = field(default_factory=set)
 
     def upload(self, tensor: torch.Tensor) -> None:
         """Count a copy from the host."""
@@ -69,6 +71,8 @@ class AbsentTensor(torch.Tensor):
 
     @staticmethod
     def __new__(cls, held: torch.Tensor, requires_grad: bool = False) -> AbsentTensor:
+        if held.dtype in (torch.float64, torch.complex128):
+            raise TypeError(f"{NAME} has no {held.dtype}, as MPS has none")
         made: AbsentTensor = torch.Tensor._make_wrapper_subclass(
             cls,
             held.size(),
@@ -166,7 +170,6 @@ def absent_device() -> Iterator[Counts]:
 
 
 _counts = Counts()
-_generators: dict[int, torch.Generator] = {}
 
 
 class _Module(backend_registration._DummyBackendModule):
@@ -197,6 +200,7 @@ def _run(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     packet = func._overloadpacket.__name__
     _check(func, everything, args, stays=stays)
     _count(packet, args, stays=stays, is_here=is_here)
+    _counts.operations.add(func)
     if packet == "is_pinned":
         return False
     if packet in ("_pin_memory", "pin_memory"):
@@ -218,9 +222,8 @@ def _check(func: Any, everything: Sequence[Any], args: Any, *, stays: bool) -> N
     packet = func._overloadpacket.__name__
     leaves = [leaf for leaf in everything if isinstance(leaf, torch.Tensor)]
     for generator in everything:
-        if isinstance(generator, torch.Generator) and (generator.device.type == NAME) != stays:
-            where = NAME if stays else "cpu"
-            raise RuntimeError(f"expected a generator on {where}, got {generator.device} in {func}")
+        if isinstance(generator, torch.Generator) and stays:  # a seed's noise is the host's, always
+            raise RuntimeError(f"no generator on {NAME}: got {generator.device} in {func}")
     strangers = [leaf for leaf in leaves if not isinstance(leaf, AbsentTensor)]
     if packet in ("_to_copy", "copy_", "copy") or len(strangers) == len(leaves):
         return
@@ -305,9 +308,6 @@ def _inner(value: Any) -> Any:
         return value.held
     if isinstance(value, torch.device) and value.type == NAME:
         return torch.device("cpu")
-    if isinstance(value, torch.Generator) and value.device.type == NAME:
-        seed = value.initial_seed()
-        return _generators.setdefault(seed, torch.Generator().manual_seed(seed % 2**63))
     return value
 
 

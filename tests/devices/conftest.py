@@ -8,14 +8,17 @@ from collections.abc import Iterator
 import pytest
 
 from tests.clip_folder import clip_folder as clip_folder
-from tests.devices import absent
+from tests.devices import absent, mps
 
 absent.register()  # before any test: autograd looks for devices once, when it is first used
 
 
 @pytest.fixture
 def device(monkeypatch: pytest.MonkeyPatch) -> Iterator[absent.Counts]:
-    """Give the device's counts; every module of the package takes its name for one that exists."""
+    """Give the device's counts; every module of the package takes its name for one that exists.
+
+    Whatever ran on it, a Mac's GPU runs too.
+    """
     import lora_scene.learning.training  # noqa: F401
 
     for name, module in list(sys.modules.items()):
@@ -28,3 +31,4 @@ def device(monkeypatch: pytest.MonkeyPatch) -> Iterator[absent.Counts]:
             )
     with absent.absent_device() as counts:
         yield counts
+    assert not mps.lacking(counts.operations)

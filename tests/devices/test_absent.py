@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from tests.devices import mps
 from tests.devices.absent import NAME
 
 
@@ -34,8 +35,16 @@ def test_a_number_of_the_host_is_taken_as_a_constant(device):
 
 
 def test_a_generator_of_the_host_is_refused(device):
-    with pytest.raises(RuntimeError, match="generator on absent"):
+    with pytest.raises(RuntimeError, match="no generator on absent"):
         torch.randn(3, generator=torch.Generator(), device=NAME)
+
+
+def test_float64_and_what_mps_lacks_are_found(device):
+    with pytest.raises(TypeError, match=r"no torch\.float64"):
+        torch.ones(3, device=NAME).double()
+    torch.geqrf(torch.eye(2, device=NAME))
+    assert mps.lacking(device.operations) == ["aten.geqrf.default"]
+    device.operations.clear()
 
 
 def test_numpy_gets_nothing(device):

@@ -1,14 +1,51 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 
 import pytest
 import torch
 
-from lora_scene.learning.devices import peak_bytes, reset_peak
+from lora_scene.errors import RecipeError
+from lora_scene.learning.devices import mixed_precision, peak_bytes, reset_peak
 
 CPU = torch.device("cpu")
+MPS = torch.device("mps")
 SIZE = 400 << 20
+
+
+@pytest.fixture
+def macos(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Pretend to be a Mac with a GPU, as far as accelerate looks; give its version a setter."""
+
+    def pretend(version: int) -> None:
+        newer = lambda major, minor: version >= major  # noqa: E731
+        monkeypatch.setattr(torch.backends.mps, "is_macos_or_newer", newer)
+
+    for name in ("is_available", "is_built"):
+        monkeypatch.setattr(torch.backends.mps, name, lambda: True)
+    return pretend
+
+
+@pytest.mark.parametrize(
+    ("dtype", "kind"),
+    [(torch.float32, "no"), (torch.bfloat16, "bf16"), (torch.float16, "fp16")],
+)
+def test_a_mac_trains_in_every_dtype(
+    macos: Callable[[int], None], dtype: torch.dtype, kind: str
+) -> None:
+    macos(14)
+    found = mixed_precision(dtype, MPS)
+    assert (found.device.type, found.mixed_precision) == ("mps", kind)
+    assert (found.scaler is not None) == (kind == "fp16")
+    with found.autocast():
+        assert torch.is_autocast_enabled("mps") == (kind != "no")
+
+
+def test_an_old_mac_without_bf16_is_told_so(macos: Callable[[int], None]) -> None:
+    macos(13)
+    with pytest.raises(RecipeError, match=r"mps does not train in bf16(.|\n)*fp32 or fp16"):
+        mixed_precision(torch.bfloat16, MPS)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets a process reset its peak")

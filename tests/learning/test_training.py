@@ -796,8 +796,8 @@ def overflowing(monkeypatch, bad):
     scaler, kept = torch.amp.GradScaler("cpu"), []
     given, whole = phases.mixed_precision, step.Stepper.gradients
 
-    def scaled(backbone):
-        accelerator = given(backbone)
+    def scaled(dtype, device):
+        accelerator = given(dtype, device)
         accelerator.scaler = scaler
         return accelerator
 

@@ -6,7 +6,7 @@ import torch
 
 from lora_scene.creating.requests import Sampling
 from lora_scene.errors import JudgingError
-from lora_scene.judging.encoders import ClipEncoder
+from lora_scene.judging.encoders import ClipEncoder, resizing
 from lora_scene.judging.finding import cut_out
 from lora_scene.judging.plans import Plan, cells_of
 from lora_scene.workshop.guidance import clean_latents, draw_guided, windows
@@ -63,6 +63,12 @@ def test_a_tensor_is_embedded_as_the_processor_would(clip_folder) -> None:
     with torch.no_grad():
         vectors = eyes.embed_tensor(tensor).numpy()
     np.testing.assert_allclose(vectors, eyes.embed_pictures([pixels]), atol=1e-3)
+
+
+def test_a_row_is_shrunk_as_torch_shrinks_it() -> None:
+    rows = torch.rand(1, 1, 7, 5, generator=torch.Generator().manual_seed(0))
+    expected = torch.nn.functional.interpolate(rows, (4, 9), mode="bilinear", antialias=True)
+    torch.testing.assert_close(resizing(7, 4) @ rows @ resizing(5, 9).T, expected)
 
 
 def test_a_solver_of_another_schedule_is_refused(clip_folder) -> None:
