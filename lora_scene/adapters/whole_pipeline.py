@@ -15,7 +15,7 @@ from lora_scene.adapters.writing import write_tensors
 from lora_scene.backbones.loading import DTYPES
 from lora_scene.errors import AdapterError
 from lora_scene.file_groups import written_together
-from lora_scene.files import write_json
+from lora_scene.files import check_target, write_json
 from lora_scene.ownership import LISTING, list_folder
 
 
@@ -31,8 +31,7 @@ def export_pipeline(adapter: Adapter, pipeline: Any, out: Path, *, dtype: str = 
     Raises:
         AdapterError: The folder is not empty, or the adapter does not fit the pipeline.
     """
-    if out.exists() and any(out.iterdir()):
-        raise AdapterError("the folder is not empty", where=out, hint="name a new one")
+    check_new(out)
     # Stock pipelines, which will read it, expand no handle that has capitals.
     adapter = adapter.renamed({handle: handle.lower() for handle in adapter.handles})
     load_adapter(pipeline, adapter, name="merged")
@@ -44,6 +43,17 @@ def export_pipeline(adapter: Adapter, pipeline: Any, out: Path, *, dtype: str = 
         add_older_layout(aside)
         write_json(aside / LISTING, list_folder(aside))
     return out
+
+
+def check_new(out: Path) -> None:
+    """Refuse a folder that holds something.
+
+    Raises:
+        AdapterError: It does.
+        FileError: It cannot be written.
+    """
+    if any(check_target(out, []).glob("*")):
+        raise AdapterError("the folder is not empty", where=out, hint="name a new one")
 
 
 def add_older_layout(folder: Path) -> None:

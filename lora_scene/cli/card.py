@@ -9,6 +9,7 @@ import click
 
 from lora_scene.cli.options import BaseOptions, base_options, folder_argument, look_at
 from lora_scene.cli.terminal import note
+from lora_scene.cli.values import repository
 
 if TYPE_CHECKING:
     from lora_scene.adapters.adapter import Adapter
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @folder_argument
-@click.option("--repo", help="Hub id that its snippets load from.  [default: DIR]")
+@click.option("--repo", callback=repository, help="Hub id that snippets load from.  [default: DIR]")
 @click.option("--name", help="Its title.  [default: that of DIR]")
 @click.option("--license", "licence", default="", help="SPDX id.  [default: the base's usual one]")
 @click.option("--force", is_flag=True, help="Replace a README.md written or edited by hand.")

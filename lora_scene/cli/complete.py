@@ -62,6 +62,7 @@ def command(
         count_windows,
         default_prompt,
     )
+    from lora_scene.creating.editing import check_photo_and_mask
     from lora_scene.scenes.pictures import read_photo
 
     if bool(mask) == bool(grow):
@@ -71,6 +72,7 @@ def command(
     place = mask or Growth.parse(grow or "")
     read = read_photo(photo)
     canvas, hole = _opened(read, place, spread)
+    check_photo_and_mask(canvas, hole, mask or "hole")
     cast = chosen.read()
     (request,) = look_at(cast, [replace(asked, prompt=prompt or default_prompt(cast))])
     studio = how.base.open(cast)

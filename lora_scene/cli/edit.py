@@ -56,7 +56,7 @@ def command(
     Where all masks are black, the result equals the photo to the last bit.
     """
     from lora_scene.cli.progress import drawing_bar
-    from lora_scene.creating.editing import Region, edit, edit_record
+    from lora_scene.creating.editing import Region, check_photo_and_mask, edit, edit_record
     from lora_scene.scenes.mask_files import read_mask
     from lora_scene.scenes.pictures import read_photo
 
@@ -66,6 +66,8 @@ def command(
     asked = how.sampling.request(seed=how.seed, strength=redraw, control=controls.read())
     read = read_photo(photo)
     loaded = [read_mask(mask, read) for mask in masks]
+    for mask, path in zip(loaded, masks, strict=True):
+        check_photo_and_mask(read.pixels, mask, path)
     cast = chosen.read()
     shares = asked.control.shared_out(cast, prompts)
     requests = [

@@ -145,14 +145,23 @@ def command(
     from lora_scene.cli.progress import counting_bar
     from lora_scene.files import check_target
     from lora_scene.judging.distribution import read_pictures
-    from lora_scene.judging.evaluation import EVALUATION, evaluate, save_evaluation, untouched_base
+    from lora_scene.judging.evaluation import (
+        EVALUATION,
+        check_learnt,
+        evaluate,
+        save_evaluation,
+        untouched_base,
+    )
     from lora_scene.scenes.scene import load_scene
 
     if out is not None:
         check_target(out, [EVALUATION])
     learnt_from = load_scene(scene)
     reference = read_pictures(against) if against else []
-    studio = base.open(AdapterOptions((adapter,)).read())
+    cast = AdapterOptions((adapter,)).read()
+    check_learnt(cast, learnt_from)
+    drawn.plan("mini", 0.0)  # what no base could make of it is told before one is loaded
+    studio = base.open(cast)
     is_mini = studio.adapters[0].adapter.info.base_model == "mini"
     name = judges.judge or ("mini" if is_mini else "clip+dino")
     judge = judges.load(name, base.device)

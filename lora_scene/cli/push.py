@@ -13,11 +13,12 @@ from lora_scene.cli.options import (
     folder_argument,
     title_options,
 )
+from lora_scene.cli.values import repository
 
 
 @click.command()
 @folder_argument
-@click.option("--repo", required=True, help="Where to, such as USER/NAME.")
+@click.option("--repo", required=True, callback=repository, help="Where to, such as USER/NAME.")
 @click.option("--private", is_flag=True, help="Make a new repository private.")
 @title_options
 @file_dtype_option

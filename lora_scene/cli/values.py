@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import math
 import random
+import re
 import typing
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
@@ -71,6 +72,13 @@ class PictureSize(click.ParamType):  # type: ignore[type-arg]
 
 SEED = Seed(-1, LARGEST_SEED)
 WEIGHT = Number(-MAX_AMOUNT, MAX_AMOUNT)
+
+
+def repository(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    """Read the name of a repository on a hub."""
+    if value is not None and not re.fullmatch(r"(?:\w[\w.-]*/)?\w[\w.-]*", value):
+        raise click.BadParameter(f"{value!r:.60} is no name of a repository, such as USER/NAME")
+    return value
 
 
 def many(flag: str, field: str, form: str, explanation: str) -> Callable[[Command], Command]:

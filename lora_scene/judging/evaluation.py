@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from lora_scene.backbones.sources import find_base
+from lora_scene.creating.names import Names
 from lora_scene.creating.picture_files import save_picture
 from lora_scene.creating.requests import Request
 from lora_scene.creating.studio import Studio, open_studio
@@ -166,14 +167,14 @@ def refuse_equal_nouns(scene: Scene, judge: Judge) -> None:
         )
 
 
-def check_learnt(studio: Studio, scene: Scene) -> None:
+def check_learnt(names: Names, scene: Scene) -> None:
     """Refuse a scene whose handles the adapter does not know."""
-    unknown = [handle for handle in scene.handles if handle not in studio.nouns]
+    unknown = [handle for handle in scene.handles if handle not in names.nouns]
     if unknown:
         raise JudgingError(
             "the adapter was learnt from another scene",
             where=scene.source,
-            expected=f"the handles {', '.join(studio.nouns) or 'none'}",
+            expected=f"the handles {', '.join(names.nouns) or 'none'}",
             got=", ".join(scene.handles),
             hint="give the scene that it was trained on",
         )

@@ -15,6 +15,7 @@ from lora_scene.backbones.loading import load_pipeline, peek_family, resolve_dty
 from lora_scene.backbones.sources import is_hub_id, public_name
 from lora_scene.backbones.storage import check_storage, store
 from lora_scene.backbones.switches import switch_on
+from lora_scene.errors import RecipeError, did_you_mean
 from lora_scene.learning.attention import read_level
 from lora_scene.learning.beginning import Beginning, put_rows
 from lora_scene.learning.devices import free_cached, mixed_precision
@@ -31,6 +32,7 @@ from lora_scene.learning.runs import CHECKPOINT, lineage
 from lora_scene.learning.step import Materials
 from lora_scene.recipe import Augment, Recipe
 from lora_scene.scenes.canvas import Canvas
+from lora_scene.scenes.handles import HANDLE_FORM
 from lora_scene.scenes.masks import report_on
 from lora_scene.scenes.scene import Scene
 from lora_scene.size import Size
@@ -104,6 +106,27 @@ def check_early(backbone: Backbone, recipe: Recipe, tell: Listener) -> None:
         read_level(backbone, recipe)
     for notice in check_trainable(backbone, recipe.base):
         tell(Notice(notice))
+
+
+def refuse_idle(scene: Scene, recipe: Recipe) -> None:
+    """Refuse what no base is needed to see: no steps, or a sample prompt of strange handles.
+
+    Raises:
+        RecipeError: So it is.
+    """
+    if not any(phase.steps for phase in recipe.phases):
+        raise RecipeError("nothing would be trained", where="phase1.steps", got="0 in each phase")
+    known = {handle.casefold() for handle in scene.handles}
+    for prompt in recipe.run.sample_prompts:
+        for handle in HANDLE_FORM.findall(prompt):
+            if handle.casefold() not in known:
+                raise RecipeError(
+                    f"the scene has no {handle}",
+                    where="run.sample_prompts",
+                    expected=", ".join(scene.handles),
+                    got=prompt,
+                    hint=did_you_mean(handle, scene.handles),
+                )
 
 
 def lineage_on(

@@ -254,8 +254,11 @@ def refuse_others(out: Path, *, restart: bool) -> None:
     """Leave a folder alone that holds something, and no run of this program.
 
     Raises:
+        CheckpointError: Its checkpoint is damaged.
         TrainingError: It holds an adapter that no training made, or there is no run to discard.
     """
+    if not restart and (kept := newest_checkpoint(out / CHECKPOINT)) and not is_ours(kept):
+        load_checkpoint(kept)
     if any(is_ours(out / name) for name in (SUMMARY, CHECKPOINT)):
         return
     if own_adapter_files(out):

@@ -50,6 +50,7 @@ from lora_scene.learning.preparation import (
     load_base,
     prepare_handles,
     prepare_materials,
+    refuse_idle,
     tell_doubts,
 )
 from lora_scene.learning.run_log import RunLog
@@ -173,12 +174,14 @@ def own_folder(out: Path, scene: Scene, recipe: Recipe, *, restart: bool) -> Pat
 
     Raises:
         FileError: A file is not ours to replace, or the folder cannot be written.
+        RecipeError: Nothing would be trained, or a sample prompt names a strange handle.
         SceneError: A handle or noun that no file can hold.
-        TrainingError: The folder holds something else than a run.
+        TrainingError: The folder holds something else than a run, or a damaged checkpoint.
     """
     wrong: list[SceneError] = check_handles(scene.handles, "scene", nouns=scene.nouns)
     if wrong:
         raise SceneError.collect(wrong, "the scene's names cannot be used")
+    refuse_idle(scene, recipe)
     stems = [handle.strip("<>") for handle in scene.handles]
     rows = [f"{embeddings.FOLDER}/{stem}.safetensors" for stem in stems]
     records = [] if restart and has_damaged_record(out) else [SUMMARY]

@@ -12,6 +12,7 @@ from PIL import Image
 from lora_scene.adapters.folder import read_adapter, save_adapter
 from lora_scene.cli.main import root
 from lora_scene.creating.picture_files import read_record
+from lora_scene.errors import CreationError
 from tests import tiny
 from tests.adapters import made
 
@@ -80,6 +81,25 @@ def test_complete_fills_a_hole_and_wants_one(run, home, tmp_path):
     run("complete", "--photo", "photo.png", "--mask", "mask.png", "--spread", "2", out="c.png")
     assert (read(home / "photo.png") != read(tmp_path / "c.png")).any()
     assert run("complete", "--photo", "photo.png", out="c.png").exit_code == 2
+
+
+@pytest.mark.parametrize("verb", ["edit", "complete"])
+@pytest.mark.parametrize(("size", "told"), [((9, 9), "the photo's size"), ((80, 64), "an empty")])
+def test_a_mask_without_use_is_told_before_the_base_is_loaded(
+    run, tmp_path, monkeypatch, verb, size, told
+):
+    Image.new("L", size).save(tmp_path / "m.png")
+    monkeypatch.setattr("lora_scene.creating.studio.load_pipeline", None)
+    with pytest.raises(CreationError, match=told):
+        run(
+            verb, "--photo", "photo.png", "--mask", tmp_path / "m.png", "--prompt", "a", out="e.png"
+        )
+
+
+def test_a_whole_pipeline_goes_into_a_new_folder_alone_which_needs_no_base_to_see(home):
+    command = ["export", str(home / "scene"), "--format", "pipeline", "--out", str(home)]
+    done = CliRunner().invoke(root, [*command, "--base", "nowhere"])
+    assert "the folder is not empty" in str(done.exception)
 
 
 def test_interpolate_writes_frames_a_strip_and_a_gif(run, tmp_path):

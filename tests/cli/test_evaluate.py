@@ -10,7 +10,7 @@ from PIL import Image
 
 from lora_scene.adapters.folder import save_adapter
 from lora_scene.cli.main import root
-from lora_scene.errors import FileError
+from lora_scene.errors import FileError, JudgingError
 from tests import tiny
 from tests.adapters import made
 from tests.creating import studios
@@ -104,6 +104,17 @@ def test_what_was_measured_is_told_though_it_cannot_be_written(evaluate, tmp_pat
     with pytest.raises(FileError, match="the disk is full"):
         evaluate("--out", str(tmp_path / "kept"))
     assert printed[0].summary["exact_set"] is not None
+
+
+def test_what_cannot_be_evaluated_is_told_before_the_base_is_loaded(
+    evaluate, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("lora_scene.creating.studio.load_pipeline", None)
+    with pytest.raises(JudgingError, match="nothing to draw"):
+        evaluate("--prompt", "a photo")
+    (tmp_path / "scene" / "scene.toml").write_text(SCENE.replace("<bowl>", "<cup>"))
+    with pytest.raises(JudgingError, match="from another scene"):
+        evaluate()
 
 
 def test_a_target_that_is_somebody_elses_is_refused_before_the_work(evaluate, tmp_path):

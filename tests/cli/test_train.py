@@ -18,7 +18,7 @@ from PIL import Image
 
 from lora_scene.adapters.folder import read_adapter
 from lora_scene.cli.main import root
-from lora_scene.errors import TrainingError
+from lora_scene.errors import LoraSceneError, TrainingError
 from lora_scene.learning.run_record import snapshots_of
 from lora_scene.recipe import parse_recipe
 from tests import tiny
@@ -154,3 +154,22 @@ def test_the_embedded_base_says_that_it_knows_drawings_alone(folder):
     assert done.exit_code == 1
     assert "knows drawings of 16 nouns" in done.stderr
     assert "has never seen object;" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        (["run.sample_prompts=['a <v0> and <v7>']"], "the scene has no <v7>"),
+        (["phase1.steps=0", "phase2.steps=0"], "nothing would be trained"),
+        ([], "the checkpoint cannot be read"),
+    ],
+)
+def test_what_cannot_end_well_is_told_before_the_base_is_loaded(
+    train, folder, monkeypatch, settings, told
+):
+    if not settings:
+        (folder / "out" / "checkpoint").mkdir(parents=True)
+        (folder / "out" / "checkpoint" / "state.safetensors").write_bytes(b"half")
+    monkeypatch.setattr("lora_scene.learning.preparation.load_pipeline", None)
+    with pytest.raises(LoraSceneError, match=told):
+        train(*(part for setting in settings for part in ("--set", setting)))
