@@ -60,6 +60,22 @@ def written_together(
         shutil.rmtree(part, ignore_errors=True)
 
 
+@contextmanager
+def scratch_folder(folder: Path) -> Iterator[Path]:
+    """Give an empty folder in `folder`, which goes in the end; a killed process's goes later.
+
+    Raises:
+        FileError: It cannot be made.
+    """
+    part = new_part(folder)
+    with told_plainly(folder):
+        part.mkdir(parents=True)
+    try:
+        yield part
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
 def remove_ours(folder: Path, names: Iterable[Path]) -> None:
     """Delete files of ours, and the folders at and below `folder` that this leaves empty.
 

@@ -79,6 +79,13 @@ class Draft:
     thing: int | None = None
     has_background: bool = False
 
+    def __post_init__(self) -> None:
+        """Refuse to point at what is not there: it would be kept, and nothing could be shown."""
+        is_photo = type(self.photo) is int and 0 <= self.photo < max(len(self.photos), 1)
+        is_thing = type(self.thing) is int and 0 <= self.thing < len(self.things)
+        if not (is_photo and (is_thing or self.thing is None)):
+            raise SceneError("no such photo or thing", got=f"{self.photo!r}, {self.thing!r}")
+
     @property
     def chosen(self) -> Thing | None:
         """Return the chosen thing."""

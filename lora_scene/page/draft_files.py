@@ -25,7 +25,7 @@ from lora_scene.ownership import is_ours
 from lora_scene.page.draft import Draft, Proposal, Thing
 from lora_scene.picture_writing import write_picture
 from lora_scene.scenes.mask_prompts import Box, Point, Prompt
-from lora_scene.scenes.pictures import read_photo
+from lora_scene.scenes.pictures import open_image, read_photo
 
 DRAFT = "draft.json"
 UNTOUCHED = 128  # of a picture of touches
@@ -149,5 +149,4 @@ def _write(path: Path, values: npt.NDArray[np.uint8]) -> None:
 
 
 def _pixels(path: Path) -> npt.NDArray[np.uint8]:
-    with Image.open(path) as image:
-        return np.asarray(image.convert("L"))
+    return np.asarray(open_image(path)[0].convert("L"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,9 +10,9 @@ from typing import Any
 
 from lora_scene.errors import LoraSceneError
 from lora_scene.extras import optional
+from lora_scene.file_groups import clean_up, scratch_folder
 from lora_scene.folder_lock import locked
 
-UPLOADS = "uploads"  # below the page's folder: what a browser sent, until it is read
 MOST_UPLOAD = "512mb"  # of a file; photos are refused above 64 megapixels whatever their size
 HOST = "127.0.0.1"
 BEAT = 2.5  # seconds between two looks at what other tabs and the training did
@@ -32,9 +31,8 @@ def serving(out: Path, *, base: str | None = None, port: int | None = None) -> I
         FileError: Another page serves the folder, or it cannot be written.
         LoraSceneError: Gradio is missing, or the port is taken.
     """
-    with locked(out):
-        uploads = out.absolute() / UPLOADS
-        shutil.rmtree(uploads, ignore_errors=True)
+    clean_up(out)
+    with locked(out), scratch_folder(out.absolute()) as uploads:  # until what was sent is read
         os.environ["GRADIO_TEMP_DIR"] = str(uploads)
         os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
         os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
@@ -46,7 +44,6 @@ def serving(out: Path, *, base: str | None = None, port: int | None = None) -> I
         finally:
             trainings.close()
             built.close(verbose=False)
-            shutil.rmtree(uploads, ignore_errors=True)
 
 
 def _launch(built: Any, out: Path, port: int | None) -> str:

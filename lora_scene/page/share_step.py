@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from lora_scene.adapters.verification import Check, verify_path
 from lora_scene.backbones.loading import load_pipeline
 from lora_scene.backbones.sources import find_base
 from lora_scene.errors import AdapterError
+from lora_scene.file_groups import scratch_folder
 from lora_scene.learning.runs import SUMMARY
 from lora_scene.page import look
 from lora_scene.page.stage import Stage, Updates, remark
@@ -127,16 +127,14 @@ class ShareStep:
         return {self.card: _body(write_card(adapter, facts))}
 
     def _dry_run(self, name: str, author: str, licence: str, repo: str) -> Updates:
-        with tempfile.TemporaryDirectory(dir=self._desk.out) as folder:
-            stage = Path(folder)
+        with scratch_folder(self._desk.out) as stage:
             self._stage_files(stage, self._title(name, author, licence), repo)
             lines = [f"{size / 1e6:.3f} MB  {path}" for path, size in staged_files(stage).items()]
         lines.append(f"would be uploaded to {repo.strip()}; nothing was")
         return {self.uploads: look.facts(lines), self.push: gr.update(interactive=True)}
 
     def _push(self, name: str, author: str, licence: str, repo: str, private: bool) -> Updates:
-        with tempfile.TemporaryDirectory(dir=self._desk.out) as folder:
-            stage = Path(folder)
+        with scratch_folder(self._desk.out) as stage:
             self._stage_files(stage, self._title(name, author, licence), repo)
             published = publish(stage, repo.strip(), private=private)
         done = f"done: {len(published.files)} files, {published.url}"

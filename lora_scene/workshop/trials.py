@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import hashlib
 import platform
-import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -18,6 +17,7 @@ from lora_scene.backbones.loading import resolve_device
 from lora_scene.creating.studio import Studio, open_studio
 from lora_scene.errors import JudgingError, OutOfMemoryError
 from lora_scene.faults import is_out_of_memory
+from lora_scene.file_groups import remove_ours
 from lora_scene.judging.encoders import ClipEncoder
 from lora_scene.judging.evaluation import Evaluation, draw_and_weigh, evaluate, weigh
 from lora_scene.judging.judge import Judge, load_judge, open_finder
@@ -25,6 +25,7 @@ from lora_scene.judging.plans import cells_of
 from lora_scene.learning.events import Listener
 from lora_scene.learning.outcome import installed_versions
 from lora_scene.learning.runs import FULL_MODEL, run_fingerprint, scene_bytes
+from lora_scene.ownership import own_files
 from lora_scene.scenes.framing import frame_scene
 from lora_scene.scenes.scene import Scene, load_scene
 from lora_scene.workshop.guidance import draw_guided
@@ -143,7 +144,7 @@ def do_run(bench: Bench, run: Attempt, *, scene: Scene, made_of: str) -> Row:
     }
     keep_scene(frame_scene(scene, studio.backbone.canvas()), scene_folder(bench.out, row))
     for result in trained.folders:
-        shutil.rmtree(result / FULL_MODEL, ignore_errors=True)
+        remove_ours(result, own_files(result / FULL_MODEL))
     keep_row(row, folder)
     return row
 

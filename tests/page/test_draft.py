@@ -93,6 +93,12 @@ def test_names_are_checked_and_nouns_are_guessed(draft):
             two.renamed(1, wrong, "cup")
 
 
+@pytest.mark.parametrize("chosen", [{"photo": None}, {"photo": 1}, {"thing": 0}, {"thing": "a"}])
+def test_nothing_is_chosen_that_is_not_there(draft, chosen):
+    with pytest.raises(SceneError, match="no such photo or thing"):
+        replace(draft, **chosen)
+
+
 def test_a_thing_is_deleted_and_the_rest_stays(draft):
     two = draft.pointed(15, 15, "new", Discs()).pointed(45, 15, "new", Discs())
     assert [thing.handle for thing in two.without(0).things] == ["<thing2>"]
