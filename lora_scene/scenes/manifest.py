@@ -71,7 +71,11 @@ class Manifest:
 
 
 def read_manifest(
-    path: Path, *, handles: Sequence[str] | None = None, nouns: Sequence[str] | None = None
+    path: Path,
+    *,
+    handles: Sequence[str] | None = None,
+    nouns: Sequence[str] | None = None,
+    problems: list[LoraSceneError] | None = None,
 ) -> Manifest:
     """Read a scene folder's description, without opening its images.
 
@@ -79,6 +83,8 @@ def read_manifest(
         path: The folder, or its scene.toml.
         handles: Handles for the masks of a folder without scene.toml; default <v0>, <v1>...
         nouns: Class nouns for the same.
+        problems: Where the mistakes of a scene.toml go, so that the files which it names can be
+            looked at too; None raises them.
 
     Raises:
         SceneError: All that is wrong with it, collected.
@@ -92,7 +98,7 @@ def read_manifest(
         if file is None:
             manifest = _from_file_names(folder, handles, nouns)
         elif handles is None and nouns is None:
-            manifest = _from_toml(file)
+            manifest = _from_toml(file, problems)
         else:
             raise SceneError(
                 "handles and nouns are given twice",
@@ -208,7 +214,7 @@ def _names(
     return chosen, [default_noun(handle) for handle in chosen] if nouns is None else list(nouns)
 
 
-def _from_toml(file: Path) -> Manifest:
+def _from_toml(file: Path, collected: list[LoraSceneError] | None) -> Manifest:
     problems: list[LoraSceneError] = []
     table = parse_toml(read_text(file, SceneError), file, SceneError)
     scene = build(SceneTable, table, problems, error=SceneError, where=f"{file}: ") or SceneTable()
@@ -230,7 +236,10 @@ def _from_toml(file: Path) -> Manifest:
                 got=f"{backgrounds} of {len(concepts)} concepts",
             )
         )
-    _raise_any(problems, file)
+    if collected is None:
+        _raise_any(problems, file)
+    else:
+        collected += problems
     return Manifest(file.parent, scene.images, concepts, masks)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from lora_scene.errors import SceneError
+from lora_scene.errors import LoraSceneError, SceneError
 from lora_scene.scenes.handles import Concept
 from lora_scene.scenes.manifest import Manifest, read_manifest
 from lora_scene.scenes.mask_files import INSIDE, MIN_COVERAGE, read_mask
@@ -139,8 +139,8 @@ def load_scene(
     Raises:
         SceneError: Everything that is wrong in the folder, collected.
     """
-    manifest = read_manifest(Path(path), handles=handles, nouns=nouns)
-    problems: list[SceneError] = []
+    problems: list[LoraSceneError] = []
+    manifest = read_manifest(Path(path), handles=handles, nouns=nouns, problems=problems)
     photos = [_read(manifest, n, problems) for n in range(len(manifest.images))]
     if problems:
         raise SceneError.collect(problems, f"{manifest.folder} cannot be learnt from")
@@ -148,7 +148,7 @@ def load_scene(
     return Scene(manifest.concepts, complete, str(manifest.folder), manifest.is_named)
 
 
-def _read(manifest: Manifest, n: int, problems: list[SceneError]) -> Photo | None:
+def _read(manifest: Manifest, n: int, problems: list[LoraSceneError]) -> Photo | None:
     """Read image n and its masks; what is wrong is added to `problems`."""
     file = manifest.folder / manifest.images[n]
     photo: UprightPhoto | None = None
@@ -159,9 +159,10 @@ def _read(manifest: Manifest, n: int, problems: list[SceneError]) -> Photo | Non
     masks: dict[int, Mask] = {}
     sources: dict[int, Path] = {}
     for k, concept in enumerate(manifest.concepts):
-        if concept.is_background or not manifest.masks[k][n]:
+        name = (*manifest.masks[k], "")[min(n, len(manifest.masks[k]))]  # too few are told already
+        if concept.is_background or not name:
             continue
-        sources[k] = manifest.folder / manifest.masks[k][n]
+        sources[k] = manifest.folder / name
         try:
             mask = read_mask(sources[k], photo)
         except SceneError as error:
@@ -183,7 +184,7 @@ def _assemble(
     masks: dict[int, Mask],
     manifest: Manifest,
     source: str,
-    problems: list[SceneError],
+    problems: list[LoraSceneError],
 ) -> Photo:
     """Stack the masks of a photo, absent ones as zeros, the background's as the complement."""
     shape = photo.pixels.shape[:2]

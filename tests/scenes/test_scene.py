@@ -120,13 +120,15 @@ def test_a_background_that_nothing_is_left_of_is_refused(tmp_path):
 
 
 def test_everything_wrong_in_a_folder_is_told_at_once(tmp_path):
-    write_toml_folder(tmp_path)
+    unmasked = '[[concepts]]\nhandle = "cup"\nmasks = []\n'
+    write_toml_folder(tmp_path, f'img = ""\n{TOML}{unmasked}')
     (tmp_path / "img.png").write_bytes(b"no image")
     (tmp_path / "mask0.png").unlink()
     to_image(np.zeros((32, 40), dtype=np.float32)).save(tmp_path / "mask1.png")
-    with pytest.raises(SceneError, match="3 problems") as caught:
+    with pytest.raises(SceneError, match="6 problems") as caught:
         load_scene(tmp_path)
-    for part in ("not a readable image", "no such file", "is empty"):
+    told = ("img: unknown", "one mask per image", "illegal handle")
+    for part in (*told, "not a readable image", "no such file", "is empty"):
         assert part in str(caught.value)
 
 
