@@ -46,8 +46,8 @@ def commands(device: str, lines: Path, *, is_short: bool) -> Iterator[tuple[str,
     step_time = ["-m", "benchmarks.step_time", *out]
     memory = ["-m", "benchmarks.memory", *out, "--contenders", "ours"]
     if is_short:
-        yield "step time", 300, [*step_time, *SMALL, "--bases", "sd15", "--repeats", "2"]
-        yield "memory", 300, [*memory, *SMALL, "--recipes", "sd15"]
+        yield "step time", 1200, [*step_time, *SMALL, "--bases", "sd15", "--repeats", "2"]
+        yield "memory", 1200, [*memory, *SMALL, "--recipes", "sd15"]
         return
     yield "step time", 150, [*step_time, "--bases", "sd15", "sd21", "--repeats", "7"]
     yield "step time of SDXL", 120, [*step_time, "--bases", "sdxl", "--repeats", "5"]
@@ -119,7 +119,7 @@ def main() -> None:
         numbers = itertools.count()
         for dtype, arguments in trainings(given.device, is_short=given.short):
             out = Path(folder) / str(next(numbers))
-            found = run([*arguments, "--out", str(out)], 240, given.device)
+            found = run([*arguments, "--out", str(out)], 1200 if given.short else 240, given.device)
             if found["exit"] == 0:
                 found |= {"summary": json.loads((out / "training.json").read_text("utf-8"))}
             keep(f"training in {dtype}", found)

@@ -17,7 +17,9 @@ import torch
 
 from lora_scene.scenes.scene import Concept, Photo, Scene
 from tests import tiny
+from tests.mapped_files import refuse_mapped
 
+refuse_mapped()
 torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image, PngImagePlugin
-from safetensors.torch import save
+from safetensors.torch import load_file, save
 
 from lora_scene import file_groups
 from lora_scene.adapters.gallery import prompt_in
@@ -33,6 +33,7 @@ from lora_scene.ownership import (
     unsealed,
 )
 from lora_scene.picture_writing import encode_gif, encode_picture
+from tests.mapped_files import MAPS
 
 DEAD = "4194305"  # above every Linux kernel's largest process id
 
@@ -423,3 +424,17 @@ def test_errors_of_libraries_are_sentences_too() -> None:
         wrapped.__context__ = OSError("Unable to load weights")  # as libraries word it
         wrapped.__context__.__context__ = RuntimeError(words)
         assert is_out_of_memory(wrapped), "before the words of what it led to"
+
+
+@pytest.mark.skipif(not MAPS.exists(), reason="only Linux tells what a process maps")
+def test_no_mapped_file_is_replaced_as_windows_would_not(tmp_path: Path) -> None:
+    """The whole suite holds it: of resumed runs, pipelines, merges, picks and downloads."""
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(save({"x": torch.ones(9000)}))
+    kept = load_file(path)
+    with pytest.raises(RuntimeError, match="is mapped"), writing(path, force=True) as aside:
+        aside.write_bytes(b"new")
+    del kept
+    with writing(path, force=True) as aside:
+        aside.write_bytes(b"new")
+    assert path.read_bytes() == b"new"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import safe_open
-from safetensors.torch import load_file
+from safetensors.torch import load
 
 from lora_scene.adapters.adapter import Adapter
 from lora_scene.adapters.attachment import load_adapter
@@ -66,14 +66,14 @@ def add_older_layout(folder: Path) -> None:
         folder: A pipeline that `save_pretrained` wrote.
     """
     for path in folder.glob("text_encoder*/model.safetensors"):
-        tensors = load_file(path)
+        tensors = load(path.read_bytes())  # not mapped: Windows replaces no file that is
         if any(key.startswith("text_model.") for key in tensors):
             continue
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
         dtype = next(iter(tensors.values())).dtype
         named = {f"text_model.{key}": tensor for key, tensor in tensors.items()}
-        aside = path.with_suffix(".writing")  # the tensors are mapped from the file itself
+        aside = path.with_suffix(".writing")
         write_tensors(aside, named, metadata, dtype)
         aside.replace(path)
     for path in folder.glob("tokenizer*/tokenizer.json"):
