@@ -116,7 +116,7 @@ def _handle_problems(pipeline: Any, adapter: Adapter, family: Family) -> Iterato
             sentences.update(dict.fromkeys(clashes(handles, tokenizer)))
     for sentence in sentences:
         yield AdapterError(
-            sentence, hint="unload the other one, or train with handles of their own"
+            sentence, hint='load it with rename={"<bear>": "<other>"}, or unload the other one'
         )
 
 

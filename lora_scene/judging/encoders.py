@@ -59,7 +59,8 @@ class _Network:
         self.name, self.device = str(source), device
         with weights_of(source, what):
             found = getattr(transformers, kind)
-            model = found.from_pretrained(source, use_safetensors=True, **reach_options(source))
+            reach = reach_options(source, is_network=True)
+            model = found.from_pretrained(source, use_safetensors=True, **reach)
             self.model: Any = model.eval().to(device)
             self.processor: Any = load_processor(processor, source)
 

@@ -29,13 +29,15 @@ BUILT_IN_WAY = (
 )
 
 
-def reach_options(source: object) -> dict[str, bool]:
+def reach_options(source: object, *, is_network: bool = False) -> dict[str, Any]:
     """Return what `from_pretrained` shall be told: of a hub that does not answer, the cache alone.
 
     The hub is asked once, with a time limit: libraries ask six times and wait between.
 
     Args:
         source: A hub id or a local folder.
+        is_network: Whether a network is loaded: transformers looks for a LoRA beside it, and asks
+            for that by options of its own.
     """
     from huggingface_hub import HfApi
 
@@ -44,8 +46,9 @@ def reach_options(source: object) -> dict[str, bool]:
     try:
         HfApi().model_info(str(source), timeout=TIMEOUT)
     except Exception as error:  # of whichever HTTP library the hub's client is built on
-        answered = getattr(error, "response", None) is not None or isinstance(error, ValueError)
-        return {} if answered else {"local_files_only": True}
+        if getattr(error, "response", None) is None and not isinstance(error, ValueError):
+            alone = {"local_files_only": True}
+            return {**alone, "adapter_kwargs": alone} if is_network else alone
     return {}
 
 
@@ -62,7 +65,8 @@ def load(kind: Any, model: str, **options: Any) -> Any:
     """
     try:
         with _quiet():
-            return kind.from_pretrained(model, **reach_options(model), **options)
+            reach = reach_options(model, is_network="use_safetensors" in options)
+            return kind.from_pretrained(model, **reach, **options)
     except ImportError as error:  # some networks ask for more than transformers itself
         raise SegmenterError(
             "a library that the segmenter needs is not installed",

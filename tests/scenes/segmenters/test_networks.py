@@ -67,7 +67,9 @@ def test_a_hub_that_does_not_answer_is_asked_once(monkeypatch, tmp_path, error, 
     monkeypatch.setattr("huggingface_hub.HfApi.model_info", model_info)
     assert reach_options("some/model") == options
     assert reach_options(tmp_path) == {}
-    assert asked == [("some/model", 10)]
+    beside = {"adapter_kwargs": options} if options else {}  # transformers asks for a LoRA there
+    assert reach_options("some/model", is_network=True) == {**options, **beside}
+    assert asked == [("some/model", 10)] * 2
 
 
 def test_missing_weights_name_the_built_in_way(tmp_path):
