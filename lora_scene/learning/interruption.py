@@ -52,7 +52,13 @@ class Interruption:
 
     @contextlib.contextmanager
     def waiting(self) -> Iterator[None]:
-        """Let a first signal wait, for as long as someone looks at `number` between steps."""
+        """Let a first signal wait, for as long as someone looks at `number` between steps.
+
+        Raises:
+            InterruptedRunError: One came before, and a library took it for a fault and went on.
+        """
+        if self._stopped is not None:
+            raise self._stopped
         self._can_wait = True
         try:
             yield

@@ -249,18 +249,23 @@ def test_signal_ends_a_step_with_a_checkpoint_and_goes_on(
 
 
 @pytest.mark.skipif(os.name != "posix", reason="sends signals")
-def test_a_signal_is_no_fault_of_a_library_that_it_met(request):
+@pytest.mark.parametrize("is_told", [True, False])
+def test_a_signal_is_no_fault_of_a_library_that_it_met(is_told, request):
     inherited = signal.signal(signal.SIGTERM, signal.default_int_handler)
     request.addfinalizer(lambda: signal.signal(signal.SIGTERM, inherited))
 
-    def load():
+    def load(interruption):
         try:
             os.kill(os.getpid(), signal.SIGTERM)
         except Exception as error:
-            raise RuntimeError("Failed to import a module") from error
+            if is_told:
+                raise RuntimeError("Failed to import a module") from error
+        with interruption.waiting():
+            raise AssertionError("a step was begun")
 
-    with pytest.raises(InterruptedRunError, match="stopped at once"), Interruption().heard():
-        load()
+    interruption = Interruption()
+    with pytest.raises(InterruptedRunError, match="stopped at once"), interruption.heard():
+        load(interruption)
 
 
 @pytest.mark.parametrize("stop", ["inside phase 1", None])
