@@ -89,7 +89,7 @@ class PicturesStep:
             self.weights: gr.update(value=rows, row_limits=(len(rows), len(rows))),
             self.placed: gr.update(choices=handles),
             self.sheet: sheet({handle: placed.get(handle) for handle in handles}),
-            self.gallery: files or None,
+            self.gallery: [(path, path.stem.replace("_", " ")) for path in files] or None,
             self.draw: gr.update(interactive=bool(handles)),
             self.again: gr.update(interactive=bool(files)),
             self.go: gr.update(interactive=bool(handles)),
@@ -228,9 +228,8 @@ class PicturesStep:
         return {self.placed: gr.update(choices=handles, value=free[0] if free else handle)}
 
     def _bring(self) -> Updates:
-        draft = self._desk.draft
         self._desk.need()
-        return {self.brush.editor: self.brush.value(draft.photos[draft.photo])}
+        return {self.brush.editor: self.brush.value(self._desk.draft.view().pixels)}
 
     def _painted(self, value: Any) -> tuple[Pixels, Mask]:
         """Return an editor's photo (H, W, 3), and what is painted on it (H, W), 0 or 1."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import html
 import io
+import re
 from collections.abc import Mapping
 from importlib import resources
 from typing import Any
@@ -20,7 +22,7 @@ QUALITY = 88  # of the JPEG that is shown; nothing is computed from it
 
 TEMPLATE = """
 <figure class="canvas">
-  {{#if value}}<img src="{{value}}" alt="{{alt}}" draggable="false">{{else}}<p>{{empty}}</p>{{/if}}
+  {{#if value}}<img src="{{value}}" alt="LABEL" draggable="false">{{else}}<p>EMPTY</p>{{/if}}
   <span class="band"></span><span class="cross"></span>
 </figure>
 """
@@ -34,15 +36,14 @@ def canvas(label: str, empty: str, elem_id: str) -> Any:
         empty: What stands there without a picture.
         elem_id: Its id on the page.
     """
+    words = {"LABEL": html.escape(label), "EMPTY": html.escape(empty)}  # props may come later
     return gr.HTML(
         "",
-        html_template=TEMPLATE,
+        html_template=re.sub("LABEL|EMPTY", lambda word: words[word[0]], TEMPLATE),
         js_on_load=resources.files("lora_scene.page").joinpath("canvas.js").read_text("utf-8"),
         elem_id=elem_id,
         elem_classes="canvas-frame",
         label=label,
-        alt=label,
-        empty=empty,
     )
 
 

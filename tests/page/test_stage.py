@@ -1,0 +1,76 @@
+"""What goes wrong is said on the page as the command line says it, and nothing is lost."""
+
+import sys
+from importlib import resources
+
+import pytest
+
+from lora_scene.cli.main import main
+from lora_scene.files import write_json
+from lora_scene.page.desk import Desk
+from lora_scene.page.progress import progress_of
+from lora_scene.page.stage import Stage
+from lora_scene.page.trainings import LOG, ORDER, Order
+from tests.test_full_disk import contents, disk_of
+
+DEMO = resources.files("lora_scene.scenes") / "demo"
+
+
+@pytest.fixture
+def desk(tmp_path):
+    desk = Desk(tmp_path / "out")
+    desk.begin_scene(DEMO, "demo")
+    return desk
+
+
+def said_of(desk, work):
+    """Return what the page says after a click that does work."""
+    clicks = []
+    stage = Stage(desk)
+    stage.on(lambda click, *rest, **how: clicks.append(click), work)
+    return clicks[0]()[stage.said]
+
+
+def test_memory_that_ran_out_is_told_as_that_whoever_says_it(desk, capsys):
+    def draw():
+        raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")
+
+    assert "the memory ran out" in said_of(desk, draw)
+    assert said_of(desk, desk.undo) == ""
+
+
+@pytest.mark.parametrize("work", ["begin", "change", "start"])
+def test_a_full_disk_is_told_and_what_was_there_stays(desk, tmp_path, work):
+    def start():
+        desk.write_scene()
+
+    before, draft, folder = contents(desk.out), desk.draft, desk.need()
+    works = {
+        "begin": lambda: desk.begin([DEMO / "img.png"]),
+        "change": lambda: desk.change(draft.without(0)),
+        "start": start,
+    }
+    with disk_of(300):
+        assert "larger than a file may become here" in said_of(desk, works[work])
+    assert (desk.work, desk.draft) == (folder, draft)
+    assert contents(desk.out) == before
+    assert said_of(desk, works[work]) == "", "the same click works once there is space"
+
+
+def test_a_base_that_is_missing_is_told_in_the_words_of_the_command_line(
+    desk, tmp_path, monkeypatch, capsys
+):
+    work = desk.write_scene()
+    order = Order("mini", str(tmp_path / "nowhere"), pid=2**22 + 1, started=1.0, code=1)
+    words = ["lora-scene", *order.command(work)[3:]]
+    monkeypatch.setattr(sys, "argv", words)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 1
+    told = capsys.readouterr().err
+    (work.folder / LOG).write_text(told)
+    write_json(work.folder / ORDER, vars(order))
+    found = progress_of(work)
+    assert found.state == "failed"
+    assert "nowhere" in found.error
+    assert told.strip().endswith(found.error)
