@@ -20,6 +20,7 @@ from lora_scene.judging.encoders import CLIP, DINO
 from lora_scene.judging.judge import Judge, load_judge
 from lora_scene.judging.pick_sheet import draw_pick
 from lora_scene.judging.picking import WEIGHTS, Pick, Progress, pick, usual_plan
+from lora_scene.judging.taking import refuse_strangers
 from lora_scene.learning.run_record import read_run, snapshots_of
 from lora_scene.picture_writing import write_picture
 from lora_scene.scenes.scene import Scene, load_scene
@@ -57,11 +58,13 @@ def pick_run(
         storage: Of the base: `dtype`, `quantization`, `config`, as `open_studio` takes them.
 
     Raises:
+        AdapterError: The snapshots are not of one run.
         JudgingError: No snapshots; or the scene is not there, or another one.
         TrainingError: The folder holds no run.
     """
     run, kept = read_run(out), _snapshots(out)
     check_target(out, [SHEET, FIGURES])
+    refuse_strangers(kept)
     last = read_adapter(kept[max(kept)])
     told = run.summary.scene if run.summary else ""
     learnt = _find_scene(scene or told or run.began.scene, last)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,10 +24,11 @@ def take(out: Path, step: int, weight: float = 1.0) -> Adapter:
         weight: Factor of the LoRA, folded into the numbers: readers take it at 1.
 
     Raises:
-        AdapterError: No such snapshot.
+        AdapterError: No such snapshot, or a stranger's among them.
         FileError: Another process writes into the folder.
     """
     kept = snapshots_of(out)
+    refuse_strangers(kept)
     if step not in kept:
         raise AdapterError(
             "no snapshot of that step",
@@ -45,6 +47,30 @@ def take(out: Path, step: int, weight: float = 1.0) -> Adapter:
         taken = replace(chosen, modules=modules, info=replace(chosen.info, taken=words))
         save_adapter(taken, out)
     return taken
+
+
+def refuse_strangers(kept: Mapping[int, Path]) -> None:
+    """See that all snapshots can be of one run.
+
+    Raises:
+        AdapterError: One is damaged, or of another base or of other handles than the last.
+    """
+    read = {step: read_adapter(kept[step]) for step in reversed(kept)}
+    told = {step: (a.family, a.info.base_hash, a.handles) for step, a in read.items()}
+    last = max(kept, default=0)
+    for step, mine in told.items():
+        if mine != told[last]:
+            raise AdapterError(
+                "snapshots of different runs",
+                where=kept[step].parent,
+                expected=f"the base and handles of {kept[last].name}: {_told(read[last])}",
+                got=f"{kept[step].name}: {_told(read[step])}",
+                hint="move what does not belong there away",
+            )
+
+
+def _told(adapter: Adapter) -> str:
+    return f"{adapter.family}, {adapter.info.base_model}, {', '.join(adapter.handles)}"
 
 
 def _keep_current(out: Path, kept: dict[int, Path]) -> None:

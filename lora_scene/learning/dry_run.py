@@ -135,7 +135,7 @@ def plan_run(
         LoraSceneError: What `train` would raise before its first step.
     """
     refuse_ranks()
-    out = own_folder(Path(out), scene, recipe, restart=restart)
+    out = own_folder(Path(out), scene, recipe, restart=restart, begin=begin)
     chosen = resolve_device(device)
     place = torch.device(chosen)
     with memory_advice(recipe), fast_float32(place), forked_rng(chosen):

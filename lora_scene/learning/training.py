@@ -18,7 +18,7 @@ from lora_scene.adapters.gallery import refuse_foreign_samples
 from lora_scene.backbones.backbone import Backbone
 from lora_scene.backbones.loading import resolve_device
 from lora_scene.backbones.sources import note_base
-from lora_scene.errors import NonFiniteLossError, SceneError
+from lora_scene.errors import NonFiniteLossError, SceneError, TrainingError
 from lora_scene.file_groups import remove_ours, written_together
 from lora_scene.files import check_target, write_json, write_text
 from lora_scene.folder_lock import locked
@@ -119,7 +119,7 @@ def train(
     """
     begun = time.perf_counter()
     refuse_ranks()
-    out = own_folder(Path(out), scene, recipe, restart=restart)
+    out = own_folder(Path(out), scene, recipe, restart=restart, begin=begin)
     tell: Listener = listener or (lambda event: None)
     if recipe.run.watch:
         tell = RunLog(out / EVENTS, tell)
@@ -169,15 +169,19 @@ def _train(backbone: Backbone, job: Job, begun: float) -> TrainingResult:
     return result
 
 
-def own_folder(out: Path, scene: Scene, recipe: Recipe, *, restart: bool) -> Path:
+def own_folder(
+    out: Path, scene: Scene, recipe: Recipe, *, restart: bool, begin: Beginning | None = None
+) -> Path:
     """Find what keeps a run from writing into a folder before anything is loaded.
 
     Raises:
         FileError: A file is not ours to replace, or the folder cannot be written.
         RecipeError: Nothing would be trained, or a sample prompt names a strange handle.
         SceneError: A handle or noun that no file can hold.
-        TrainingError: The folder holds something else than a run, or a damaged checkpoint.
+        TrainingError: It holds something else than a run, a damaged checkpoint, or `begin`.
     """
+    if restart and begin and begin.path.resolve().is_relative_to(out.resolve()):
+        raise TrainingError("--restart would delete what --from begins from", where=begin.path)
     wrong: list[SceneError] = check_handles(scene.handles, "scene", nouns=scene.nouns)
     if wrong:
         raise SceneError.collect(wrong, "the scene's names cannot be used")

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
 
-from lora_scene.adapters.folder import read_adapter
+from lora_scene.adapters.folder import read_adapter, save_adapter
 from lora_scene.adapters.inspection import inspect_path
 from lora_scene.cli.main import root
 from lora_scene.errors import AdapterError, FileError, JudgingError
@@ -118,6 +120,18 @@ def test_what_cannot_be_taken_is_told(run, tmp_path):
         take(run, 7)
     for wrong in ("7:x", "x", "1:0", "1:9", "1:nan", ":0.5"):
         assert CliRunner().invoke(root, ["pick", str(run), "--take", wrong]).exit_code == 2
+
+
+def test_a_strangers_snapshot_is_refused_before_any_picture(run, scene, monkeypatch):
+    stranger = snapshots_of(run)[1].with_name("phase2-00003")
+    last = read_adapter(snapshots_of(run)[2])
+    save_adapter(replace(last, info=replace(last.info, base_hash="f" * 64)), stranger)
+    monkeypatch.setattr(run_picking, "open_studio", None)
+    with pytest.raises(AdapterError, match="snapshots of different runs"):
+        pick_run(run, scene=scene, device="cpu")
+    with pytest.raises(AdapterError, match="snapshots of different runs"):
+        take(run, 3)
+    shutil.rmtree(stranger)
 
 
 def test_another_scene_and_a_run_without_snapshots_are_refused(run, scene, bases, tmp_path):

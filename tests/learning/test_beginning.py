@@ -174,3 +174,11 @@ def test_a_lora_that_does_not_fit_the_base_is_refused_and_the_base_is_as_it_was(
     assert all(torch.equal(before[key], after[key]) for key in before)
     with pytest.raises(AdapterError, match="finite"):
         read_beginning(path, float("nan"))
+
+
+def test_a_restart_deletes_nothing_that_it_begins_from(stranger, bases, scene):
+    path, _ = stranger
+    settings = made.recipe(bases["sd1"], steps=(1, 1))
+    with pytest.raises(TrainingError, match="would delete what --from begins from"):
+        made.run(scene, settings, path.parent, begin=read_beginning(path), restart=True)
+    assert path.is_file()
