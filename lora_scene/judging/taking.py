@@ -55,7 +55,7 @@ def refuse_strangers(kept: Mapping[int, Path]) -> None:
     Raises:
         AdapterError: One is damaged, or of another base or of other handles than the last.
     """
-    read = {step: read_adapter(kept[step]) for step in reversed(kept)}
+    read = {step: read_adapter(folder) for step, folder in kept.items()}
     told = {step: (a.family, a.info.base_hash, a.handles) for step, a in read.items()}
     last = max(kept, default=0)
     for step, mine in told.items():
