@@ -17,12 +17,14 @@ import tomllib
 import types
 import typing
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import cache, partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from lora_scene.errors import MAX_SHOWN, LoraSceneError, did_you_mean
+
+_type_hints = cache(typing.get_type_hints)
 
 MAX_TEXT_BYTES = 8 << 20  # a scene.toml of 10,000 concepts takes one
 MAX_DEPTH = 32
@@ -159,7 +161,7 @@ class _Builder:
         if not isinstance(table, Mapping):
             self._add("expected a section", where.rstrip(".: ") or None, got=brief(table))
             return None
-        hints = typing.get_type_hints(kind)
+        hints = _type_hints(kind)  # type: ignore[arg-type]
         fields = [field for field in dataclasses.fields(kind) if field.name not in omit]  # type: ignore[arg-type]
         known = [field.name for field in fields]
         for key in [key for key in table if key not in known and not self.ignores_unknown]:

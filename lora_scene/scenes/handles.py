@@ -88,6 +88,7 @@ def check_handles(
         error: The class of the returned errors.
     """
     folded = [handle.casefold() for handle in handles]
+    first = {handle: n for n, handle in reversed([*enumerate(folded)])}
     wrong = {
         ("an illegal handle", HANDLE_HELP): [
             repr(handle) for handle in handles if not HANDLE_FORM.fullmatch(handle)
@@ -101,7 +102,7 @@ def check_handles(
             if len(noun) > MAX_NOUN_CHARACTERS or not noun.isprintable()
         ],
         ("a handle is used twice", OWN): [
-            handle for n, handle in enumerate(handles) if folded[n] in folded[:n]
+            handle for n, handle in enumerate(handles) if first[folded[n]] < n
         ],
     }
     return [
