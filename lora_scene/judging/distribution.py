@@ -7,6 +7,7 @@ same encoder, and cannot be held against published ones.
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from lora_scene.errors import JudgingError
 from lora_scene.extras import optional
 from lora_scene.judging.encoders import CaptionEncoder, PictureEncoder, Vectors
 from lora_scene.judging.metrics import cosines
+from lora_scene.ownership import is_ours
 from lora_scene.scenes.pictures import Pixels, read_photo
 
 NEIGHBOURS = 3  # k of precision and recall (arXiv:1904.06991)
@@ -28,6 +30,7 @@ KID_SUBSETS = 50
 CLASS_SHARPNESS = 100.0  # factor of cosines before the softmax: CLIP's own temperature
 ENOUGH = 10_000  # pictures from which FID's bias is small (arXiv:1706.08500 asks for as many)
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+SHEET = re.compile(r"(?:grid|parts|variations|strip|sheet|pick)(?:_\d+)?")  # stems of our own
 
 
 @dataclass(frozen=True)
@@ -169,12 +172,15 @@ def coverage(anchors: Vectors, points: Vectors) -> float:
 def read_pictures(folder: Path) -> list[Pixels]:
     """Read every picture of a folder and those below it, in the order of their names.
 
+    The sheets that verbs write beside their pictures show these once more, and are left out.
+
     Raises:
         JudgingError: There is none, or torchmetrics is not installed, which compares them.
         SceneError: One cannot be read.
     """
     optional("torchmetrics", error=JudgingError, where=folder)
-    files = sorted(f for f in Path(folder).rglob("[!.]*") if f.suffix.lower() in SUFFIXES)
+    found = sorted(f for f in Path(folder).rglob("[!.]*") if f.suffix.lower() in SUFFIXES)
+    files = [f for f in found if not (SHEET.fullmatch(f.stem) and is_ours(f))]
     if not files:
         raise JudgingError("no pictures", where=folder, expected=", ".join(SUFFIXES))
     return [read_photo(file).pixels for file in files]

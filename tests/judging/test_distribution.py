@@ -13,6 +13,7 @@ from lora_scene.judging.distribution import (
     kid,
     read_pictures,
 )
+from lora_scene.picture_writing import write_picture
 from tests.judging import fakes
 
 
@@ -95,6 +96,8 @@ def test_pictures_are_read_from_a_folder_and_below(tmp_path) -> None:
     (tmp_path / "below").mkdir()
     for name in ("b.png", "below/a.jpg"):
         Image.fromarray(fakes.picture(fakes.RED, None)).save(tmp_path / name)
+    for name in ("below/grid.png", "below/strip_2.png"):  # sheets of the program's own
+        write_picture(tmp_path / name, Image.new("RGB", (8, 8)))
     (tmp_path / "notes.txt").write_text("no picture")
     assert [one.shape for one in read_pictures(tmp_path)] == [(64, 64, 3)] * 2
     with pytest.raises(JudgingError, match="no pictures"):
