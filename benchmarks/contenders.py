@@ -60,13 +60,13 @@ def random_backbone(architecture: Architecture, recipe: Recipe, device: str) -> 
     backbone = meta_backbone(
         architecture, dtype=base_dtype(recipe), resolution=recipe.base.resolution
     )
-    generator = torch.Generator(device).manual_seed(0)
+    torch.manual_seed(0)
     for part in (backbone.unet, *backbone.text_encoders):
         part.to_empty(device=device)
         for name, parameter in part.named_parameters():
             if parameter.dim() > 1:
                 deviation = parameter[0].numel() ** -0.5
-                parameter.data.normal_(0, deviation, generator=generator)
+                parameter.data.normal_(0, deviation)
             else:
                 parameter.data.fill_(float("norm" in name and name.endswith("weight")))
         for name, buffer in part.named_buffers():
