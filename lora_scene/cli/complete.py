@@ -52,7 +52,7 @@ def command(
 ) -> None:
     """Fill holes in a photo, or grow its canvas, with the adapters in DIR.
 
-    Where there is no hole, the result equals the photo to the last bit.
+    Where there is no hole, the result equals the photo in sRGB to the last bit.
     """
     from lora_scene.cli.progress import drawing_bar
     from lora_scene.creating.completion import (

@@ -53,7 +53,7 @@ def command(
 ) -> None:
     """Redraw regions of a photo with the adapters in DIR, one region after the other.
 
-    Where all masks are black, the result equals the photo to the last bit.
+    Where all masks are black, the result equals the photo in sRGB to the last bit.
     """
     from lora_scene.cli.progress import drawing_bar
     from lora_scene.creating.editing import Region, check_photo_and_mask, edit, edit_record
