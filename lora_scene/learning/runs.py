@@ -257,8 +257,8 @@ def refuse_others(out: Path, *, restart: bool) -> None:
         CheckpointError: Its checkpoint is damaged.
         TrainingError: It holds an adapter that no training made, or there is no run to discard.
     """
-    if not restart and (kept := newest_checkpoint(out / CHECKPOINT)) and not is_ours(kept):
-        load_checkpoint(kept)
+    if (kept := newest_checkpoint(out / CHECKPOINT)) and not is_ours(kept):
+        load_checkpoint(kept)  # --restart would stumble over it when all else is deleted
     if any(is_ours(out / name) for name in (SUMMARY, CHECKPOINT)):
         return
     if own_adapter_files(out):

@@ -11,6 +11,7 @@ from lora_scene.errors import CheckpointError, FileError
 from lora_scene.learning import checkpoints
 from lora_scene.learning.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from lora_scene.learning.prior import draw_prior
+from lora_scene.learning.runs import refuse_others
 from lora_scene.recipe import Prior
 from lora_scene.size import Size
 from tests import tiny
@@ -144,6 +145,8 @@ def test_what_a_header_nested_too_deeply_or_cut_holds_is_not_discarded_by_restar
         path.write_bytes(len(header).to_bytes(8, "little") + header)
         with pytest.raises(CheckpointError, match="move it away"):
             load_checkpoint(path)
+        with pytest.raises(CheckpointError, match="move it away"):  # before the rest is deleted
+            refuse_others(tmp_path, restart=True)
 
 
 def test_checkpoint_follows_no_link_and_replaces_no_file_of_others(tmp_path):
