@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -37,7 +38,7 @@ def test_damaged_rows_are_read_or_refused_in_a_sentence(tmp_path) -> None:
             known_rows(path)
         except JudgingError as error:
             told.append(str(error))
-    assert all("rows.jsonl, line 2" in one for one in told), told
+    assert all(re.search(r"rows\.jsonl(, line 2|: cannot be read)", one) for one in told), told
     assert len(told) > 0.8 * len(texts), f"{len(told)} of {len(texts)}"
 
 
