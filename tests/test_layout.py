@@ -56,7 +56,7 @@ ELSEWHERE = {
     "page/test_draft.py": "page/draft_files",
     "page/test_page.py": "page/pointing page/look page/photo_step"
     " page/pictures_step page/server page/share_step page/stage page/things_step page/train_step",
-    "page/test_trainings.py": "page/training_state",
+    "page/test_trainings.py": "page/course",
     "recipe/test_recipe.py": "recipe/consistency recipe/settings recipe/tree",
     "scenes/test_framing.py": "scenes/canvas size",
     "scenes/segmenters/test_grabcut.py": "scenes/segmenters/marks",

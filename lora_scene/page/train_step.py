@@ -16,15 +16,10 @@ from lora_scene.learning.run_charts import draw_losses
 from lora_scene.learning.run_record import read_run
 from lora_scene.learning.runs import CHECKPOINT, SUMMARY
 from lora_scene.page import look
+from lora_scene.page.course import Progress, first_and_last_samples, latest_maps, progress_of
 from lora_scene.page.desk import Work
 from lora_scene.page.stage import Stage, Updates, remark
-from lora_scene.page.training_state import (
-    Progress,
-    first_and_last_samples,
-    latest_maps,
-    progress_of,
-)
-from lora_scene.page.trainings import Trainings
+from lora_scene.page.trainings import Trainings, order_of
 from lora_scene.recipe import Recipe, load_recipe, recipe_names
 
 PICTURES = 3  # the step that follows
@@ -68,11 +63,12 @@ class TrainStep:
         on(self.pause.click, self._pause)
         for wish, button in zip(("sample", "stop"), self.wishes, strict=True):
             on(button.click, functools.partial(self._wish, wish))
-        self.recipe.input(
-            self._pick, [self.recipe, self.picked],
-            [self.picked, self.estimate, self.steps1, self.steps2, self.every, self.seed,
-             self.settings, self.base], show_progress="hidden",
-        ).then(self._weigh, asked, [self.estimate], **ALONE)  # fmt: skip
+        # a list tells of input when left, too; an answer, even one that skips, undoes what is typed
+        self.recipe.input(lambda name: name, [self.recipe], [self.picked], show_progress="hidden")
+        filled = [self.estimate, *asked[2:], self.base]
+        self.picked.change(self._pick, [self.picked], filled, show_progress="hidden").then(
+            self._weigh, asked, [self.estimate], **ALONE
+        )
         self.weigh.click(self._weigh, asked, [self.estimate], **ALONE)
         self.go.click(lambda: gr.update(selected=PICTURES), outputs=self._stage.walk)
 
@@ -189,8 +185,6 @@ class TrainStep:
         self._trainings.ask(work, recipe, base.strip(), settings)
 
     def _resume(self) -> None:
-        from lora_scene.page.trainings import order_of
-
         order = order_of(self._desk.need())
         if order is not None:
             self._trainings.ask(self._desk.need(), order.recipe, order.base, order.settings)
@@ -203,12 +197,10 @@ class TrainStep:
         ask(work.adapter, wish)
         remark(f"{work.name} will {WISHES[wish]}, after its step")
 
-    def _pick(self, recipe: str, picked: str) -> Any:
-        if recipe == picked:  # a list tells of input when it is left, too
-            return gr.skip()
+    def _pick(self, recipe: str) -> Any:
         told = load_recipe(recipe)
-        return (recipe, "", told.phase1.steps, told.phase2.steps, _every(told), told.run.seed,
-                _table(told), told.base.model)  # fmt: skip
+        steps = (told.phase1.steps, told.phase2.steps, _every(told))
+        return ("", *steps, told.run.seed, _table(told), told.base.model)
 
     def _weigh_once(self, told: str, *asked: Any) -> Any:
         return gr.skip() if told else self._weigh(*asked)

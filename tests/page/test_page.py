@@ -207,6 +207,7 @@ def train(tab, other):
     """Start, reload, pause in another tab, resume, stop and keep."""
     page = tab.page
     tab.press("#to-train")
+    page.locator("#estimate", has_text="GB").wait_for()  # what arrives later undoes what is typed
     for field, value in (("steps1", 2), ("steps2", 4000), ("every", 0)):
         tab.write(f"#{field} input[type=number]", value)
     page.keyboard.press("Shift+Tab")

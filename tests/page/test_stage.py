@@ -7,9 +7,9 @@ import pytest
 
 from lora_scene.cli.main import main
 from lora_scene.files import write_json
+from lora_scene.page.course import progress_of
 from lora_scene.page.desk import Desk
 from lora_scene.page.stage import Stage
-from lora_scene.page.training_state import progress_of
 from lora_scene.page.trainings import LOG, ORDER, Order
 from tests.test_full_disk import contents, disk_of
 

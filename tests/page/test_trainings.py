@@ -6,8 +6,8 @@ import pytest
 from lora_scene.errors import RecipeError, TrainingError
 from lora_scene.files import write_json
 from lora_scene.learning.loss_log import LossLog
+from lora_scene.page.course import progress_of
 from lora_scene.page.desk import Work
-from lora_scene.page.training_state import progress_of
 from lora_scene.page.trainings import LOG, ORDER, Order, Trainings
 
 WAITS = "import signal, sys; signal.signal(15, lambda *a: sys.exit(143)); print('note: here', "
