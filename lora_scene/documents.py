@@ -24,8 +24,6 @@ from typing import Any, Literal, TypeVar
 
 from lora_scene.errors import MAX_SHOWN, LoraSceneError, did_you_mean
 
-_type_hints = cache(typing.get_type_hints)
-
 MAX_TEXT_BYTES = 8 << 20  # a scene.toml of 10,000 concepts takes one
 MAX_DEPTH = 32
 INTEGERS = (-(2**63), 2**63 - 1)  # what TOML promises; JSON promises nothing
@@ -34,8 +32,8 @@ _PART = r"""(?:[\w-]++|"(?:[^"\\\n]|\\.)*+"|'[^'\n]*+')"""
 _LONG_KEY = re.compile(  # a.b.c...: the parser's time grows with the square of the parts
     rf"(?<![\w-]){_PART}(?:[ \t]*+\.[ \t]*+{_PART}){{{MAX_DEPTH}}}"
 )
-
 _MARKS = re.compile("^\ufeff+", re.MULTILINE)  # of files that were joined, too
+_type_hints = cache(typing.get_type_hints)
 
 Error = type[LoraSceneError]
 Record = TypeVar("Record")

@@ -144,22 +144,16 @@ def command(
     from lora_scene.cli.evaluation_view import warn_of_strange_nouns
     from lora_scene.cli.progress import counting_bar
     from lora_scene.files import check_target
+    from lora_scene.judging import evaluation
     from lora_scene.judging.distribution import read_pictures
-    from lora_scene.judging.evaluation import (
-        EVALUATION,
-        check_learnt,
-        evaluate,
-        save_evaluation,
-        untouched_base,
-    )
     from lora_scene.scenes.scene import load_scene
 
     if out is not None:
-        check_target(out, [EVALUATION])
+        check_target(out, [evaluation.EVALUATION])
     learnt_from = load_scene(scene)
     reference = read_pictures(against) if against else []
     cast = AdapterOptions((adapter,)).read()
-    check_learnt(cast, learnt_from)
+    evaluation.check_learnt(cast, learnt_from)
     drawn.plan("mini", 0.0)  # what no base could make of it is told before one is loaded
     studio = base.open(cast)
     is_mini = studio.adapters[0].adapter.info.base_model == "mini"
@@ -168,15 +162,15 @@ def command(
     if name == "mini":
         warn_of_strange_nouns(learnt_from, STRANGE)
     plan = drawn.plan(name, studio.backbone.usual_guidance)
-    untouched = untouched_base(studio, device=base.device)
+    untouched = evaluation.untouched_base(studio, device=base.device)
     with counting_bar("drawing", is_quiet=as_json) as progress:
-        result = evaluate(
+        result = evaluation.evaluate(
             studio, learnt_from, judge=judge, plan=plan, base=untouched, progress=progress
         )
     sets = _compared(result, reference, learnt_from, judge) if reference else None
     _tell(result, sets, as_json=as_json)
     if out is not None:  # last: what was measured is told, whatever becomes of the disk
-        save_evaluation(result, out)
+        evaluation.save_evaluation(result, out)
 
 
 def _compared(result: Evaluation, reference: list[Pixels], scene: Scene, judge: Judge) -> SetReport:
