@@ -71,13 +71,12 @@ def read_text(path: Path, error: Error, *, limit: int = MAX_TEXT_BYTES) -> str:
         raise error("cannot be read", where=path, got=said) from problem
     if len(raw) > limit:
         raise error("too long", where=path, expected=f"at most {limit:,} bytes of text")
-    told = {"expected": "a file of UTF-8 text", "hint": "save it as UTF-8"}
-    if raw.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in raw:
-        said = "UTF-16, which some editors call Unicode, or no text at all"
-        raise error("cannot be read", where=path, got=said, **told)
     try:
+        if raw.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in raw:
+            raise UnicodeError("UTF-16, which some editors call Unicode, or no text at all")
         return _MARKS.sub("", raw.decode("utf-8"))
-    except UnicodeDecodeError as problem:
+    except UnicodeError as problem:
+        told = {"expected": "a file of UTF-8 text", "hint": "save it as UTF-8"}
         raise error("cannot be read", where=path, got=problem, **told) from problem
 
 
@@ -232,10 +231,8 @@ class _Builder:
             pairs = zip(value, [inner[0]] * len(value) if is_open else inner, strict=True)
             return tuple(self._value(one, kind, place, None, None) for one, kind in pairs)
         except _WrongError as expected:
-            is_named = is_open and inner[0] in NAMES
-            raise _WrongError(
-                f"a list of {plural}" if is_named else f"a list: {expected}"
-            ) from None
+            said = f"a list of {plural}" if is_open and inner[0] in NAMES else f"a list: {expected}"
+            raise _WrongError(said) from None
 
     def _add(self, what: str, where: str | None, **details: Any) -> None:
         self.problems.append(self.error(what, where=where, **details))

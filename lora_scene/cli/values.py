@@ -6,7 +6,6 @@ import dataclasses
 import functools
 import math
 import random
-import re
 import typing
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
@@ -76,8 +75,15 @@ WEIGHT = Number(-MAX_AMOUNT, MAX_AMOUNT)
 
 def repository(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
     """Read the name of a repository on a hub."""
-    if value is not None and not re.fullmatch(r"(?:\w[\w.-]*/)?\w[\w.-]*", value):
-        raise click.BadParameter(f"{value!r:.60} is no name of a repository, such as USER/NAME")
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    try:
+        if value is not None:
+            validate_repo_id(value)
+    except HFValidationError as error:
+        said = f"{value!r:.60} is no name of a repository, such as USER/NAME: {error}"
+        raise click.BadParameter(said) from error
     return value
 
 

@@ -108,8 +108,8 @@ def check_early(backbone: Backbone, recipe: Recipe, tell: Listener) -> None:
         tell(Notice(notice))
 
 
-def refuse_idle(scene: Scene, recipe: Recipe) -> None:
-    """Refuse what no base is needed to see: no steps, or a sample prompt of strange handles.
+def check_asked(scene: Scene, recipe: Recipe) -> None:
+    """Refuse what cannot be meant, and needs no base to be seen: no steps, or strange handles.
 
     Raises:
         RecipeError: So it is.

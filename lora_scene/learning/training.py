@@ -45,12 +45,12 @@ from lora_scene.learning.outcome import assemble_adapter
 from lora_scene.learning.phases import Trainer
 from lora_scene.learning.preparation import (
     Job,
+    check_asked,
     check_early,
     lineage_on,
     load_base,
     prepare_handles,
     prepare_materials,
-    refuse_idle,
     tell_doubts,
 )
 from lora_scene.learning.run_log import RunLog
@@ -185,7 +185,7 @@ def own_folder(
     wrong: list[SceneError] = check_handles(scene.handles, "scene", nouns=scene.nouns)
     if wrong:
         raise SceneError.collect(wrong, "the scene's names cannot be used")
-    refuse_idle(scene, recipe)
+    check_asked(scene, recipe)
     stems = [handle.strip("<>") for handle in scene.handles]
     rows = [f"{embeddings.FOLDER}/{stem}.safetensors" for stem in stems]
     records = [] if restart and has_damaged_record(out) else [SUMMARY]

@@ -159,10 +159,10 @@ def _read(manifest: Manifest, n: int, problems: list[LoraSceneError]) -> Photo |
     masks: dict[int, Mask] = {}
     sources: dict[int, Path] = {}
     for k, concept in enumerate(manifest.concepts):
-        name = (*manifest.masks[k], "")[min(n, len(manifest.masks[k]))]  # too few are told already
-        if concept.is_background or not name:
+        names = manifest.masks[k]
+        if concept.is_background or n >= len(names) or not names[n]:  # too few are told already
             continue
-        sources[k] = manifest.folder / name
+        sources[k] = manifest.folder / names[n]
         try:
             mask = read_mask(sources[k], photo)
         except SceneError as error:
