@@ -49,42 +49,42 @@ def tables(rows: Sequence[Row]) -> dict[str, str]:
     tested = [row for row in rows if row["group"] == "test"]
     first = [row for row in tested if row["seed"] == 0]
     return {
-        "methods": _table(
+        "methods": markdown(
             "method",
             COMPARED,
-            {m: [_told(method_interval(tested, m, metric=k)) for k in COMPARED] for m in METHODS},
+            {m: [rounded(method_interval(tested, m, metric=k)) for k in COMPARED] for m in METHODS},
         ),
-        "differences": _table(
+        "differences": markdown(
             "difference to full",
             COMPARED,
-            {m: _against(tested, m, "full", COMPARED) for m in METHODS if m != "full"},
+            {m: against(tested, m, "full", COMPARED) for m in METHODS if m != "full"},
         ),
-        "headline": _table(
+        "headline": markdown(
             "difference to full fine-tuning",
             HEADLINE,
-            {"ours, with 95 % intervals": _against(tested, "ours", "full", HEADLINE)},
+            {"ours, with 95 % intervals": against(tested, "ours", "full", HEADLINE)},
         ),
-        "parts": _table(
+        "parts": markdown(
             "without",
             PART,
-            {label: _against(first, m, "ours", PART) for m, label in PARTS.items()},
+            {label: against(first, m, "ours", PART) for m, label in PARTS.items()},
         ),
-        "course": _table(
+        "course": markdown(
             "image-forwards",
             SHORT,
             {
-                f"{m}, {n}": [_told(method_interval(first, name, metric=k)) for k in SHORT]
+                f"{m}, {n}": [rounded(method_interval(first, name, metric=k)) for k in SHORT]
                 for m in ("ours", "full")
                 for n, name in ((400, f"{m} at 400"), (1600, m))
             },
         ),
-        "weights": _table(
+        "weights": markdown(
             "weight of ours",
             SHORT,
-            {w: [_told(method_interval(first, "ours", metric=k, weight=w)) for k in SHORT]
+            {w: [rounded(method_interval(first, "ours", metric=k, weight=w)) for k in SHORT]
              for w in ("0", "0.4", "0.7", "1", "1.2")},
         ),
-        "many": _table("things", SHORT, _many(rows)),
+        "many": markdown("things", SHORT, _many(rows)),
     }  # fmt: skip
 
 
@@ -99,16 +99,18 @@ def _many(rows: Sequence[Row]) -> dict[str, list[str]]:
     return body
 
 
-def _against(rows: Sequence[Row], method: str, reference: str, metrics: Sequence[str]) -> list[str]:
+def against(rows: Sequence[Row], method: str, reference: str, metrics: Sequence[str]) -> list[str]:
+    """Return a method's paired differences to another, one text a metric."""
     pairs = (paired_difference(rows, method, reference=reference, metric=k) for k in metrics)
-    return [_told(one, signed=True) for one in pairs]
+    return [rounded(one, signed=True) for one in pairs]
 
 
-def _told(one: Interval | None, *, signed: bool = False) -> str:
+def rounded(one: Interval | None, *, signed: bool = False) -> str:
+    """Write a mean and its interval in two digits."""
     return told(one, signed=signed, digits=2)
 
 
-def _table(corner: str, metrics: Sequence[str], body: Mapping[str, Sequence[str]]) -> str:
+def markdown(corner: str, metrics: Sequence[str], body: Mapping[str, Sequence[str]]) -> str:
     """Return a table without the lines and columns that hold nothing."""
     kept = {name: cells for name, cells in body.items() if set(cells) - {"–", ""}}
     known = [
@@ -121,9 +123,8 @@ def _table(corner: str, metrics: Sequence[str], body: Mapping[str, Sequence[str]
     return "".join(text)
 
 
-def filled(page: str, rows: Sequence[Row]) -> str:
+def filled(page: str, made: Mapping[str, str]) -> str:
     """Return a page with its tables written anew."""
-    made = tables(rows)
     return _PLACE.sub(lambda found: found[1] + "\n" + made[found[2]] + "\n" + found[3], page)
 
 
@@ -148,9 +149,9 @@ def main() -> None:
         [target] = asked.targets
         picture(asked.source).save(target, optimize=True)
         return
-    rows = list(known_rows(asked.source).values())
+    made = tables(list(known_rows(asked.source).values()))
     for target in asked.targets:
-        target.write_text(filled(target.read_text("utf-8"), rows), encoding="utf-8")
+        target.write_text(filled(target.read_text("utf-8"), made), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -127,8 +127,19 @@ def do_run(bench: Bench, run: Attempt, *, scene: Scene, made_of: str) -> Row:
     folder = folder_of(bench.out, run)
     recipes = recipes_of(bench.protocol, run, scene=scene)
     trained = train_method(recipes, folder, device=bench.device, listener=bench.listener)
-    begun = time.perf_counter()
     studio = open_method(bench.protocol, trained, device=bench.device)
+    row = measure_run(bench, run, studio, trained=trained, scene=scene, made_of=made_of)
+    for result in trained.folders:
+        remove_ours(result, own_files(result / FULL_MODEL))
+    keep_row(row, folder)
+    return row
+
+
+def measure_run(
+    bench: Bench, run: Attempt, studio: Studio, *, trained: Trained, scene: Scene, made_of: str
+) -> Row:
+    """Draw with what a run learnt, and return its row; the pictures are kept, the row is not."""
+    begun = time.perf_counter()
     main = _evaluate(bench, run, scene, studio)
     curve = {
         weight: draw_and_weigh(
@@ -140,12 +151,9 @@ def do_run(bench: Bench, run: Attempt, *, scene: Scene, made_of: str) -> Row:
         **_identity_of(bench, run, scene, made_of),
         **_costs_of(trained),
         "judging_seconds": time.perf_counter() - begun,
-        **keep_results(main, curve, folder=folder, judge=bench.judge),
+        **keep_results(main, curve, folder=folder_of(bench.out, run), judge=bench.judge),
     }
     keep_scene(frame_scene(scene, studio.backbone.canvas()), scene_folder(bench.out, row))
-    for result in trained.folders:
-        remove_ours(result, own_files(result / FULL_MODEL))
-    keep_row(row, folder)
     return row
 
 
