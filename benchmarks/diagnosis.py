@@ -50,9 +50,10 @@ PROTOCOL = Path(__file__).parent / "protocols" / "diagnosis.toml"
 OURS = "ours"
 
 
-def measure_variants(bench: Bench, run: Attempt, scene: Scene) -> None:
-    """Learn a scene in full, then draw and judge with each part of it that is not measured yet."""
-    left = dict(_unmeasured(bench, run, fingerprint_of(bench.protocol, run, scene=scene)))
+def measure_variants(bench: Bench, run: Attempt, *, scene: Scene, names: Sequence[str]) -> None:
+    """Learn a scene in full; draw and judge with the named variants that are not measured yet."""
+    learnt = fingerprint_of(bench.protocol, run, scene=scene)
+    left = dict(_unmeasured(bench, run, names=names, learnt=learnt))
     if not left:
         return
     bench.tell(f"{run.key}: {len(left)} variants")
@@ -95,10 +96,10 @@ def weights_of(studio: Studio) -> dict[str, Tensor]:
 
 
 def _unmeasured(
-    bench: Bench, run: Attempt, learnt: str
+    bench: Bench, run: Attempt, *, names: Sequence[str], learnt: str
 ) -> Iterator[tuple[str, tuple[Attempt, str]]]:
     """Yield the variants that have no row: name, run, and the hash of what decides its row."""
-    for name in variants():
+    for name in names:
         one = replace(run, method=replace(run.method, name=name))
         made_of = hashlib.sha256(f"{learnt} {name}".encode()).hexdigest()
         if finished_row(bench.out, one, fingerprint=made_of) is None:
@@ -111,12 +112,15 @@ def measure(out: Path, part: tuple[int, int]) -> None:
     bench = open_bench(protocol, out, device="cpu")
     bench = replace(bench, tell=lambda sentence: print(sentence, file=sys.stderr, flush=True))
     others = tuple(method for method in protocol.methods if method.name != WHOLE)
-    for folder in protocol.scenes["development"][part[0] - 1 :: part[1]]:
-        own = replace(protocol, scenes={"development": (folder,)})
-        for run in own.runs():
-            if run.method.name == WHOLE:
-                measure_variants(bench, run, load_scene(folder))
-        run_benchmark(replace(bench, protocol=replace(own, methods=others)))
+    late = [name for name in variants() if name.startswith("without ")]
+    early = [name for name in variants() if name not in late]
+    for names in (early, late):  # what tells least comes when every scene has the rest
+        for folder in protocol.scenes["development"][part[0] - 1 :: part[1]]:
+            own = replace(protocol, scenes={"development": (folder,)})
+            for run in own.runs():
+                if run.method.name == WHOLE:
+                    measure_variants(bench, run, scene=load_scene(folder), names=names)
+            run_benchmark(replace(bench, protocol=replace(own, methods=others)))
 
 
 def tables(rows: Sequence[Row]) -> dict[str, str]:
@@ -168,7 +172,10 @@ def _layers(rows: Sequence[Row]) -> str:
         needed, most = (
             [rank for kept in of[name] for rank in kept[kind]["ranks"]] for name in (ENERGY, WHOLE)
         )
-        told = f"{np.median(needed):.0f} ({min(needed)} to {max(needed)}) of {np.median(most):.0f}"
+        told = "–"
+        if needed:
+            span = f"{min(needed)} to {max(needed)}"
+            told = f"{np.median(needed):.0f} ({span}) of {np.median(most):.0f}"
         share = f"{mean(WHOLE, 'energy'):.3f}"
         lines.append([kind, f"{mean(WHOLE, 'numbers'):,.0f}", share, *shares, told])
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)

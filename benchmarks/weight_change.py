@@ -119,7 +119,7 @@ def _kind_of(name: str, n_dims: int) -> str:
 
 
 def what_is_kept(layers: Collection[Layer], rank_of: RankOf) -> dict[str, dict[str, Any]]:
-    """Return, by kind: numbers, share of the whole change's energy, and each layer's rank."""
+    """Return, by kind: numbers, share of the whole change's energy, and each matrix's rank."""
     total = sum(layer.energy(layer.rank) for layer in layers)
     kept = {}
     for kind in KINDS:
@@ -127,6 +127,6 @@ def what_is_kept(layers: Collection[Layer], rank_of: RankOf) -> dict[str, dict[s
         kept[kind] = {
             "numbers": sum(layer.numbers(rank) for layer, rank in own),
             "energy": sum(layer.energy(rank) for layer, rank in own) / total,
-            "ranks": [rank for _, rank in own],
+            "ranks": [rank for layer, rank in own if layer.factors],
         }
     return kept
