@@ -39,7 +39,7 @@ from lora_scene.adapters.vocabulary import (
 )
 from lora_scene.backbones.families import FAMILIES
 from lora_scene.backbones.loading import LIBRARIES
-from lora_scene.errors import AdapterError, did_you_mean
+from lora_scene.errors import AdapterError, HubError, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -208,7 +208,11 @@ def locate(source: Path | str) -> Path:
     if re.fullmatch(r"[\w.-]+/[\w.-]+", str(source)):
         from lora_scene.adapters.hub import fetch_adapter
 
-        return fetch_adapter(str(source))
+        try:
+            return fetch_adapter(str(source))
+        except HubError as error:  # what was meant may be a folder
+            what = f"no such folder; as a hub id: {error.what}"
+            raise HubError(what, where=path, got=error.got, hint=error.hint) from error
     raise AdapterError(
         "no such folder", where=path, expected="an adapter's folder, or a hub id such as user/name"
     )

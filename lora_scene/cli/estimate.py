@@ -11,7 +11,7 @@ import click
 
 from lora_scene.cli.options import json_option, overrides_option
 from lora_scene.cli.paths import GIVEN
-from lora_scene.cli.values import LARGEST_SIDE
+from lora_scene.cli.values import LARGEST_SIDE, once
 
 
 @click.command(short_help="Estimate a recipe's memory without running it.")
@@ -46,11 +46,12 @@ def command(
     from lora_scene.scenes.scene import load_scene
 
     size = [f"base.resolution={resolution}"] if resolution else []
+    named = once([*overrides, *size])
 
     def varied(more: list[str]) -> Recipe:
         if more and not as_json:
             click.echo(f"estimating with {' '.join(more)}", err=True)
-        return load_recipe(recipe, [*overrides, *size, *more])
+        return load_recipe(recipe, [*named, *more])
 
     settings = varied([])
     architecture = find_architecture(base or settings.base.model)

@@ -10,6 +10,7 @@ import io
 import os
 import sys
 import warnings
+from collections import Counter
 from collections.abc import Sequence
 from typing import TextIO
 
@@ -96,13 +97,30 @@ class VerbGroup(click.Group):
         if args and not args[0].startswith("-") and args[0] not in self.list_commands(ctx):
             near = did_you_mean(args[0], self.list_commands(ctx)) or "see lora-scene --help"
             ctx.fail(f"no verb {args[0]!r}; {near}")
-        return super().resolve_command(ctx, args)
+        name, command, rest = super().resolve_command(ctx, args)
+        if command is not None and not ctx.resilient_parsing:
+            refuse_repeated(command, rest)
+        return name, command, rest
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write one section a chapter of `VERBS`."""
         for chapter, verbs in VERBS.items():
             with formatter.section(chapter):
                 formatter.write_dl(list(verbs.items()))
+
+
+def refuse_repeated(command: click.Command, words: list[str]) -> None:
+    """Refuse an option that takes one value and was given several: click keeps the last alone.
+
+    Raises:
+        click.UsageError: There is one.
+    """
+    ctx = click.Context(command, resilient_parsing=True)  # what else is wrong, the command tells
+    order = command.make_parser(ctx).parse_args(list(words))[2]
+    single = (p for p in order if isinstance(p, click.Option) and not (p.multiple or p.is_flag))
+    for option, times in Counter(single).items():
+        if times > 1:
+            raise click.UsageError(f"{option.opts[-1]} is given {times} times, and takes one value")
 
 
 @click.command(cls=VerbGroup, context_settings={"help_option_names": ["-h", "--help"]})

@@ -10,6 +10,7 @@ import click
 from lora_scene.cli.options import json_option, overrides_option
 from lora_scene.cli.paths import GIVEN
 from lora_scene.cli.terminal import console, shell
+from lora_scene.cli.values import once
 
 
 @click.group("recipes", invoke_without_command=True, short_help="List, show and copy recipes.")
@@ -44,7 +45,7 @@ def show(name: str, resolved: bool, overrides: tuple[str, ...]) -> None:
     from lora_scene.recipe import dump_recipe, load_recipe, recipe_text
 
     if overrides or resolved:
-        click.echo(dump_recipe(load_recipe(name, overrides)), nl=False)
+        click.echo(dump_recipe(load_recipe(name, once(overrides))), nl=False)
     else:
         click.echo(recipe_text(name), nl=False)
 

@@ -18,7 +18,7 @@ from lora_scene.cli.options import (
 )
 from lora_scene.cli.paths import GIVEN, complete_place
 from lora_scene.cli.terminal import note, shell
-from lora_scene.cli.values import SEED
+from lora_scene.cli.values import SEED, once
 from lora_scene.learning.tracking import TRACKERS
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def command(
     given = {"base.model": base, "base.config": config, "run.seed": seed}
     named = [f"{key}={json.dumps(value)}" for key, value in given.items() if value is not None]
     recipe = recipe or ("mini" if base == "mini" else "sd15")
-    settings = _settings(recipe, [*overrides, *named], auto=auto)
+    settings = _settings(recipe, once([*overrides, *named]), auto=auto)
     learnt_from = load_scene(scene)
     if settings.base.model == "mini":
         warn_of_strange_nouns(learnt_from, STRANGE)

@@ -92,6 +92,24 @@ def many(flag: str, field: str, form: str, explanation: str) -> Callable[[Comman
     return click.option(flag, field, multiple=True, metavar=form, help=explanation)
 
 
+def once(settings: Sequence[str]) -> list[str]:
+    """Return settings as they are, none of them given two values.
+
+    Args:
+        settings: `section.key=value` each.
+
+    Raises:
+        click.UsageError: One has two: by `--set` twice, or by an option of its own as well.
+    """
+    given: dict[str, str] = {}
+    for setting in settings:
+        key, _, value = setting.partition("=")
+        key, value = key.strip(), value.strip().strip("\"'")
+        if given.setdefault(key, value) != value:
+            raise click.UsageError(f"{key} is given twice: {given[key]} and {value}")
+    return list(settings)
+
+
 def packed(
     name: str, kind: type, options: Sequence[Callable[[Command], Command]]
 ) -> Callable[[Command], Command]:

@@ -8,7 +8,6 @@ A cast already knows handles and nouns, so requests can be checked before the ba
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,10 +51,18 @@ class AdapterChoice:
     @classmethod
     def parse(cls, text: str) -> AdapterChoice:
         """Read `DIR` or `DIR:weight`; a folder whose name ends so wins over the weight."""
-        head, colon, tail = text.rpartition(":")
-        if colon and head and not Path(text).exists() and re.fullmatch(r"-?\d*\.?\d+", tail):
-            return cls(head, float(tail))
-        return cls(text)
+        head, _, tail = text.rpartition(":")
+        if not head or Path(text).exists():
+            return cls(text)
+        try:
+            weight = float(tail)
+        except ValueError:
+            if Path(head).exists():
+                raise CreationError(
+                    "no weight", where=text, expected="a number after the colon", got=tail
+                ) from None
+            return cls(text)
+        return cls(head, weight)
 
 
 Adapters = Sequence[AdapterChoice | Path | str]

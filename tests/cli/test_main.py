@@ -152,3 +152,27 @@ def test_debug_shows_where_a_fault_is(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["lora-scene", "--debug", "check", "no/such/scene"])
     with pytest.raises(LoraSceneError):
         main()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["train", "scene", "--out", "x", "--from", "a", "--from", "b"], "--from is given 2 times"),
+        (["export", "x", "--format", "kohya", "--format=webui", "--out", "y"], "--format is given"),
+        (["train", "scene", "--out", "x", "--set", "run.seed=1", "--seed", "2"], "1 and 2"),
+        (["train", "s", "--out", "x", "--set", "a.b=1", "--set", "a.b=2"], "a.b is given twice"),
+        (["estimate", "--resolution", "512", "--set", "base.resolution=768"], "768 and 512"),
+        (["recipes", "show", "mini", "--set", "run.seed=1", "--set", "run.seed=3"], "1 and 3"),
+    ],
+)
+def test_what_takes_one_value_and_is_given_two_is_refused_not_halved(words, said):
+    result = CliRunner().invoke(root, words)
+    assert result.exit_code == 2
+    assert said in result.output
+
+
+def test_what_may_be_given_twice_is_not_refused():
+    words = ["recipes", "show", "mini", "--set", "run.seed=1", "--set", " run.seed = 1"]
+    assert "seed = 1" in CliRunner().invoke(root, words).output
+    several = ["generate", "no/such", "--prompt", "a", "--prompt", "b", "--out", "x"]
+    assert "no such folder" in str(CliRunner().invoke(root, several).exception)

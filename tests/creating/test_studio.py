@@ -43,6 +43,9 @@ def test_a_folder_whose_name_ends_like_a_weight_is_a_folder(tmp_path, monkeypatc
     monkeypatch.chdir(tmp_path)
     (tmp_path / "v:2").mkdir()
     assert AdapterChoice.parse("v:2") == AdapterChoice("v:2")
+    assert AdapterChoice.parse("v:2:1.5e-1") == AdapterChoice("v:2", 0.15)
+    with pytest.raises(CreationError, match="no weight"):
+        AdapterChoice.parse("v:2:half")
 
 
 def test_the_base_that_an_adapter_names_is_loaded_unless_another_is_given(tmp_path):
