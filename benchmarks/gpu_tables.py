@@ -101,9 +101,19 @@ def trainings(parts: Mapping[str, Line]) -> str:
             cells = [f"{told['seconds']:.0f}", size, told["n_skipped"]]
         elif run:
             cells = ["failed", "", ""]
-        angles = [f"{cosine[key]:.4f}" if key in cosine else "" for key in ("rows", "factors")]
+        angles = [
+            f"{cosine[key]:.4f} ({cosine[f'{key}_least']:.4f})" if key in cosine else ""
+            for key in ("rows", "factors")
+        ]
         rows.append([dtype, *cells, *angles])
-    heads = ("dtype", "seconds", "peak, GB", "skipped steps", "cosine, rows", "cosine, factors")
+    heads = (
+        "dtype",
+        "seconds",
+        "peak, GB",
+        "skipped steps",
+        "cosine, rows (least)",
+        "factors (least)",
+    )
     return table(heads, rows) if rows else ""
 
 
@@ -129,7 +139,7 @@ def sections(lines: Sequence[Line]) -> Iterator[str]:
     for heading, text in (
         ("### Time of a step, medians with quartiles", step_times(lines)),
         ("### Peak memory, GB", peaks(lines)),
-        ("### The demo scene in each dtype; gradients beside float32's", trainings(parts)),
+        ("### The demo scene in each dtype; gradients' cosine with float32's", trainings(parts)),
         ("### How each part ended", programs(parts)),
     ):
         if text:

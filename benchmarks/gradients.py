@@ -1,12 +1,16 @@
 """How far the gradients of a training step in 16 bits turn from those in 32, on the mini base.
 
-python -m benchmarks.gradients --device cpu
+    python -m benchmarks.gradients --device cpu
+    python -m tests.devices benchmarks.gradients --device absent    # float16 too
+
+Each step is compared with its own: a sum over steps would be that of the worst one.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import statistics
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -31,8 +35,8 @@ DTYPES = ("bf16", "fp16")
 CPU_DTYPES = ("bf16",)  # it has no float16 training
 
 
-def gradients(dtype: str, device: str) -> dict[str, torch.Tensor]:
-    """Return the summed gradients of some steps of each phase: of the rows, and of the factors."""
+def gradients(dtype: str, device: str, n_steps: int) -> dict[str, list[torch.Tensor]]:
+    """Return the gradients of each phase's first steps: of the rows, and of the factors."""
     recipe = load_recipe("mini", [f"base.dtype={dtype}"])
     scene = load_scene(SCENE)
     pipeline = load_pipeline("mini", dtype=dtype)  # type: ignore[arg-type]
@@ -52,7 +56,7 @@ def gradients(dtype: str, device: str) -> dict[str, torch.Tensor]:
         init=recipe.handles.init,
         generator=torch.Generator().manual_seed(0),
     )
-    found = {}
+    found: dict[str, list[torch.Tensor]] = {}
     with TemporaryDirectory() as folder, table.spliced():
         trainer = Trainer(
             backbone,
@@ -66,26 +70,28 @@ def gradients(dtype: str, device: str) -> dict[str, torch.Tensor]:
             noise = torch.Generator().manual_seed(1)
             for weight in trainer.weights:  # LoRA begins at zero, where half the gradients are zero
                 weight.data.copy_(0.02 * torch.randn(weight.shape, generator=noise))
-            with stepper.attached():
-                for step in range(STEPS):
-                    stepper.gradients(step)
             trained = trainer.weights if number == 2 else list(table.tables)
-            parts = [weight.grad.flatten().cpu() for weight in trained if weight.grad is not None]
-            found[name] = torch.cat(parts).double()
-            for weight in trainer.parameters():
-                weight.grad = None
+            found[name] = []
+            with stepper.attached():
+                for step in range(n_steps):
+                    stepper.gradients(step)
+                    parts = [w.grad.flatten().cpu() for w in trained if w.grad is not None]
+                    found[name].append(torch.cat(parts).double())
+                    for weight in trainer.parameters():
+                        weight.grad = None
     return found
 
 
-def cosines(device: str) -> Mapping[str, Mapping[str, Any]]:
-    """Return, by dtype, the cosine of its gradients with those in float32."""
-    exact = gradients("fp32", device)
-    found = {}
+def cosines(device: str, n_steps: int = STEPS) -> Mapping[str, Mapping[str, Any]]:
+    """Return, by dtype, the cosines of its gradients with float32's: median and least of steps."""
+    exact = gradients("fp32", device, n_steps)
+    found: dict[str, dict[str, Any]] = {}
     for dtype in CPU_DTYPES if device == "cpu" else DTYPES:
-        rough = gradients(dtype, device)
-        found[dtype] = {
-            name: float(torch.cosine_similarity(rough[name], exact[name], dim=0)) for name in exact
-        }
+        found[dtype] = {"steps": n_steps}
+        for name, rough in gradients(dtype, device, n_steps).items():
+            pairs = zip(rough, exact[name], strict=True)
+            angles = [float(torch.cosine_similarity(a, b, dim=0)) for a, b in pairs]
+            found[dtype] |= {name: statistics.median(angles), f"{name}_least": min(angles)}
     return found
 
 
@@ -93,8 +99,9 @@ def main() -> None:
     """Print the cosines."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--steps", type=int, default=STEPS, help="of each phase")
     given = parser.parse_args()
-    print(json.dumps({**cosines(given.device), **circumstances(given.device)}))
+    print(json.dumps({**cosines(given.device, given.steps), **circumstances(given.device)}))
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ def test_every_listed_verb_exists_and_has_help(verb):
     result = CliRunner().invoke(root, [verb, "--help"])
     assert result.exit_code == 0, result.output
     assert "Usage:" in result.output
+    assert result.output.isascii()  # any console shows it
 
 
 @pytest.mark.parametrize("verb", ALL_VERBS)

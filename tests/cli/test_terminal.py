@@ -1,15 +1,20 @@
 from __future__ import annotations
 
+import io
+import json
 import shlex
+import sys
 
 import pytest
 from click.testing import CliRunner
 from rich.table import Table
 
 from lora_scene.cli import progress
+from lora_scene.cli.main import main
 from lora_scene.cli.terminal import console, shell
 from lora_scene.cli.training_view import TrainingView
 from lora_scene.learning.events import Notice, PhaseStarted, StepDone
+from tests.scenes.factory import TOML, write_toml_folder
 
 
 def test_names_are_shown_as_they_are(capsys):
@@ -83,3 +88,32 @@ def test_a_next_step_is_quoted(tmp_path):
     done = CliRunner().invoke(root, ["recipes", "copy", "mini", str(target)])
     line = next(line for line in done.stdout.splitlines() if line.startswith("next:"))
     assert str(target) in shlex.split(line)
+
+
+def test_a_console_that_lacks_letters_shows_their_codes(monkeypatch, tmp_path):
+    """Tables, bars, errors, notes and JSON, through streams that would raise, as Windows' do."""
+    name = "\u043c\u043e\u0439 \u2192 caf\xe9"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FORCE_COLOR", "1")  # a terminal, with its bars
+    write_toml_folder(tmp_path / name, TOML.replace("teddy bear", "\U0001f43b bear"))
+
+    def said(encoding, *words):
+        streams = [io.TextIOWrapper(io.BytesIO(), encoding, write_through=True) for _ in range(2)]
+        monkeypatch.setattr(sys, "stdout", streams[0])
+        monkeypatch.setattr(sys, "stderr", streams[1])
+        monkeypatch.setattr(sys, "argv", ["lora-scene", *words])
+        with pytest.raises(SystemExit):
+            main()
+        with progress.counting_bar(name) as tell:
+            tell(1, 1)
+        out, err = (stream.buffer.getvalue().decode(encoding) for stream in streams)
+        assert "Traceback" not in err
+        assert "100 %" in err
+        return out, err
+
+    told = said("cp437", "check", name)[0]
+    assert r"\u2192" in told
+    assert r"\U0001f43b bear" in told
+    assert r"\u2192" in said("cp1252", "inspect", name)[1]
+    report = json.loads(said("cp1252", "check", name, "--json")[0])
+    assert report["overlay"] == f"{name}_overlay.png"
