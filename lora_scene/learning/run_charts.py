@@ -14,7 +14,7 @@ from lora_scene.learning.run_record import Line, RunRecord
 from lora_scene.plotting import COLOURS, QUIET, as_svg, plotted
 
 SIZE = (4.2, 2.3)  # inches, of 72 points
-PLACE = (0.15, 0.19, 0.83, 0.78)  # of the axes: left, bottom, width, height
+PLACE = (0.15, 0.19, 0.81, 0.78)  # of the axes: left, bottom, width, height
 WIDE = ((5.8, 1.9), (0.07, 0.24, 0.88, 0.72))  # size and place of the chart of losses alone
 MOST_POINTS = 48  # of a line; more steps are averaged in bins, with a band of where they lie
 MOST_TICKS = 5  # intervals of an axis: each tick costs as much as a curve
@@ -159,6 +159,7 @@ def _draw(
         axes.grid(visible=True, axis="y")
         axes.margins(x=0.01)
         axes.locator_params(nbins=MOST_TICKS)
+        axes.locator_params("x", integer=True)
         for curve in curves:
             colour, opacity = colour_of(curve.colour)
             x, middle, low, high = binned(*curve.points.T)

@@ -159,7 +159,8 @@ def _train(backbone: Backbone, job: Job, begun: float) -> TrainingResult:
     out, recipe = job.out, job.recipe
     reset_peak(torch.device(job.device))
     if isinstance(job.tell, RunLog):
-        job.tell.open(began(job, backbone))
+        is_new = not any((out / name).is_file() for name in (CHECKPOINT, SUMMARY))
+        job.tell.open(began(job, backbone), anew=is_new)
     with page_at_the_end(job):
         result = _learn(backbone, job, begun)
     _tell_result(result, job.tell)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -122,11 +122,10 @@ def report_on(
         coverages += _coverages(photo, framed, plan.kept, scene)
         overlaps += _overlaps(photo, scene.handles)
         said = list(plan.warnings(canvas, things))
-        for k in photo.present:
-            lost = _losses(framed, k, canvas, resize)
-            seen |= {scene.handles[k]} if _is_seen(framed, k, canvas, resize) else set()
-            said += [f"{scene.handles[k]} {loss}" for loss in lost]
-        warnings += [f"{photo.source}: {one}" for one in (*said, *_inverted(photo, scene))]
+        present = {k: scene.handles[k] for k in photo.present}
+        seen |= {name for k, name in present.items() if _is_seen(framed, k, canvas, resize)}
+        said += [*_losses(framed, present, canvas, resize), *_inverted(photo, scene)]
+        warnings += [f"{photo.source}: {one}" for one in said]
     warnings += _doubts(scene, coverages, overlaps)
     unlearnable = tuple(handle for handle in scene.handles if handle not in seen)
     return ScenesReport(
@@ -184,24 +183,30 @@ def _is_seen(framed: Photo, k: int, canvas: Canvas, resize: Resize) -> bool:
     return cells >= LEAST_CELLS and bool(grid_masks(mask, canvas.maps(size), resize=resize).any())
 
 
-def _losses(framed: Photo, k: int, canvas: Canvas, resize: Resize) -> list[str]:
-    """Say what is left too little of concept k in the frame, or on a grid."""
+def _losses(framed: Photo, present: Mapping[int, str], canvas: Canvas, resize: Resize) -> list[str]:
+    """Say of which handles too little is left in the frame, or on a grid."""
     size = framed.size
-    if k not in framed.present:
-        return [
-            f"is lost in the frame of {size} px: it cannot be learnt from this photo; "
-            "crop the photo closer, or train at a larger size"
-        ]
-    said = []
+    said = [
+        f"{handle} is lost in the frame of {size} px: it cannot be learnt from this photo; "
+        "crop the photo closer, or train at a larger size"
+        for k, handle in present.items()
+        if k not in framed.present
+    ]
     for name, grid in (
         ("latent grid", canvas.latents(size)),
         ("attention maps", canvas.maps(size)),
     ):
-        fullest = float(grid_masks(framed.masks[k : k + 1], grid, resize=resize).max())
-        if fullest < INSIDE:
+        fullest = grid_masks(framed.masks, grid, resize=resize).max(axis=(1, 2))
+        little = [
+            f"{handle} ({100 * fullest[k]:.0f} %)"
+            for k, handle in present.items()
+            if k in framed.present and fullest[k] < INSIDE
+        ]
+        if little:
             said.append(
-                f"fills {100 * fullest:.0f} % of a cell of the {name} ({grid}) at most: "
-                "it is learnt poorly or not at all; crop the photo closer, or train it larger"
+                f"less than half of a cell of the {name} ({grid}) is filled by "
+                f"{', '.join(little)}: learnt poorly or not at all; crop the photo closer, or "
+                "train it larger"
             )
     return said
 
@@ -223,11 +228,14 @@ def _inverted(photo: Photo, scene: Scene) -> list[str]:
 
 
 def _doubts(scene: Scene, coverages: Sequence[Coverage], overlaps: Sequence[Overlap]) -> list[str]:
+    small: dict[str, list[str]] = {}
+    for c in coverages:
+        if 0.0 < c.of_frame < SMALL:
+            small.setdefault(c.photo, []).append(f"{c.handle} ({100 * c.of_frame:.1f} %)")
     said = [
-        f"{c.photo}: {c.handle} covers only {100 * c.of_frame:.1f} % of the frame: "
-        "small things are learnt poorly; crop the photo closer"
-        for c in coverages
-        if 0.0 < c.of_frame < SMALL
+        f"{photo}: little of the frame is covered by {', '.join(handles)}: small things are "
+        "learnt poorly; crop the photo closer"
+        for photo, handles in small.items()
     ]
     said += [
         f"{o.photo}: {o.handles[0]} and {o.handles[1]} share {100 * o.of_smaller:.0f} % of the "

@@ -100,7 +100,8 @@ def test_check_knows_the_grids_of_its_size(run, tmp_path):
     write_toml_folder(
         tmp_path / "mine", text, Photo(np.zeros((64, 64, 3), np.uint8), pole[None], "")
     )
-    assert "25 % of a cell of the attention maps (8x8)" in unwrapped(run("mine", "--size", "64"))
+    said = unwrapped(run("mine", "--size", "64"))
+    assert "a cell of the attention maps (8x8) is filled by <bear> (25 %)" in said
     assert "latent grid (64x64)" not in unwrapped(run("mine", "--size", "512"))
 
 

@@ -21,6 +21,7 @@ from lora_scene.learning.held import map_iou
 from lora_scene.learning.interruption import Interruption
 from lora_scene.learning.loss_log import LossLog
 from lora_scene.learning.run_charts import draw_charts
+from lora_scene.learning.run_log import RunLog
 from lora_scene.learning.run_page import write_run_page
 from lora_scene.learning.run_record import read_run, snapshots_of
 from lora_scene.learning.tracking import tracked
@@ -208,6 +209,16 @@ def test_a_log_of_somebody_elses_is_not_written_on(bases, scene, tmp_path):
 def test_a_log_whose_first_line_a_kill_cut_is_ours(rest, tmp_path):
     (tmp_path / "run.jsonl").write_text(rest)
     LossLog(tmp_path / "run.jsonl").refuse_foreign()
+
+
+@pytest.mark.parametrize("anew", [True, False])
+def test_what_a_refused_run_told_is_not_told_of_the_next(anew, tmp_path):
+    told = tmp_path / "run.jsonl"
+    for text, forgets in (("20 concepts", True), ("14 concepts", anew)):
+        log = RunLog(told, lambda event: None)
+        log(Notice(text))
+        log.open({"scene": "s"}, anew=forgets)
+    assert read_run(tmp_path).notices == ["20 concepts", "14 concepts"][anew:]
 
 
 def test_a_folder_without_a_run_has_no_page(tmp_path):

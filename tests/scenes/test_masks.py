@@ -113,7 +113,7 @@ def test_a_thing_thinner_than_a_cell_is_told_grid_by_grid(width, expected):
 
 def test_the_published_way_loses_what_lies_between_its_pixels():
     pole = photo(64, 64, (slice(0, 64), slice(9, 15)))  # nearest looks at pixels 0, 8, 16...
-    fills = "fills 0 % of a cell of the latent grid (8x8)"
+    fills = "of the latent grid (8x8) is filled by <a> (0 %)"
     assert any(fills in w for w in report_on(scene_of(pole), canvas(64), resize="nearest").warnings)
     assert not any("latent grid" in w for w in report_on(scene_of(pole), canvas(64)).warnings)
 
