@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 import torch
 
+from lora_scene.creating import steering
 from lora_scene.creating.encoding import encode_prompts
 from lora_scene.creating.generation import draw
 from lora_scene.creating.records import parse_record
+from lora_scene.creating.rendering import render
 from lora_scene.creating.requests import Control, Place, Request, Sampling
 from lora_scene.creating.sampling import denoise, start_noise
 from lora_scene.creating.steering import (
@@ -18,10 +20,12 @@ from lora_scene.creating.steering import (
     moved,
     steered,
 )
+from lora_scene.creating.studio import AdapterChoice
 from lora_scene.errors import CreationError
 from lora_scene.size import Size
 from tests import tiny
-from tests.creating.studios import QUIET, studio
+from tests.adapters import made
+from tests.creating.studios import HANDLES, QUIET, assemble_studio, studio
 
 pytestmark = pytest.mark.filterwarnings(QUIET)
 
@@ -72,6 +76,26 @@ def test_a_move_goes_against_the_gradient_and_keeps_the_norm():
     assert ((there - z) * gradient).sum() < 0
     step = (there - z).pow(2).mean().sqrt().item()
     assert step == pytest.approx(MOVE, rel=0.1)
+
+
+def test_places_are_found_in_16_bits_as_in_32(monkeypatch):
+    gradients = []
+
+    def follow(z_t, gradient):
+        gradients.append(gradient.float().flatten())
+        return moved(z_t, gradient)
+
+    monkeypatch.setattr(steering, "moved", follow)
+    for dtype in (torch.float32, torch.float16, torch.bfloat16):
+        pipeline = tiny.pipeline("sd1").to(dtype)
+        adapter = made.adapter(pipeline, "sd1", handles=HANDLES)
+        one = assemble_studio(pipeline, [AdapterChoice(adapter)])
+        asked = Request(
+            PROMPT, 3, size=Size(32, 32), sampling=Sampling(1), control=Control(places=(LEFT,))
+        )
+        done = render(one, [asked])
+        assert done.pixels[0].std() > 10
+        assert torch.cosine_similarity(gradients[0], gradients[-steering.N_MOVES], dim=0) > 0.998
 
 
 @pytest.mark.parametrize(

@@ -9,14 +9,15 @@ from lora_scene.errors import JudgingError
 from lora_scene.judging.encoders import ClipEncoder, resizing
 from lora_scene.judging.finding import cut_out
 from lora_scene.judging.plans import Plan, cells_of
-from lora_scene.workshop.guidance import clean_latents, draw_guided, windows
+from lora_scene.workshop import guidance
+from lora_scene.workshop.guidance import ClipGuide, clean_latents, draw_guided, windows
 from tests import tiny
 from tests.creating import studios
 from tests.creating.studios import assemble_studio
 from tests.judging import fakes
 
 pytestmark = pytest.mark.filterwarnings(studios.QUIET)
-SAMPLING = Sampling(n_steps=3, guidance=1.0)
+SAMPLING = Sampling(n_steps=2, guidance=1.0)
 
 
 @pytest.mark.parametrize("family", ["sd1", "sd2"])
@@ -36,6 +37,27 @@ def test_guided_pictures_look_more_like_the_concepts(family, clip_folder) -> Non
 
     plain, led = likeness(0.0), likeness(0.3)
     assert (led > plain).all(), (plain, led)
+
+
+def test_clip_leads_in_16_bits_as_in_32(clip_folder, monkeypatch) -> None:
+    """The first move turns by no more than the dtype's rounding; no picture is one colour."""
+    scene, eyes, moves = fakes.scene(), ClipEncoder(clip_folder), []
+
+    class Followed(ClipGuide):
+        def before(self, z_t, step):
+            there = super().before(z_t, step)
+            moves.append((there.float() - z_t.float()).flatten())
+            return there
+
+    monkeypatch.setattr(guidance, "ClipGuide", Followed)
+    cells = cells_of(Plan(prompts=("a photo of {}",), subsets="singles", seeds=(0,)), scene)[:1]
+    asked = {"encoder": eyes, "sampling": Sampling(1, 1.0), "scale": 3.0}
+    for dtype in (torch.float32, torch.float16, torch.bfloat16):
+        studio = assemble_studio(tiny.pipeline("sd1").to(dtype), name="tiny")
+        (drawn,) = draw_guided(studio, cells, scene, **asked)
+        assert drawn.pixels.std() > 10
+        assert np.isfinite(drawn.maps).all()
+        assert torch.cosine_similarity(moves[0], moves[-1], dim=0) > 0.998
 
 
 def test_the_clean_latents_come_back_from_a_right_prediction() -> None:
