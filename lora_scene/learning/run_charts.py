@@ -169,8 +169,9 @@ def _draw(
             axes.plot(x, middle, label=curve.label, **style)
         for mark in marks:
             axes.axvline(mark, color=QUIET, linewidth=0.8, linestyle=":")
-        lowest = min(float(curve.points[:, 1].min()) for curve in curves)
-        if is_log and lowest > 0:
+        values = np.concatenate([curve.points[:, 1] for curve in curves])
+        lowest = float(values.min())
+        if is_log and 0 < 10 * lowest < values.max():  # of less than a decade no tick has a number
             axes.set_yscale("log")
             axes.yaxis.set_major_formatter("{x:g}")  # words stay words: no markup of powers
             axes.yaxis.set_minor_formatter("")
