@@ -23,11 +23,14 @@ from lora_scene.learning.tracking import TRACKERS
 
 if TYPE_CHECKING:
     from lora_scene.learning.beginning import Beginning
+    from lora_scene.learning.events import Event, Listener
+    from lora_scene.learning.interruption import Interruption
     from lora_scene.learning.runs import TrainingResult
     from lora_scene.recipe import Recipe
     from lora_scene.scenes.scene import Scene
 
 AUTO_SNAPSHOTS = 8
+BROKEN_PIPE = 13  # SIGPIPE, where there is one
 STRANGE = (
     "the base mini knows drawings of 16 nouns at 64 px, not photos, and has never seen {}; "
     "--recipe sd15 learns from photos"
@@ -144,13 +147,25 @@ def _learn(
     from lora_scene.learning.training import train
 
     view, interruption = TrainingView(is_quiet=quiet), Interruption()
-    listener = echo_json if as_json else view
+    listener = _unbroken(echo_json if as_json else view, interruption)
     with (
         interruption.heard(),
         nullcontext() if as_json else view.shown(),
         tracked(trackers, listener, out=out, recipe=settings) as heard,
     ):
         return train(scene, settings, out=out, listener=heard, interruption=interruption, **options)
+
+
+def _unbroken(show: Listener, interruption: Interruption) -> Listener:
+    """Let a run whose output can no longer be written end after its step, with a checkpoint."""
+
+    def tell(event: Event) -> None:
+        try:
+            show(event)
+        except (OSError, SystemExit):  # rich exits where nobody reads what it writes
+            interruption.number = BROKEN_PIPE
+
+    return tell
 
 
 def _read(text: str) -> Beginning:

@@ -18,7 +18,7 @@ from PIL import Image
 
 from lora_scene.adapters.folder import read_adapter
 from lora_scene.cli.main import root
-from lora_scene.errors import LoraSceneError, TrainingError
+from lora_scene.errors import InterruptedRunError, LoraSceneError, TrainingError
 from lora_scene.learning.run_record import snapshots_of
 from lora_scene.recipe import parse_recipe
 from tests import tiny
@@ -145,6 +145,18 @@ def test_a_signal_ends_a_run_with_a_checkpoint_and_a_second_one_at_once(sent, co
     assert "Traceback" not in said
     assert (folder / "out" / "checkpoint" / "state.safetensors").is_file() != is_second
     assert not list((folder / "out").rglob(".lora_scene*")), "neither debris nor a lock"
+
+
+@pytest.mark.parametrize("error", [BrokenPipeError, SystemExit])
+def test_a_run_whose_output_nobody_reads_ends_after_its_step(error, train, folder, monkeypatch):
+    def unread(event):
+        raise error
+
+    monkeypatch.setattr("lora_scene.cli.training_view.echo_json", unread)
+    with pytest.raises(InterruptedRunError, match="a checkpoint is saved"):
+        train("--json")
+    assert (folder / "out" / "checkpoint" / "state.safetensors").is_file()
+    assert len((folder / "out" / "losses.jsonl").read_text().splitlines()) == 1
 
 
 def test_the_embedded_base_says_that_it_knows_drawings_alone(folder):
