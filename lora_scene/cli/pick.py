@@ -62,8 +62,9 @@ def command(
 ) -> None:
     """Draw the same seeds with every snapshot in OUT at several weights, and recommend a pair.
 
-    Nothing leaves the machine, and nothing is downloaded. OUT/pick.png shows all of them,
-    OUT/pick.json holds the figures. With --take STEP:WEIGHT nothing is drawn.
+    Nothing leaves the machine, and nothing is downloaded unless --judge clip+dino asks for it.
+    OUT/pick.png shows all of them, OUT/pick.json holds the figures. With --take
+    STEP:WEIGHT nothing is drawn.
     """
     from lora_scene.judging.taking import take as take_snapshot
 
