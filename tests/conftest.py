@@ -17,10 +17,19 @@ import torch
 
 from lora_scene.scenes.scene import Concept, Photo, Scene
 from tests import tiny
+from tests.forked import Processes
 from tests.mapped_files import refuse_mapped
 
 refuse_mapped()
 torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+PROCESSES = Processes() if os.name == "posix" else None
+
+
+@pytest.fixture
+def processes() -> Processes:
+    """Return what starts a process with everything loaded."""
+    assert PROCESSES
+    return PROCESSES
 
 
 @pytest.fixture(scope="session")

@@ -4,10 +4,11 @@ import json
 import os
 import re
 import signal
-import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,7 +18,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from lora_scene.adapters.folder import read_adapter
-from lora_scene.cli.main import root
+from lora_scene.cli.main import main, root
 from lora_scene.errors import InterruptedRunError, LoraSceneError, TrainingError
 from lora_scene.learning.run_record import snapshots_of
 from lora_scene.recipe import parse_recipe
@@ -41,7 +42,9 @@ def folder(tmp_path):
 @pytest.fixture
 def train(folder, bases):
     def run(*args: str, out: str = "out"):
-        settings = [part for setting in SHORT for part in ("--set", setting)]
+        given = {word.partition("=")[0] for word in args}
+        short = (setting for setting in SHORT if setting.partition("=")[0] not in given)
+        settings = [part for setting in short for part in ("--set", setting)]
         command = ["train", str(folder), "--recipe", "paper", "--base", bases["sd1"], *settings]
         command += ["--set", "base.resolution=64", "--out", str(folder / out), "--device", "cpu"]
         return CliRunner().invoke(root, [*command, *args], catch_exceptions=False)
@@ -112,34 +115,35 @@ def test_the_same_command_again_finds_it_finished_and_another_is_refused(train, 
     assert "StepDone" in train("--seed", "8", "--restart", "--json").stdout
 
 
-def hear_signals():
-    """Take back what a parent in the background ignores."""
-    for name in (signal.SIGINT, signal.SIGHUP):
-        signal.signal(name, signal.SIG_DFL)
+def call(words):
+    sys.argv = ["lora-scene", *words]
+    main()
 
 
 @pytest.mark.skipif(os.name != "posix", reason="sends signals")
 @pytest.mark.parametrize(("sent", "code"), [("HUP", 129), ("INT TERM", 143)])
-def test_a_signal_ends_a_run_with_a_checkpoint_and_a_second_one_at_once(sent, code, folder, bases):
+def test_a_signal_ends_a_run_with_a_checkpoint_and_a_second_one_at_once(
+    sent, code, folder, bases, processes
+):
     words = ["train", str(folder), "--recipe", "paper", "--base", bases["sd1"], "--json"]
-    for setting in (*SHORT, "phase1.steps=5000", "base.resolution=64", "run.checkpoint_every=0"):
+    for setting in (
+        *SHORT[1:],
+        "phase1.steps=5000",
+        "base.resolution=64",
+        "run.checkpoint_every=0",
+    ):
         words += ["--set", setting]
     words += ["--device", "cpu", "--out", str(folder / "out")]
     told = folder / "told"
-    with told.open("w") as stream:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "lora_scene", *words],
-            stdout=stream,
-            stderr=stream,
-            preexec_fn=hear_signals,
-        )
-    while not (folder / "out" / "losses.jsonl").is_file() and process.poll() is None:
+    process = processes.start(partial(call, words), told)
+    while not (folder / "out" / "losses.jsonl").is_file() and not processes.ended():
         time.sleep(0.05)
     for name in sent.split():
-        process.send_signal(getattr(signal, f"SIG{name}"))
-    process.wait()
+        with suppress(ProcessLookupError):  # one that ended by itself is told below
+            os.kill(process, getattr(signal, f"SIG{name}"))
+    returned = processes.wait()
     said, is_second = told.read_text(), " " in sent
-    assert process.returncode == code, said
+    assert returned == code, said
     assert ("stopped at once" if is_second else "a checkpoint is saved") in said
     assert "the same command again goes on" in said
     assert "Traceback" not in said

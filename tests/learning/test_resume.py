@@ -6,9 +6,7 @@ import dataclasses
 import json
 import os
 import signal
-import subprocess
-import sys
-import textwrap
+from functools import partial
 
 import bitsandbytes as bnb
 import pytest
@@ -316,30 +314,20 @@ def test_damaged_checkpoint_is_named(bases, scene, tmp_path):
         made.run(scene, settings(bases, "adamw8bit"), tmp_path)
 
 
+def kill_itself(event):
+    if isinstance(event, StepDone) and (event.phase, event.step) == (2, 2):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def be_killed(scene, bases, out):
+    made.run(scene, settings(bases, "adamw8bit"), out, listener=kill_itself)
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="sends SIGKILL")
-def test_killed_process_resumes_bit_for_bit(bases, scene, tmp_path, unbroken):
-    script = textwrap.dedent(
-        f"""
-        import os, signal, sys
-        from lora_scene.learning.events import StepDone
-        from tests import conftest
-        from tests.learning import made, test_resume
-
-        scene = conftest.scene.__wrapped__()
-        recipe = test_resume.settings({bases!r}, "adamw8bit")
-
-        def listen(event):
-            if isinstance(event, StepDone) and (event.phase, event.step) == (2, 2):
-                os.kill(os.getpid(), signal.SIGKILL)
-
-        made.run(scene, recipe, {str(tmp_path)!r}, listener=listen)
-        """
-    )
-    killed = subprocess.run(
-        [sys.executable, "-c", script], cwd=made.ROOT, capture_output=True, check=False
-    )
-    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+def test_killed_process_resumes_bit_for_bit(bases, scene, tmp_path, unbroken, processes):
+    processes.start(partial(be_killed, scene, bases, tmp_path), tmp_path / "told")
+    assert processes.wait() == -signal.SIGKILL, (tmp_path / "told").read_text()
     assert not (tmp_path / "embeddings").exists()
     resumed = made.run(scene, settings(bases, "adamw8bit"), tmp_path)
     made.assert_equal(made.numbers(resumed), made.numbers(unbroken("adamw8bit")))
