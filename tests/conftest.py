@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import tempfile
 
@@ -20,6 +21,7 @@ from tests import tiny
 from tests.forked import Processes
 from tests.mapped_files import refuse_mapped
 
+gc.set_threshold(20_000, 20, 20)  # the libraries' own objects are not worth a tenth of the suite
 refuse_mapped()
 torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 PROCESSES = Processes() if os.name == "posix" else None

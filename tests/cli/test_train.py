@@ -45,7 +45,8 @@ def train(folder, bases):
         given = {word.partition("=")[0] for word in args}
         short = (setting for setting in SHORT if setting.partition("=")[0] not in given)
         settings = [part for setting in short for part in ("--set", setting)]
-        command = ["train", str(folder), "--recipe", "paper", "--base", bases["sd1"], *settings]
+        base = [] if "--base" in args else ["--base", bases["sd1"]]
+        command = ["train", str(folder), "--recipe", "paper", *base, *settings]
         command += ["--set", "base.resolution=64", "--out", str(folder / out), "--device", "cpu"]
         return CliRunner().invoke(root, [*command, *args], catch_exceptions=False)
 
