@@ -2,6 +2,7 @@
 
     python -m benchmarks.kept --recipes sd15 sd21 sdxl-24gb          # meta device, full size, bf16
     python -m benchmarks.kept --recipes sd15 --small --device cpu    # the same on real tensors
+    python -m benchmarks.kept --guided                               # a move of a guided drawing
 
 The estimate follows every tensor's life by the dispatcher; here autograd itself tells what it saves
 for the backward pass, so that neither can repeat the other's mistake. With checkpointing, what a
@@ -17,20 +18,32 @@ import argparse
 import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
 from benchmarks.contenders import base_dtype, random_backbone, small
 from benchmarks.records import circumstances, write
 from lora_scene.backbones.architectures import Architecture, find_architecture, meta_backbone
+from lora_scene.backbones.backbone import Backbone
 from lora_scene.backbones.switches import switch_on
-from lora_scene.learning.ledger import kernels_of_gpus
+from lora_scene.creating.encoding import Text
+from lora_scene.creating.requests import Place
+from lora_scene.creating.sampling import Step
+from lora_scene.creating.steering import PlaceGuide
+from lora_scene.creating.token_attention import MapReader
+from lora_scene.judging.encoders import ClipEncoder
+from lora_scene.learning.ledger import Ledger, kernels_of_gpus
 from lora_scene.learning.simulation import Simulation, trainer_of
 from lora_scene.recipe import Recipe, load_recipe
+from lora_scene.size import Size
+from lora_scene.workshop.guidance import ClipGuide
 
 CONCEPTS = 3
+PLACES = [Place(f"<thing{k}>", (0.0, 0.0, 0.5, 1.0)) for k in range(CONCEPTS)]
 
 
 class Kept:
@@ -116,18 +129,70 @@ def count(architecture: Architecture, recipe: Recipe, phase: int, device: str) -
     return {"kept_bytes": kept.total, "estimated_bytes": moving}
 
 
+def count_guided(backbone: Backbone, guide: str) -> dict[str, int]:
+    """Return what autograd keeps of one move of a picture that is led, and the ledger's peak."""
+    studio: Any = SimpleNamespace(backbone=backbone)
+    cells = backbone.resolution // backbone.vae_factor
+    z_t = torch.empty(
+        1, backbone.latent_channels, cells, cells, device="meta", dtype=backbone.dtype
+    )
+    with torch.no_grad():
+        encoded = backbone.encode_tokens(backbone.tokenize([""]))
+    step = Step(0, 10, torch.tensor(500), torch.tensor(500, device="meta"),
+                backbone.pipeline.scheduler, None)  # fmt: skip
+    parts = [backbone.unet, backbone.vae, *backbone.text_encoders]
+    text, attached = Text(encoded, encoded), contextlib.nullcontext()
+    mover: Any
+    if guide == "places":
+        n_tokens = encoded.states.shape[1]
+        reader = MapReader(backbone.unet, [[[k] for k in range(CONCEPTS)]], n_tokens=n_tokens,
+                           latents=Size(cells, cells))  # fmt: skip
+        mover, attached = PlaceGuide(studio, text, PLACES, reader, n_moves=1), reader.attached()
+    else:
+        eyes = clip_without_numbers()
+        parts.append(eyes.model)
+        width = eyes.model.config.projection_dim
+        looks = [torch.empty(CONCEPTS, width, device="meta")]
+        mover = ClipGuide(studio, eyes, text, looks=looks, scale=0.1)
+    weights = [t for part in parts for t in (*part.parameters(), *part.buffers())]
+    kept, ledger = Kept(backbone.unet, weights), Ledger("meta")
+    held = ledger.hold(weights)
+    with attached, kernels_of_gpus(), ledger, kept.counting():
+        mover.before(z_t, step)
+    return {"kept_bytes": kept.total, "estimated_bytes": ledger.peak - held}
+
+
+def clip_without_numbers() -> ClipEncoder:
+    """Return CLIP ViT-B/32 on the meta device."""
+    from transformers import CLIPConfig, CLIPModel
+
+    eyes: Any = ClipEncoder.__new__(ClipEncoder)
+    with torch.device("meta"):
+        eyes.model = CLIPModel(CLIPConfig()).requires_grad_(False)
+    eyes.processor = SimpleNamespace(image_mean=[0.5] * 3, image_std=[0.5] * 3)
+    found: ClipEncoder = eyes
+    return found
+
+
 def main() -> None:
     """Write a line a recipe, phase and checkpointing."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--recipes", nargs="+", default=["sd15", "sd21", "sdxl-24gb"])
     parser.add_argument("--device", default="meta")
     parser.add_argument("--small", action="store_true", help="fewer channels: for a CPU")
+    parser.add_argument("--guided", action="store_true", help="drawing in place of training")
     parser.add_argument("--set", dest="overrides", action="append", default=[])
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     about = circumstances(given.device)
     for name in given.recipes:
-        for switch in ("false", "true"):
+        recipe = load_recipe(name, ["base.dtype=bf16", *given.overrides])
+        architecture, size = find_architecture(recipe.base.model), recipe.base.resolution
+        for guide in ("places", "clip") if given.guided else ():
+            backbone = meta_backbone(architecture, dtype=base_dtype(recipe), resolution=size)
+            write({"recipe": name, "guide": guide, **count_guided(backbone, guide), **about},
+                  given.out)  # fmt: skip
+        for switch in () if given.guided else ("false", "true"):
             switches = [f"base.gradient_checkpointing={switch}", "prior.weight=0"]
             recipe = load_recipe(name, ["base.dtype=bf16", *switches, *given.overrides])
             architecture = find_architecture(recipe.base.model)

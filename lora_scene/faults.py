@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,6 +31,7 @@ REASONS = {
     errno.EIO: ("the disk failed", "look at the disk, and try again"),
 }
 _RUST_NUMBER = re.compile(r"\(os error (\d+)\)")  # how safetensors words the system's errors
+_LONG_ON_WINDOWS = 248  # characters of a path: from here on a folder is "not found" there
 _GROUP = re.compile(rf"{re.escape(UNFINISHED)}[\w-]+\.part[/\\](new[/\\])?")
 _MEMORY = (  # how libraries word the host's end: torch, oneDNN, Python's threads, the loader
     "DefaultCPUAllocator", "not enough memory", "could not create a primitive",
@@ -53,6 +55,9 @@ def as_file_error(error: Exception, where: object = None) -> FileError:
         number = int(found[1])
     named = getattr(error, "filename", None)
     path = where if named is None or UNFINISHED in str(named) else named
+    if number == errno.ENOENT and os.name == "nt":
+        is_long = len(os.path.abspath(str(named or where or ""))) >= _LONG_ON_WINDOWS
+        number = errno.ENAMETOOLONG if is_long else number
     if path is not None:  # of a file in an unfinished group, say where it was to go
         path = _GROUP.sub("", str(path))
     if number in REASONS:

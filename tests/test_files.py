@@ -413,6 +413,13 @@ def test_a_sealed_object_is_sealed_once(tmp_path: Path) -> None:
     assert seal_json(seal_json({"a": 1})) == seal_json({"a": 1})
 
 
+def test_windows_not_found_of_a_long_path_is_told_as_too_long(monkeypatch) -> None:
+    missing = FileNotFoundError(2, "The system cannot find the path specified")
+    monkeypatch.setattr("lora_scene.faults.os.name", "nt")
+    assert "the name is too long" in str(as_file_error(missing, "/" + "a" * 250))
+    assert "no such file" in str(as_file_error(missing, "/a"))
+
+
 def test_errors_of_libraries_are_sentences_too() -> None:
     rust = RuntimeError("Error while serializing: I/O error: No space left (os error 28)")
     assert "the disk is full" in str(as_file_error(rust, "out"))

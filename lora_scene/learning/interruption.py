@@ -11,7 +11,7 @@ from typing import Any
 
 from lora_scene.errors import InterruptedRunError
 
-NAMES = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHUP
+NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")  # Windows has the last, but no SIGHUP
 WISH = "SIGUSR1"  # nor this one
 
 

@@ -17,7 +17,8 @@ from lora_scene.scenes.manifest import read_manifest
 
 State = Literal["none", "waiting", "running", "paused", "finished", "failed"]
 LATEST = 40  # steps whose mean time tells what is left
-INTERRUPTED = (130, 143, -2, -15)  # exit codes: 128 + SIGINT or SIGTERM, or the signal itself
+# Exit codes: 128 + SIGINT, SIGTERM or Windows' SIGBREAK; the signal itself; how Windows ends one.
+INTERRUPTED = (130, 143, 149, -2, -15, 15, 0xC000013A)
 
 _STYLES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 

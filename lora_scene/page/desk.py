@@ -22,6 +22,7 @@ from lora_scene.errors import SceneError
 from lora_scene.files import check_target
 from lora_scene.page.draft import Draft, draft_of
 from lora_scene.page.draft_files import is_draft, read_draft, write_draft
+from lora_scene.scenes.handles import RESERVED_STEMS
 from lora_scene.scenes.pictures import read_photo
 from lora_scene.scenes.scene import load_scene
 from lora_scene.scenes.scene_folder import save_scene
@@ -188,7 +189,8 @@ class Desk:
         plain = re.sub(r"[^a-z0-9]+", "-", stem.lower()).strip("-")[:MOST_NAME].strip("-")
         plain = plain or "photo"
         names = (plain, *(f"{plain}-{n}" for n in range(2, 100_000)))
-        return next(name for name in names if not (self.out / name).exists())
+        free = (name for name in names if name not in RESERVED_STEMS)
+        return next(name for name in free if not (self.out / name).exists())
 
 
 def _without_folder(error: SceneError, file: Path) -> SceneError:

@@ -126,7 +126,7 @@ class Trainings:
                 (work.folder / ORDER).unlink()
             elif order.runs:
                 if os.name == "nt":
-                    psutil.Process(order.pid).terminate()
+                    _break(order.pid)
                 else:
                     os.kill(order.pid, signal.SIGTERM)  # a shell's `&` lets SIGINT be ignored
         self._changed()
@@ -180,6 +180,14 @@ class Trainings:
                 if order is not None:
                     _write(work, replace(order, code=code))
                 self._changed()
+
+
+def _break(pid: int) -> None:
+    """Ask a process to stop as Ctrl-Break would; where no console joins it to us, end it."""
+    try:
+        os.kill(pid, getattr(signal, "CTRL_BREAK_EVENT", signal.SIGTERM))
+    except OSError:
+        psutil.Process(pid).terminate()
 
 
 def order_of(work: Work) -> Order | None:

@@ -41,6 +41,7 @@ class Counts:
         uploads: Copies from the host.
         uploaded: Their bytes.
         waits: Times that the host waited for a number.
+        downloaded: The bytes that it waited for.
         where: Kind and line to count, of uploads and waits.
         operations: Of torch's (overloads), that ran on it.
     """
@@ -49,6 +50,7 @@ class Counts:
     uploads: int = 0
     uploaded: int = 0
     waits: int = 0
+    downloaded: int = 0
     where: Counter[str] = field(default_factory=Counter)
     operations: set[Any] = field(default_factory=set)
 
@@ -58,9 +60,10 @@ class Counts:
         self.uploaded += tensor.numel() * tensor.element_size()
         self.where[f"upload {_line()}"] += 1
 
-    def wait(self) -> None:
-        """Count a wait."""
+    def wait(self, tensor: torch.Tensor) -> None:
+        """Count a wait for a tensor's numbers."""
         self.waits += 1
+        self.downloaded += tensor.numel() * tensor.element_size()
         self.where[f"wait {_line()}"] += 1
 
 
@@ -97,7 +100,7 @@ class AbsentTensor(torch.Tensor):
 
     def tolist(self) -> Any:
         """Wait for the numbers, as a device would."""
-        _counts.wait()
+        _counts.wait(self)
         return self.held.detach().tolist()
 
     def numpy(self, *args: Any, **kwargs: Any) -> Any:
@@ -245,7 +248,7 @@ def _check(func: Any, everything: Sequence[Any], args: Any, *, stays: bool) -> N
 
 def _count(packet: str, args: Sequence[Any], *, stays: bool, is_here: bool) -> None:
     if packet in READS and is_here:
-        _counts.wait()
+        _counts.wait(args[0])
     elif packet in ("_to_copy", "copy_"):
         source = args[1] if packet == "copy_" else args[0]
         target = isinstance(args[0], AbsentTensor) if packet == "copy_" else stays
@@ -254,9 +257,9 @@ def _count(packet: str, args: Sequence[Any], *, stays: bool, is_here: bool) -> N
         elif target:
             _counts.upload(source)
         elif isinstance(source, AbsentTensor):
-            _counts.wait()
+            _counts.wait(source)
     elif packet == "index" and _picks_by_truth(args):
-        _counts.wait()
+        _counts.wait(args[0])
     elif (is_here or stays) and packet not in VIEWS:
         _counts.kernels += 1
 

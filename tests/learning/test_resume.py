@@ -266,6 +266,18 @@ def test_a_signal_is_no_fault_of_a_library_that_it_met(is_told, request):
         load(interruption)
 
 
+def test_a_system_without_some_signals_is_asked_by_those_it_has(monkeypatch):
+    """As on Windows: no SIGHUP, no SIGUSR1, but a Ctrl-Break, here SIGWINCH."""
+    for name in ("SIGHUP", "SIGUSR1"):
+        monkeypatch.delattr(signal, name, raising=False)
+    number = getattr(signal, "SIGWINCH", None) or signal.SIGBREAK
+    monkeypatch.setattr(signal, "SIGBREAK", number, raising=False)
+    interruption = Interruption()
+    with interruption.heard(), interruption.waiting():
+        signal.raise_signal(number)
+    assert interruption.number == number
+
+
 @pytest.mark.parametrize("stop", ["inside phase 1", None])
 def test_another_recipe_in_the_same_folder_is_refused_until_restart(stop, bases, scene, tmp_path):
     if stop:
