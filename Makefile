@@ -4,12 +4,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test rehearse venv lint format clean
+.PHONY: demo test suite rehearse venv lint format clean
 
 demo: $(VENV)/.ready
 	$(BIN)/lora-scene demo --out demo
 
-test: lint
+test: lint suite
+
+suite: $(VENV)/.ready
 	$(BIN)/python -m pytest -n auto --dist worksteal
 
 rehearse: $(VENV)/.ready  # a first day in full size, on random weights: 15 minutes of two idle cores, 12 GB

@@ -60,6 +60,7 @@ def command(
     photos = [photo.size for photo in load_scene(scene).photos] if scene else []
     asked: dict[str, Any] = {"n_concepts": concepts, "photos": photos}
     estimate = estimate_memory(architecture, settings, **asked)
+    asked["before"] = estimate.peak_bytes
     savings = estimate_savings(architecture, varied, **asked) if switches else {}
     if as_json:
         peaks = {"peak_bytes": estimate.peak_bytes, "card_gib": estimate.card}

@@ -102,16 +102,16 @@ def estimate_memory(
 
 
 def estimate_savings(
-    architecture: Architecture, varied: Callable[[list[str]], Recipe], **asked: Any
+    architecture: Architecture, varied: Callable[[list[str]], Recipe], *, before: int, **asked: Any
 ) -> dict[str, int]:
     """Estimate what each memory switch that is not on yet would save alone, in bytes.
 
     Args:
         architecture: The base's parts.
         varied: Returns the recipe with some more overrides.
+        before: The peak without any, in bytes.
         asked: As in `estimate_memory`.
     """
-    before = estimate_memory(architecture, varied([]), **asked).peak_bytes
     savings = {}
     for switch in memory_switches(varied([])):
         changed = varied(switch.replace("--set ", "").split())
