@@ -52,6 +52,11 @@ def style() -> str:
     return resources.files("lora_scene.page").joinpath("look.css").read_text("utf-8")
 
 
+def script() -> str:
+    """Return what the browser runs as the page opens."""
+    return resources.files("lora_scene.page").joinpath("typed.js").read_text("utf-8")
+
+
 def masthead(name: str = "") -> str:
     """Return the head of the page, with the work at hand."""
     what = plain(name) if name else "From one photo to new pictures of its things"

@@ -25,8 +25,13 @@ from lora_scene.page.pointing import canvas, sheet
 from lora_scene.page.stage import Stage, Updates, remark
 from lora_scene.scenes.pictures import Mask, Pixels
 
-CHIP = "element.addEventListener('click', (event) => { const chip = event.target.closest('button');"
-CHIP += " if (chip) trigger('chip', { handle: chip.dataset.handle }); });"
+CHIP = """element.addEventListener('click', ({ target }) => {
+  const handle = target.closest('button')?.dataset.handle;
+  const prompt = document.querySelector('#prompt textarea');
+  if (!handle || !prompt) return;
+  prompt.value = `${prompt.value.trim() || 'a photo of'} ${handle}`;
+  prompt.dispatchEvent(new Event('input', { bubbles: true }));
+});"""
 SHARE = 4  # the step that follows
 SPREAD = 4  # pixels around a hole that are filled too, as `lora-scene complete` does
 
@@ -57,7 +62,6 @@ class PicturesStep:
         on = self._stage.on
         asked = [self.prompt, self.seed, self.steps, self.negative]
         drawn = [*asked, self.count, self.grid]
-        self.chips.chip(self._add_handle, [self.prompt], [self.prompt], show_progress="hidden")
         on(self.draw.click, self._draw, drawn, busy=self.gallery)
         on(self.prompt.submit, self._draw, drawn, busy=self.gallery)
         on(self.sheet.box, self._place, [self.placed])
@@ -143,10 +147,6 @@ class PicturesStep:
                 self.margin = gr.Slider(8, 512, 64, step=8, label="Grow by, pixels")
                 self.grow = gr.Button("Grow the canvas", elem_id="grow")
 
-    def _add_handle(self, prompt: str, event: gr.EventData) -> str:
-        text = prompt.strip() or "a photo of"
-        return f"{text} {event.handle}"
-
     def _pick(self, event: gr.SelectData) -> tuple[Any, Any]:
         work = self._desk.need()
         files = _newest(work.pictures)
@@ -199,11 +199,10 @@ class PicturesStep:
 
     def _draw(
         self, prompt: str, seed: int, steps: int, negative: str, count: int, grid: bool
-    ) -> Updates:
+    ) -> None:
         request, out = self._request(prompt, seed, steps, negative), self._desk.need().pictures
         self._painter.draw(self._choices(), request, out=out, n_pictures=int(count), is_grid=grid)
         self._desk.touch()
-        return {self.prompt: request.prompt}
 
     def _make_again(self, name: str | None) -> None:
         work = self._desk.need()

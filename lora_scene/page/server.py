@@ -66,6 +66,7 @@ def _launch(built: Any, out: Path, port: int | None) -> str:
             _frontend=False,  # or it gives up where its own first answer takes 3 seconds
             theme=look.theme(),
             css=look.style(),
+            js=look.script(),
         )
     except OSError as error:
         raise LoraSceneError(
@@ -109,11 +110,28 @@ def _build(out: Path, base: str | None) -> tuple[Any, Any]:
         stage.steps = [photo, things, train, pictures, share]
         for step in (photo, things, train, pictures, share):
             step.wire()
+        stage.wire()
         train.wire_to(training)
-        built.load(stage.shown, outputs=stage.outputs, show_progress="hidden")
         _beat(gr, stage, train)
+        _open(built, stage)
     built.queue(default_concurrency_limit=4)
     return built, trainings
+
+
+def _open(built: Any, stage: Any) -> None:
+    """Show the desk, and make the fields of all steps be there before a step can be opened.
+
+    Gradio fills what it hid in tabs and accordions twice as they open, a while apart; what was
+    typed between would be undone.
+    """
+    read = {field: None for event in built.fns.values() for field in event.inputs}
+    fields = [
+        field for field in read if field.visible is True and field.get_block_name() != "state"
+    ]
+    each = f"() => Array({len(fields)}).fill({{ __type__: 'update', visible: true }})"
+    shown = built.load(stage.shown, outputs=stage.outputs, show_progress="hidden")
+    there = shown.then(None, None, fields, js=each)
+    there.then(None, js="() => { document.body.dataset.open = ''; }")
 
 
 def _beat(gr: Any, stage: Any, train: Any) -> None:

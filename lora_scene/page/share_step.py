@@ -65,7 +65,7 @@ class ShareStep:
     @property
     def outputs(self) -> Sequence[Any]:
         """Return what changes."""
-        return [self.name, self.export, self.verify, self.files, self.checks, self.card,
+        return [self.export, self.verify, self.files, self.checks, self.card,
                 self.uploads, self.push]  # fmt: skip
 
     def wire(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import functools
+import json
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,6 +18,7 @@ from lora_scene.page import look
 from lora_scene.page.desk import Desk
 
 Updates = Mapping[Any, Any]  # component to what becomes of it
+TYPED = (gr.Textbox, gr.Number, gr.Slider, gr.Dataframe)  # no answer of the server sets one
 _remarks: contextvars.ContextVar[list[str] | None] = contextvars.ContextVar("remarks", default=None)
 
 
@@ -40,6 +42,7 @@ class Stage:
     Attributes:
         said: Where faults and remarks are told.
         seen: The desk's version that a tab shows.
+        offers: What is meant for fields that are typed in; the browser spares those just written.
         walk: The tabs of the steps.
         masthead: The head of the page.
     """
@@ -49,21 +52,33 @@ class Stage:
         self.masthead = gr.HTML(look.masthead())
         self.said = gr.HTML("", elem_id="said")
         self.seen = gr.State(-1)
+        self.offers = gr.Textbox("", elem_classes="news", container=False)
         self.walk: Any = None
         self.steps: list[PageStep] = []
 
     @property
     def outputs(self) -> list[Any]:
         """Return all that a click can change."""
-        own = [self.masthead, self.said, self.seen, self.walk]
-        return [*own, *(component for step in self.steps for component in step.outputs)]
+        own = [self.masthead, self.said, self.seen, self.offers, self.walk]
+        shown = [component for step in self.steps for component in step.outputs]
+        return [*own, *(component for component in shown if not isinstance(component, TYPED))]
 
     def shown(self) -> dict[Any, Any]:
         """Return what all steps show now."""
         updates = {self.masthead: look.masthead(self.desk.work.name if self.desk.work else "")}
+        offers = []
         for step in self.steps:
-            updates |= step.shown()
-        return {**updates, self.seen: self.desk.version}
+            shown = dict(step.shown())
+            fields = [field for field in step.outputs if isinstance(field, TYPED)]
+            offered = [_as_sent(field, shown.pop(field, gr.skip())) for field in fields]
+            offers += [(field.elem_id, offered, k) for k, field in enumerate(fields)]
+            updates |= shown
+        return {**updates, self.offers: json.dumps(offers), self.seen: self.desk.version}
+
+    def wire(self) -> None:
+        """Let the browser put what is offered into fields; only there it is known who types."""
+        typed = [c for step in self.steps for c in step.outputs if isinstance(c, TYPED)]
+        self.offers.change(None, [self.offers], typed, js="offers => window.taken(offers)")
 
     def on(
         self,
@@ -139,6 +154,15 @@ class Stage:
             return updates
 
         return handle
+
+
+def _as_sent(field: Any, update: Any) -> dict[str, Any]:
+    """Return an update of a field as the browser's side takes it."""
+    told = dict(update) if isinstance(update, dict) else gr.update(value=update)
+    if "value" in told:
+        value = field.postprocess(told["value"])
+        told["value"] = value.model_dump() if hasattr(value, "model_dump") else value
+    return told
 
 
 def remark(text: str) -> None:

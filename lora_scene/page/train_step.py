@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -63,10 +64,7 @@ class TrainStep:
         on(self.pause.click, self._pause)
         for wish, button in zip(("sample", "stop"), self.wishes, strict=True):
             on(button.click, functools.partial(self._wish, wish))
-        # a list tells of input when left, too; an answer, even one that skips, undoes what is typed
-        self.recipe.input(lambda name: name, [self.recipe], [self.picked], show_progress="hidden")
-        filled = [self.estimate, *asked[2:], self.base]
-        self.picked.change(self._pick, [self.picked], filled, show_progress="hidden").then(
+        self.recipe.change(None, [self.recipe], asked[1:], js=self._picked()).then(
             self._weigh, asked, [self.estimate], **ALONE
         )
         self.weigh.click(self._weigh, asked, [self.estimate], **ALONE)
@@ -134,7 +132,6 @@ class TrainStep:
             self.recipe = gr.Dropdown(
                 _recipes(), value=settings.name, label="Recipe", elem_id="recipe"
             )
-            self.picked = gr.State(settings.name)
             self.estimate = gr.HTML("", elem_id="estimate")
             steps = (settings.phase1.steps, settings.phase2.steps)
             self.steps1 = _slider("Steps for the handles", 2000, steps[0], "steps1")
@@ -197,10 +194,15 @@ class TrainStep:
         ask(work.adapter, wish)
         remark(f"{work.name} will {WISHES[wish]}, after its step")
 
-    def _pick(self, recipe: str) -> Any:
-        told = load_recipe(recipe)
-        steps = (told.phase1.steps, told.phase2.steps, _every(told))
-        return ("", *steps, told.run.seed, _table(told), told.base.model)
+    def _picked(self) -> str:
+        """Return what fills the fields from a recipe in the browser, where nobody waits for it."""
+        values = {}
+        for name in recipe_names():
+            told = load_recipe(name)
+            steps = (told.phase1.steps, told.phase2.steps, _every(told))
+            table = self.settings.postprocess(_table(told)).model_dump()
+            values[name] = (told.base.model, *steps, told.run.seed, table)
+        return f"name => window.picked(name, {json.dumps(self.recipe.value)}, {json.dumps(values)})"
 
     def _weigh_once(self, told: str, *asked: Any) -> Any:
         return gr.skip() if told else self._weigh(*asked)
