@@ -48,9 +48,9 @@ def evaluate(bases, tmp_path, monkeypatch):
     write_scene(tmp_path / "scene")
     monkeypatch.setattr("lora_scene.judging.judge.load_judge", lambda *a, **k: fakes.judge())
 
-    def run(*extra: str):
+    def run(*extra: str, seeds: int = 1):
         command = ["evaluate", str(tmp_path / "adapter"), "--scene", str(tmp_path / "scene")]
-        command += ["--prompt", "a photo of {} on grass", "--steps", "1", "--seeds", "1"]
+        command += ["--prompt", "a photo of {} on grass", "--steps", "1", "--seeds", str(seeds)]
         command += ["--device", "cpu", "--base", bases["sd1"]]  # no adapter keeps a path
         return CliRunner().invoke(root, [*command, *extra], catch_exceptions=False)
 
@@ -87,11 +87,11 @@ def test_evaluate_compares_whole_sets_and_warns_of_small_ones(evaluate, tmp_path
     reference.mkdir()
     for n in range(5):
         Image.fromarray(fakes.picture((250, 50 * n, 10), None)).save(reference / f"{n}.png")
-    options = ("--against", str(reference), "--seeds", "2")
-    shown = " ".join(evaluate(*options).stdout.split())
+    options = ("--against", str(reference))
+    shown = " ".join(evaluate(*options, seeds=2).stdout.split())
     assert "FID" in shown
     assert "5 pictures are few" in shown
-    assert json.loads(evaluate(*options, "--json").stdout)["sets"]["n_generated"] == 6
+    assert json.loads(evaluate(*options, "--json", seeds=2).stdout)["sets"]["n_generated"] == 6
 
 
 def test_what_was_measured_is_told_though_it_cannot_be_written(evaluate, tmp_path, monkeypatch):
