@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from lora_scene.errors import LoraSceneError
 from lora_scene.extras import optional
+from lora_scene.faults import as_file_error, sentence
 from lora_scene.file_groups import clean_up, scratch_folder
 from lora_scene.folder_lock import locked
 
 MOST_UPLOAD = "512mb"  # of a file; photos are refused above 64 megapixels whatever their size
+UNSTORED = 507  # HTTP's status of a server that cannot keep what it was sent
 HOST = "127.0.0.1"
 BEAT = 2.5  # seconds between two looks at what other tabs and the training did
 
@@ -40,13 +42,25 @@ def serving(out: Path, *, base: str | None = None, port: int | None = None) -> I
             os.environ[name] = ",".join(filter(None, (os.environ.get(name), HOST)))
         built, trainings = _build(out, base)
         try:
-            yield _launch(built, out, port)
+            yield _launch(built, out, port, _failing_uploads(uploads))
         finally:
             trainings.close()
             built.close(verbose=False)
 
 
-def _launch(built: Any, out: Path, port: int | None) -> str:
+def _failing_uploads(uploads: Path) -> Callable[..., Any]:
+    """Return what answers where Gradio's own part of the server meets an error of the system."""
+    from starlette.responses import PlainTextResponse
+
+    def answer(request: Any, error: OSError) -> Any:
+        for path in uploads.glob("tmp*"):  # an upload that broke off
+            path.unlink(missing_ok=True)
+        return PlainTextResponse(sentence(as_file_error(error, uploads.parent)), UNSTORED)
+
+    return answer
+
+
+def _launch(built: Any, out: Path, port: int | None, failing: Callable[..., Any]) -> str:
     from lora_scene.page import look
 
     try:
@@ -67,6 +81,7 @@ def _launch(built: Any, out: Path, port: int | None) -> str:
             theme=look.theme(),
             css=look.style(),
             js=look.script(),
+            app_kwargs={"exception_handlers": {OSError: failing}},
         )
     except OSError as error:
         raise LoraSceneError(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 from types import SimpleNamespace
 
@@ -27,3 +28,13 @@ def test_what_is_sent_lies_where_nothing_of_anybodys_does(tmp_path, monkeypatch)
         assert not debris.exists()
     assert not os.path.exists(os.environ["GRADIO_TEMP_DIR"])
     assert (tmp_path / "uploads" / "theirs.txt").read_text() == "mine"
+
+
+def test_an_upload_that_finds_no_space_is_told_and_leaves_nothing(tmp_path):
+    (tmp_path / "tmphalf").write_bytes(b"half a photo")
+    (tmp_path / "photo.png").write_bytes(b"another's")
+    full = OSError(errno.ENOSPC, "No space left on device")
+    told = server._failing_uploads(tmp_path)(None, full)
+    assert told.status_code == 507
+    assert b"disk is full" in told.body
+    assert [path.name for path in tmp_path.iterdir()] == ["photo.png"]
