@@ -45,8 +45,7 @@ def command(
     from lora_scene.recipe import Recipe, load_recipe
     from lora_scene.scenes.scene import load_scene
 
-    size = [f"base.resolution={resolution}"] if resolution else []
-    named = once([*overrides, *size])
+    named = once([*overrides, *([f"base.resolution={resolution}"] if resolution else [])])
 
     def varied(more: list[str]) -> Recipe:
         if more and not as_json:
@@ -60,8 +59,8 @@ def command(
     photos = [photo.size for photo in load_scene(scene).photos] if scene else []
     asked: dict[str, Any] = {"n_concepts": concepts, "photos": photos}
     estimate = estimate_memory(architecture, settings, **asked)
-    asked["before"] = estimate.peak_bytes
-    savings = estimate_savings(architecture, varied, **asked) if switches else {}
+    peak = estimate.peak_bytes
+    savings = estimate_savings(architecture, varied, before=peak, **asked) if switches else {}
     if as_json:
         peaks = {"peak_bytes": estimate.peak_bytes, "card_gib": estimate.card}
         click.echo(json.dumps({**asdict(estimate), **peaks, "savings": savings}, indent=2))

@@ -149,13 +149,7 @@ def train(
 
 
 def _train(backbone: Backbone, job: Job, begun: float) -> TrainingResult:
-    """Train what is not finished, and write what the run was.
-
-    Args:
-        backbone: The base.
-        job: The run.
-        begun: When it was called, by `time.perf_counter`.
-    """
+    """Train what is not finished, and write what the run was; it was called at `begun`."""
     out, recipe = job.out, job.recipe
     reset_peak(torch.device(job.device))
     if isinstance(job.tell, RunLog):
