@@ -1,6 +1,6 @@
 """A rehearsal in full size: a user's first day by the command line, on a random base.
 
-    make rehearse                            # Stable Diffusion 1.5 at 512 px, 15 idle minutes
+    make rehearse                         # Stable Diffusion 1.5 at 512 px, 25 minutes of two cores
     python -m benchmarks.rehearse --base sdxl --size 512 --dtype bf16 --folder DIR --log FILE
 
 The base is saved as a folder and as a single file; what is drawn from it is noise. What is shown is
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import subprocess
 import sys
 import time
@@ -21,10 +20,10 @@ import psutil
 import torch
 
 from benchmarks.full_size import build_full_size
-from benchmarks.records import circumstances
+from benchmarks.records import circumstances, write
 from tests.backbones import ldm
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).resolve().parents[1]
 SCENE = ROOT / "lora_scene" / "scenes" / "demo"
 HALF = torch.float16
 
@@ -60,31 +59,30 @@ def run(arguments: list[str], log: Path) -> bool:
         "exit": process.returncode,
         "seconds": round(time.perf_counter() - begun, 1),
         "peak_gb": round(peak / 1e9, 2),
-        "end": said.strip().splitlines()[-3:],
+        "end": said.replace(f"{ROOT}/", "").strip().splitlines()[-3:],
     }
-    with log.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(line, ensure_ascii=False) + "\n")
-    print(json.dumps(line, ensure_ascii=False), flush=True)
+    write(line, log)
     return process.returncode == 0
 
 
 def first_day(
-    base: str, recipe: str, *, out: str, size: int, dtype: str, is_short: bool
+    base: str, recipe: str, *, out: str, size: int, dtype: str, config: str | None
 ) -> list[list[str]]:
     """Return the command lines: check, estimate, train, go on, generate, export, verify.
 
-    A short day is for a base that is there in another form too: one step of each phase, a picture.
+    The day of a single file, which takes `config` of a folder, is short: a step of each phase, a
+    picture.
     What a step costs counts in passes of the UNet: 2 of its own, 1 of the base's answer; a look at
     held draws takes 4.
     """
-    n = 1 if is_short else 2
+    n = 1 if config else 2
     settings = {
         "base.dtype": dtype,
         "base.resolution": size,
         "phase1.steps": n,
         "phase2.steps": n,
         "run.checkpoint_every": 1,
-        "run.watch": 0 if is_short else 1,  # looks at both ends; 6 would be half the time
+        "run.watch": 0 if config else 1,  # looks at both ends; 6 would be half the time
         "prior.weight": 0,
         "augment.n_variants": 1,  # 24 pictures encoded would be half the time, and show no more
     }
@@ -93,8 +91,9 @@ def first_day(
     train = ["train", str(SCENE), "--recipe", recipe, "--base", base, "--out", out]
     drawing = ["--prompt", "a photo of <car> on grass", "--size", f"{size}x{size}"]
     generate = ["generate", out, *drawing, "--steps", str(n), "--out", f"{out}-p"]
-    if is_short:
-        return [[*train, *chosen], generate]
+    if config:
+        whole = ["--base-config", config]
+        return [[*train, *whole, *chosen], [*generate, "--base", base, *whole]]
     return [
         ["check", str(SCENE), "--size", str(size)],
         ["estimate", "--recipe", recipe, *chosen],
@@ -119,13 +118,13 @@ def main() -> None:
     given.folder.mkdir(parents=True, exist_ok=True)
     log = given.log.resolve()
     folder, single = make_base(given.base, given.folder.resolve())
-    print(json.dumps(circumstances("cpu")), flush=True)
+    write(circumstances("cpu"), log)
     good = True
     chosen = {"size": given.size, "dtype": given.dtype}
-    for base, is_short in ((folder, False), (single, True)):
+    for base, config in ((folder, None), (single, str(folder))):
         if base is not None:
             out = str(given.folder.resolve() / f"learnt-from-{base.name}")
-            for line in first_day(str(base), given.base, out=out, is_short=is_short, **chosen):
+            for line in first_day(str(base), given.base, out=out, config=config, **chosen):
                 good = run(line, log) and good
     sys.exit(0 if good else 1)
 

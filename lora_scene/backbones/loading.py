@@ -233,7 +233,17 @@ def _configurations(file: SingleFile, config: str | Path | None, *, where: Path)
             hint=f"say which base it came from: base.config={USUAL_SD2_BASES[EPSILON]} (512 px, "
             f"noise) or {USUAL_SD2_BASES[VELOCITY]} (768 px, velocity)",
         )
-    return download_configurations(usual)
+    try:
+        return download_configurations(usual)
+    except BackboneError as error:
+        raise BackboneError(
+            f"a single file has no tokenizer and no configurations, and those of {usual} cannot be "
+            f"had: {error.what}",
+            where=where,
+            got=error.got,
+            hint="give those of any base of its family: base.config=FOLDER (--base-config); or "
+            "check the connection and HF_HUB_OFFLINE",
+        ) from error
 
 
 def _pipeline_class(family: Family) -> Any:
