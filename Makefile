@@ -14,7 +14,7 @@ test: lint suite
 suite: $(VENV)/.ready
 	$(BIN)/python -m pytest -n auto --dist worksteal
 
-rehearse: $(VENV)/.ready  # a first day in full size, on random weights: 25 minutes of two cores, 8 GB
+rehearse: $(VENV)/.ready  # a first day in full size, on random weights: 25 minutes of two cores, 12 GB
 	$(BIN)/python -m pip install --quiet --no-deps open_clip_torch==3.3.0
 	$(BIN)/python -m benchmarks.rehearse --folder build/rehearsal --log build/rehearsal.jsonl
 
