@@ -49,10 +49,12 @@ def serving(out: Path, *, base: str | None = None, port: int | None = None) -> I
 
 
 def _failing_uploads(uploads: Path) -> Callable[..., Any]:
-    """Return what answers where Gradio's own part of the server meets an error of the system."""
+    """Return what answers an upload that the disk does not take; other errors stay Gradio's."""
     from starlette.responses import PlainTextResponse
 
     def answer(request: Any, error: OSError) -> Any:
+        if not request.url.path.endswith("/upload"):
+            raise error
         for path in uploads.glob("tmp*"):  # an upload that broke off
             path.unlink(missing_ok=True)
         return PlainTextResponse(sentence(as_file_error(error, uploads.parent)), UNSTORED)

@@ -4,6 +4,8 @@ import errno
 import os
 from types import SimpleNamespace
 
+import pytest
+
 from lora_scene.page import server
 from lora_scene.targets import new_part
 
@@ -34,7 +36,13 @@ def test_an_upload_that_finds_no_space_is_told_and_leaves_nothing(tmp_path):
     (tmp_path / "tmphalf").write_bytes(b"half a photo")
     (tmp_path / "photo.png").write_bytes(b"another's")
     full = OSError(errno.ENOSPC, "No space left on device")
-    told = server._failing_uploads(tmp_path)(None, full)
+    answer = server._failing_uploads(tmp_path)
+    asked, sent = (SimpleNamespace(url=SimpleNamespace(path=f"/gradio_api/{name}"))
+                   for name in ("file", "upload"))  # fmt: skip
+    with pytest.raises(OSError, match="No space left"):
+        answer(asked, full)
+    assert (tmp_path / "tmphalf").exists()
+    told = answer(sent, full)
     assert told.status_code == 507
     assert b"disk is full" in told.body
     assert [path.name for path in tmp_path.iterdir()] == ["photo.png"]
