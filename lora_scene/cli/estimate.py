@@ -62,7 +62,7 @@ def command(
     peak = estimate.peak_bytes
     savings = estimate_savings(architecture, varied, before=peak, **asked) if switches else {}
     if as_json:
-        peaks = {"peak_bytes": estimate.peak_bytes, "card_gib": estimate.card}
+        peaks = {"peak_bytes": peak, "card_gib": estimate.card}
         click.echo(json.dumps({**asdict(estimate), **peaks, "savings": savings}, indent=2))
         return
     show_estimate(estimate)

@@ -99,7 +99,7 @@ class VerbGroup(click.Group):
             ctx.fail(f"no verb {args[0]!r}; {near}")
         name, command, rest = super().resolve_command(ctx, args)
         if command is not None and not ctx.resilient_parsing:
-            refuse_repeated(command, rest)
+            _refuse_repeated(command, rest)
         return name, command, rest
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -109,18 +109,22 @@ class VerbGroup(click.Group):
                 formatter.write_dl(list(verbs.items()))
 
 
-def refuse_repeated(command: click.Command, words: list[str]) -> None:
-    """Refuse an option that takes one value and was given several: click keeps the last alone.
+def _refuse_repeated(command: click.Command, words: list[str]) -> None:
+    """Refuse an option that takes one value and is given several: click keeps the last alone.
 
     Raises:
         click.UsageError: There is one.
     """
     ctx = click.Context(command, resilient_parsing=True)  # what else is wrong, the command tells
-    order = command.make_parser(ctx).parse_args(list(words))[2]
+    _, rest, order = command.make_parser(ctx).parse_args(list(words))
     single = (p for p in order if isinstance(p, click.Option) and not (p.multiple or p.is_flag))
     for option, times in Counter(single).items():
         if times > 1:
             raise click.UsageError(f"{option.opts[-1]} is given {times} times, and takes one value")
+    if isinstance(command, click.Group) and rest:
+        within = command.get_command(ctx, rest[0])
+        if within is not None:
+            _refuse_repeated(within, rest[1:])
 
 
 @click.command(cls=VerbGroup, context_settings={"help_option_names": ["-h", "--help"]})

@@ -164,6 +164,7 @@ def test_debug_shows_where_a_fault_is(monkeypatch):
         (["train", "s", "--out", "x", "--set", "a.b=1", "--set", "a.b=2"], "a.b is given twice"),
         (["estimate", "--resolution", "512", "--set", "base.resolution=768"], "768 and 512"),
         (["recipes", "show", "mini", "--set", "run.seed=1", "--set", "run.seed=3"], "1 and 3"),
+        (["study", "make", "rows", "--out", "a", "--out", "b"], "--out is given 2 times"),
     ],
 )
 def test_what_takes_one_value_and_is_given_two_is_refused_not_halved(words, said):
