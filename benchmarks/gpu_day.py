@@ -5,86 +5,144 @@
     python -m tests.devices benchmarks.gpu_day --device absent --short --out rehearsal.jsonl
 
 `benchmarks.gpu_tables` makes the pages' tables of its lines.
-Parts: the device; the tests marked gpu; seconds a step beside the published algorithm and a plain
-LoRA; peaks under imitated cards, beside the estimate; what CUDA itself takes; how far gradients in
-16 bits turn from those in 32; the demo scene learnt in each dtype.
+First, side by side: the demo scene learnt and judged in each dtype; how far gradients in 16 bits
+turn from those in 32; peaks under imitated cards, beside the estimate; the tests marked gpu. Then,
+each alone, what is timed: seconds a step beside the published algorithm and a plain LoRA; a whole
+day with Stable Diffusion 1.5 in full size; each optimizer; compiled. `--parts step` does those
+alone whose names begin so.
 """
 
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from benchmarks.gradients import STEPS, cosines
 from benchmarks.records import circumstances, write
 
 ROOT = Path(__file__).parents[1]
 SCENE = ROOT / "lora_scene" / "scenes" / "demo"
 CARDS = {4: ["sd15-4gb"], 6: ["sd15-6gb", "sd21-6gb", "sdxl-6gb"], 12: ["sdxl-12gb"]}
 DTYPES = ("fp32", "bf16", "fp16")
+OPTIMIZERS = ("adamw8bit", "pagedadamw8bit", "adamw")
 SMALL = ["--small", "--set=base.resolution=64"]
+SIDE_BY_SIDE = 4  # programs at once; none of them is timed
+LONG = 1200  # seconds that a part of a rehearsal may take
 
 
-def commands(device: str, lines: Path, *, is_short: bool) -> Iterator[tuple[str, int, list[str]]]:
-    """Yield name, most seconds and arguments of the parts that are programs of their own."""
-    out = ["--device", device, "--out", str(lines)]
-    yield (
-        "tests",
-        120,
-        ["-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", "tests/devices"],
-    )
-    step_time = ["-m", "benchmarks.step_time", *out]
-    memory = ["-m", "benchmarks.memory", *out, "--contenders", "ours"]
+@dataclass(frozen=True)
+class Part:
+    """A program of the day.
+
+    Attributes:
+        name: In the lines and tables.
+        seconds: It may take.
+        programs: Arguments of Python, one after the other, while the one before ended well.
+        kept: Files of JSON to keep in the line, by key.
+    """
+
+    name: str
+    seconds: int
+    programs: Sequence[Sequence[str]]
+    kept: Mapping[str, Path]
+
+
+def part(name: str, seconds: int, *arguments: str) -> Part:
+    """Return a part of one program, which writes its own lines."""
+    return Part(name, seconds, [arguments], {})
+
+
+def timed(device: str, lines: Path, folder: Path, *, is_short: bool) -> Iterator[Part]:
+    """Yield the parts that need the device for themselves."""
+    step_time = ["-m", "benchmarks.step_time", "--device", device, "--out", str(lines)]
     if is_short:
         few = ["--bases", "sd15", "--repeats", "2", "--concepts", "3"]
         few += ["--set=base.dtype=fp32"] if device == "absent" else []  # it knows no autocast
-        yield "step time", 1200, [*step_time, *SMALL, *few]
-        yield "memory", 1200, [*memory, *SMALL, "--recipes", "sd15"]
+        yield part("step time", LONG, *step_time, *SMALL, *few)
         return
-    yield "step time", 150, [*step_time, "--bases", "sd15", "sd21", "--repeats", "7"]
-    yield "step time of SDXL", 120, [*step_time, "--bases", "sdxl", "--repeats", "5"]
-    for size, recipes in CARDS.items():
-        card = ["--recipes", *recipes, "--imitate-gb", str(size)]
-        yield f"memory of {size} GB", 60, [*memory, *card]
+    yield part("step time", 150, *step_time, "--bases", "sd15", "sd21", "--repeats", "7")
+    yield part("step time of SDXL", 120, *step_time, "--bases", "sdxl", "--repeats", "5")
+    day = ["-m", "benchmarks.rehearse", "--whole", "--device", device, "--log", str(lines)]
+    yield part("a whole day with SD 1.5", 240, *day, "--folder", str(folder / "day"))
+    ours = [*step_time, "--contenders", "ours", "--concepts", "3", "--repeats", "7"]
+    for name in OPTIMIZERS:
+        yield part(f"step time with {name}", 60, *ours, f"--set=optimizer.name={name}")
+    yield part("step time, compiled", 120, *ours, "--set=base.compile=true")
 
 
-def trainings(device: str, *, is_short: bool) -> Iterator[tuple[str, list[str]]]:
-    """Yield dtype and arguments of a training of the demo scene."""
+def untimed(device: str, lines: Path, folder: Path, *, is_short: bool) -> Iterator[Part]:
+    """Yield the parts that may share the device, the longest first."""
+    yield from trainings(device, folder, is_short=is_short)
+    gradients = ["-m", "benchmarks.gradients", "--device", device, "--out", str(lines)]
+    yield part("gradients", LONG if is_short else 150, *gradients, *["--steps=2"] * is_short)
+    memory = ["-m", "benchmarks.memory", "--device", device, "--out", str(lines)]
+    memory += ["--contenders", "ours"]
+    if is_short:
+        yield part("memory", LONG, *memory, *SMALL, "--recipes", "sd15")
+    else:
+        for size, recipes in CARDS.items():
+            card = ["--recipes", *recipes, "--imitate-gb", str(size)]
+            yield part(f"memory of {size} GB", 120, *memory, *card)
+    tests = ["pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", "tests/devices"]
+    yield part("tests", 150, "-m", *tests)
+
+
+def trainings(device: str, folder: Path, *, is_short: bool) -> Iterator[Part]:
+    """Yield the demo scene, learnt in each dtype and judged by the embedded judge."""
     steps = ["--set=phase1.steps=2", "--set=phase2.steps=2"] if is_short else []
+    few = ["--seeds", "1", "--steps", "2"] if is_short else []
     for dtype in ("fp32",) if device == "cpu" else DTYPES:
+        out, judged = folder / dtype, folder / f"{dtype}-judged"
         chosen = [f"--set=base.dtype={dtype}", "--device", device, "--json", *steps]
-        yield dtype, ["-m", "lora_scene", "train", str(SCENE), "--base", "mini", *chosen]
-
-
-def run(arguments: Sequence[str], seconds: int, device: str) -> dict[str, Any]:
-    """Run a program of Python's; return how it ended and the last of what it said."""
-    begun = time.perf_counter()
-    if device == "absent" and arguments[1] != "pytest":
-        arguments = ["-m", "tests.devices", *arguments[1:]]
-    try:
-        done = subprocess.run(
-            [sys.executable, *arguments],
-            capture_output=True,
-            text=True,
-            timeout=seconds,
-            check=False,
-            cwd=ROOT,
+        train = ["train", str(SCENE), "--base", "mini", *chosen, "--out", str(out)]
+        drawing = ["--device", device, "--dtype", dtype, *few, "--out", str(judged)]
+        judge = ["evaluate", str(out), "--scene", str(SCENE), "--json", *drawing]
+        yield Part(
+            f"training in {dtype}",
+            LONG if is_short else 240,
+            [["-m", "lora_scene", *verb] for verb in (train, judge)],
+            {"summary": out / "training.json", "judged": judged / "evaluation.json"},
         )
+
+
+def run(part: Part, device: str, deadline: float) -> dict[str, Any]:
+    """Run a part; return how it ended, the last of what it said and the files it leaves."""
+    begun, said, code = time.perf_counter(), "", 0
+    for arguments in part.programs:
+        if device == "absent" and arguments[1] != "pytest":
+            arguments = ["-m", "tests.devices", *arguments[1:]]
+        allowed = min(begun + part.seconds, deadline) - time.perf_counter()
+        if allowed < 1:
+            return {"exit": None, "seconds": 0, "end": ["not begun: no time was left"]}
+        try:
+            done = subprocess.run(
+                [sys.executable, *arguments],
+                capture_output=True,
+                text=True,
+                timeout=allowed,
+                check=False,
+                cwd=ROOT,
+            )
+        except subprocess.TimeoutExpired:
+            return {"exit": None, "seconds": round(allowed), "end": ["stopped: out of its time"]}
         said, code = done.stdout + done.stderr, done.returncode
-    except subprocess.TimeoutExpired:
-        said, code = f"stopped after {seconds} s", None
+        if code:
+            break
     taken = round(time.perf_counter() - begun, 1)
-    return {"exit": code, "seconds": taken, "end": said.strip().splitlines()[-5:]}
+    found = {
+        key: json.loads(path.read_text("utf-8")) for key, path in part.kept.items() if not code
+    }
+    return {"exit": code, "seconds": taken, "end": said.strip().splitlines()[-5:], **found}
 
 
 def own_share(device: str) -> Mapping[str, Any]:
@@ -103,30 +161,34 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--short", action="store_true", help="a rehearsal: small, few repeats")
+    parser.add_argument("--within", type=float, default=600, help="seconds in all, if not --short")
+    parser.add_argument("--parts", nargs="+", default=[""], help="beginnings of their names")
     parser.add_argument("--out", type=Path, required=True, help="a line a figure, added to it")
     given = parser.parse_args()
-    given.out = given.out.resolve()
-    about = circumstances(given.device)
+    lines, device = given.out.resolve(), given.device
+    deadline = time.perf_counter() + (24 * 3600 if given.short else given.within)
+    about = circumstances(device)
     good = True
 
-    def keep(part: str, found: Mapping[str, Any]) -> None:
+    def keep(name: str, found: Mapping[str, Any]) -> None:
         nonlocal good
         good = good and found.get("exit", 0) == 0
-        write({"part": part, **found, **about}, given.out)
+        write({"part": name, **found, **about}, lines)
 
-    keep("own share", own_share(given.device))
-    for name, seconds, arguments in commands(given.device, given.out, is_short=given.short):
-        keep(name, run(arguments, seconds, given.device))
-    with tempfile.TemporaryDirectory() as folder:
-        numbers = itertools.count()
-        for dtype, arguments in trainings(given.device, is_short=given.short):
-            out = Path(folder) / str(next(numbers))
-            found = run([*arguments, "--out", str(out)], 1200 if given.short else 240, given.device)
-            if found["exit"] == 0:
-                found |= {"summary": json.loads((out / "training.json").read_text("utf-8"))}
-            keep(f"training in {dtype}", found)
-    for dtype, cosine in cosines(given.device, 2 if given.short else STEPS).items():
-        keep(f"gradients in {dtype}", cosine)
+    keep("own share", own_share(device))
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        n_workers = SIDE_BY_SIDE if device.startswith("cuda") else 1
+        for chosen, n in ((untimed, n_workers), (timed, 1)):
+            parts = chosen(device, lines, folder, is_short=given.short)
+            with ThreadPoolExecutor(n) as pool:
+                begun = {
+                    pool.submit(run, each, device, deadline): each.name
+                    for each in parts
+                    if each.name.startswith(tuple(given.parts))
+                }
+                for done in as_completed(begun):
+                    keep(begun[done], done.result())
     sys.exit(0 if good else 1)
 
 

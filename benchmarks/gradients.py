@@ -9,7 +9,6 @@ Each step is compared with its own: a sum over steps would be that of the worst 
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.records import circumstances
+from benchmarks.records import circumstances, write
 from lora_scene.backbones.backbone import Backbone
 from lora_scene.backbones.loading import load_pipeline
 from lora_scene.learning.handle_table import HandleTable
@@ -96,12 +95,15 @@ def cosines(device: str, n_steps: int = STEPS) -> Mapping[str, Mapping[str, Any]
 
 
 def main() -> None:
-    """Print the cosines."""
+    """Write one line a dtype."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--steps", type=int, default=STEPS, help="of each phase")
+    parser.add_argument("--out", type=Path)
     given = parser.parse_args()
-    print(json.dumps({**cosines(given.device, given.steps), **circumstances(given.device)}))
+    about = circumstances(given.device)
+    for dtype, found in cosines(given.device, given.steps).items():
+        write({"part": f"gradients in {dtype}", **found, **about}, given.out)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -13,13 +14,18 @@ import torch
 
 from lora_scene.learning.outcome import installed_versions
 
+COMMIT = "LORA_SCENE_COMMIT"  # names the commit where the files lie without their repository
+
 
 def circumstances(device: str) -> dict[str, Any]:
     """Return device, threads, versions and commit."""
     name = torch.cuda.get_device_name(device) if device.startswith("cuda") else platform.machine()
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    ).stdout.strip()
+    commit = (
+        os.environ.get(COMMIT)
+        or subprocess.run(
+            ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
+        ).stdout.strip()
+    )
     return {
         "device": f"{device}: {name}",
         "threads": torch.get_num_threads(),
