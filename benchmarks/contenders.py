@@ -80,8 +80,10 @@ def ours(
     architecture: Architecture, recipe: Recipe, *, phase: int, n_concepts: int, device: str
 ) -> Callable[[], None]:
     """Prepare this package's step of a phase: the trainer's own, the base's prediction included."""
-    backbone = random_backbone(architecture, recipe, device)
-    store(backbone.unet, recipe.base.quantization, device=device)
+    kind = recipe.base.quantization
+    backbone = random_backbone(architecture, recipe, device if kind == "none" else "cpu")
+    store(backbone.unet, kind, device=device)  # a layer at a time is on the device in full
+    backbone.place(device)
     trainer = trainer_of(backbone, recipe, n_concepts)
     kept = contextlib.ExitStack()  # for as long as the step is
     kept.enter_context(trainer.table.spliced())

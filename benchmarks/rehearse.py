@@ -121,7 +121,6 @@ def whole_day(base: str, recipe: str, *, out: str, device: str) -> list[list[str
     train = ["train", str(SCENE), "--recipe", recipe, "--base", base, "--out", out]
     generate = ["generate", out, *PROMPT, *at]
     return [
-        ["estimate", "--recipe", recipe],
         [*train, *at],
         [*generate, "--count", "4", "--out", f"{out}-p"],
         [*generate, "--at", "car=0,0,0.5,1", "--out", f"{out}-placed"],

@@ -2,7 +2,7 @@
 
 On a GPU, under ten minutes:
     python -m benchmarks.step_time --device cuda --bases sd15 sd21 --out step_time.jsonl
-    python -m benchmarks.step_time --device cuda --bases sdxl --out step_time.jsonl
+    python -m benchmarks.step_time --device cuda --bases sdxl --concepts 3 --out step_time.jsonl
 Contenders that do not fit into memory together are measured one after the other, as with --apart;
 one that does not fit alone leaves a line that says so.
 On a CPU only ratios make sense, of small architectures or of small pictures:
@@ -15,6 +15,7 @@ the share of what the device reaches in one large matrix product of the same dty
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import gc
 import statistics
 import time
@@ -38,8 +39,8 @@ PRODUCT_SIDE = {"cuda": 8192}
 SMALL_SIDE = 2048  # of any other device
 
 T = TypeVar("T")
-Variant = tuple[str, int]
-"""Contender and number of concepts."""
+Variant = tuple[str, int, str]
+"""Contender, number of concepts and optimizer."""
 
 
 def seconds(step: Callable[[], None], device: str) -> float:
@@ -121,24 +122,46 @@ def or_none(work: Callable[[], T]) -> T | None:
     return None
 
 
+def with_optimizer(recipe: Recipe, name: Any) -> Recipe:
+    """Return a recipe with another optimizer."""
+    chosen = dataclasses.replace(recipe.optimizer, name=name)
+    return dataclasses.replace(recipe, optimizer=chosen)
+
+
 def measure_phase(
     architecture: Architecture, recipe: Recipe, phase: int, given: argparse.Namespace
 ) -> Iterator[dict[str, Any]]:
     """Measure all that was asked for in one phase; give one line per variant."""
-    same = {"architecture": architecture, "recipe": recipe, "phase": phase}
-    makers = {
-        (name, k): partial(CONTENDERS[name], **same, n_concepts=k, device=given.device)
+    own: str = recipe.optimizer.name
+    variants = [
+        (name, k, own)
         for name in given.contenders
         for k in (given.concepts if name == "ours" else given.concepts[:1])
+    ]
+    if phase == 2:
+        others = (name for name in given.optimizers if name != own)
+        variants += [("ours", given.concepts[0], name) for name in others]
+    same: dict[str, Any] = {
+        "architecture": architecture,
+        "phase": phase,
+        "device": given.device,
+    }
+    recipes = {name: with_optimizer(recipe, name) for _, _, name in variants}
+    makers = {
+        (name, k, optimizer): partial(
+            CONTENDERS[name], recipe=recipes[optimizer], n_concepts=k, **same
+        )
+        for name, k, optimizer in variants
     }
     dtype = base_dtype(recipe)
     peak = peak_rate(given.device, dtype)
-    for (name, k), figures, is_apart in measure_what_fits(
+    for (name, k, optimizer), figures, is_apart in measure_what_fits(
         makers, repeats=given.repeats, device=given.device, apart=given.apart
     ):
         gc.collect()
         line = {
             "base": architecture.name, "phase": phase, "contender": name, "concepts": k,
+            "optimizer": optimizer,
             "resolution": recipe.base.resolution, "repeats": given.repeats,
             "peak_teraflop_per_s": peak / 1e12, "dtype": str(dtype).removeprefix("torch."),
             "overrides": given.overrides, "apart": is_apart, "fits": figures is not None,
@@ -161,6 +184,7 @@ def main() -> None:
     parser.add_argument("--small", action="store_true", help="fewer channels: for a CPU")
     parser.add_argument("--contenders", nargs="+", default=list(CONTENDERS), choices=CONTENDERS)
     parser.add_argument("--concepts", nargs="+", type=int, default=[3, 1, 10], help="of ours")
+    parser.add_argument("--optimizers", nargs="+", default=[], help="of ours too, in phase 2")
     parser.add_argument(
         "--apart", action="store_true", help="one after the other, though they fit together"
     )

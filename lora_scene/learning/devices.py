@@ -157,7 +157,7 @@ def mixed_precision(dtype: torch.dtype, device: torch.device) -> Any:
         raise RecipeError(
             "float16 cannot be trained on the CPU", where="base.dtype", expected="fp32 or bf16"
         )
-    if device.type == "cuda":
+    if device.type == "cuda" and device.index is not None:  # a card without a number is refused
         torch.cuda.set_device(device)
     kind = "no" if device.type == "meta" else names[dtype]
     try:

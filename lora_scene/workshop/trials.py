@@ -264,7 +264,9 @@ def _identity_of(bench: Bench, run: Attempt, scene: Scene, made_of: str) -> dict
         "seed": run.seed,
         "fingerprint": made_of,
         "judge": bench.judge.name,
-        "device": torch.cuda.get_device_name() if on_gpu else platform.processor() or bench.device,
+        "device": torch.cuda.get_device_name(bench.device)
+        if on_gpu
+        else platform.processor() or bench.device,
         "versions": installed_versions(),
     }
 
