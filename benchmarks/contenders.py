@@ -13,6 +13,7 @@ import contextlib
 import dataclasses
 import itertools
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -55,7 +56,9 @@ def base_dtype(recipe: Recipe) -> torch.dtype:
     return DTYPES["bf16" if recipe.base.dtype == "auto" else recipe.base.dtype]
 
 
-def random_backbone(architecture: Architecture, recipe: Recipe, device: str) -> Backbone:
+def random_backbone(
+    architecture: Architecture, recipe: Recipe, device: str, *, drawn_on: str = ""
+) -> Backbone:
     """Fill an architecture with random numbers; layers keep the size of what they are given."""
     backbone = meta_backbone(
         architecture, dtype=base_dtype(recipe), resolution=recipe.base.resolution
@@ -65,8 +68,9 @@ def random_backbone(architecture: Architecture, recipe: Recipe, device: str) -> 
         part.to_empty(device=device)
         for name, parameter in part.named_parameters():
             if parameter.dim() > 1:
-                deviation = parameter[0].numel() ** -0.5
-                parameter.data.normal_(0, deviation)
+                kind = {"device": drawn_on or device, "dtype": parameter.dtype}
+                drawn = torch.randn(parameter.shape, **kind)  # a GPU draws billions in a moment
+                parameter.data.copy_(drawn.mul_(parameter[0].numel() ** -0.5))
             else:
                 parameter.data.fill_(float("norm" in name and name.endswith("weight")))
         for name, buffer in part.named_buffers():
@@ -77,11 +81,25 @@ def random_backbone(architecture: Architecture, recipe: Recipe, device: str) -> 
 
 
 def ours(
-    architecture: Architecture, recipe: Recipe, *, phase: int, n_concepts: int, device: str
+    architecture: Architecture,
+    recipe: Recipe,
+    *,
+    phase: int,
+    n_concepts: int,
+    device: str,
+    draws: int = 0,
 ) -> Callable[[], None]:
-    """Prepare this package's step of a phase: the trainer's own, the base's prediction included."""
+    """Prepare this package's step of a phase: the trainer's own.
+
+    The base is asked for its prediction in the first `draws` steps, of 0 in all.
+    """
+    phases = {
+        f"phase{n}": dataclasses.replace(p, draws=draws) for n, p in enumerate(recipe.phases, 1)
+    }
+    recipe = dataclasses.replace(recipe, **phases)
     kind = recipe.base.quantization
-    backbone = random_backbone(architecture, recipe, device if kind == "none" else "cpu")
+    place = device if kind == "none" else "cpu"
+    backbone = random_backbone(architecture, recipe, place, drawn_on=device)
     store(backbone.unet, kind, device=device)  # a layer at a time is on the device in full
     backbone.place(device)
     trainer = trainer_of(backbone, recipe, n_concepts)
@@ -191,7 +209,12 @@ def diffusers_lora(
     return step
 
 
-CONTENDERS = {"ours": ours, "reference": reference, "diffusers": diffusers_lora}
+CONTENDERS = {
+    "ours": partial(ours, draws=1),
+    "ours, asking": ours,
+    "reference": reference,
+    "diffusers": diffusers_lora,
+}
 
 
 def _inputs(backbone: Backbone, n_concepts: int, device: str, *, n: int) -> Callable[[], Any]:

@@ -3,8 +3,10 @@
 On a GPU, under ten minutes:
     python -m benchmarks.step_time --device cuda --bases sd15 sd21 --out step_time.jsonl
     python -m benchmarks.step_time --device cuda --bases sdxl --concepts 3 --out step_time.jsonl
-Contenders that do not fit into memory together are measured one after the other, as with --apart;
-one that does not fit alone leaves a line that says so.
+Of this package `ours` is a step that remembers the base's prediction, as three of four do by the
+recipe, and `ours, asking` one that asks for it. Contenders that do not fit into memory together
+are measured one after the other, as with --apart; one that does not fit alone leaves a line that
+says so.
 On a CPU only ratios make sense, of small architectures or of small pictures:
     OMP_NUM_THREADS=1 python -m benchmarks.step_time --device cpu --small --bases sd15
 
@@ -136,7 +138,7 @@ def measure_phase(
     variants = [
         (name, k, own)
         for name in given.contenders
-        for k in (given.concepts if name == "ours" else given.concepts[:1])
+        for k in (given.concepts if name.startswith("ours") else given.concepts[:1])
     ]
     if phase == 2:
         others = (name for name in given.optimizers if name != own)

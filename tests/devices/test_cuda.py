@@ -21,6 +21,7 @@ pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
     pytest.mark.filterwarnings(studios.QUIET),
+    pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype:UserWarning"),
 ]
 TOLERANCE = 5e-3  # of rows and factors after two steps
 LOW_BITS = ("none", "fp8", "nf4", "int8")
