@@ -55,3 +55,14 @@ def test_a_peak_is_that_of_a_run_and_not_of_those_before_it() -> None:
     del block
     reset_peak(CPU)
     assert peak_bytes(CPU) < before - SIZE // 2
+
+
+@pytest.mark.parametrize(("name", "chosen"), [("cuda", []), ("cuda:1", [1])])
+def test_a_card_needs_no_number(
+    monkeypatch: pytest.MonkeyPatch, name: str, chosen: list[int]
+) -> None:
+    numbers: list[int] = []
+    read = torch.cuda._utils._get_device_index  # what set_device reads it with: none is an error
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: numbers.append(read(device)))
+    mixed_precision(torch.float32, torch.device(name))
+    assert numbers == chosen

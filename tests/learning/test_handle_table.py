@@ -7,7 +7,9 @@ import torch
 
 from lora_scene.backbones.backbone import Backbone
 from lora_scene.errors import SceneError
+from lora_scene.learning import handle_table
 from lora_scene.learning.handle_table import HandleTable
+from lora_scene.learning.ledger import Ledger
 from lora_scene.scenes.scene import Concept
 from tests import tiny
 from tests.learning import made
@@ -166,3 +168,12 @@ def test_rows_stay_float32_on_a_half_precision_base(scene):
         states = bench.backbone.encode_tokens(ids).states
     assert bench.table.tables[0].dtype == torch.float32
     assert states.dtype == torch.bfloat16
+
+
+def test_making_rows_never_holds_a_second_vocabulary(monkeypatch):
+    monkeypatch.setattr(handle_table, "COLUMNS", 4)
+    pipe = tiny.pipeline("sd1").to(torch.bfloat16)
+    backbone = Backbone(pipe, name="tiny", resolution=tiny.RESOLUTION)
+    with Ledger() as ledger:
+        HandleTable(backbone, (BEAR,), generator=torch.Generator(), init="random")
+    assert ledger.peak < 4 * backbone.text_encoders[0].get_input_embeddings().weight.numel()
