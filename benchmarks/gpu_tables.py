@@ -20,6 +20,7 @@ BEGIN, END = (
 )
 CONTENDERS = {
     "ours": "this package",
+    "ours, asking": "this package, asking the base",
     "reference": "published algorithm",
     "diffusers": "plain diffusers LoRA",
 }
@@ -41,14 +42,15 @@ def step_times(lines: Sequence[Line]) -> str:
     """Tabulate milliseconds a step and the share of the device's arithmetic, a phase a column."""
     found = latest(
         (line for line in lines if "peak_teraflop_per_s" in line),
-        *("base", "contender", "concepts", "phase"),
+        *("base", "contender", "concepts", "optimizer", "phase"),
     )
-    variants = dict.fromkeys(key[:3] for key in found)
+    variants = dict.fromkeys(key[:-1] for key in found)
     rows = []
-    for base, name, n in variants:
-        cells = [_step_cell(found.get((base, name, n, phase))) for phase in (1, 2)]
-        rows.append([base, CONTENDERS.get(name, name), n, *cells])
-    heads = ("base", "contender", "concepts", "phase 1, ms", "phase 2, ms")
+    for base, name, n, optimizer in variants:
+        lines_of_phases = [found.get((base, name, n, optimizer, phase)) for phase in (1, 2)]
+        cells = map(_step_cell, lines_of_phases)
+        rows.append([base, CONTENDERS.get(name, name), n, optimizer or "", *cells])
+    heads = ("base", "contender", "concepts", "optimizer", "phase 1, ms", "phase 2, ms")
     return table(heads, rows) if rows else ""
 
 
@@ -59,6 +61,7 @@ def _step_cell(line: Line | None) -> str:
         return "does not fit"
     low, _, high = (1000 * value for value in line["quartiles_s"])
     apart = ", alone" if line["apart"] else ""
+    apart += ", other work beside" if "beside" in line else ""
     share = f", {100 * line['share_of_peak']:.0f} % of its products"
     return f"{1000 * line['median_s']:.0f} ({low:.0f}-{high:.0f}){share}{apart}"
 
@@ -95,12 +98,14 @@ def trainings(parts: Mapping[str, Line]) -> str:
         if not cosine and not run:
             continue
         told = run.get("summary", {})
-        cells: list[object] = ["", "", ""]
+        cells: list[object] = [""] * 5
         if told:
             size = _gigabytes(told["peak_bytes"])
-            cells = [f"{told['seconds']:.0f}", size, told["n_skipped"]]
+            judged = run.get("judged", {}).get("summary", {})
+            marks = [f"{judged[key]:.2f}" if judged else "" for key in ("exact_set", "identity")]
+            cells = [f"{told['seconds']:.0f}", size, told["n_skipped"], *marks]
         elif run:
-            cells = ["failed", "", ""]
+            cells = ["failed", *[""] * 4]
         angles = [
             f"{cosine[key]:.4f} ({cosine[f'{key}_least']:.4f})" if key in cosine else ""
             for key in ("rows", "factors")
@@ -111,6 +116,8 @@ def trainings(parts: Mapping[str, Line]) -> str:
         "seconds",
         "peak, GB",
         "skipped steps",
+        "exact set",
+        "identity",
         "cosine, rows (least)",
         "factors (least)",
     )

@@ -11,6 +11,7 @@ STEP = {
     "base": "sd15",
     "contender": "ours",
     "concepts": 3,
+    "optimizer": "adamw8bit",
     "phase": 1,
     "fits": True,
     "median_s": 0.2,
@@ -32,6 +33,8 @@ PEAK = {
     **ABOUT,
 }
 SUMMARY = {"seconds": 61.2, "peak_bytes": 800_000_000, "n_skipped": 2}
+JUDGED = {"summary": {"exact_set": 0.5, "identity": 0.831}}
+LEARNT = {"summary": SUMMARY, "judged": JUDGED}
 COSINES = {"rows": 0.99961, "rows_least": 0.7824, "factors": 0.9999, "factors_least": 0.9952}
 LINES = [
     {"part": "own share", "context_bytes": 430_000_000, **ABOUT},
@@ -41,7 +44,7 @@ LINES = [
     {**STEP, "phase": 2, "fits": False},
     PEAK,
     {**PEAK, "phase": 1, "passed": False, "allocated_bytes": None, "reserved_bytes": None},
-    {"part": "training in fp16", "exit": 0, "seconds": 70.0, "summary": SUMMARY, **ABOUT},
+    {"part": "training in fp16", "exit": 0, "seconds": 70.0, **LEARNT, **ABOUT},
     {"part": "training in bf16", "exit": 1, "seconds": 3.0, **ABOUT},
     {"part": "gradients in bf16", **COSINES, **ABOUT},
 ]
@@ -52,11 +55,11 @@ def test_every_figure_has_its_place_and_the_last_of_two_counts() -> None:
     for row in (
         "cuda: Card; commit abc1234; torch 2.",
         "CUDA itself takes 0.43 GB",
-        "| sd15 | this package | 3 | 200 (190-220), 41 % of its products | does not fit |",
+        "| this package | 3 | adamw8bit | 200 (190-220), 41 % of its products | does not fit |",
         "| sd15-6gb | this package | 2 | 6 GiB | passed | 2.90 | 3.10 |  | 3.00 |",
         "| sd15-6gb | this package | 1 | 6 GiB | out of memory |  |  |  | 3.00 |",
-        "| bf16 | failed |  |  | 0.9996 (0.7824) | 0.9999 (0.9952) |",
-        "| fp16 | 61 | 0.80 | 2 |  |  |",
+        "| bf16 | failed |  |  |  |  | 0.9996 (0.7824) | 0.9999 (0.9952) |",
+        "| fp16 | 61 | 0.80 | 2 | 0.50 | 0.83 |  |  |",
         "| tests | exit 1 | 12.5 |",
         "| training in fp16 | ended well | 70.0 |",
     ):
