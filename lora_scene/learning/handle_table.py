@@ -249,7 +249,7 @@ def _first_rows(
 
 def _of_columns(matrix: Tensor, measure: Callable[..., Tensor]) -> Tensor:
     """Measure columns (n, d) in float32, a few at a time: in full that takes 0.7 GB of a card."""
-    return torch.cat([measure(some.float(), dim=0) for some in matrix.split(COLUMNS, dim=1)])
+    return torch.cat([measure(some.float(), dim=0) for some in torch.split(matrix, COLUMNS, dim=1)])
 
 
 def _with_tokens(tokenizer: Any, tokens: Sequence[str]) -> Any:
