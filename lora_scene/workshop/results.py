@@ -135,9 +135,15 @@ def read_rows(out: Path) -> list[Row]:
 
 
 def write_rows(out: Path) -> list[Row]:
-    """Gather all rows into `results.jsonl`, and return them."""
+    """Gather all rows into `results.jsonl`, and return them.
+
+    A line there whose run has no folder any more stays, until that run is done again.
+    """
     rows = read_rows(out)
+    present = {row["key"] for row in rows}
+    earlier = known_rows(out / ROWS).values() if (out / ROWS).is_file() else ()
     lines = [{key: row[key] for key in row if key != "pictures"} for row in rows]
+    lines += [dict(row) for row in earlier if row["key"] not in present]
     if lines:  # an empty file could not be told to be ours
         write_json(out / ROWS, lines)
     return rows

@@ -28,6 +28,7 @@ from lora_scene.learning.runs import FULL_MODEL, run_fingerprint, scene_bytes
 from lora_scene.ownership import own_files
 from lora_scene.scenes.framing import frame_scene
 from lora_scene.scenes.scene import Scene, load_scene
+from lora_scene.targets import refuse_foreign
 from lora_scene.workshop.guidance import draw_guided
 from lora_scene.workshop.methods import (
     Trained,
@@ -38,6 +39,7 @@ from lora_scene.workshop.methods import (
 )
 from lora_scene.workshop.protocol import Attempt, Protocol
 from lora_scene.workshop.results import (
+    ROWS,
     finished_row,
     folder_of,
     keep_results,
@@ -87,7 +89,9 @@ def run_benchmark(
 
     Raises:
         JudgingError: RESULTS holds runs of another protocol.
+        FileError: Its `results.jsonl` cannot be written.
     """
+    refuse_foreign(bench.out / ROWS, bench.out)
     number, n_parts = part
     if not 1 <= number <= n_parts:
         raise JudgingError("no such part", where="part", expected="i/n, i from 1 to n", got=part)

@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
 
 from lora_scene.errors import JudgingError
 from lora_scene.judging.comparison import Comparison, rates
-from lora_scene.workshop.results import known_rows, pack, read_rows, unpack
+from lora_scene.workshop.results import known_rows, pack, read_rows, unpack, write_rows
 from tests.workshop import rows as made
 
 NOTHING = ["", "[]", "{}", "3", "null", '"x"', "{", "nan", "\x00", '{"key": "a"}']
@@ -57,6 +58,15 @@ def test_a_row_in_the_folder_of_another_run_is_refused(tmp_path) -> None:
     (tmp_path / "runs" / other["key"] / "row.json").write_bytes(source.read_bytes())
     with pytest.raises(JudgingError, match="a row of another run"):
         read_rows(tmp_path)
+
+
+def test_a_row_whose_run_lies_elsewhere_is_not_lost(tmp_path) -> None:
+    rows = made.write(tmp_path, n_scenes=1)
+    write_rows(tmp_path)
+    gone, *kept = sorted(row["key"] for row in rows)
+    shutil.rmtree(tmp_path / "runs" / gone)
+    assert [row["key"] for row in write_rows(tmp_path)] == kept
+    assert {key for key, _ in known_rows(tmp_path / "results.jsonl")} == {gone, *kept}
 
 
 def test_a_later_measure_can_be_taken_from_what_is_kept() -> None:
