@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -30,11 +30,9 @@ from benchmarks.records import circumstances, write
 from lora_scene.backbones.architectures import Architecture, find_architecture, meta_backbone
 from lora_scene.backbones.backbone import Backbone
 from lora_scene.backbones.switches import switch_on
+from lora_scene.creating.drawing_memory import drawing_bytes, led
 from lora_scene.creating.encoding import Text
-from lora_scene.creating.requests import Place
 from lora_scene.creating.sampling import Step
-from lora_scene.creating.steering import PlaceGuide
-from lora_scene.creating.token_attention import MapReader
 from lora_scene.judging.encoders import ClipEncoder
 from lora_scene.learning.ledger import Ledger, kernels_of_gpus
 from lora_scene.learning.simulation import Simulation, trainer_of
@@ -43,7 +41,6 @@ from lora_scene.size import Size
 from lora_scene.workshop.guidance import ClipGuide
 
 CONCEPTS = 3
-PLACES = [Place(f"<thing{k}>", (0.0, 0.0, 0.5, 1.0)) for k in range(CONCEPTS)]
 
 
 class Kept:
@@ -119,8 +116,7 @@ def count(architecture: Architecture, recipe: Recipe, phase: int, device: str) -
     trainer = trainer_of(backbone, recipe, CONCEPTS)
     with trainer.table.spliced():
         stepper = trainer.stepper(phase)
-        modules = (backbone.unet, *backbone.text_encoders)
-        weights = [t for m in modules for t in (*m.parameters(), *m.buffers())]
+        weights = _weights([backbone.unet, *backbone.text_encoders])
         kept = Kept(backbone.unet, [*weights, *trainer.parameters()])
         kernels = kernels_of_gpus() if device == "meta" else contextlib.nullcontext()
         with stepper.attached(), kernels, kept.counting():
@@ -130,36 +126,36 @@ def count(architecture: Architecture, recipe: Recipe, phase: int, device: str) -
 
 
 def count_guided(backbone: Backbone, guide: str) -> dict[str, int]:
-    """Return what autograd keeps of one move of a picture that is led, and the ledger's peak."""
-    studio: Any = SimpleNamespace(backbone=backbone)
-    cells = backbone.resolution // backbone.vae_factor
-    z_t = torch.empty(
-        1, backbone.latent_channels, cells, cells, device="meta", dtype=backbone.dtype
-    )
+    """Return what autograd keeps of one move of a picture that is led, and what is estimated."""
+    size = Size(backbone.resolution, backbone.resolution)
+    cells = size.cells(backbone.vae_factor)
+    shape = (1, backbone.latent_channels, *cells.rows_columns)
+    z_t = torch.empty(shape, device="meta", dtype=backbone.dtype)
     with torch.no_grad():
         encoded = backbone.encode_tokens(backbone.tokenize([""]))
     step = Step(0, 10, torch.tensor(500), torch.tensor(500, device="meta"),
                 backbone.pipeline.scheduler, None)  # fmt: skip
     parts = [backbone.unet, backbone.vae, *backbone.text_encoders]
-    text, attached = Text(encoded, encoded), contextlib.nullcontext()
-    mover: Any
+    text = Text(encoded, encoded)
     if guide == "places":
-        n_tokens = encoded.states.shape[1]
-        reader = MapReader(backbone.unet, [[[k] for k in range(CONCEPTS)]], n_tokens=n_tokens,
-                           latents=Size(cells, cells))  # fmt: skip
-        mover, attached = PlaceGuide(studio, text, PLACES, reader, n_moves=1), reader.attached()
-    else:
-        eyes = clip_without_numbers()
-        parts.append(eyes.model)
-        width = eyes.model.config.projection_dim
-        looks = [torch.empty(CONCEPTS, width, device="meta")]
-        mover = ClipGuide(studio, eyes, text, looks=looks, scale=0.1)
-    weights = [t for part in parts for t in (*part.parameters(), *part.buffers())]
+        kept = Kept(backbone.unet, _weights(parts))
+        with led(backbone, text, cells, CONCEPTS) as movers, kernels_of_gpus(), kept.counting():
+            movers[0].before(z_t, step)
+        estimated = drawing_bytes(backbone, size, n_places=CONCEPTS)
+        return {"kept_bytes": kept.total, "estimated_bytes": estimated}
+    eyes = clip_without_numbers()
+    looks = [torch.empty(CONCEPTS, eyes.model.config.projection_dim, device="meta")]
+    weights = _weights([*parts, eyes.model])
     kept, ledger = Kept(backbone.unet, weights), Ledger("meta")
     held = ledger.hold(weights)
-    with attached, kernels_of_gpus(), ledger, kept.counting():
-        mover.before(z_t, step)
+    studio: Any = SimpleNamespace(backbone=backbone)
+    with kernels_of_gpus(), ledger, kept.counting():
+        ClipGuide(studio, eyes, text, looks=looks, scale=0.1).before(z_t, step)
     return {"kept_bytes": kept.total, "estimated_bytes": ledger.peak - held}
+
+
+def _weights(parts: Sequence[Any]) -> list[Tensor]:
+    return [t for part in parts for t in (*part.parameters(), *part.buffers())]
 
 
 def clip_without_numbers() -> ClipEncoder:

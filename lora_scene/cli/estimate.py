@@ -24,6 +24,7 @@ from lora_scene.cli.values import LARGEST_SIDE, once
 @click.option("--concepts", default=3, show_default=True, type=click.IntRange(1, 64),
               help="Handles in one prompt.")  # fmt: skip
 @overrides_option
+@click.option("--drawing", is_flag=True, help="Also a picture's: plain, and with --at.")
 @click.option("--switches", is_flag=True, help="Also what each memory switch would save.")
 @json_option
 def command(
@@ -33,6 +34,7 @@ def command(
     scene: Path | None,
     concepts: int,
     overrides: tuple[str, ...],
+    drawing: bool,
     switches: bool,
     as_json: bool,
 ) -> None:
@@ -40,8 +42,11 @@ def command(
     from lora_scene.backbones.architectures import find_architecture
     from lora_scene.backbones.families import identify
     from lora_scene.backbones.fitness import check_family
+    from lora_scene.backbones.loading import DTYPES
     from lora_scene.cli.estimate_view import show_estimate, show_savings
+    from lora_scene.creating.drawing_memory import estimate_drawing
     from lora_scene.learning.estimates import estimate_memory, estimate_savings
+    from lora_scene.learning.simulation import Simulation
     from lora_scene.recipe import Recipe, load_recipe
     from lora_scene.scenes.scene import load_scene
 
@@ -60,11 +65,16 @@ def command(
     asked: dict[str, Any] = {"n_concepts": concepts, "photos": photos}
     estimate = estimate_memory(architecture, settings, **asked)
     peak = estimate.peak_bytes
+    drawn = []
+    if drawing:
+        base_alone = Simulation(architecture, settings, DTYPES[estimate.dtype], **asked)
+        drawn = [estimate_drawing(base_alone, n_places=n) for n in (0, concepts)]
     savings = estimate_savings(architecture, varied, before=peak, **asked) if switches else {}
     if as_json:
         peaks = {"peak_bytes": peak, "card_gib": estimate.card}
-        click.echo(json.dumps({**asdict(estimate), **peaks, "savings": savings}, indent=2))
+        click.echo(json.dumps({**asdict(estimate), **peaks, "savings": savings,
+                               "drawing": [asdict(one) for one in drawn]}, indent=2))  # fmt: skip
         return
-    show_estimate(estimate)
+    show_estimate(estimate, drawn)
     if switches:
         show_savings(savings)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -12,21 +12,23 @@ from lora_scene.cli.terminal import console
 
 if TYPE_CHECKING:
     from lora_scene.learning.estimates import MemoryEstimate
+    from lora_scene.learning.simulation import PhaseEstimate
 
 
-def show_estimate(estimate: MemoryEstimate) -> None:
-    """Print a column per phase, a row per part, and the card that holds it."""
-    names = list(dict.fromkeys(name for phase in estimate.phases for name in phase.parts))
-    table = Table("GB", *(phase.name for phase in estimate.phases), box=None, header_style="bold")
+def show_estimate(estimate: MemoryEstimate, drawing: Sequence[PhaseEstimate] = ()) -> None:
+    """Print a column per phase, a row per part, and the card that holds the training."""
+    columns = (*estimate.phases, *drawing)
+    names = list(dict.fromkeys(name for column in columns for name in column.parts))
+    table = Table("GB", *(column.name for column in columns), box=None, header_style="bold")
     for name in names:
-        table.add_row(name, *(_gb(phase.parts.get(name)) for phase in estimate.phases))
+        table.add_row(name, *(_gb(column.parts.get(name)) for column in columns))
     table.add_section()
-    table.add_row("peak", *(_gb(phase.peak_bytes) for phase in estimate.phases), style="bold")
+    table.add_row("peak", *(_gb(column.peak_bytes) for column in columns), style="bold")
     head = f"{estimate.architecture} at {estimate.size} px, recipe {estimate.recipe}"
     click.echo(f"{head}, {estimate.dtype}, low-bit storage: {estimate.quantization}\n")
     console().print(table)
     card = "no usual card holds it" if estimate.card is None else f"fits a {estimate.card} GB card"
-    click.echo(f"\nestimated, not measured: {estimate.peak_bytes / 1e9:.2f} GB; {card}")
+    click.echo(f"\nestimated, not measured: {estimate.peak_bytes / 1e9:.2f} GB to train; {card}")
 
 
 def show_savings(savings: Mapping[str, int]) -> None:

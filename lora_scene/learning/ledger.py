@@ -80,8 +80,8 @@ def kernels_of_gpus(autocast: torch.dtype | None = None) -> Iterator[None]:
     """Let the meta device keep what CUDA's kernels keep for the backward pass.
 
     On the meta device attention would spell out its probabilities; here it keeps queries, keys,
-    values, output and normaliser, as the memory-efficient kernels do. Functions are replaced, not
-    dispatched by a mode: modes are off where checkpointing repeats a pass.
+    values, mask, output and normaliser, as the memory-efficient kernels do. Functions are replaced,
+    not dispatched by a mode: modes are off where checkpointing repeats a pass.
 
     Args:
         autocast: The dtype of mixed precision, or None without it.
@@ -102,8 +102,10 @@ def kernels_of_gpus(autocast: torch.dtype | None = None) -> Iterator[None]:
             setattr(F, name, function)
 
 
-def _attention(query: Tensor, key: Tensor, value: Tensor, *_: Any, **__: Any) -> Tensor:
-    out: Tensor = _Attention.apply(query, key, value)  # type: ignore[no-untyped-call]
+def _attention(
+    query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, *_: Any, **__: Any
+) -> Tensor:
+    out: Tensor = _Attention.apply(query, key, value, attn_mask)  # type: ignore[no-untyped-call]
     return out
 
 
@@ -111,15 +113,15 @@ class _Attention(torch.autograd.Function):
     """The shapes and lifetimes of a memory-efficient attention kernel."""
 
     @staticmethod
-    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
         out = query.new_empty(*query.shape[:-1], value.shape[-1])
         normaliser = query.new_empty(query.shape[:-1], dtype=torch.float32)
-        ctx.save_for_backward(query, key, value, out, normaliser)
+        ctx.save_for_backward(query, key, value, out, normaliser, mask)
         return out
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, ...]:
-        return tuple(torch.empty_like(saved) for saved in ctx.saved_tensors[:3])
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        return (*(torch.empty_like(saved) for saved in ctx.saved_tensors[:3]), None)
 
 
 class _Autocast:

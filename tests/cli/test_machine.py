@@ -21,7 +21,8 @@ def test_doctor_tells_scripts_and_people(tmp_path):
 
 
 def test_estimate_knows_the_embedded_base():
-    result = json.loads(CliRunner().invoke(root, ["estimate", "--recipe", "mini", "--json"]).stdout)
+    command = ["estimate", "--recipe", "mini", "--set", "phase1.steps=0", "--json"]
+    result = json.loads(CliRunner().invoke(root, command).stdout)
     assert result["resolution"] == 64
     assert 0 < result["peak_bytes"] < 1e9
 
@@ -39,7 +40,10 @@ def test_estimate_adds_up_and_says_that_it_measured_nothing(bases, monkeypatch):
     monkeypatch.setattr(estimates, "memory_switches", one)
     command = ["estimate", "--base", bases["sd1"], "--recipe", "paper", "--resolution", "64"]
     command += ["--set", "prior.weight=0"]
-    result = json.loads(CliRunner().invoke(root, [*command, "--json"]).stdout)
+    asked = [*command, "--drawing", "--json"]
+    result = json.loads(CliRunner().invoke(root, asked).stdout)
+    plain, placed = (sum(one["parts"].values()) for one in result["drawing"])
+    assert plain < placed
     peaks = [sum(phase["parts"].values()) for phase in result["phases"]]
     assert result["peak_bytes"] == max(peaks)
     assert result["resolution"] == 64

@@ -1,41 +1,18 @@
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 import pytest
 import torch
-from torch.profiler import ProfilerActivity, profile
 from torch.utils.checkpoint import checkpoint
 
 from lora_scene.learning.ledger import Ledger, kernels_of_gpus
 from tests import tiny
+from tests.allocated import allocated_peak
 
 CASES = {  # latent cells: large enough to outweigh what kernels take inside themselves
-    "sd1, kept": ("sd1", False, 32),
     "sd2, checkpointed": ("sd2", True, 32),
     "sdxl, kept": ("sdxl", False, 32),
     "sdxl, checkpointed": ("sdxl", True, 64),
 }
-
-
-def allocated_peak(work, path: Path) -> int:
-    """Return the peak that torch's CPU allocator reports to its profiler: not our own count."""
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
-        work()
-    recorded.export_chrome_trace(str(path))
-    events = json.loads(path.read_text())["traceEvents"]
-    totals = [
-        (event["ts"], event["args"]["Total Allocated"], event["args"]["Bytes"])
-        for event in events
-        if event.get("name") == "[memory]" and event["args"].get("Device Type") == 0
-    ]
-    assert totals
-    live = peak = 0
-    for _, _, size in sorted(totals):
-        live += size
-        peak = max(peak, live)
-    return peak
 
 
 def step(unet, side: int, device: str):
