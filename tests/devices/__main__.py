@@ -3,6 +3,7 @@
     python -m tests.devices lora_scene generate ADAPTER --prompt "a <cup>" --device absent --out OUT
     python -m tests.devices benchmarks.gpu_day --device absent --short --out rehearsal.jsonl
     python -m tests.devices                  # every verb, family, dtype, method and script, in turn
+    python -m tests.devices only mask benchmark                # of these verbs and scripts alone
 
 What the device was asked for, and what of it MPS lacks, is told at the end. bitsandbytes' layers
 (nf4, int8) cannot be run: they swap the memory under a parameter, which a tensor of Python does not
@@ -17,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tests.devices import absent, mps
@@ -26,6 +27,7 @@ ROOT = Path(__file__).parents[2]
 DEMO = ROOT / "lora_scene" / "scenes" / "demo"
 BRIEF = ["--set=phase1.steps=1", "--set=phase2.steps=1", "--set=augment.n_variants=1"]
 THERE = ["--device", absent.NAME]
+NOTHING = ("sees nothing in the photo", "found nothing", "a photo with regions")  # random networks
 
 
 def run(module: str, arguments: list[str]) -> None:
@@ -75,8 +77,33 @@ def everything(folder: Path) -> Iterator[list[str]]:
     yield ["lora_scene", "pick", adapter, "--scene", scene, "--weights", "1", "--seeds", "1", *few]
     yield ["lora_scene", "demo", "--short", *THERE, "--out", str(folder / "demo")]
     yield ["lora_scene", "benchmark", str(protocol(folder)), *THERE, "--out", str(folder / "rows")]
+    yield from found_masks(folder, photo)
     lines = str(folder / "day.jsonl")
     yield ["benchmarks.gpu_day", "--short", *THERE, "--out", lines]
+
+
+def found_masks(folder: Path, photo: str) -> Iterator[list[str]]:
+    """Yield a call of every segmenter that is a network, and of every lister."""
+    from tests.scenes.segmenters import tiny_networks as networks
+
+    box, words, pick = ["--box", "car=2,2,40,40"], ["--words", "car=bear"], ["--pick", "car=1"]
+    for name, save, asked in (
+        ("sam", networks.save_sam, box),
+        ("sam2", networks.save_sam2, box),
+        ("clipseg", networks.save_clipseg, words),
+        ("grounding-dino", networks.save_grounding_dino, words),
+        ("sam3", networks.save_sam3, words),
+        ("maskformer", networks.save_maskformer, pick),
+        ("mask2former", networks.save_mask2former, pick),
+    ):
+        model = save(folder / name)
+        how = ["--segmenter", name, "--model", str(model), *THERE]
+        if name == "grounding-dino":
+            how += ["--follower", str(folder / "sam")]
+        mask = ["lora_scene", "mask", photo, *how]
+        yield [*mask, *asked, "--out", str(folder / f"scene-{name}")]
+        if asked is not words:
+            yield [*mask, "--list", "--out", str(folder / f"{name}.png")]
 
 
 def made_bases(folder: Path) -> dict[str, str]:
@@ -114,23 +141,32 @@ def protocol(folder: Path) -> Path:
     return path
 
 
-def main() -> int:
-    """Run everything, each in a process of its own; tell how each ended."""
+def main(only: Sequence[str] = ()) -> int:
+    """Run everything, each in a process of its own; tell how each ended.
+
+    Args:
+        only: Verbs and scripts; none takes all.
+    """
     failed = 0
     with tempfile.TemporaryDirectory() as name:
         for module, *arguments in everything(Path(name)):
+            if only and not {module, arguments[0]} & set(only):
+                continue
             begun = time.perf_counter()
             command = [sys.executable, "-m", "tests.devices", module, *arguments]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
-            failed += done.returncode != 0
+            has_run = not done.returncode or any(words in done.stderr for words in NOTHING)
+            failed += not has_run
             end = done.stderr.strip().splitlines()
-            line = {"run": arguments[:2], "exit": done.returncode, "end": end[-6:]}
+            line = {"run": arguments[:5], "exit": done.returncode, "end": end[-6:]}
             print(json.dumps({**line, "seconds": round(time.perf_counter() - begun)}), flush=True)
     return 1 if failed else 0
 
 
 if __name__ == "__main__":
-    if sys.argv[1:]:
+    if sys.argv[1:2] == ["only"]:
+        sys.exit(main(sys.argv[2:]))
+    elif sys.argv[1:]:
         run(sys.argv[1], sys.argv[2:])
     else:
         sys.exit(main())
