@@ -8,7 +8,7 @@ import re
 import secrets
 import stat
 from collections.abc import Iterable
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from lora_scene.errors import FileError
 from lora_scene.faults import told_plainly
@@ -17,6 +17,11 @@ from lora_scene.ownership import is_ours
 
 PART = re.compile(r"\.lora_scene-([0-9a-f]{8})-(\d+)-(\d+)-[0-9a-f]{8}\.part")
 LONGEST_NAME = 255  # bytes, of every usual file system
+IS_WINDOWS = os.name == "nt"
+# Windows opens a device under these names, whatever the suffix.
+RESERVED_STEMS = frozenset(
+    ["con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(10))]
+)
 
 _KINDS = {
     stat.S_IFREG: "a file",
@@ -44,6 +49,7 @@ def refuse_foreign(
         FileError: A link, a device, a folder, an input, or somebody else's file.
     """
     refuse_links(path.parent, root)
+    refuse_names(path)
     with told_plainly(path):
         try:
             status = path.lstat()
@@ -88,11 +94,33 @@ def refuse_no_folder(folder: Path) -> None:
     Raises:
         FileError: It is.
     """
+    refuse_names(folder)
     with told_plainly(folder):
         if os.path.lexists(folder) and not folder.is_dir():
             raise FileError("not a folder", where=folder, hint="choose another place")
     if folder.parts and folder.parts[0].startswith("~") and not Path(folder.parts[0]).exists():
         raise FileError("no such user's home", where=folder, hint="write the path out")
+
+
+def refuse_names(path: PurePath) -> None:
+    """Refuse, on Windows, names that it changes in silence or takes for something else.
+
+    It drops dots and blanks at a name's end, so that what was written is not found again; after a
+    colon it writes into a stream that no folder shows.
+
+    Raises:
+        FileError: A part of the path is such a name.
+    """
+    for name in path.relative_to(path.anchor).parts if IS_WINDOWS else ():
+        is_device = name.split(".")[0].rstrip().casefold() in RESERVED_STEMS
+        is_cut = name != ".." and name.endswith((".", " "))
+        if is_device or is_cut or set(name) & set('<>:"|?*'):
+            raise FileError(
+                "a name that Windows does not hold",
+                where=path,
+                expected='no dot or blank at the end, none of < > : " | ? *, no device as CON',
+                got=repr(name),
+            )
 
 
 def probe(folder: Path) -> None:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import errno
 import json
 import os
-import resource
 import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 import pytest
 import torch
@@ -33,8 +32,11 @@ from lora_scene.ownership import (
     unsealed,
 )
 from lora_scene.picture_writing import encode_gif, encode_picture
+from lora_scene.targets import refuse_names
 from tests.mapped_files import MAPS
 
+with_pipes = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes in folders on Windows")
+PIPE = pytest.param("pipe", marks=with_pipes)
 DEAD = "4194305"  # above every Linux kernel's largest process id
 
 
@@ -131,7 +133,7 @@ def test_pictures_tell_their_writer(tmp_path: Path, suffix: str) -> None:
     assert not is_ours(path)
 
 
-@pytest.mark.parametrize("kind", ["folder", "link", "dangling link", "pipe", "protected"])
+@pytest.mark.parametrize("kind", ["folder", "link", "dangling link", PIPE, "protected"])
 def test_only_plain_files_are_replaced_even_by_force(tmp_path: Path, kind: str) -> None:
     path, other = tmp_path / "a.toml", tmp_path / "other.toml"
     write_text(other, "x = 1\n")
@@ -151,6 +153,7 @@ def test_only_plain_files_are_replaced_even_by_force(tmp_path: Path, kind: str) 
     assert sorted(os.listdir(tmp_path)) == ["a.toml", "other.toml"]
 
 
+@with_pipes
 def test_a_pipe_where_something_of_ours_would_be_is_not_waited_for(tmp_path: Path) -> None:
     for name in ("a.safetensors", "00001-0.png", LOCK):
         os.mkfifo(tmp_path / name)
@@ -242,6 +245,7 @@ def _write_half(path: Path) -> None:
 
 
 def test_a_real_limit_of_the_system_is_a_sentence(tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource", reason="Windows has none")
     code = (
         "import resource, pathlib, lora_scene.files as files;"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000));"
@@ -418,6 +422,20 @@ def test_windows_not_found_of_a_long_path_is_told_as_too_long(monkeypatch) -> No
     monkeypatch.setattr("lora_scene.faults.os.name", "nt")
     assert "the name is too long" in str(as_file_error(missing, "/" + "a" * 250))
     assert "no such file" in str(as_file_error(missing, "/a"))
+
+
+def test_a_name_that_windows_would_change_is_refused_there_alone(monkeypatch, tmp_path) -> None:
+    changed = ["out.", "my run ", "my run /a", "a../b", "CON", "nul.txt", "Com1 .png", "a:b", "a?"]
+    for name in changed:
+        assert check_target(tmp_path / name)
+    monkeypatch.setattr("lora_scene.targets.IS_WINDOWS", True)
+    for name in changed:
+        for check in (check_target, check_file):
+            with pytest.raises(FileError, match="a name that Windows does not hold"):
+                check(tmp_path / name)
+    for name in ("a.b", ".hidden", "my run/x", "console", "../x"):
+        assert check_target(tmp_path / name)
+    refuse_names(PureWindowsPath("C:\\Users\\me\\..\\out"))
 
 
 def test_errors_of_libraries_are_sentences_too() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import resource
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,6 +25,7 @@ from tests.cli.test_evaluate import write_scene
 from tests.judging import fakes
 from tests.workshop import rows
 
+resource = pytest.importorskip("resource", reason="no limit of a file's size on Windows")
 DRAWN = ("--base", "sd1-0", "--steps", "1", "--device", "cpu")
 VERBS = {
     "check": ("check", "set", "--out", "out/x.png"),

@@ -30,8 +30,9 @@ from lora_scene.errors import AdapterError
 from lora_scene.file_groups import written_together
 from lora_scene.files import write_json
 from lora_scene.picture_writing import write_picture
-from lora_scene.scenes.handles import RESERVED_STEMS, handle_stem
+from lora_scene.scenes.handles import handle_stem
 from lora_scene.scenes.pictures import open_image
+from lora_scene.targets import RESERVED_STEMS
 
 PREVIEW_SIDE = 512  # pixels
 

@@ -22,10 +22,10 @@ from lora_scene.errors import SceneError
 from lora_scene.files import check_target
 from lora_scene.page.draft import Draft, draft_of
 from lora_scene.page.draft_files import is_draft, read_draft, write_draft
-from lora_scene.scenes.handles import RESERVED_STEMS
 from lora_scene.scenes.pictures import read_photo
 from lora_scene.scenes.scene import load_scene
 from lora_scene.scenes.scene_folder import save_scene
+from lora_scene.targets import RESERVED_STEMS
 
 MOST_NAME = 40  # characters of a folder's name
 MOST_STEPS_BACK = 50

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from lora_scene.errors import LoraSceneError, SceneError
+from lora_scene.targets import RESERVED_STEMS
 
 UNNAMED_NOUN = "object"
 MAX_NOUN_CHARACTERS = 200
@@ -33,10 +34,6 @@ class Concept:
     is_background: bool = False
 
 
-# Windows opens a device under these names, whatever the suffix.
-RESERVED_STEMS = frozenset(
-    ["con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(10))]
-)
 OWN = "a handle of its own for each concept; upper case is no difference"
 ANOTHER = "another name: CON, PRN, AUX, NUL, COM1 and LPT1 are devices there"
 

@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+import ast
 import io
 import json
 import shlex
 import sys
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 from rich.table import Table
 
+import lora_scene
 from lora_scene.cli import progress
 from lora_scene.cli.main import main
 from lora_scene.cli.terminal import console, shell
@@ -32,6 +35,25 @@ def test_nothing_is_cut_off_in_a_pipe(capsys):
     table.add_row("organisation/" + "long-name-" * 40)
     console().print(table)
     assert "organisation/" + "long-name-" * 40 in capsys.readouterr().out
+
+
+def test_every_console_has_the_letters_of_what_the_program_itself_says():
+    """Names, which may hold any, are tried below; help is made of the verbs' docstrings."""
+    of_files = {"run_page.py", "plots.py", "tables.py", "documents.py"}  # in UTF-8
+    letters = {}
+    for path in Path(lora_scene.__file__).parent.rglob("*.py"):
+        text = path.read_text("utf-8")
+        if path.name not in of_files and not text.isascii():
+            nodes = [*ast.walk(ast.parse(text))]
+            bare = {id(n.value) for n in nodes if isinstance(n, ast.Expr)}  # docstrings
+            if path.parent.name == "cli":
+                bare = set()
+            said = [n.value for n in nodes if isinstance(n, ast.Constant) and id(n) not in bare]
+            letters[path.name] = "".join(map(str, said))
+    assert "±" in letters["evaluation_view.py"]
+    for encoding in ("cp1252", "cp437", "cp850"):
+        for name, text in letters.items():
+            assert set(text) <= set(text.encode(encoding, "ignore").decode(encoding)), name
 
 
 @pytest.mark.parametrize("name", ["a b", "$HOME", "`id`", "a'b", 'a"b', "<bear>", "*", "-x"])

@@ -20,12 +20,12 @@ from lora_scene.documents import build, parse_json
 from lora_scene.errors import AdapterError, LoraSceneError, did_you_mean
 from lora_scene.scenes.handles import (
     MAX_NOUN_CHARACTERS,
-    RESERVED_STEMS,
     Concept,
     check_handles,
     handle_stem,
 )
 from lora_scene.size import Size
+from lora_scene.targets import RESERVED_STEMS
 
 PREFIX = "lora_scene."
 FINGERPRINT = f"{PREFIX}fingerprint"
