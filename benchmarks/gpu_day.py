@@ -40,7 +40,7 @@ OPTIMIZERS = ("adamw8bit", "adamw", "pagedadamw8bit")
 SMALL = ["--small", "--set=base.resolution=64"]
 SIDE_BY_SIDE = 6  # programs at once; none of them is timed
 TOLD = 40  # last lines of a program that failed
-LONG = 1200  # seconds that a part of a rehearsal may take
+LONG = 3600  # seconds that a part of a rehearsal may take
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,8 @@ def untimed(device: str, lines: Path, folder: Path, *, is_short: bool) -> Iterat
 def trainings(device: str, folder: Path, *, is_short: bool) -> Iterator[Part]:
     """Yield the demo scene, learnt in each dtype and judged by the embedded judge."""
     steps = ["--set=phase1.steps=2", "--set=phase2.steps=2"] if is_short else []
-    few = ["--seeds", "1", "--steps", "2"] if is_short else []
+    one = ["--seeds", "1", "--steps", "2", "--subsets", "singles", "--prompt", "a photo of {}"]
+    few = one if is_short else []
     for dtype in ("fp32",) if device == "cpu" else DTYPES:
         out, judged = folder / dtype, folder / f"{dtype}-judged"
         chosen = [f"--set=base.dtype={dtype}", "--device", device, "--json", *steps]
