@@ -122,37 +122,48 @@ def trainings(device: str, folder: Path, *, is_short: bool) -> Iterator[Part]:
 
 def run(part: Part, device: str, deadline: float) -> dict[str, Any]:
     """Run a part; return how it ended, the last of what it said and the files it leaves."""
-    begun, said, code = time.perf_counter(), "", 0
+    begun, said = time.perf_counter(), ""
+    code: int | None = 0
     for arguments in part.programs:
         if device == "absent" and arguments[1] != "pytest":
             arguments = ["-m", "tests.devices", *arguments[1:]]
         allowed = min(begun + part.seconds, deadline) - time.perf_counter()
         if allowed < 1:
             return {"exit": None, "seconds": 0, "end": ["not begun: no time was left"]}
-        with subprocess.Popen(
-            [sys.executable, *arguments],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            cwd=ROOT,
-            start_new_session=True,  # so that its own programs end with it
-        ) as process:
-            try:
-                said, _ = process.communicate(timeout=allowed)
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
-                said, _ = process.communicate()
-                end = ["stopped: out of its time", *said.strip().splitlines()[-TOLD:]]
-                return {"exit": None, "seconds": round(allowed), "end": end}
-        code = process.returncode
-        if code:
+        said, code = run_program(arguments, allowed)
+        if code != 0:
             break
     taken = round(time.perf_counter() - begun, 1)
-    found = {
-        key: json.loads(path.read_text("utf-8")) for key, path in part.kept.items() if not code
-    }
-    end = said.strip().splitlines()[-5 if not code else -TOLD :]
-    return {"exit": code, "seconds": taken, "end": end, **found}
+    end = said.strip().splitlines()[-TOLD if code != 0 else -5 :]
+    kept = part.kept if code == 0 else {}
+    return {"exit": code, "seconds": taken, "end": end, **{k: read(p) for k, p in kept.items()}}
+
+
+def run_program(arguments: Sequence[str], seconds: float) -> tuple[str, int | None]:
+    """Return what a program of Python's says and its exit code; None where it was stopped."""
+    with subprocess.Popen(
+        [sys.executable, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd=ROOT,
+        start_new_session=True,  # so that its own programs end with it
+    ) as process:
+        try:
+            said, _ = process.communicate(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            if os.name == "posix":
+                os.killpg(process.pid, signal.SIGKILL)
+            process.kill()
+            said, _ = process.communicate()
+            return f"{said}\nstopped: out of its time", None
+    return said, process.returncode
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Return a file of JSON without the hundreds of lines that an evaluation has of pictures."""
+    found: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    return {key: value for key, value in found.items() if key != "pictures"}
 
 
 def own_share(device: str) -> Mapping[str, Any]:
