@@ -55,15 +55,23 @@ class Interruption:
         """Let a first signal wait, for as long as someone looks at `number` between steps.
 
         Raises:
-            InterruptedRunError: One came before, and a library took it for a fault and went on.
+            InterruptedRunError: See `obey`.
         """
-        if self._stopped is not None:
-            raise self._stopped
+        self.obey()
         self._can_wait = True
         try:
             yield
         finally:
             self._can_wait = False
+
+    def obey(self) -> None:
+        """Stop where a signal asked for it at once, and a library swallowed that and went on.
+
+        Raises:
+            InterruptedRunError: One did: what it left half done is not to be kept.
+        """
+        if self._stopped is not None:
+            raise self._stopped
 
     def takes_wish(self) -> bool:
         """Tell whether a look was asked for, and forget it."""

@@ -240,6 +240,7 @@ class Trainer:
 
     def _keep(self, number: int, step: int) -> None:
         """Write checkpoint and samples when they are due."""
+        self._interruption.obey()
         run, phase = self.recipe.run, self.recipe.phases[number - 1]
         every, is_last = run.checkpoint_every, step == phase.steps
         is_due = bool(every) and (is_last or step % every == 0)

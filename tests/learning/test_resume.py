@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -264,6 +265,26 @@ def test_a_signal_is_no_fault_of_a_library_that_it_met(is_told, request):
     interruption = Interruption()
     with pytest.raises(InterruptedRunError, match="stopped at once"), interruption.heard():
         load(interruption)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sends signals")
+def test_a_second_signal_that_a_library_swallows_keeps_nothing_half_done(
+    bases, scene, tmp_path, request
+):
+    inherited = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGTERM, inherited))
+    interruption, often = Interruption(), settings(bases, "adamw")
+    seldom = dataclasses.replace(often, run=dataclasses.replace(often.run, checkpoint_every=0))
+
+    def listen(event):
+        if isinstance(event, StepDone):
+            os.kill(os.getpid(), signal.SIGTERM)
+            with contextlib.suppress(Exception):
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    with interruption.heard(), pytest.raises(InterruptedRunError, match="stopped at once"):
+        made.run(scene, seldom, tmp_path, listener=listen, interruption=interruption)
+    assert not (tmp_path / "checkpoint").exists()
 
 
 def test_a_system_without_some_signals_is_asked_by_those_it_has(monkeypatch):
