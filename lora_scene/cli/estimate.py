@@ -42,11 +42,9 @@ def command(
     from lora_scene.backbones.architectures import find_architecture
     from lora_scene.backbones.families import identify
     from lora_scene.backbones.fitness import check_family
-    from lora_scene.backbones.loading import DTYPES
-    from lora_scene.cli.estimate_view import show_estimate, show_savings
-    from lora_scene.creating.drawing_memory import estimate_drawing
+    from lora_scene.cli.estimate_view import show_estimate
+    from lora_scene.creating.drawing_memory import estimate_drawings
     from lora_scene.learning.estimates import estimate_memory, estimate_savings
-    from lora_scene.learning.simulation import Simulation
     from lora_scene.recipe import Recipe, load_recipe
     from lora_scene.scenes.scene import load_scene
 
@@ -65,16 +63,11 @@ def command(
     asked: dict[str, Any] = {"n_concepts": concepts, "photos": photos}
     estimate = estimate_memory(architecture, settings, **asked)
     peak = estimate.peak_bytes
-    drawn = []
-    if drawing:
-        base_alone = Simulation(architecture, settings, DTYPES[estimate.dtype], **asked)
-        drawn = [estimate_drawing(base_alone, n_places=n) for n in (0, concepts)]
+    drawn = estimate_drawings(architecture, settings, estimate.dtype, **asked) if drawing else []
     savings = estimate_savings(architecture, varied, before=peak, **asked) if switches else {}
     if as_json:
-        peaks = {"peak_bytes": peak, "card_gib": estimate.card}
-        click.echo(json.dumps({**asdict(estimate), **peaks, "savings": savings,
-                               "drawing": [asdict(one) for one in drawn]}, indent=2))  # fmt: skip
+        told = {**asdict(estimate), "peak_bytes": peak, "card_gib": estimate.card}
+        told |= {"savings": savings, "drawing": [asdict(one) for one in drawn]}
+        click.echo(json.dumps(told, indent=2))
         return
-    show_estimate(estimate, drawn)
-    if switches:
-        show_savings(savings)
+    show_estimate(estimate, drawn, savings)

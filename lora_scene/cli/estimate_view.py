@@ -15,8 +15,10 @@ if TYPE_CHECKING:
     from lora_scene.learning.simulation import PhaseEstimate
 
 
-def show_estimate(estimate: MemoryEstimate, drawing: Sequence[PhaseEstimate] = ()) -> None:
-    """Print a column per phase, a row per part, and the card that holds the training."""
+def show_estimate(
+    estimate: MemoryEstimate, drawing: Sequence[PhaseEstimate], savings: Mapping[str, int]
+) -> None:
+    """Print a column per phase, a row per part, the card that holds the training, and savings."""
     columns = (*estimate.phases, *drawing)
     names = list(dict.fromkeys(name for column in columns for name in column.parts))
     table = Table("GB", *(column.name for column in columns), box=None, header_style="bold")
@@ -29,9 +31,11 @@ def show_estimate(estimate: MemoryEstimate, drawing: Sequence[PhaseEstimate] = (
     console().print(table)
     card = "no usual card holds it" if estimate.card is None else f"fits a {estimate.card} GB card"
     click.echo(f"\nestimated, not measured: {estimate.peak_bytes / 1e9:.2f} GB to train; {card}")
+    if savings:
+        _show_savings(savings)
 
 
-def show_savings(savings: Mapping[str, int]) -> None:
+def _show_savings(savings: Mapping[str, int]) -> None:
     """Print what each switch that is not on yet would save, in the order of advice."""
     table = Table("switch", "saves GB", box=None, header_style="bold")
     for switch, saved in savings.items():

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 
+from lora_scene.backbones.architectures import Architecture
 from lora_scene.backbones.backbone import Backbone
+from lora_scene.backbones.loading import DTYPES
 from lora_scene.creating.encoding import Text
 from lora_scene.creating.requests import Control, Place, Sampling
 from lora_scene.creating.sampling import Start, denoise
@@ -16,9 +19,25 @@ from lora_scene.creating.studio import Studio
 from lora_scene.creating.token_attention import MapReader, biased
 from lora_scene.learning.ledger import Ledger, kernels_of_gpus
 from lora_scene.learning.simulation import SLACK, WORKSPACE, PhaseEstimate, Simulation
+from lora_scene.recipe import Recipe
 from lora_scene.size import Size
 
 HALF = (0.0, 0.0, 0.5, 1.0)
+
+
+def estimate_drawings(
+    architecture: Architecture, recipe: Recipe, dtype: str, **asked: Any
+) -> list[PhaseEstimate]:
+    """Estimate a picture drawn plainly, and one with every concept led to a place.
+
+    Args:
+        architecture: Of the base.
+        recipe: Its storage and resolution count.
+        dtype: Of the base's weights, a key of `DTYPES`.
+        asked: `n_concepts` and `photos`, as `Simulation` takes them.
+    """
+    base_alone = Simulation(architecture, recipe, DTYPES[dtype], **asked)
+    return [estimate_drawing(base_alone, n_places=n) for n in (0, asked["n_concepts"])]
 
 
 def estimate_drawing(simulation: Simulation, *, n_places: int = 0) -> PhaseEstimate:
