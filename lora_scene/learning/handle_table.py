@@ -248,7 +248,7 @@ def _first_rows(
 
 
 def _of_columns(matrix: Tensor, measure: Callable[..., Tensor]) -> Tensor:
-    """Measure columns (n, d) in float32, a few at a time: in full that takes 0.7 GB of a card."""
+    """Measure columns (n, d) in float32, a few at a time: no second vocabulary lies on a card."""
     return torch.cat([measure(some.float(), dim=0) for some in torch.split(matrix, COLUMNS, dim=1)])
 
 

@@ -30,7 +30,8 @@ from lora_scene.recipe import Optimizer, Phase, Recipe
 from lora_scene.scenes.scene import Concept
 from lora_scene.size import Size
 
-# As an H100 took it under CUDA 13, rounded up; `benchmarks.gpu_day` writes what another takes.
+# By an H100 under CUDA 13: what it took, and what lets SDXL's estimate meet its peak; the slack is
+# assumed. `benchmarks.gpu_day` writes what another card takes.
 CONTEXT = 720 * 10**6  # what CUDA itself takes of a card outside the allocator, bytes
 SLACK = 0.06  # fragmentation and rounding, as a share of all that is not weights
 WORKSPACE = 192 * 2**20  # cuBLAS and convolution workspaces, bytes
