@@ -14,6 +14,11 @@ if TYPE_CHECKING:
     from lora_scene.learning.estimates import MemoryEstimate
     from lora_scene.learning.simulation import PhaseEstimate
 
+ASSUMED = (
+    "note: no card is here to ask, so bf16 is counted; one before Ampere (T4, V100, RTX 20) takes "
+    "fp16, and its VAE float32: --set base.dtype=fp16"
+)
+
 
 def show_estimate(
     estimate: MemoryEstimate, drawing: Sequence[PhaseEstimate], savings: Mapping[str, int]
@@ -28,6 +33,8 @@ def show_estimate(
     table.add_row("peak", *(_gb(column.peak_bytes) for column in columns), style="bold")
     head = f"{estimate.architecture} at {estimate.size} px, recipe {estimate.recipe}"
     click.echo(f"{head}, {estimate.dtype}, low-bit storage: {estimate.quantization}\n")
+    if estimate.is_dtype_assumed:
+        click.echo(ASSUMED, err=True)
     console().print(table)
     card = "no usual card holds it" if estimate.card is None else f"fits a {estimate.card} GB card"
     click.echo(f"\nestimated, not measured: {estimate.peak_bytes / 1e9:.2f} GB to train; {card}")

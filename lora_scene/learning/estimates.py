@@ -34,6 +34,7 @@ class MemoryEstimate:
         dtype: In which frozen weights compute.
         quantization: How the UNet's weights are stored.
         phases: In the order of the run.
+        is_dtype_assumed: Whether the dtype `auto` stands for bf16 because no card is here.
     """
 
     architecture: str
@@ -43,6 +44,7 @@ class MemoryEstimate:
     dtype: str
     quantization: str
     phases: tuple[PhaseEstimate, ...]
+    is_dtype_assumed: bool = False
 
     @property
     def peak_bytes(self) -> int:
@@ -77,10 +79,11 @@ def estimate_memory(
         RecipeError: A setting does not fit the architecture.
     """
     dtype: str = recipe.base.dtype
-    if dtype == "auto":  # the card's own, where there is one: fp16 before Ampere
-        has_card = torch.cuda.is_available()
-        kind = resolve_dtype("auto", "cuda") if has_card else torch.bfloat16
-        dtype = "fp16" if kind == torch.float16 else "bf16"
+    is_assumed = dtype == "auto" and not torch.cuda.is_available()
+    if is_assumed:
+        dtype = "bf16"
+    elif dtype == "auto":  # the card's own: fp16 before Ampere
+        dtype = "fp16" if resolve_dtype("auto", "cuda") == torch.float16 else "bf16"
     simulation = Simulation(
         architecture, recipe, DTYPES[dtype], n_concepts=n_concepts, photos=photos
     )
@@ -98,6 +101,7 @@ def estimate_memory(
         dtype,
         recipe.base.quantization,
         tuple(phases),
+        is_assumed,
     )
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 
 import pytest
+import torch
 from click.testing import CliRunner
 
 from lora_scene.cli.main import root
@@ -47,3 +48,4 @@ def test_estimate_says_that_it_measured_nothing(bases, monkeypatch):
     assert "sd1-0 at 64x64 px" in shown.stdout
     assert "estimated, not measured" in shown.stdout
     assert "gradient_checkpointing" in shown.stdout
+    assert ("--set base.dtype=fp16" in shown.stderr) == (not torch.cuda.is_available())

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import contextlib
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from lora_scene.backbones.architectures import find_architecture
 from lora_scene.backbones.backbone import Backbone
+from lora_scene.backbones.loading import DTYPES, resolve_dtype
 from lora_scene.learning.estimates import MemoryEstimate, estimate_memory
 from lora_scene.learning.lora import add_lora
 from lora_scene.learning.optimizers import build_optimizers
@@ -102,6 +106,30 @@ def test_the_states_of_an_optimizer_are_those_that_it_makes(name):
     maps = {id(t) for t in kept if t.numel() == 256 and name.endswith("8bit")}  # shared tables
     found = sum(t.numel() * t.element_size() for t in kept if t.numel() > 1 and id(t) not in maps)
     assert state_bytes(weights, settings) == pytest.approx(found, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("major", "dtype", "vae_bytes"),
+    [(7, "fp16", 4), (8, "bf16", 2), (None, "bf16", 2)],  # T4 and V100; A100; no card
+)
+def test_auto_counts_the_dtype_that_training_takes_on_the_card(
+    bases, monkeypatch, major, dtype, vae_bytes
+):
+    """NVIDIA's tables: bf16 from compute capability 8.0 on. In fp16 the VAE is in 32 bits."""
+    properties = SimpleNamespace(major=major)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: major is not None)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "device", contextlib.nullcontext)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
+    steps = ("base.dtype=auto", "phase1.steps=0")
+    estimate = estimated(bases, *steps, family="sdxl")
+    assert (estimate.dtype, estimate.is_dtype_assumed) == (dtype, major is None)
+    encode, train = (phase.parts for phase in estimate.phases)
+    pipeline = tiny.pipeline("sdxl")
+    assert train["UNet"] == 2 * sum(p.numel() for p in pipeline.unet.parameters())
+    assert encode["VAE"] == vae_bytes * sum(p.numel() for p in pipeline.vae.parameters())
+    if major is not None:
+        assert resolve_dtype("auto", "cuda:0") == DTYPES[dtype]  # what training asks
 
 
 def test_a_card_has_to_hold_cuda_itself_too():
