@@ -15,9 +15,8 @@ alone whose names begin so.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
-import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -28,6 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 
 from benchmarks.records import circumstances, write
@@ -147,14 +147,14 @@ def run_program(arguments: Sequence[str], seconds: float) -> tuple[str, int | No
         stderr=subprocess.STDOUT,
         text=True,
         cwd=ROOT,
-        start_new_session=True,  # so that its own programs end with it
     ) as process:
         try:
             said, _ = process.communicate(timeout=seconds)
         except subprocess.TimeoutExpired:
-            if os.name == "posix":
-                os.killpg(process.pid, signal.SIGKILL)
-            process.kill()
+            own = psutil.Process(process.pid).children(recursive=True)
+            for each in (process, *own):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    each.kill()
             said, _ = process.communicate()
             return f"{said}\nstopped: out of its time", None
     return said, process.returncode
