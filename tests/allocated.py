@@ -13,7 +13,7 @@ def allocated_peak(work, path: Path) -> int:
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
         work()
     recorded.export_chrome_trace(str(path))
-    events = json.loads(path.read_text())["traceEvents"]
+    events = json.loads(path.read_text("utf-8"))["traceEvents"]
     totals = [
         (event["ts"], event["args"]["Total Allocated"], event["args"]["Bytes"])
         for event in events

@@ -17,6 +17,7 @@ from tests.mapped_files import refuse_mapped
 gc.set_threshold(20_000, 20, 20)  # the libraries' own objects are not worth a tenth of the suite
 refuse_mapped()
 torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+torch.backends.mps.is_available = lambda: False  # on a Mac too the suite's numbers are the CPU's
 PROCESSES = Processes() if os.name == "posix" else None
 
 

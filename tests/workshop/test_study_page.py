@@ -30,13 +30,13 @@ def study(tmp_path):
 
 def data_of(page: Path) -> dict:
     match = re.search(
-        r'<script type="application/json" id="study">(.*?)</script>', page.read_text()
+        r'<script type="application/json" id="study">(.*?)</script>', page.read_text("utf-8")
     )
     return json.loads(match[1])
 
 
 def test_the_page_is_one_file_and_tells_no_method(study) -> None:
-    text = study.page.read_text()
+    text = study.page.read_text("utf-8")
     assert "{{" not in text
     assert not re.search(r'(?:src|href)="(?!data:)[^"$]', text)
     data = json.dumps(data_of(study.page))
@@ -52,7 +52,7 @@ def test_pictures_in_the_page_do_not_say_how_they_were_made(study) -> None:
 
 
 def test_the_key_knows_every_trial(study) -> None:
-    key, data = json.loads(study.key.read_text()), data_of(study.page)
+    key, data = json.loads(study.key.read_text("utf-8")), data_of(study.page)
     trials = [trial["id"] for item in data["items"] for trial in item["trials"]]
     checks = [check["id"] for check in data["checks"]]
     assert sorted(key["trials"]) == sorted([*trials, *checks])
@@ -62,7 +62,7 @@ def test_the_key_knows_every_trial(study) -> None:
 
 
 def test_the_order_within_an_item_tells_nothing(study) -> None:
-    key = json.loads(study.key.read_text())["trials"]
+    key = json.loads(study.key.read_text("utf-8"))["trials"]
     orders = {
         tuple(key[trial["id"]]["method"] for trial in item["trials"])
         for item in data_of(study.page)["items"]
@@ -134,7 +134,7 @@ byId("download").click();
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
 def test_a_visit_in_a_real_browser_by_keyboard_and_mouse(study, tmp_path) -> None:
     page = tmp_path / "visit.html"
-    text = study.page.read_text().replace("</body>", f"<script>{VISIT}</script></body>")
+    text = study.page.read_text("utf-8").replace("</body>", f"<script>{VISIT}</script></body>")
     page.write_text(text)
     command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
     command += [f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=20000"]
@@ -145,7 +145,7 @@ def test_a_visit_in_a_real_browser_by_keyboard_and_mouse(study, tmp_path) -> Non
     visit = re.search(r'data-visit="([^"]*)"', body)[1]
     assert visit == "open;0;1;Go on;1;end"
     given = json.loads(re.search(r'data-answers="([^"]*)"', body)[1].replace("&quot;", '"'))
-    key = json.loads(study.key.read_text())
+    key = json.loads(study.key.read_text("utf-8"))
     assert given["study"] == key["study"]
     assert len(given["answers"]) == study.n_trials
     assert {answer["trial"] for answer in given["answers"]} <= set(key["trials"])
