@@ -835,6 +835,35 @@ def test_a_step_that_overflows_in_float16_is_skipped_whole_and_told(
     assert ["skipped" in json.loads(line) for line in lines] == [False, True, True, False]
 
 
+def test_a_run_that_goes_on_has_its_scale_and_its_skipped_steps(
+    bases, scene, tmp_path, monkeypatch
+):
+    """Cut off after its third step, of which the second halved the scale."""
+    chosen = ("handles.norm=vocabulary", "run.checkpoint_every=1")
+    settings = made.recipe(bases["sd1"], *chosen, steps=(0, 4))
+    saved = []
+
+    def run(out, bad, listener):
+        with monkeypatch.context() as patch:
+            scaler, _ = overflowing(patch, bad)
+            result = made.run(scene, settings, tmp_path / out, listener=listener)
+            return result, scaler.state_dict()
+
+    def cut(event):
+        saved.append(event) if isinstance(event, Saved) else None
+        if len(saved) == 3:
+            raise ZeroDivisionError
+
+    whole, scale = run("whole", {1: 1}, None)
+    assert scale["scale"] == 2**15
+    with pytest.raises(ZeroDivisionError):
+        run("cut", {1: 1}, cut)
+    resumed, again = run("cut", {}, None)
+    assert again == scale, "with the steps counted until it grows"
+    assert resumed.n_skipped == whole.n_skipped == 1
+    made.assert_equal(made.numbers(resumed), made.numbers(whole))
+
+
 def test_too_many_overflows_in_a_row_stop_a_run(bases, scene, tmp_path, monkeypatch):
     assert phases.MOST_SKIPPED == 20
     monkeypatch.setattr(phases, "MOST_SKIPPED", 2)
