@@ -37,7 +37,7 @@ def make_base(name: str, folder: Path, *, is_single: bool) -> tuple[Path, Path |
     """Save a random base as a folder, and one of SD 1 as a single file if asked to; once."""
     saved, single = folder / name, folder / f"{name}.safetensors"
     if not (saved / "model_index.json").is_file():
-        pipeline = build_full_size(name).to(HALF)
+        pipeline = build_full_size(name, dtype=HALF)
         pipeline.save_pretrained(saved)
         if is_single and name == "sd15":
             ldm.write(pipeline, single)
