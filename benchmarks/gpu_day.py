@@ -103,8 +103,9 @@ def untimed(device: str, lines: Path, folder: Path, *, is_short: bool) -> Iterat
 
 def trainings(device: str, folder: Path, *, is_short: bool) -> Iterator[Part]:
     """Yield the demo scene, learnt in each dtype and judged by the embedded judge."""
-    steps = ["--set=phase1.steps=2", "--set=phase2.steps=2"] if is_short else []
-    one = ["--seeds", "1", "--steps", "2", "--subsets", "singles", "--prompt", "a photo of {}"]
+    brief = ("phase1.steps=2", "phase2.steps=2", "augment.n_variants=1", "run.watch=1")
+    steps = [f"--set={setting}" for setting in brief] if is_short else []
+    one = ["--seeds", "1", "--steps", "1", "--subsets", "singles", "--prompt", "a photo of {}"]
     few = one if is_short else []
     for dtype in ("fp32",) if device == "cpu" else DTYPES:
         out, judged = folder / dtype, folder / f"{dtype}-judged"
@@ -112,11 +113,8 @@ def trainings(device: str, folder: Path, *, is_short: bool) -> Iterator[Part]:
         train = ["train", str(SCENE), "--base", "mini", *chosen, "--out", str(out)]
         drawing = ["--device", device, "--dtype", dtype, *few, "--out", str(judged)]
         judge = ["evaluate", str(out), "--scene", str(SCENE), "--json", *drawing]
-        verbs, kept = [train], {"summary": out / "training.json"}
-        if not is_short or dtype == "fp32":  # a processor draws in 16 bits for half an hour
-            verbs.append(judge)
-            kept["judged"] = judged / "evaluation.json"
-        programs = [["-m", "lora_scene", *verb] for verb in verbs]
+        programs = [["-m", "lora_scene", *verb] for verb in (train, judge)]
+        kept = {"summary": out / "training.json", "judged": judged / "evaluation.json"}
         yield Part(f"training in {dtype}", LONG if is_short else 240, programs, kept)
 
 
