@@ -31,7 +31,7 @@ def processes() -> Processes:
 @pytest.fixture(scope="session")
 def bases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Return the folder of a saved tiny pipeline of each family; tests only read them."""
-    root = str(tmp_path_factory.mktemp("bases"))
+    root = tmp_path_factory.mktemp("bases").as_posix()  # TOML has no backslashes
     return {family: tiny.folder(family, root) for family in tiny.FAMILIES}
 
 

@@ -20,8 +20,9 @@ ABLATIONS = {"no-phase1", "no-mask", "no-attention", "no-union"}
 def protocol(request: pytest.FixtureRequest, tmp_path: Path) -> Protocol:
     """Read a protocol; the GPU's scenes are not part of the repository."""
     path = ROOT / "protocols" / f"{request.param}.toml"
-    text = path.read_text("utf-8").replace("../", f"{ROOT}/")
-    text = text.replace(f"{ROOT}/scenes-gpu/*", "scene").replace(f"{ROOT}/scenes/", "")
+    text = path.read_text("utf-8").replace("../", f"{ROOT.as_posix()}/")
+    text = text.replace(f"{ROOT.as_posix()}/scenes-gpu/*", "scene")
+    text = text.replace(f"{ROOT.as_posix()}/scenes/", "")
     for name in ("scene", "d01", "t01", "m01"):
         (tmp_path / name).mkdir()
     (tmp_path / "protocol.toml").write_text(text, "utf-8")

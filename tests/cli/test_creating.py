@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -107,7 +108,7 @@ def test_interpolate_writes_frames_a_strip_and_a_gif(run, tmp_path):
     done = run("interpolate", *ends, "--to-weight", "0.5", "--json")
     paths = json.loads(done.stdout)["paths"]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(
-        path.rpartition("/")[2] for path in paths
+        Path(path).name for path in paths
     )
     assert read_record(tmp_path / "out" / "000.png")["ends"][1]["weights"] == {"scene": 0.5}
 
