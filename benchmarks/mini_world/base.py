@@ -26,14 +26,15 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from benchmarks.mini_world.averaging import Average
 from benchmarks.mini_world.binding import binding_loss, recorded_maps
 from benchmarks.mini_world.captions import caption
-from benchmarks.mini_world.compose import GRID, Placement
+from benchmarks.mini_world.compose import Placement
 from benchmarks.mini_world.latents import MASK_SIDE, Pool, load_pool
 from benchmarks.mini_world.loop import Loss, Plan, add_run_options, launch, load_average, train
 from benchmarks.mini_world.prefetch import Prefetched, Share
-from benchmarks.mini_world.tokens import MAX_LENGTH, save_tokenizer
+from benchmarks.mini_world.tokens import MAX_LENGTH, save_tokenizer, wide_words, world_words
 from benchmarks.mini_world.vae import LATENT_CHANNELS
 
-Stage = Literal["crops", "scenes"]
+Stage = Literal["crops", "scenes", "mixed"]
+"""Of crops alone, of whole scenes alone, or of both in turn."""
 
 WIDTHS = (48, 96, 192)
 TEXT_WIDTH = 128
@@ -51,6 +52,9 @@ _SEEN_STEP = 600
 """Below it a drawing's place is visible, and its cells count double."""
 
 _BINDING_WEIGHT = 0.03
+
+CROPS_A_SCENE = 3
+"""Crops in a mixed stage's batch for each scene in the next: about as much work."""
 
 
 class Denoiser(nn.Module):
@@ -90,6 +94,11 @@ def new_scheduler() -> DDIMScheduler:
         set_alpha_to_one=False, steps_offset=1, prediction_type="v_prediction",
         rescale_betas_zero_snr=True, timestep_spacing="trailing",
     )  # fmt: skip
+
+
+def words_of(stage: Stage) -> list[str]:
+    """Return the words that a base of this stage knows."""
+    return wide_words() if stage == "mixed" else world_words()
 
 
 def new_denoiser(n_tokens: int, widths: tuple[int, ...] = WIDTHS) -> Denoiser:
@@ -150,14 +159,19 @@ class Batches:
 
 
 def diffusion_loss(
-    denoiser: Denoiser, batch: Batch, alphas_cumprod: Tensor, generator: torch.Generator
+    denoiser: Denoiser,
+    batch: Batch,
+    alphas_cumprod: Tensor,
+    generator: torch.Generator,
+    *,
+    layout_share: float = 0.5,
 ) -> Tensor:
     """Return the weighted mean squared error of the velocity, plus the binding term; a scalar.
 
     v = alpha eps - sigma z_0 at z_t = alpha z_0 + sigma eps.
     """
     z_0 = batch.latents
-    t = draw_timesteps(len(z_0), generator).to(z_0.device)
+    t = draw_timesteps(len(z_0), generator, layout_share).to(z_0.device)
     eps = torch.randn(z_0.shape, generator=generator).to(z_0.device)
     alpha = alphas_cumprod[t].sqrt()[:, None, None, None]
     sigma = (1 - alphas_cumprod[t]).sqrt()[:, None, None, None]
@@ -173,9 +187,9 @@ def diffusion_loss(
     return loss
 
 
-def draw_timesteps(n: int, generator: torch.Generator) -> Tensor:
-    """Return n timesteps, (n,) in 0..999: half from all, half from the layout's."""
-    start = _LAYOUT_STEP * (torch.rand(n, generator=generator) < 0.5)
+def draw_timesteps(n: int, generator: torch.Generator, layout_share: float = 0.5) -> Tensor:
+    """Return n timesteps, (n,) in 0..999: a share from the layout's alone, the others from all."""
+    start = _LAYOUT_STEP * (torch.rand(n, generator=generator) < layout_share)
     return (start + torch.rand(n, generator=generator) * (1000 - start)).long()
 
 
@@ -201,13 +215,12 @@ def _spans(tokens: NDArray[np.int64], noun: NDArray[np.int64]) -> NDArray[np.boo
 
 
 def _fits_crop(places: tuple[Placement, ...]) -> bool:
-    return len(places) == 1 and max(places[0].height, places[0].width) <= GRID * CROP
+    return len(places) == 1 and all(b - a <= CROP for a, b in map(places[0].cells, (0, 1)))
 
 
 def _window(place: Placement, axis: int, rng: np.random.Generator) -> slice:
     """Draw a window of CROP cells that holds the drawing, along one axis."""
-    start = (place.top, place.left)[axis] // GRID
-    stop = start - (-(place.height, place.width)[axis] // GRID)
+    start, stop = place.cells(axis)
     first = int(rng.integers(max(0, stop - CROP), min(start, MASK_SIDE - CROP) + 1))
     return slice(first, first + CROP)
 
@@ -219,27 +232,54 @@ def objective(denoiser: Denoiser, batches: Batches, stage: Stage, share: Share) 
     seed = 5 if stage == "crops" else 6
 
     def draw(step: int, kind: Stage) -> Batch:
-        return batches.draw(kind, share.batch, np.random.default_rng((seed, share.rank, step)))
+        n = share.batch * (CROPS_A_SCENE if stage == "mixed" and kind == "crops" else 1)
+        return batches.draw(kind, n, np.random.default_rng((seed, share.rank, step)))
 
     fetch = Prefetched(draw, share.n_workers)
 
     def loss(step: int, progress: float) -> Tensor:
         generator = torch.Generator().manual_seed(1_000_003 * seed + 2 * step + share.rank)
-        batch = fetch(step, stage).to(device)
-        return diffusion_loss(denoiser, batch, alphas_cumprod, generator)
+        kind: Stage = ("crops", "scenes")[step % 2] if stage == "mixed" else stage
+        batch = fetch(step, kind).to(device)
+        layout = 0.0 if stage == "mixed" and kind == "crops" else 0.5
+        return diffusion_loss(denoiser, batch, alphas_cumprod, generator, layout_share=layout)
 
     return loss
+
+
+def go_on_from(denoiser: Denoiser, tokenizer: CLIPTokenizer, base: Path) -> None:
+    """Take over a base's weights, and its words' rows by the words; a new word keeps its own.
+
+    Args:
+        denoiser: Of the same widths; written to.
+        tokenizer: Its words.
+        base: A pipeline folder.
+    """
+    unet = UNet2DConditionModel.from_pretrained(base / "unet", torch_dtype=torch.float32)
+    denoiser.unet.load_state_dict(unet.state_dict())
+    text = CLIPTextModel.from_pretrained(base / "text_encoder", dtype=torch.float32)
+    known = CLIPTokenizer.from_pretrained(base / "tokenizer").get_vocab()
+    own, name = denoiser.text.state_dict(), "embeddings.token_embedding.weight"
+    theirs = text.state_dict()
+    key = next(key for key in own if key.endswith(name))
+    rows = own[key].clone()
+    for word, number in tokenizer.get_vocab().items():
+        if word in known:
+            rows[number] = theirs[key][known[word]]
+    denoiser.text.load_state_dict({**theirs, key: rows})
 
 
 def run(options: argparse.Namespace, rank: int, average: Average | None) -> None:
     """Train one rank's share of a stage; the result is the stage's checkpoint."""
     torch.manual_seed(0)
     cache = Path(options.cache)
-    tokenizer = save_tokenizer(cache / f"tokenizer_{rank}")
+    tokenizer = save_tokenizer(cache / f"tokenizer_{rank}", words_of(options.stage))
     denoiser = new_denoiser(len(tokenizer), tuple(options.widths))
     if options.stage == "scenes":
         step = load_average(denoiser, cache / "checkpoint_crops")
         print(f"starting from crops, step {step}", flush=True)
+    if options.stage == "mixed":
+        go_on_from(denoiser, tokenizer, options.from_base)
     denoiser = denoiser.to(options.device).train()
     batches = Batches(load_pool(cache), tokenizer)
     share = Share(options.batch, rank, options.workers)
@@ -262,7 +302,10 @@ def main() -> None:
     """Train from the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     add_run_options(parser)
-    parser.add_argument("--stage", choices=("crops", "scenes"), required=True)
+    parser.add_argument("--stage", choices=("crops", "scenes", "mixed"), required=True)
+    parser.add_argument(
+        "--from", type=Path, dest="from_base", help="base that `mixed` goes on from"
+    )
     add_widths_option(parser)
     parser.add_argument("--lr", type=float, default=1.5e-3)
     parser.add_argument("--ema-decay", type=float, default=0.998)

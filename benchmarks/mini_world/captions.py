@@ -21,6 +21,7 @@ ARTICLE_PROB = 0.65
 BACKGROUND_PROB = 0.8
 READING_ORDER_PROB = 0.8
 RELATION_PROB = 0.1
+COVERING_PROB = 0.5
 
 
 def caption(placements: Sequence[Placement], background: str, rng: np.random.Generator) -> str:
@@ -35,7 +36,9 @@ def caption(placements: Sequence[Placement], background: str, rng: np.random.Gen
     if not placements:
         return opening + EMPTY[background]
     article = rng.random() < ARTICLE_PROB
-    related = len(placements) == 2 and rng.random() < RELATION_PROB
+    covering = len({place.depth for place in placements}) > 1
+    chance = COVERING_PROB if covering else RELATION_PROB
+    related = len(placements) == 2 and rng.random() < chance
     things = _relation(placements, article, rng) if related else None
     if things is None:
         nouns = [place.noun for place in placements]
@@ -64,7 +67,10 @@ def join(things: Sequence[str], manner: int) -> str:
 def _relation(
     placements: Sequence[Placement], article: bool, rng: np.random.Generator
 ) -> str | None:
-    """Return "x left of y" where one clearly is; None where neither is."""
+    """Return "x in front of y" or "x left of y" where one clearly is; None where neither is."""
+    back, front = sorted(placements, key=lambda place: place.depth)
+    if front.depth > back.depth:
+        return f"{named(front.noun, article)} in front of {named(back.noun, article)}"
     left, right = sorted(placements, key=lambda place: place.centre[1])
     if right.centre[1] - left.centre[1] < SIDE / 4:
         return None

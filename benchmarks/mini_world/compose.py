@@ -26,7 +26,10 @@ _OPAQUE = 128
 
 @dataclass(frozen=True)
 class Placement:
-    """One drawing in a scene: its noun, which of the noun's drawings, and its box, px."""
+    """One drawing in a scene: its noun, which of the noun's drawings, and its box, px.
+
+    Where things cover each other, `depth` counts them from the back; elsewhere it is 0.
+    """
 
     noun: str
     drawing: int
@@ -34,6 +37,13 @@ class Placement:
     left: int
     height: int
     width: int
+    depth: int = 0
+
+    def cells(self, axis: int) -> tuple[int, int]:
+        """Return the first latent cell that it covers along an axis, and the next."""
+        start = (self.top, self.left)[axis]
+        end = start + (self.height, self.width)[axis]
+        return start // GRID, -(-end // GRID)
 
     @property
     def centre(self) -> tuple[float, float]:
@@ -131,13 +141,13 @@ def compose(
     sizes = rng.choice(SIZES[max(1, len(nouns))], len(nouns))
     chosen = zip(nouns, sizes, drawings, strict=True)
     parts = [sprites.pick(noun, int(size), drawing) for noun, size, drawing in chosen]
-    boxes = _place([part.shape[:2] for part in parts], rng)
+    boxes = place_apart([part.shape[:2] for part in parts], rng)
     picture = paint_background(background, SIDE, rng)
     placed = []
     for noun, drawing, part, (top, left) in zip(nouns, drawings, parts, boxes, strict=True):
         mask = paste(picture, part, top, left)
         placed.append((Placement(noun, drawing, top, left, *part.shape[:2]), mask))
-    placed.sort(key=lambda pair: _reading_key(pair[0], len(nouns)))
+    placed.sort(key=lambda pair: reading_key(pair[0], len(nouns)))
     masks = np.array([mask for _, mask in placed], bool).reshape(-1, SIDE, SIDE)
     return Composition(picture, masks, tuple(place for place, _ in placed), background)
 
@@ -150,7 +160,9 @@ def shrink(drawing: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     return pixels[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
 
 
-def _place(shapes: Sequence[tuple[int, ...]], rng: np.random.Generator) -> list[tuple[int, int]]:
+def place_apart(
+    shapes: Sequence[tuple[int, ...]], rng: np.random.Generator
+) -> list[tuple[int, int]]:
     """Draw (top, left) for each (height, width), on the grid, without overlap."""
     while True:
         boxes: list[tuple[int, int]] = []
@@ -186,7 +198,7 @@ def paste(
     return mask
 
 
-def _reading_key(placement: Placement, n: int) -> float:
+def reading_key(placement: Placement, n: int) -> float:
     """Two drawings are read along the longer way; more, row by row."""
     row, column = placement.centre
     return row + column if n <= 2 else 2 * SIDE * (row > SIDE / 2) + column

@@ -19,9 +19,11 @@ from transformers import CLIPTokenizer
 
 from benchmarks.mini_world.base import (
     Denoiser,
+    Stage,
     add_widths_option,
     new_denoiser,
     new_scheduler,
+    words_of,
 )
 from benchmarks.mini_world.judge import new_judge, save_judge
 from benchmarks.mini_world.loop import load_average
@@ -42,9 +44,9 @@ def build_pipeline(
     )  # fmt: skip
 
 
-def export_base(cache: Path, stage: str, widths: tuple[int, ...], out: Path) -> int:
+def export_base(cache: Path, stage: Stage, widths: tuple[int, ...], out: Path) -> int:
     """Write the pipeline and its hashes; return the step that it is from."""
-    tokenizer = build_tokenizer(world_words())
+    tokenizer = build_tokenizer(words_of(stage))
     denoiser = new_denoiser(len(tokenizer), widths)
     step = load_average(denoiser, cache / f"checkpoint_{stage}")
     vae = AutoencoderKL.from_pretrained(cache / "vae_folded")
@@ -96,7 +98,7 @@ def main() -> None:
     """Export from the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cache", type=Path, required=True, help="folder of working data")
-    parser.add_argument("--stage", choices=("crops", "scenes"), default="scenes")
+    parser.add_argument("--stage", choices=("crops", "scenes", "mixed"), default="scenes")
     parser.add_argument("--base", type=Path, help="folder for the pipeline")
     parser.add_argument("--judge", type=Path, help="folder for the judge")
     add_widths_option(parser)

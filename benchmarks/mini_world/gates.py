@@ -8,9 +8,10 @@ the grid: the judge names what it sees, not how well it is drawn.
 
 import argparse
 import json
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from itertools import combinations
+from itertools import combinations, permutations
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from numpy.typing import NDArray
 from transformers import CLIPModel, CLIPTokenizer
 
 from benchmarks.mini_world.backgrounds import BACKGROUNDS
-from benchmarks.mini_world.compose import SIDE, Composition, Sprites, compose
+from benchmarks.mini_world.compose import SIDE, SIZES, Composition, Sprites, compose
 from benchmarks.mini_world.drawings import HELD_OUT_STYLE, Style, load_drawings
 from benchmarks.mini_world.judge import to_pixels
 from benchmarks.mini_world.latents import to_pictures
@@ -35,6 +36,7 @@ from benchmarks.mini_world.pictures import labelled_grid
 from benchmarks.mini_world.reading import Reading, class_prompts, read_pictures
 from benchmarks.mini_world.smudges import SMUDGE
 from benchmarks.mini_world.splits import is_held_out
+from benchmarks.mini_world.wide import Drawn, lay_out
 from lora_scene.judging.mini import with_article
 
 N_STEPS = 25
@@ -42,7 +44,7 @@ GUIDANCE = 3.5
 
 GATES = {
     "vae_object_db": 27.0, "single_right": 0.95, "both_right": 0.7, "count_right": 0.8,
-    "background_right": 0.95,
+    "background_right": 0.95, "twins_right": 0.7, "covering_right": 0.7,
 }  # fmt: skip
 """What a base trained on a CPU should reach."""
 
@@ -52,26 +54,39 @@ _SCHEDULERS: dict[str, Any] = {"ddim": DDIMScheduler, "dpm++": DPMSolverMultiste
 
 @dataclass(frozen=True)
 class Wish:
-    """What a prompt asks for: the nouns and the background."""
+    """What a prompt asks for: nouns, a background, and whether the first covers the second."""
 
     nouns: tuple[str, ...]
     background: str
+    is_covering: bool = False
 
     @property
     def prompt(self) -> str:
         """Return the prompt."""
-        things = " and ".join(with_article(noun) for noun in self.nouns)
+        joint = " in front of " if self.is_covering else " and "
+        things = joint.join(with_article(noun) for noun in self.nouns)
         return f"a photo of {things} {BACKGROUNDS[self.background][0]}"
 
 
 @dataclass(frozen=True)
 class Score:
-    """Shares of pictures, 0..1, by what the judge reads off them."""
+    """Shares of pictures, 0..1, by what the judge reads off them; None where none was asked for.
 
-    single_right: float
-    both_right: float
-    count_right: float
-    background_right: float
+    Attributes:
+        single_right: The noun of one is there.
+        both_right: Both of two nouns are.
+        twins_right: Two of one noun are, and no third.
+        covering_right: Both are, of which one was to stand in front of the other.
+        count_right: As many things as nouns, where neither twins nor covering is asked for.
+        background_right: The background is right, there.
+    """
+
+    single_right: float | None = None
+    both_right: float | None = None
+    twins_right: float | None = None
+    covering_right: float | None = None
+    count_right: float | None = None
+    background_right: float | None = None
 
 
 class Reader:
@@ -92,9 +107,19 @@ class Reader:
 
 def held_out_wishes(nouns: Sequence[str], n_nouns: int, n: int, *, seed: int) -> list[Wish]:
     """Return n wishes that training never drew, in random order, repeated where too few."""
+    return _held_out([(words, False) for words in combinations(nouns, n_nouns)], n, seed)
+
+
+def hard_wishes(nouns: Sequence[str], n: int, *, seed: int) -> list[Wish]:
+    """Return n wishes for two of a noun and n for one before another, never drawn in training."""
+    twins = _held_out([((noun, noun), False) for noun in nouns], n, seed)
+    return twins + _held_out([(words, True) for words in permutations(nouns, 2)], n, seed)
+
+
+def _held_out(asked: Sequence[tuple[tuple[str, ...], bool]], n: int, seed: int) -> list[Wish]:
     wishes = [
-        Wish(tuple(words), background)
-        for words in combinations(nouns, n_nouns)
+        Wish(words, background, is_covering)
+        for words, is_covering in asked
         for background in BACKGROUNDS
         if is_held_out(words, background)
     ]
@@ -104,12 +129,17 @@ def held_out_wishes(nouns: Sequence[str], n_nouns: int, n: int, *, seed: int) ->
 
 def score(wishes: Sequence[Wish], readings: Sequence[Reading]) -> Score:
     """Compare what was asked for with what is read."""
-    right: dict[str, list[bool]] = {name: [] for name in Score.__dataclass_fields__}
+    right: dict[str, list[bool]] = defaultdict(list)
     for wish, reading in zip(wishes, readings, strict=True):
         present = set(wish.nouns) <= set(reading.things)
-        right["single_right" if len(wish.nouns) == 1 else "both_right"].append(present)
-        right["count_right"].append(len(reading.things) == len(wish.nouns))
-        right["background_right"].append(reading.background == wish.background)
+        if wish.is_covering:
+            right["covering_right"].append(present)
+        elif len(set(wish.nouns)) < len(wish.nouns):
+            right["twins_right"].append(sorted(reading.things) == sorted(wish.nouns))
+        else:
+            right["single_right" if len(wish.nouns) == 1 else "both_right"].append(present)
+            right["count_right"].append(len(reading.things) == len(wish.nouns))
+            right["background_right"].append(reading.background == wish.background)
     return Score(**{name: float(np.mean(hits)) for name, hits in right.items()})
 
 
@@ -146,7 +176,24 @@ def world_scenes(
     """Compose the wishes from real drawings, in the given styles."""
     sprites = Sprites(load_drawings(cache), noun_set(nouns), styles)
     rng = np.random.default_rng(11)
-    return [compose(sprites, wish.nouns, wish.background, rng) for wish in wishes]
+    return [
+        _covering(sprites, wish, rng)
+        if wish.is_covering
+        else compose(sprites, wish.nouns, wish.background, rng)
+        for wish in wishes
+    ]
+
+
+def _covering(sprites: Sprites, wish: Wish, rng: np.random.Generator) -> Composition:
+    """Compose the first thing of a wish in front of the second."""
+    while True:
+        drawn = []
+        for noun in reversed(wish.nouns):  # from the back
+            number = int(rng.integers(sprites.n_of(noun)))
+            drawn.append(Drawn(noun, number, sprites.pick(noun, int(rng.choice(SIZES[2])), number)))
+        scene = lay_out(drawn, wish.background, "contact", rng)
+        if scene is not None:
+            return scene
 
 
 def measure(
@@ -200,12 +247,14 @@ def main() -> None:
     words = [noun.word for noun in noun_set(options.nouns)]
     singles = held_out_wishes(words, 1, options.n, seed=0)
     pairs = held_out_wishes(words, 2, options.n, seed=1)
-    figures, drawn = measure(options, singles + pairs)
+    hard = hard_wishes(words, options.n, seed=2)
+    figures, drawn = measure(options, singles + pairs + hard)
     print(report(figures))
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "gates.json").write_text(json.dumps(figures, indent=1) + "\n")
-    shown = [*range(min(16, options.n)), *range(options.n, options.n + min(32, options.n))]
-    prompts = [wish.prompt for wish in singles + pairs]
+    few = min(16, options.n)
+    shown = [kind * options.n + i for kind in range(4) for i in range(few)]
+    prompts = [wish.prompt for wish in [*singles, *pairs, *hard]]
     grid = labelled_grid([drawn[i] for i in shown], [prompts[i] for i in shown])
     grid.save(options.out / "gates.png")
 

@@ -38,7 +38,7 @@ from benchmarks.mini_world.nouns import noun_set, noun_sets
 from benchmarks.mini_world.prefetch import Prefetched, Share
 from benchmarks.mini_world.reading import PATCH, class_prompts
 from benchmarks.mini_world.smudges import SMUDGE, spoil
-from benchmarks.mini_world.tokens import MAX_LENGTH, save_tokenizer
+from benchmarks.mini_world.tokens import MAX_LENGTH, save_tokenizer, world_words
 from lora_scene.judging.mini import patch_embeddings
 
 MEAN, STD = 0.5, 0.25
@@ -266,7 +266,7 @@ def run(options: argparse.Namespace, rank: int, average: Average | None) -> None
     drawings = load_drawings(cache)
     sprites = Sprites(drawings, noun_set(options.nouns), (*TRAINING_STYLES, HELD_OUT_STYLE))
     sprites.add(SMUDGE, spoil(list(drawings.rgba), _N_SMUDGES, np.random.default_rng(0)))
-    tokenizer = save_tokenizer(cache / f"tokenizer_{rank}")
+    tokenizer = save_tokenizer(cache / f"tokenizer_{rank}", world_words())
     judge = new_judge(len(tokenizer)).to(options.device).train()
     share = Share(options.batch, rank, options.workers)
     loss = objective(judge, Lessons(sprites, tokenizer), share)

@@ -1,11 +1,13 @@
 """Encode a pool of scenes once, so that the denoiser trains on latents alone.
 
     python -m benchmarks.mini_world.latents --cache DIR --n 24000
+    python -m benchmarks.mini_world.latents --cache DIR --n 60000 --wide --vae FOLDER
 
 First the autoencoder's own latent scale is folded into its 1x1 convolutions: one shift a
 channel and one common factor, so that latents have mean 0 and deviation 1 and stock
 pipelines work with `scaling_factor` = 1. The factor is common because the channels' relative
-sizes say how much each matters to the picture.
+sizes say how much each matters to the picture. With `--vae` the scale is folded already: that of
+an earlier version of the base, which the next one keeps. `--wide` composes the wide world.
 """
 
 import argparse
@@ -29,6 +31,7 @@ from benchmarks.mini_world.compose import (
 )
 from benchmarks.mini_world.drawings import load_drawings
 from benchmarks.mini_world.nouns import noun_set, noun_sets
+from benchmarks.mini_world.wide import WideSprites, compose_wide
 
 N_PROBS = (0.03, 0.33, 0.42, 0.16, 0.06)
 """Share of scenes with 0, 1, 2, 3 and 4 drawings."""
@@ -88,16 +91,15 @@ def fold_scale(vae: AutoencoderKL, pictures: Tensor) -> None:
 
 @torch.no_grad()
 def encode_pool(
-    vae: AutoencoderKL, sprites: Sprites, n: int, *, seed: int, device: str = "cpu"
+    vae: AutoencoderKL, sprites: Sprites | WideSprites, n: int, *, seed: int, device: str = "cpu"
 ) -> Pool:
-    """Compose and encode n scenes that training may show."""
+    """Compose and encode n scenes that training may show, of the world that the sprites are for."""
     latents: list[NDArray[np.float16]] = []
     scenes: list[Composition] = []
     masks, placements, backgrounds = [], [], []
     rng = np.random.default_rng(seed)
     for number in range(n):
-        n_drawings = int(rng.choice(len(N_PROBS), p=N_PROBS))
-        scene = compose(sprites, *draw_combination(sprites.nouns, n_drawings, rng), rng)
+        scene = _compose_any(sprites, rng)
         scenes.append(scene)
         masks.append(_cell_shares(scene.masks))
         placements.append(scene.placements)
@@ -107,6 +109,13 @@ def encode_pool(
             latents.append(encoded.cpu().numpy().astype(np.float16))
             scenes = []
     return Pool(np.concatenate(latents), np.stack(masks), placements, backgrounds)
+
+
+def _compose_any(sprites: Sprites | WideSprites, rng: np.random.Generator) -> Composition:
+    if isinstance(sprites, WideSprites):
+        return compose_wide(sprites, rng)
+    n = int(rng.choice(len(N_PROBS), p=N_PROBS))
+    return compose(sprites, *draw_combination(sprites.nouns, n, rng), rng)
 
 
 def save_pool(folder: Path, pool: Pool) -> None:
@@ -142,17 +151,24 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, required=True, help="folder of working data")
     parser.add_argument("--nouns", choices=noun_sets(), default="mini16")
     parser.add_argument("--n", type=int, default=24_000, help="scenes")
+    parser.add_argument("--wide", action="store_true", help="compose the wide world")
+    parser.add_argument("--vae", type=Path, help="a folded autoencoder, of a base")
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
-    vae = AutoencoderKL.from_pretrained(options.cache / "vae").to(options.device).eval()
-    sprites = Sprites(load_drawings(options.cache), noun_set(options.nouns))
-    rng = np.random.default_rng(3)
-    scenes = [
-        compose(sprites, *draw_combination(sprites.nouns, 2, rng), rng) for _ in range(_N_MEASURED)
-    ]
-    fold_scale(vae, to_pictures(scenes).to(options.device))
+    drawings, nouns = load_drawings(options.cache), noun_set(options.nouns)
+    if options.vae:
+        vae = AutoencoderKL.from_pretrained(options.vae, torch_dtype=torch.float32).eval()
+    else:
+        vae = AutoencoderKL.from_pretrained(options.cache / "vae").eval()
+        sprites, rng = Sprites(drawings, nouns), np.random.default_rng(3)
+        measured = [
+            compose(sprites, *draw_combination(sprites.nouns, 2, rng), rng)
+            for _ in range(_N_MEASURED)
+        ]
+        fold_scale(vae, to_pictures(measured))
     vae.save_pretrained(options.cache / "vae_folded")
-    pool = encode_pool(vae, sprites, options.n, seed=4, device=options.device)
+    world = WideSprites(drawings, nouns) if options.wide else Sprites(drawings, nouns)
+    pool = encode_pool(vae.to(options.device), world, options.n, seed=4, device=options.device)
     save_pool(options.cache, pool)
     print(f"{len(pool)} scenes, latent deviation {pool.latents.astype(np.float32).std():.3f}")
 

@@ -7,6 +7,9 @@ from benchmarks.mini_world.drawings import TRAINING_STYLES, Style
 
 NounSet = Literal["mini16", "core64"]
 
+THING = "thing"
+"""The word for a drawing whose noun the world does not name."""
+
 
 @dataclass(frozen=True)
 class Noun:

@@ -10,7 +10,7 @@ from transformers import CLIPTokenizer
 
 from benchmarks.mini_world.backgrounds import BACKGROUNDS
 from benchmarks.mini_world.captions import EMPTY, OPENINGS
-from benchmarks.mini_world.nouns import noun_set
+from benchmarks.mini_world.nouns import THING, noun_set
 
 MAX_LENGTH = 32
 """Tokens of a prompt, start and end included."""
@@ -26,6 +26,11 @@ def world_words() -> list[str]:
     texts += [phrase for phrases in BACKGROUNDS.values() for phrase in phrases]
     texts += [*EMPTY.values(), *OPENINGS, _GLUE, _COLOURS]
     return sorted({word for text in texts for word in re.findall(r"[a-z]+", text)})
+
+
+def wide_words() -> list[str]:
+    """Return the words of the wide world, sorted; the judge knows only those of the plain one."""
+    return sorted([*world_words(), THING])
 
 
 def build_tokenizer(words: Iterable[str]) -> CLIPTokenizer:
@@ -54,9 +59,9 @@ def build_tokenizer(words: Iterable[str]) -> CLIPTokenizer:
     return CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=MAX_LENGTH)
 
 
-def save_tokenizer(folder: Path) -> CLIPTokenizer:
-    """Build the world's tokenizer and write it into `folder`."""
-    tokenizer = build_tokenizer(world_words())
+def save_tokenizer(folder: Path, words: Iterable[str]) -> CLIPTokenizer:
+    """Build the tokenizer of some words and write it into `folder`."""
+    tokenizer = build_tokenizer(words)
     tokenizer.save_pretrained(folder)
     return tokenizer
 

@@ -1,6 +1,6 @@
 import numpy as np
 
-from benchmarks.mini_world.gates import Score, Wish, held_out_wishes, score
+from benchmarks.mini_world.gates import Score, Wish, hard_wishes, held_out_wishes, score
 from benchmarks.mini_world.nouns import noun_set
 from benchmarks.mini_world.reading import Reading, part_sizes
 from benchmarks.mini_world.smudges import spoil
@@ -18,12 +18,25 @@ def test_parts_hang_together_by_edges_only() -> None:
 
 def test_scores_count_what_was_asked_for() -> None:
     wishes = [Wish(("cat",), "sky"), Wish(("cat", "dog"), "sand"), Wish(("owl", "car"), "sand")]
+    wishes += [Wish(("cat", "cat"), "sand")] * 3 + [Wish(("owl", "car"), "sand", True)]
     readings = [
         Reading(("cat", "cat"), "sky"),
         Reading(("dog", "cat"), "sand"),
         Reading(("owl", "owl"), "snow"),
+        Reading(("cat", "cat"), "sky"),
+        Reading(("cat",), "sand"),
+        Reading(("cat", "cat", "cat"), "sand"),
+        Reading(("car", "owl", "owl"), "sky"),
     ]
-    assert score(wishes, readings) == Score(1.0, 0.5, 2 / 3, 2 / 3)
+    assert score(wishes, readings) == Score(
+        single_right=1.0,
+        both_right=0.5,
+        twins_right=1 / 3,
+        covering_right=1.0,
+        count_right=2 / 3,
+        background_right=2 / 3,
+    )
+    assert score(wishes[:1], readings[:1]).twins_right is None
 
 
 def test_gates_ask_only_for_what_training_never_drew() -> None:
@@ -31,6 +44,11 @@ def test_gates_ask_only_for_what_training_never_drew() -> None:
         wishes = held_out_wishes(WORDS, n_nouns, 40, seed=0)
         assert len(wishes) == 40
         assert all(is_held_out(wish.nouns, wish.background) for wish in wishes)
+    twins, covering = np.array_split(np.array(hard_wishes(WORDS, 40, seed=0), object), 2)
+    assert all(is_held_out(wish.nouns, wish.background) for wish in [*twins, *covering])
+    assert all(wish.nouns[0] == wish.nouns[1] for wish in twins)
+    assert covering[0].prompt.startswith("a photo of a")
+    assert " in front of a" in covering[0].prompt
     assert (
         Wish(("apple", "car"), "wood").prompt == "a photo of an apple and a car on a wooden table"
     )

@@ -19,7 +19,7 @@ def test_unknown_words_fall_back_to_pieces_and_not_to_the_unknown_token() -> Non
 
 
 def test_a_handle_can_be_added_and_survives_saving(tmp_path: Path) -> None:
-    tokenizer = save_tokenizer(tmp_path)
+    tokenizer = save_tokenizer(tmp_path, world_words())
     before = len(tokenizer)
     assert len(tokenizer.tokenize("<cat>")) > 1
     again = CLIPTokenizer.from_pretrained(tmp_path)
