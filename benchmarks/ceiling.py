@@ -4,12 +4,14 @@
 
 Every picture of the protocol is composed by the world itself, from the drawings that the scene
 shows, in fresh places, and passed through the base's autoencoder: no adapter on this base can be
-better.
+better. Below it lies how well the base draws what it was trained on: asked by nouns, and weighed
+against its own drawings of them, the nearest of a noun's three.
 """
 
 import argparse
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,18 +21,23 @@ from benchmarks.mini_world.backgrounds import BACKGROUNDS
 from benchmarks.mini_world.compose import SIZES, Sprites, compose
 from benchmarks.mini_world.drawings import HELD_OUT_STYLE, load_drawings
 from benchmarks.mini_world.nouns import noun_set
+from lora_scene.creating.generation import draw
 from lora_scene.creating.sampling import decode
 from lora_scene.creating.studio import Studio, open_studio
 from lora_scene.judging.evaluation import Evaluation, weigh
-from lora_scene.judging.judge import load_judge
+from lora_scene.judging.judge import Judge, load_judge
 from lora_scene.judging.metrics import mean
-from lora_scene.judging.plans import Cell, cells_of
+from lora_scene.judging.plans import Cell, Plan, cells_of
 from lora_scene.judging.watched_drawing import Drawn
+from lora_scene.scenes.canvas import Canvas
 from lora_scene.scenes.framing import frame_scene
-from lora_scene.scenes.scene import Scene, load_scene
+from lora_scene.scenes.scene import Photo, Scene, load_scene
 from lora_scene.workshop.protocol import read_protocol
 
 _NO_MAPS = np.zeros((0, 1, 1), np.float32)
+
+Way = Callable[[Sequence[Cell], Scene], tuple[Iterable[Drawn], Scene]]
+"""From a plan's pictures to what is drawn, and to the scene whose photos it is weighed against."""
 
 
 def ground_of(prompt: str) -> str:
@@ -66,8 +73,54 @@ def compose_cells(
         yield Drawn(cell.asked, pixels, tuple(scene.handles[k] for k in cell.subset), _NO_MAPS)
 
 
+def draw_known(cells: Sequence[Cell], scene: Scene, studio: Studio, plan: Plan) -> list[Drawn]:
+    """Let the untouched base draw what each prompt asks for, by nouns.
+
+    Args:
+        cells: The pictures of a plan.
+        scene: Names the handles.
+        studio: The base.
+        plan: How it draws.
+    """
+    asked = [replace(cell.asked, prompt=cell.plain, sampling=plan.sampling) for cell in cells]
+    pictures = dict(draw(studio, asked, batch_size=plan.batch_size))
+    return [
+        Drawn(
+            cell.asked, pictures[i].pixels, tuple(scene.handles[k] for k in cell.subset), _NO_MAPS
+        )
+        for i, cell in enumerate(cells)
+    ]
+
+
+def known_scene(scene: Scene, sprites: Sprites) -> Scene:
+    """Return the scene with photos of every drawing of its nouns that the base was trained on."""
+    rng = np.random.default_rng(0)
+    photos = []
+    for k, noun in enumerate(scene.nouns):
+        for number in range(sprites.n_of(noun)):
+            one = compose(sprites, [noun], "grass", rng, drawings=[number])
+            masks = np.zeros((len(scene.nouns), *one.picture.shape[:2]), np.float32)
+            masks[k] = one.masks[0]
+            photos.append(Photo(one.picture, masks, f"drawing {number} of {noun}"))
+    return replace(scene, photos=tuple(photos))
+
+
+def measure(
+    folders: Sequence[Path], way: Way, *, plan: Plan, canvas: Canvas, judge: Judge
+) -> dict[str, float | None]:
+    """Return the means over scenes of what a way is given."""
+    results: list[Evaluation] = []
+    for folder in folders:
+        scene = frame_scene(load_scene(folder), canvas)
+        cells = cells_of(plan, scene)
+        drawn, weighed = way(cells, scene)
+        results.append(weigh(cells, drawn, scene=weighed, judge=judge))
+    names = results[0].summary
+    return {name: mean(result.summary[name] for result in results) for name in names}
+
+
 def main() -> None:
-    """Weigh the real drawings of every scene of each group; print means over scenes."""
+    """Weigh every scene of each group in each way; print means over scenes."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cache", required=True, type=Path, help="folder of the drawings")
     parser.add_argument(
@@ -77,28 +130,26 @@ def main() -> None:
     options = parser.parse_args()
     protocol = read_protocol(options.protocol)
     studio = open_studio([], base=protocol.base)
-    judge = load_judge(protocol.judge)
-    sprites = Sprites(load_drawings(options.cache), noun_set("mini16"), (HELD_OUT_STYLE,))
-
+    plan, judge, canvas = protocol.plan, load_judge(protocol.judge), studio.backbone.canvas()
+    drawings, nouns = load_drawings(options.cache), noun_set("mini16")
+    own, known = Sprites(drawings, nouns, (HELD_OUT_STYLE,)), Sprites(drawings, nouns)
+    ways: dict[str, Way] = {
+        "drawings": lambda cells, scene: (compose_cells(cells, scene, own, studio=None), scene),
+        "through the autoencoder": lambda cells, scene: (
+            compose_cells(cells, scene, own, studio=studio), scene
+        ),
+        "the base, of its own drawings": lambda cells, scene: (
+            draw_known(cells, scene, studio, plan), known_scene(scene, known)
+        ),
+    }  # fmt: skip
     figures: dict[str, dict[str, dict[str, float | None]]] = {}
-    for way, through in (("drawings", None), ("through the autoencoder", studio)):
+    for way, drawn in ways.items():
         for group, folders in protocol.scenes.items():
-            scenes = [
-                frame_scene(load_scene(folder), studio.backbone.canvas()) for folder in folders
-            ]
-            if max(len(scene.things) for scene in scenes) > max(SIZES):
+            if max(len(load_scene(folder).things) for folder in folders) > max(SIZES):
                 continue  # more things than the world can place without overlap
-            results: list[Evaluation] = []
-            for scene in scenes:
-                cells = cells_of(protocol.plan, scene)
-                drawn = compose_cells(cells, scene, sprites, studio=through)
-                results.append(weigh(cells, drawn, scene=scene, judge=judge))
-            means = {
-                name: mean(result.summary[name] for result in results)
-                for name in results[0].summary
-            }
+            means = measure(folders, drawn, plan=plan, canvas=canvas, judge=judge)
             figures.setdefault(group, {})[way] = means
-            print(f"{group}, {len(results)} scenes, {way}:")
+            print(f"{group}, {len(folders)} scenes, {way}:")
             print("  ", ", ".join(f"{k} {v:.3f}" for k, v in means.items() if v is not None))
     if options.json:
         options.json.write_text(json.dumps(figures, indent=2) + "\n", "utf-8")

@@ -3,10 +3,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.ceiling import compose_cells, ground_of
+from benchmarks.ceiling import compose_cells, draw_known, ground_of, known_scene
 from benchmarks.mini_world.compose import Sprites, compose
 from benchmarks.mini_world.nouns import noun_set
 from benchmarks.mini_world.scene import save_scene
+from lora_scene.creating.generation import draw
+from lora_scene.creating.requests import Request, Sampling
+from lora_scene.creating.studio import open_studio
 from lora_scene.judging.plans import MINI_PROMPTS, Plan, cells_of
 from lora_scene.scenes.scene import load_scene
 from tests.benchmarks import made
@@ -36,3 +39,39 @@ def test_each_picture_shows_the_drawings_that_its_prompt_names_and_no_other(tmp_
         one = np.pi * 12**2  # discs of 24 to 36 px across
         assert 0.9 * one * len(cell.subset) < n_drawn < 2.3 * one * len(cell.subset)
         assert drawn.handles == tuple(scene.handles[k] for k in cell.subset)
+
+
+def test_the_base_is_weighed_against_every_drawing_that_it_was_trained_on(tmp_path: Path) -> None:
+    noun_words, drawings = noun_set("mini16"), made.drawings()
+    own, known = Sprites(drawings, noun_words, ["noto"]), Sprites(drawings, noun_words)
+    save_scene(compose(own, ("cat", "owl"), "snow", np.random.default_rng(0)), tmp_path)
+    scene = load_scene(tmp_path)
+    weighed = known_scene(scene, known)
+    assert (weighed.handles, weighed.nouns) == (scene.handles, scene.nouns)
+    assert [photo.present for photo in weighed.photos] == [(0,)] * 3 + [(1,)] * 3
+    for photo in weighed.photos:
+        colour = np.median(photo.pixels[photo.masks[photo.present[0]] == 1], axis=0)
+        number = [noun.word for noun in noun_words].index(scene.nouns[photo.present[0]])
+        assert np.abs(colour[:2] - (10 * number, 250 - 10 * number)).max() < 8
+        assert not (photo.pixels == made.HELD_OUT_COLOUR).all(-1).any()
+
+
+def test_the_base_is_asked_by_nouns(tmp_path: Path) -> None:
+    sprites = Sprites(made.drawings(), noun_set("mini16"), ["noto"])
+    save_scene(compose(sprites, ("cat", "owl"), "snow", np.random.default_rng(0)), tmp_path)
+    scene = load_scene(tmp_path)
+    few = Plan(prompts=("a photo of {} on grass",), seeds=(0,), sampling=Sampling(n_steps=2))
+    cells, studio = cells_of(few, scene), open_studio([], base="mini")
+    drawn = draw_known(cells, scene, studio, few)
+    asked = [
+        Request(text, 0, sampling=few.sampling)
+        for text in (
+            "a photo of cat on grass",
+            "a photo of owl on grass",
+            "a photo of cat and owl on grass",
+        )
+    ]
+    expected = [picture.pixels for _, picture in draw(studio, asked, batch_size=few.batch_size)]
+    assert [one.handles for one in drawn] == [("<cat>",), ("<owl>",), ("<cat>", "<owl>")]
+    for one, pixels in zip(drawn, expected, strict=True):
+        assert (one.pixels == pixels).all()
