@@ -15,6 +15,7 @@ from lora_scene.errors import BackboneError
 
 EMBEDDED = "mini"  # the base within this package
 WEIGHTS = ".safetensors"
+HASHES = "hashes.json"
 
 
 def resolve_model(model: str | Path) -> str:
@@ -39,6 +40,15 @@ def resolve_model(model: str | Path) -> str:
         where=text or repr(text),
         expected="a hub id (user/name), a diffusers folder, a .safetensors file, or mini",
     )
+
+
+def embedded_hashes(package: str, folder: str) -> str:
+    """Return the hashes of what comes with this package in a folder, as the folder states them.
+
+    They change with each version of its weights, while its name stays.
+    """
+    files = resources.files(package) / folder / HASHES
+    return files.read_text("utf-8") if files.is_file() else ""
 
 
 def is_hub_id(model: str) -> bool:

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from lora_scene.backbones.loading import resolve_device
+from lora_scene.backbones.sources import EMBEDDED, embedded_hashes
 from lora_scene.creating.studio import Studio, open_studio
 from lora_scene.errors import JudgingError, OutOfMemoryError
 from lora_scene.faults import is_out_of_memory
@@ -218,7 +219,11 @@ def fingerprint_of(protocol: Protocol, run: Attempt, *, scene: Scene) -> str:
         protocol.drawing,
         protocol.curve,
     )
-    whole = (protocol.base, run.method.kind, run.method.guide_scale, parts, judged)
+    embedded = (
+        embedded_hashes("lora_scene.backbones", "mini") if protocol.base == EMBEDDED else "",
+        embedded_hashes("lora_scene.judging", "mini_judge") if protocol.judge == EMBEDDED else "",
+    )
+    whole = (protocol.base, embedded, run.method.kind, run.method.guide_scale, parts, judged)
     return hashlib.sha256(repr(whole).encode()).hexdigest()
 
 

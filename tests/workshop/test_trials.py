@@ -185,6 +185,26 @@ def _made_of_another_scene(bench) -> str:
     return fingerprint_of(bench.protocol, run, scene=other)
 
 
+def test_another_version_of_the_embedded_weights_makes_another_run(make_bench, monkeypatch) -> None:
+    """Its name stays `mini`: rows of the version before must not pass for those of this one."""
+    embedded = read_protocol(Path(__file__).parents[2] / "benchmarks" / "protocols" / "hard.toml")
+    foreign = make_bench(("ours", "recipe", "")).protocol
+
+    def made_of(protocol) -> str:
+        run = next(protocol.runs())
+        return fingerprint_of(protocol, run, scene=load_scene(run.scene))
+
+    before = made_of(embedded), made_of(foreign)
+    read = trials.embedded_hashes
+    for changed in ("mini", "mini_judge"):
+        monkeypatch.setattr(
+            trials, "embedded_hashes", lambda p, name, c=changed: read(p, name) + (name == c) * "x"
+        )
+        after = made_of(embedded), made_of(foreign)
+        assert after[0] != before[0], changed
+        assert (after[1] != before[1]) == (changed == "mini_judge"), "the judge alone is embedded"
+
+
 def test_guided_sampling_needs_a_clip(make_bench) -> None:
     with pytest.raises(JudgingError, match="needs a CLIP"):
         run_benchmark(make_bench(("guided", "guided", "")))
