@@ -6,7 +6,7 @@ import gc
 import hashlib
 import platform
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,12 @@ from lora_scene.workshop.results import (
     write_rows,
 )
 from lora_scene.workshop.statistics import Row
+
+FIRST_KEPT = (
+    "58e12c69988240675f400d46b014e1c093fa88bdf322087d87580549fb6420fe",
+    "beafb9d0def77a6c2bf48a9b82901b2ebf514523f8bb214fd19416b124becaf5",
+)
+"""SHA-256 of the embedded base's and judge's hashes when rows did not tell them yet."""
 
 
 @dataclass(frozen=True)
@@ -219,12 +225,21 @@ def fingerprint_of(protocol: Protocol, run: Attempt, *, scene: Scene) -> str:
         protocol.drawing,
         protocol.curve,
     )
-    embedded = (
-        embedded_hashes("lora_scene.backbones", "mini") if protocol.base == EMBEDDED else "",
-        embedded_hashes("lora_scene.judging", "mini_judge") if protocol.judge == EMBEDDED else "",
-    )
-    whole = (protocol.base, embedded, run.method.kind, run.method.guide_scale, parts, judged)
+    whole = (protocol.base, run.method.kind, run.method.guide_scale, parts, judged)
+    whole += tuple(_embedded_versions(protocol))
     return hashlib.sha256(repr(whole).encode()).hexdigest()
+
+
+def _embedded_versions(protocol: Protocol) -> Iterator[str]:
+    """Yield what tells the embedded base and judge from those of the first rows that are kept."""
+    for name, package, folder in (
+        (protocol.base, "lora_scene.backbones", "mini"),
+        (protocol.judge, "lora_scene.judging", "mini_judge"),
+    ):
+        if name == EMBEDDED:
+            version = hashlib.sha256(embedded_hashes(package, folder).encode()).hexdigest()
+            if version not in FIRST_KEPT:
+                yield f"{folder} {version}"
 
 
 def _evaluate(bench: Bench, run: Attempt, scene: Scene, studio: Studio) -> Evaluation:
