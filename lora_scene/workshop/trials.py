@@ -225,8 +225,8 @@ def fingerprint_of(protocol: Protocol, run: Attempt, *, scene: Scene) -> str:
         protocol.drawing,
         protocol.curve,
     )
-    whole = (protocol.base, run.method.kind, run.method.guide_scale, parts, judged)
-    whole += tuple(_embedded_versions(protocol))
+    method, versions = run.method, _embedded_versions(protocol)
+    whole = (protocol.base, method.kind, method.guide_scale, parts, judged, *versions)
     return hashlib.sha256(repr(whole).encode()).hexdigest()
 
 
