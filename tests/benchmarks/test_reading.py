@@ -1,6 +1,14 @@
 import numpy as np
 
-from benchmarks.mini_world.gates import Score, Wish, hard_wishes, held_out_wishes, score
+from benchmarks.mini_world.gates import (
+    GATES,
+    Score,
+    Wish,
+    hard_wishes,
+    held_out_wishes,
+    report,
+    score,
+)
 from benchmarks.mini_world.nouns import noun_set
 from benchmarks.mini_world.reading import Reading, part_sizes
 from benchmarks.mini_world.smudges import spoil
@@ -52,6 +60,19 @@ def test_gates_ask_only_for_what_training_never_drew() -> None:
     assert (
         Wish(("apple", "car"), "wood").prompt == "a photo of an apple and a car on a wooden table"
     )
+
+
+def test_a_gate_is_no_higher_than_what_composed_scenes_are_given() -> None:
+    whole = dict.fromkeys(GATES, 1.0)
+    figures = {
+        "vae_object_db": 27.0,
+        "ddim": {**whole, "twins_right": 0.5, "both_right": 0.69},
+        "judge_known_styles": {**whole, "twins_right": 0.45},
+    }
+    *_, both, _, _, twins, covering = report(figures).splitlines()
+    assert both == "both_right: 0.690, gate 0.7: missed"
+    assert twins == "twins_right: 0.500, gate 0.45: met"
+    assert covering == "covering_right: 1.000, gate 0.7: met"
 
 
 def test_spoilt_drawings_keep_their_size() -> None:
