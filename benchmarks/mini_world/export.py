@@ -19,12 +19,12 @@ from transformers import CLIPTokenizer
 
 from benchmarks.mini_world.base import (
     Denoiser,
-    Stage,
     add_widths_option,
     new_denoiser,
     new_scheduler,
     words_of,
 )
+from benchmarks.mini_world.batches import Stage
 from benchmarks.mini_world.judge import new_judge, save_judge
 from benchmarks.mini_world.loop import load_average
 from benchmarks.mini_world.tokens import build_tokenizer, world_words

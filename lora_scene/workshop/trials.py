@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import gc
-import hashlib
 import platform
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ from typing import Any
 import torch
 
 from lora_scene.backbones.loading import resolve_device
-from lora_scene.backbones.sources import EMBEDDED, embedded_hashes
 from lora_scene.creating.studio import Studio, open_studio
 from lora_scene.errors import JudgingError, OutOfMemoryError
 from lora_scene.faults import is_out_of_memory
@@ -25,11 +23,12 @@ from lora_scene.judging.judge import Judge, load_judge, open_finder
 from lora_scene.judging.plans import cells_of
 from lora_scene.learning.events import Listener
 from lora_scene.learning.outcome import installed_versions
-from lora_scene.learning.runs import FULL_MODEL, run_fingerprint, scene_bytes
+from lora_scene.learning.runs import FULL_MODEL
 from lora_scene.ownership import own_files
 from lora_scene.scenes.framing import frame_scene
 from lora_scene.scenes.scene import Scene, load_scene
 from lora_scene.targets import refuse_foreign
+from lora_scene.workshop.fingerprints import fingerprint_of
 from lora_scene.workshop.guidance import draw_guided
 from lora_scene.workshop.methods import (
     Trained,
@@ -50,12 +49,6 @@ from lora_scene.workshop.results import (
     write_rows,
 )
 from lora_scene.workshop.statistics import Row
-
-FIRST_KEPT = (
-    "58e12c69988240675f400d46b014e1c093fa88bdf322087d87580549fb6420fe",
-    "beafb9d0def77a6c2bf48a9b82901b2ebf514523f8bb214fd19416b124becaf5",
-)
-"""SHA-256 of the embedded base's and judge's hashes when rows did not tell them yet."""
 
 
 @dataclass(frozen=True)
@@ -209,37 +202,6 @@ def open_bench(
         finder=open_finder(protocol.finder, device=chosen),
     )
     return Bench(protocol, out, judge, chosen)
-
-
-def fingerprint_of(protocol: Protocol, run: Attempt, *, scene: Scene) -> str:
-    """Return the sha256 of all that decides a run's row."""
-    learnt = recipes_of(protocol, run, scene=scene)
-    parts = [run_fingerprint(part, recipe, "") for recipe, part in learnt]
-    if not learnt:
-        parts = [hashlib.sha256(b"".join(scene_bytes(scene))).hexdigest()]
-    judged = (
-        protocol.judge,
-        protocol.clip,
-        protocol.dino,
-        protocol.finder,
-        protocol.drawing,
-        protocol.curve,
-    )
-    method, versions = run.method, _embedded_versions(protocol)
-    whole = (protocol.base, method.kind, method.guide_scale, parts, judged, *versions)
-    return hashlib.sha256(repr(whole).encode()).hexdigest()
-
-
-def _embedded_versions(protocol: Protocol) -> Iterator[str]:
-    """Yield what tells the embedded base and judge from those of the first rows that are kept."""
-    for name, package, folder in (
-        (protocol.base, "lora_scene.backbones", "mini"),
-        (protocol.judge, "lora_scene.judging", "mini_judge"),
-    ):
-        if name == EMBEDDED:
-            version = hashlib.sha256(embedded_hashes(package, folder).encode()).hexdigest()
-            if version not in FIRST_KEPT:
-                yield f"{folder} {version}"
 
 
 def _evaluate(bench: Bench, run: Attempt, scene: Scene, studio: Studio) -> Evaluation:

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.mini_world import checkpoints
-from benchmarks.mini_world.base import Batches, Denoiser, new_denoiser, objective
+from benchmarks.mini_world.base import Denoiser, new_denoiser, objective
+from benchmarks.mini_world.batches import Batches
 from benchmarks.mini_world.checkpoints import load_state, save_state
 from benchmarks.mini_world.compose import Sprites
 from benchmarks.mini_world.judge import Lessons, new_judge

@@ -9,9 +9,9 @@ import pytest
 
 from benchmarks.quality_page import filled, tables
 from lora_scene.scenes.scene import load_scene
+from lora_scene.workshop.fingerprints import fingerprint_of
 from lora_scene.workshop.protocol import read_protocol
 from lora_scene.workshop.results import known_rows
-from lora_scene.workshop.trials import fingerprint_of
 
 ROOT = Path(__file__).parents[2]
 ROWS = ROOT / "benchmarks" / "results" / "mini.jsonl"

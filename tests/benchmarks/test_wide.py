@@ -7,13 +7,12 @@ import torch
 
 from benchmarks.mini_world import wide
 from benchmarks.mini_world.base import (
-    CROP,
     CROPS_A_SCENE,
-    Batches,
     go_on_from,
     new_denoiser,
     objective,
 )
+from benchmarks.mini_world.batches import CROP, Batches
 from benchmarks.mini_world.captions import caption
 from benchmarks.mini_world.compose import Composition, Placement
 from benchmarks.mini_world.export import build_pipeline

@@ -18,12 +18,12 @@ from lora_scene.judging.mini import MiniJudge
 from lora_scene.learning.events import Saved
 from lora_scene.ownership import unsealed
 from lora_scene.scenes.scene import load_scene
-from lora_scene.workshop import trials
+from lora_scene.workshop import fingerprints, trials
+from lora_scene.workshop.fingerprints import fingerprint_of
 from lora_scene.workshop.protocol import read_protocol
 from lora_scene.workshop.results import Row, folder_of, keep_row, known_rows, read_rows
 from lora_scene.workshop.trials import (
     Bench,
-    fingerprint_of,
     open_bench,
     planned_work,
     run_benchmark,
@@ -195,10 +195,12 @@ def test_another_version_of_the_embedded_weights_makes_another_run(make_bench, m
         return fingerprint_of(protocol, run, scene=load_scene(run.scene))
 
     before = made_of(embedded), made_of(foreign)
-    read = trials.embedded_hashes
+    read = fingerprints.embedded_hashes
     for changed in ("mini", "mini_judge"):
         monkeypatch.setattr(
-            trials, "embedded_hashes", lambda p, name, c=changed: read(p, name) + (name == c) * "x"
+            fingerprints,
+            "embedded_hashes",
+            lambda p, name, c=changed: read(p, name) + (name == c) * "x",
         )
         after = made_of(embedded), made_of(foreign)
         assert after[0] != before[0], changed

@@ -1,0 +1,49 @@
+"""What tells a benchmark's run from any other: the hash of all that decides its row."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+
+from lora_scene.backbones.sources import EMBEDDED, embedded_hashes
+from lora_scene.learning.runs import run_fingerprint, scene_bytes
+from lora_scene.scenes.scene import Scene
+from lora_scene.workshop.methods import recipes_of
+from lora_scene.workshop.protocol import Attempt, Protocol
+
+FIRST_KEPT = (
+    "58e12c69988240675f400d46b014e1c093fa88bdf322087d87580549fb6420fe",
+    "beafb9d0def77a6c2bf48a9b82901b2ebf514523f8bb214fd19416b124becaf5",
+)
+"""SHA-256 of the embedded base's and judge's hashes when rows did not tell them yet."""
+
+
+def fingerprint_of(protocol: Protocol, run: Attempt, *, scene: Scene) -> str:
+    """Return the sha256 of all that decides a run's row."""
+    learnt = recipes_of(protocol, run, scene=scene)
+    parts = [run_fingerprint(part, recipe, "") for recipe, part in learnt]
+    if not learnt:
+        parts = [hashlib.sha256(b"".join(scene_bytes(scene))).hexdigest()]
+    judged = (
+        protocol.judge,
+        protocol.clip,
+        protocol.dino,
+        protocol.finder,
+        protocol.drawing,
+        protocol.curve,
+    )
+    method, versions = run.method, _embedded_versions(protocol)
+    whole = (protocol.base, method.kind, method.guide_scale, parts, judged, *versions)
+    return hashlib.sha256(repr(whole).encode()).hexdigest()
+
+
+def _embedded_versions(protocol: Protocol) -> Iterator[str]:
+    """Yield what tells the embedded base and judge from those of the first rows that are kept."""
+    for name, package, folder in (
+        (protocol.base, "lora_scene.backbones", "mini"),
+        (protocol.judge, "lora_scene.judging", "mini_judge"),
+    ):
+        if name == EMBEDDED:
+            version = hashlib.sha256(embedded_hashes(package, folder).encode()).hexdigest()
+            if version not in FIRST_KEPT:
+                yield f"{folder} {version}"
