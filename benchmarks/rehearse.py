@@ -98,7 +98,7 @@ def first_day(
     longer = [each.replace("phase2.steps=2", "phase2.steps=3") for each in chosen]
     train = ["train", str(SCENE), "--recipe", recipe, "--base", base, "--device", device]
     train += ["--out", out]
-    drawing = [*PROMPT, "--device", device, "--size", f"{size}x{size}"]
+    drawing = [*PROMPT, "--device", device, "--dtype", dtype, "--size", f"{size}x{size}"]
     generate = ["generate", out, *drawing, "--steps", str(n), "--out", f"{out}-p"]
     if config:
         whole = ["--base-config", config]

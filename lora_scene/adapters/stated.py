@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 
 import torch
 
@@ -12,6 +13,9 @@ from lora_scene.adapters.formats.kohya import kohya_name
 from lora_scene.adapters.inspection import FACTOR, Inspection
 from lora_scene.adapters.untrusted import read_tensors
 from lora_scene.backbones.families import Family
+
+Updates = Mapping[str, Callable[[], torch.Tensor]]
+"""What makes each module's update, (out, in) float32, when it is asked for."""
 
 HASH = "modelspec.hash_sha256"
 HEADER_LENGTH = 8  # bytes, in front of a safetensors header
@@ -40,9 +44,7 @@ def stated_problems(found: Inspection) -> list[str]:
     return problems
 
 
-def stated_updates(
-    found: Inspection, keys: Iterable[str], family: Family
-) -> dict[str, torch.Tensor]:
+def stated_updates(found: Inspection, keys: Iterable[str], family: Family) -> Updates:
     """Return alpha / rank * up @ down of each module of a kohya file, as its readers compute it.
 
     Args:
@@ -54,7 +56,7 @@ def stated_updates(
         return {}
     tensors, _ = read_tensors(found.path)
     names = {match["module"]: match for key in tensors if (match := FACTOR.fullmatch(key))}
-    updates = {}
+    updates: dict[str, Callable[[], torch.Tensor]] = {}
     for key in keys:
         match = names.get(kohya_name(key, family))
         if match is None:
@@ -62,8 +64,12 @@ def stated_updates(
         down = tensors[match.string].float()
         up = tensors[match.string.replace("lora_down", "lora_up")].float()
         alpha = float(tensors.get(f"{match['module']}.alpha", torch.tensor(len(down))))
-        updates[key] = alpha / len(down) * product(up, down)
+        updates[key] = partial(_update, up, down, alpha / len(down))
     return updates
+
+
+def _update(up: torch.Tensor, down: torch.Tensor, scale: float) -> torch.Tensor:
+    return scale * product(up, down)
 
 
 def _tensors_sha256(found: Inspection) -> str:

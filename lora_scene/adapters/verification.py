@@ -7,14 +7,16 @@ loader has a part in.
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from lora_scene.adapters.adapter import Adapter, product
+from lora_scene.adapters.adapter import Adapter, LoraModule, product
 from lora_scene.adapters.embedding_checks import concept_of, load_embeddings, wrong_embeddings
 from lora_scene.adapters.fit import pipeline_family
 from lora_scene.adapters.folder import read_adapter
@@ -24,7 +26,7 @@ from lora_scene.adapters.formats.factors import PARTS
 from lora_scene.adapters.inspection import Inspection, inspect_path
 from lora_scene.adapters.layers import base_layer
 from lora_scene.adapters.probe import distance, draw_probe, probe_prompt
-from lora_scene.adapters.stated import stated_problems, stated_updates
+from lora_scene.adapters.stated import Updates, stated_problems, stated_updates
 from lora_scene.adapters.untrusted import read_tensors
 from lora_scene.adapters.vocabulary import add_concepts
 from lora_scene.backbones.loading import quiet_libraries
@@ -76,13 +78,10 @@ def verify_path(
     Raises:
         AdapterError: A file is damaged.
     """
-    expected = None
-    if reference is not None:
-        pipeline = open_base()
-        merge_by_formula(pipeline, reference)
-        expected = draw_probe(pipeline, probe_prompt(reference))
+    expected = None if reference is None else _trained_output(open_base(), reference)
     checks = []
     for found in inspect_path(path):
+        gc.collect()  # the base before goes before the next one comes
         if found.layout == "unknown":
             problem = "holds neither LoRA modules nor embeddings"
             checks.append(Check(found.path, "unknown", 0, 0, None, None, None, (problem,)))
@@ -120,6 +119,11 @@ def refuse_failures(checks: tuple[Check, ...]) -> None:
         raise VerificationError.collect(failures, "verification failed")
 
 
+def _trained_output(pipeline: Any, reference: Adapter) -> torch.Tensor:
+    merge_by_formula(pipeline, reference)
+    return draw_probe(pipeline, probe_prompt(reference))
+
+
 def merge_by_formula(pipeline: Any, adapter: Adapter) -> None:
     """Write W + scale * up @ down into a float32 pipeline's own weights, and add the handles."""
     for key, module in adapter.modules.items():
@@ -148,13 +152,13 @@ def _check_lora(
         return _checked(found, problems, error=error)
     layers = loaded_layers(pipeline, NAME)
     output = draw_probe(pipeline, prompt)
-    read = {key: _loaded_update(layer) for key, layer in layers.items()}
+    read: Updates = {key: partial(_loaded_update, layer) for key, layer in layers.items()}
     stated = stated_updates(found, layers, pipeline_family(pipeline))
     if _worst_error({key: read[key] for key in stated}, stated) > UPDATE_TOLERANCE["F32"]:
         problems.append("diffusers scales it otherwise than its own alphas say")
     update_error = output_error = None
     if reference is not None and expected is not None:
-        wanted = {key: module.update.flatten(1) for key, module in reference.modules.items()}
+        wanted = {key: partial(_flat_update, each) for key, each in reference.modules.items()}
         update_error = max(_worst_error(read, wanted), _worst_error({**read, **stated}, wanted))
         output_error = distance(output, expected)
         problems += _error_problems(found, update_error, output_error)
@@ -227,19 +231,24 @@ def _loaded_update(layer: Any) -> torch.Tensor:
     return update.detach()
 
 
-def _worst_error(found: Mapping[str, torch.Tensor], wanted: Mapping[str, torch.Tensor]) -> float:
-    """Return the largest ||found - wanted|| / ||wanted|| of a module; inf where one has none."""
+def _flat_update(module: LoraModule) -> torch.Tensor:
+    return module.update.flatten(1)
+
+
+def _worst_error(found: Updates, wanted: Updates) -> float:
+    """Return the largest ||found - wanted|| / ||wanted|| of a module; inf where one has none.
+
+    Updates are as large as the layers, so that one of each is made at a time.
+    """
     if found.keys() != wanted.keys():
         return float("inf")
-    return max(
-        (
-            float((found[key] - update).norm() / update.norm().clamp_min(1e-12))
-            if found[key].shape == update.shape
-            else float("inf")
-            for key, update in wanted.items()
-        ),
-        default=0.0,
-    )
+    return max((_error(found[key](), make()) for key, make in wanted.items()), default=0.0)
+
+
+def _error(found: torch.Tensor, wanted: torch.Tensor) -> float:
+    if found.shape != wanted.shape:
+        return float("inf")
+    return float((found - wanted).norm() / wanted.norm().clamp_min(1e-12))
 
 
 def _error_problems(found: Inspection, update_error: float, output_error: float) -> list[str]:

@@ -4,6 +4,7 @@ import dataclasses
 import datetime
 import json
 import re
+import weakref
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from benchmarks.full_size import clip_tokenizer
+from lora_scene.adapters import stated, verification
 from lora_scene.adapters.adapter import LoraModule
 from lora_scene.adapters.exports import LAYOUTS, export_adapter
 from lora_scene.adapters.folder import read_adapter, save_adapter
@@ -63,6 +65,36 @@ def test_every_exported_file_is_verified_against_the_trained_adapter(
         assert check.n_matched == check.n_expected > 0
         assert check.effect > 1e-3
     assert read_adapter(tmp_path).modules.keys() == adapter.modules.keys()
+
+
+def test_verifying_holds_one_base_at_a_time_and_few_updates(tmp_path, monkeypatch):
+    """Of SDXL a base takes 14 GB in float32, and the updates of its adapted layers 6."""
+    adapter = made.adapter(tiny.pipeline("sd1"), "sd1", kind="ranks", text=True)
+    exported(adapter, tmp_path)
+    bases, updates, most = [], [], [0]
+
+    def open_base():
+        assert [base() for base in bases if base() is not None] == []
+        pipeline = tiny.pipeline("sd1")
+        bases.append(weakref.ref(pipeline.unet))
+        return pipeline
+
+    def counted(make):
+        def update(*given):
+            made_of = make(*given)
+            updates.append(weakref.ref(made_of))
+            most[0] = max(most[0], sum(each() is not None for each in updates))
+            return made_of
+
+        return update
+
+    monkeypatch.setattr(verification, "_loaded_update", counted(verification._loaded_update))
+    monkeypatch.setattr(verification, "_flat_update", counted(verification._flat_update))
+    monkeypatch.setattr(stated, "_update", counted(stated._update))
+    refuse_failures(verify_path(tmp_path, open_base, reference=adapter))
+    assert len(bases) == 1 + 3 + len(adapter.concepts)
+    assert len(updates) > 6 * len(adapter.modules)
+    assert most == [2], "one that is found, beside the one that is wanted"
 
 
 def test_the_kohya_file_carries_what_interfaces_look_for(tmp_path):
