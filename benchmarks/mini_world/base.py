@@ -125,17 +125,19 @@ def objective(denoiser: Denoiser, batches: Batches, stage: Stage, share: Share) 
     alphas_cumprod = new_scheduler().alphas_cumprod.to(device)
     seed = 5 if stage == "crops" else 6
 
+    is_mixed = stage == "mixed"
+
     def draw(step: int, kind: Stage) -> Batch:
-        n = share.batch * (CROPS_A_SCENE if stage == "mixed" and kind == "crops" else 1)
+        n = share.batch * (CROPS_A_SCENE if is_mixed and kind == "crops" else 1)
         return batches.draw(kind, n, np.random.default_rng((seed, share.rank, step)))
 
     fetch = Prefetched(draw, share.n_workers)
 
     def loss(step: int, progress: float) -> Tensor:
         generator = torch.Generator().manual_seed(1_000_003 * seed + 2 * step + share.rank)
-        kind: Stage = ("crops", "scenes")[step % 2] if stage == "mixed" else stage
+        kind: Stage = ("crops", "scenes")[step % 2] if is_mixed else stage
         batch = fetch(step, kind).to(device)
-        layout = 0.0 if stage == "mixed" and kind == "crops" else 0.5
+        layout = 0.0 if is_mixed and kind == "crops" else 0.5
         return diffusion_loss(denoiser, batch, alphas_cumprod, generator, layout_share=layout)
 
     return loss
@@ -203,7 +205,12 @@ def main() -> None:
     add_widths_option(parser)
     parser.add_argument("--lr", type=float, default=1.5e-3)
     parser.add_argument("--ema-decay", type=float, default=0.998)
-    launch(run, parser.parse_args())
+    options = parser.parse_args()
+    if (options.stage == "mixed") != (options.from_base is not None):
+        parser.error(
+            "--from names the base that `--stage mixed` goes on from, and no other stage's"
+        )
+    launch(run, options)
 
 
 if __name__ == "__main__":

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +40,7 @@ def command(
     from lora_scene.backbones.architectures import find_architecture
     from lora_scene.backbones.families import identify
     from lora_scene.backbones.fitness import check_family
-    from lora_scene.cli.estimate_view import show_estimate
+    from lora_scene.cli.estimate_view import print_estimate, show_estimate
     from lora_scene.creating.drawing_memory import estimate_drawings
     from lora_scene.learning.estimates import estimate_memory, estimate_savings
     from lora_scene.recipe import Recipe, load_recipe
@@ -62,12 +60,8 @@ def command(
     photos = [photo.size for photo in load_scene(scene).photos] if scene else []
     asked: dict[str, Any] = {"n_concepts": concepts, "photos": photos}
     estimate = estimate_memory(architecture, settings, **asked)
-    peak = estimate.peak_bytes
     drawn = estimate_drawings(architecture, settings, estimate.dtype, **asked) if drawing else []
+    peak = estimate.peak_bytes
     savings = estimate_savings(architecture, varied, before=peak, **asked) if switches else {}
-    if as_json:
-        told = {**asdict(estimate), "peak_bytes": peak, "card_gib": estimate.card}
-        told |= {"savings": savings, "drawing": [asdict(one) for one in drawn]}
-        click.echo(json.dumps(told, indent=2))
-        return
-    show_estimate(estimate, drawn, savings)
+    show = print_estimate if as_json else show_estimate
+    show(estimate, drawn, savings)

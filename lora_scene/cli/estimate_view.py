@@ -1,8 +1,10 @@
-"""Shows a memory estimate as tables."""
+"""Shows a memory estimate, as tables or as JSON."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
@@ -18,6 +20,15 @@ ASSUMED = (
     "note: no card is here to ask, so bf16 is counted; one before Ampere (T4, V100, RTX 20) takes "
     "fp16, and its VAE float32: --set base.dtype=fp16"
 )
+
+
+def print_estimate(
+    estimate: MemoryEstimate, drawing: Sequence[PhaseEstimate], savings: Mapping[str, int]
+) -> None:
+    """Print what `show_estimate` shows, as JSON for a program."""
+    told = {**asdict(estimate), "peak_bytes": estimate.peak_bytes, "card_gib": estimate.card}
+    told |= {"savings": savings, "drawing": [asdict(one) for one in drawing]}
+    click.echo(json.dumps(told, indent=2))
 
 
 def show_estimate(

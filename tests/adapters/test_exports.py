@@ -68,7 +68,7 @@ def test_every_exported_file_is_verified_against_the_trained_adapter(
 
 
 def test_verifying_holds_one_base_at_a_time_and_few_updates(tmp_path, monkeypatch):
-    """Of SDXL a base takes 14 GB in float32, and the updates of its adapted layers 6."""
+    """Of SDXL a base takes 14 GB in float32, and the updates of its adapted layers 4."""
     adapter = made.adapter(tiny.pipeline("sd1"), "sd1", kind="ranks", text=True)
     exported(adapter, tmp_path)
     bases, updates, most = [], [], [0]
