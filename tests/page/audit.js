@@ -1,6 +1,8 @@
 // What of the page's visible part somebody could not read, name or reach in order; nothing, it should be.
 // Contrast as WCAG 2.2 has it: https://www.w3.org/TR/WCAG22/#dfn-contrast-ratio
+// A change of colour on its way is looked at as it ends, not wherever it happens to be.
 () => {
+  document.getAnimations().filter((one) => one instanceof CSSTransition).forEach((one) => one.finish());
   const pixel = document.createElement('canvas').getContext('2d', { willReadFrequently: true });
   const rgba = (colour) => {
     pixel.clearRect(0, 0, 1, 1);
