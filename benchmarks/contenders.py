@@ -22,6 +22,7 @@ from torch import Tensor
 
 from lora_scene.backbones.architectures import Architecture, meta_backbone
 from lora_scene.backbones.backbone import Backbone
+from lora_scene.backbones.loading import resolve_dtype
 from lora_scene.backbones.storage import store
 from lora_scene.backbones.switches import switch_on
 from lora_scene.learning.losses import weighted_error
@@ -30,7 +31,6 @@ from lora_scene.learning.simulation import trainer_of
 from lora_scene.recipe import Recipe
 from lora_scene.size import Size
 
-DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 SMALLER = 5  # `small` divides channels by it
 
 
@@ -51,9 +51,10 @@ def small(architecture: Architecture) -> Architecture:
     return Architecture(f"small {architecture.name}", unet, vae, texts)
 
 
-def base_dtype(recipe: Recipe) -> torch.dtype:
-    """Return what a recipe's base is stored in; `auto` is bf16, as on a GPU."""
-    return DTYPES["bf16" if recipe.base.dtype == "auto" else recipe.base.dtype]
+def base_dtype(recipe: Recipe, device: str) -> torch.dtype:
+    """Return what a recipe's base is stored in: what training takes on a card, else bf16."""
+    is_assumed = recipe.base.dtype == "auto" and not device.startswith("cuda")
+    return resolve_dtype("bf16" if is_assumed else recipe.base.dtype, device)
 
 
 def random_backbone(
@@ -61,7 +62,7 @@ def random_backbone(
 ) -> Backbone:
     """Fill an architecture with random numbers; layers keep the size of what they are given."""
     backbone = meta_backbone(
-        architecture, dtype=base_dtype(recipe), resolution=recipe.base.resolution
+        architecture, dtype=base_dtype(recipe, device), resolution=recipe.base.resolution
     )
     torch.manual_seed(0)
     for part in (backbone.unet, *backbone.text_encoders):

@@ -105,7 +105,7 @@ class Kept:
 
 def count(architecture: Architecture, recipe: Recipe, phase: int, device: str) -> dict[str, int]:
     """Return the bytes that autograd keeps in a step of a phase, and those of the estimate."""
-    dtype = base_dtype(recipe)
+    dtype = base_dtype(recipe, device)
     estimated = Simulation(architecture, recipe, dtype, n_concepts=CONCEPTS).train(phase).parts
     if device == "meta":
         size = recipe.base.resolution
@@ -184,8 +184,9 @@ def main() -> None:
     for name in given.recipes:
         recipe = load_recipe(name, ["base.dtype=bf16", *given.overrides])
         architecture, size = find_architecture(recipe.base.model), recipe.base.resolution
+        dtype = base_dtype(recipe, given.device)
         for guide in ("places", "clip") if given.guided else ():
-            backbone = meta_backbone(architecture, dtype=base_dtype(recipe), resolution=size)
+            backbone = meta_backbone(architecture, dtype=dtype, resolution=size)
             write({"recipe": name, "guide": guide, **count_guided(backbone, guide), **about},
                   given.out)  # fmt: skip
         for switch in () if given.guided else ("false", "true"):

@@ -156,7 +156,7 @@ def measure_phase(
         )
         for name, k, optimizer in variants
     }
-    dtype = base_dtype(recipe)
+    dtype = base_dtype(recipe, given.device)
     peak = peak_rate(given.device, dtype)
     for (name, k, optimizer), figures, is_apart in measure_what_fits(
         makers, repeats=given.repeats, device=given.device, apart=given.apart

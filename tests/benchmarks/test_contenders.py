@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 
-from benchmarks.contenders import ours
+import pytest
+import torch
+
+from benchmarks.contenders import base_dtype, ours
 from lora_scene.backbones.architectures import find_architecture
 from lora_scene.learning import objective
 from tests.learning import made
@@ -24,3 +28,14 @@ def test_ours_makes_the_trainer_s_own_step_with_the_base_s_prediction(bases, mon
     step()
     step()
     assert len(asked) == 2
+
+
+@pytest.mark.parametrize(
+    ("device", "has_bf16", "dtype"),
+    [("cuda", True, "bfloat16"), ("cuda:1", False, "float16"), ("cpu", False, "bfloat16")],
+)
+def test_auto_is_what_the_card_takes(device, has_bf16, dtype, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device", contextlib.nullcontext)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: has_bf16)
+    assert base_dtype(made.recipe("mini", "base.dtype=auto"), device) == getattr(torch, dtype)
+    assert base_dtype(made.recipe("mini", "base.dtype=fp32"), device) == torch.float32
