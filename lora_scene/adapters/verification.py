@@ -8,6 +8,7 @@ loader has a part in.
 from __future__ import annotations
 
 import gc
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -30,7 +31,7 @@ from lora_scene.adapters.stated import Updates, stated_problems, stated_updates
 from lora_scene.adapters.untrusted import read_tensors
 from lora_scene.adapters.vocabulary import add_concepts
 from lora_scene.backbones.loading import quiet_libraries
-from lora_scene.errors import VerificationError
+from lora_scene.errors import AdapterError, VerificationError
 
 NAME = "verified"
 LEAST_EFFECT = 1e-6  # relative; float32 noise of two runs of the same pipeline is zero
@@ -82,14 +83,31 @@ def verify_path(
     checks = []
     for found in inspect_path(path):
         gc.collect()  # the base before goes before the next one comes
-        if found.layout == "unknown":
-            problem = "holds neither LoRA modules nor embeddings"
-            checks.append(Check(found.path, "unknown", 0, 0, None, None, None, (problem,)))
+        problem = _unusable(found)
+        if problem:
+            n = _n_expected(found)
+            checks.append(Check(found.path, found.layout, n, 0, None, None, None, (problem,)))
         elif found.layout == "embedding":
             checks.append(_check_embedding(found, open_base(), reference))
         else:
             checks.append(_check_lora(found, open_base(), reference, expected))
     return tuple(checks)
+
+
+def _unusable(found: Inspection) -> str:
+    """Return why no reader should be given a file at all; empty for one that may be loaded."""
+    if found.layout == "unknown":
+        return "holds neither LoRA modules nor embeddings"
+    try:
+        read_tensors(found.path)
+    except AdapterError as error:
+        return str(error)
+    return ""
+
+
+def _n_expected(found: Inspection) -> int:
+    is_embedding = found.layout == "embedding"
+    return sum((found.n_vectors if is_embedding else found.n_modules).values())
 
 
 def own_reference(path: Path) -> Adapter | None:
@@ -191,14 +209,16 @@ def _checked(
     error: Exception | None = None,
 ) -> Check:
     """Return what became of a file; judge how much of it loaded, and whether it does anything."""
-    is_embedding = found.layout == "embedding"
-    n = sum((found.n_vectors if is_embedding else found.n_modules).values())
+    n = _n_expected(found)
     if error is not None:
         problems.append(f"diffusers refuses it: {type(error).__name__}: {error}"[:400])
     elif n_matched != n:
-        ending = "rows are in the vocabulary" if is_embedding else "modules matched"
+        rows = found.layout == "embedding"
+        ending = "rows are in the vocabulary" if rows else "modules matched"
         problems.append(f"{n_matched} of {n} {ending}; the rest are ignored")
-    if effect is not None and effect < LEAST_EFFECT:
+    if effect is not None and not math.isfinite(effect):
+        problems.append("its output holds numbers that are none: it would draw black pictures")
+    elif effect is not None and effect < LEAST_EFFECT:
         problems.append("it loads and does nothing: the output is that of the base")
     return Check(found.path, found.layout, n, n_matched, effect, None, None, tuple(problems))
 
@@ -248,7 +268,8 @@ def _worst_error(found: Updates, wanted: Updates) -> float:
 def _error(found: torch.Tensor, wanted: torch.Tensor) -> float:
     if found.shape != wanted.shape:
         return float("inf")
-    return float((found - wanted).norm() / wanted.norm().clamp_min(1e-12))
+    error = float((found - wanted).norm() / wanted.norm().clamp_min(1e-12))
+    return float("inf") if math.isnan(error) else error  # which a maximum would lose
 
 
 def _error_problems(found: Inspection, update_error: float, output_error: float) -> list[str]:

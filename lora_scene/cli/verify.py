@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from math import isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -43,11 +44,17 @@ def command(path: Path, base: str | None, folder: Path | None, as_json: bool) ->
     reference = own_reference(path) if folder is None else read_adapter(folder)
     checks = verify_path(path, lambda: load_pipeline(source), reference=reference)
     if as_json:
-        click.echo(json.dumps([{**vars(check), "path": str(check.path)} for check in checks]))
+        click.echo(json.dumps([_as_json(check) for check in checks], allow_nan=False))
     else:
         for check in checks:
             _show(check)
     refuse_failures(checks)
+
+
+def _as_json(check: Check) -> dict[str, Any]:
+    """Return a check for JSON; what is not finite, for which JSON has no word, is null there."""
+    endless = (k for k, v in vars(check).items() if isinstance(v, float) and not isfinite(v))
+    return {**vars(check), **dict.fromkeys(endless), "path": str(check.path)}
 
 
 def _show(check: Check) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import json
+import math
 import re
 import weakref
 
@@ -379,6 +380,29 @@ def test_an_update_of_zero_fails(scene):
     failing(path, None, "loads and does nothing")
 
 
+@pytest.mark.parametrize(
+    ("number", "match"), [(math.nan, "NaN or an infinity"), (3e38, "numbers that are none")]
+)
+def test_a_stranger_s_file_that_draws_black_pictures_fails(number, match, scene):
+    folder, _ = scene
+    for name in ("pytorch_lora_weights.safetensors", "scene.safetensors"):
+        path = folder / name
+        tensors = load_file(path)
+        key = next(key for key in tensors if key.endswith((".up.weight", "lora_up.weight")))
+        save_file(tensors | {key: torch.full_like(tensors[key], number)}, path)
+        failing(path, None, match)
+
+
+def test_a_damaged_file_hides_nothing_of_the_others(scene):
+    folder, adapter = scene
+    path = folder / "scene.safetensors"
+    tensors = load_file(path)
+    save_file(tensors | {sorted(tensors)[0]: torch.tensor(math.nan)}, path, metadata_of(path))
+    checks = verify_path(folder, tiny.pipeline, reference=adapter)
+    assert [check.path for check in checks if check.problems] == [path]
+    assert len(checks) > 2
+
+
 def test_a_wrong_scale_fails(scene):
     folder, adapter = scene
     path = folder / "scene.safetensors"
@@ -506,3 +530,7 @@ def test_the_command_prints_counts_and_fails_with_the_reason(scene, tmp_path):
     (check,) = json.loads(failed.stdout)
     assert check["effect"] == 0.0
     assert "it loads and does nothing" in " ".join(check["problems"])
+    first = next(key for key in tensors if key.endswith("lora_up.weight"))
+    save_file(tensors | {first: torch.full_like(tensors[first], 3e38)}, path)
+    endless = CliRunner().invoke(root, [*args, "--json"])
+    assert json.loads(endless.stdout, parse_constant=pytest.fail)[0]["effect"] is None
