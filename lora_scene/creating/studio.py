@@ -28,7 +28,7 @@ from lora_scene.backbones.storage import Quantization
 from lora_scene.creating.limits import check_number
 from lora_scene.creating.names import Names
 from lora_scene.errors import CreationError
-from lora_scene.learning.runs import FULL_MODEL
+from lora_scene.learning.whole_model import FULL_MODEL, own_model
 
 PARTS = ("unet", "text_encoder", "text_encoder_2")
 
@@ -284,12 +284,11 @@ def _default_base(members: Sequence[Member]) -> str:
     if not members:
         raise CreationError("neither an adapter nor a base is given", hint="pass --base")
     source = members[0].choice.source
-    if not isinstance(source, Adapter):
-        full = locate(source) / FULL_MODEL
-        if (full / "model_index.json").is_file():
-            return str(full)
-    info = members[0].adapter.info
     near = None if isinstance(source, Adapter) else locate(source)
+    full = own_model({member.name: member.adapter for member in members}, near)
+    if full is not None:
+        return str(full)
+    info = members[0].adapter.info
     return find_base(info.base_model, base_hash=info.base_hash, near=near)
 
 

@@ -26,7 +26,7 @@ from lora_scene.judging.plans import Cell, Plan, cells_of, drift_prompts
 from lora_scene.judging.scores import Scores, by_concept, find_things, measure, summarise
 from lora_scene.judging.watched_drawing import Drawn, draw_watched, training_maps
 from lora_scene.learning.held import map_iou
-from lora_scene.learning.runs import FULL_MODEL
+from lora_scene.learning.whole_model import FULL_MODEL
 from lora_scene.scenes.canvas import Canvas
 from lora_scene.scenes.framing import frame_scene, grid_masks
 from lora_scene.scenes.pictures import Pixels

@@ -33,7 +33,7 @@ from lora_scene.errors import AdapterError
 from lora_scene.learning.events import Listener, Notice
 from lora_scene.learning.handle_table import HandleTable
 from lora_scene.learning.lora import learned_modules, remove_lora
-from lora_scene.learning.runs import FULL_MODEL
+from lora_scene.learning.whole_model import FULL_MODEL, needs_whole_model
 
 NAME = "beginning"
 _KNOWN = re.compile(
@@ -189,12 +189,11 @@ def put_rows(begun: Beginning, table: HandleTable, tell: Listener) -> None:
 
 def _read_own(path: Path, weight: float) -> Beginning:
     adapter = read_adapter(path)
-    whole = path / FULL_MODEL
-    if not adapter.modules and whole.is_dir():
+    if needs_whole_model(adapter):
         raise AdapterError(
             "the run trained a whole model, of which an adapter holds the rows alone",
             where=path,
-            hint=f"learn on that model: --base {whole}",
+            hint=f"learn on that model: --base {path / FULL_MODEL}",
         )
     name = public_name(str(path.absolute()))
     return Beginning(name, weight, fingerprint(adapter), adapter.family, path, adapter)

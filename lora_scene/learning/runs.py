@@ -34,6 +34,7 @@ from lora_scene.learning.checkpoints import (
     newest_checkpoint,
     what_is_left,
 )
+from lora_scene.learning.whole_model import FULL_MODEL, whole_model
 from lora_scene.ownership import KEY, is_ours, own_files
 from lora_scene.recipe import Recipe, dump_recipe
 from lora_scene.scenes.scene import Scene
@@ -49,7 +50,6 @@ SNAPSHOTS = "snapshots"
 CHECKPOINT = Path("checkpoint") / "state.safetensors"
 RESTARTED = "restarted"  # key of a `training.json` whose run was discarded: another is under way
 LAST_GOOD = "last_good"
-FULL_MODEL = "pipeline"  # where a fully fine-tuned base lies
 FOLDERS = (str(CHECKPOINT.parent), LAST_GOOD, SAMPLES, MAPS, SNAPSHOTS, FULL_MODEL)
 
 
@@ -160,16 +160,12 @@ def finished(out: Path, mine: str, recipe: Recipe) -> TrainingResult | None:
                 "a finished run without a checkpoint cannot go on", where=out, hint=anew
             )
         return None
+    if recipe.is_full and whole_model(out) is None:
+        raise TrainingError("the whole model that this run trained is gone", where=out, hint=anew)
     return TrainingResult(
-        read_adapter(out),
-        out,
-        found.seconds,
-        found.peak_bytes,
-        found.n_trained,
-        found.unlearnt,
-        found.n_skipped,
-        found.ended,
-    )
+        read_adapter(out), out, found.seconds, found.peak_bytes, found.n_trained,
+        found.unlearnt, found.n_skipped, found.ended,
+    )  # fmt: skip
 
 
 def read_summary(out: Path) -> Summary | None:

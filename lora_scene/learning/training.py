@@ -59,7 +59,6 @@ from lora_scene.learning.runs import (
     CHECKPOINT,
     EVENTS,
     FOLDERS,
-    FULL_MODEL,
     HELD,
     LAST_GOOD,
     LOSSES,
@@ -76,6 +75,7 @@ from lora_scene.learning.runs import (
 )
 from lora_scene.learning.step import all_finite
 from lora_scene.learning.watching import Watcher, began, page_at_the_end
+from lora_scene.learning.whole_model import FULL_MODEL
 from lora_scene.ownership import LISTING, list_folder, own_files
 from lora_scene.recipe import Recipe, dump_recipe
 from lora_scene.scenes.handles import check_handles
@@ -231,6 +231,7 @@ def _learn(backbone: Backbone, job: Job, begun: float) -> TrainingResult:
     write_text(job.out / RECIPE, dump_recipe(job.recipe))
     with trainer.table.spliced():
         _run(trainer, job, resumed)
+        job.interruption.obey()
         adapter = _collect(trainer, job)
     if job.recipe.is_full:
         with trainer.as_delivered(), written_together(job.out / FULL_MODEL) as aside:

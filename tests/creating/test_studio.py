@@ -14,6 +14,7 @@ from lora_scene.creating.records import differences, parse_record, provenance
 from lora_scene.creating.requests import Control, Place, Request, Sampling
 from lora_scene.creating.studio import AdapterChoice, open_studio
 from lora_scene.errors import BackboneError, CreationError
+from lora_scene.recipe import dump_recipe, load_recipe
 from tests import tiny
 from tests.adapters import made
 from tests.creating.studios import assemble_studio, studio
@@ -71,6 +72,19 @@ def test_a_fully_trained_base_beside_the_adapter_is_taken(tmp_path):
     one = open_studio([tmp_path / "scene"], device="cpu")
     assert one.backbone.name == str(tmp_path / "scene" / "pipeline")
     assert one.notices == ()
+
+
+def test_rows_whose_whole_model_is_gone_are_not_drawn_on_another(tmp_path):
+    rows = made.adapter(tiny.pipeline("sd1"), "sd1", unet=False)
+    whole = trained_on(rows, recipe_toml=dump_recipe(load_recipe("full")))
+    save_adapter(whole, tmp_path / "scene")
+    other = made.adapter(tiny.pipeline("sd1"), "sd1", handles=("<cat>",))
+    for adapters in ([tmp_path / "scene"], [whole], [other, tmp_path / "scene"]):
+        with pytest.raises(CreationError, match="whole model that its run trained is not there"):
+            open_studio(adapters, device="cpu")
+    tiny.pipeline("sd1", seed=4).save_pretrained(tmp_path / "model")
+    one = open_studio([tmp_path / "scene"], base=tmp_path / "model", device="cpu")
+    assert one.backbone.name == str(tmp_path / "model")
 
 
 @pytest.mark.parametrize("name", ["tiny", "someone/tiny-base"])
