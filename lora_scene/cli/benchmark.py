@@ -79,6 +79,8 @@ def command(
         report = _report(read, out)
         n_runs = len(list(read.runs()))
         click.echo(f"{len(rows)} of {n_runs} runs are done: {report}", err=as_json)
+    else:
+        click.echo("no run is done, so that there is nothing to report", err=True)
     _refuse_undone(wanted, part, rows, max_runs)
 
 

@@ -23,6 +23,7 @@ Paths are relative to the file.
 from __future__ import annotations
 
 import glob
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -190,6 +191,11 @@ def read_protocol(path: Path) -> Protocol:
         problems += [] if problems else list(_contradictions(read))
     if problems or read is None:
         raise JudgingError.collect(problems, f"protocol {path}")
+    keys = [run.key for run in read.runs()]
+    doubled = [key for key in dict.fromkeys(keys) if keys.count(key) > 1]
+    if doubled:
+        where, hint = f"protocol {path}", "call groups or scenes otherwise"
+        raise JudgingError("two runs would share a folder", where=where, got=doubled[0], hint=hint)
     return read
 
 
@@ -211,6 +217,9 @@ def _scenes(
 
 def _contradictions(protocol: Protocol) -> Iterator[JudgingError]:
     names = [method.name for method in protocol.methods]
+    for name in (*names, *protocol.scenes):
+        if re.match(r"\.|.*[/\\]", name):
+            yield JudgingError("a name that is no folder's", where=name, expected="no / and no \\")
     groups = ", ".join(protocol.scenes) or "a table [scenes]"
 
     def unknown(what: str, where: str, expected: object, got: str) -> JudgingError:

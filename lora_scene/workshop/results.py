@@ -27,6 +27,7 @@ from lora_scene.creating.picture_files import save_picture
 from lora_scene.documents import build, parse_json, read_text
 from lora_scene.errors import JudgingError, LoraSceneError
 from lora_scene.files import write_json
+from lora_scene.folder_lock import WAIT, locked
 from lora_scene.judging.comparison import Comparison
 from lora_scene.judging.evaluation import Evaluation, save_pictures
 from lora_scene.judging.finding import cut_out
@@ -37,6 +38,7 @@ from lora_scene.workshop.statistics import Row
 
 Summary = Mapping[str, float | None]
 ROW, ROWS = "row.json", "results.jsonl"
+ROWS_LOCK = ".lora_scene.rows.lock"  # of who gathers them
 MAX_ROWS_BYTES = 1 << 28
 
 
@@ -139,13 +141,14 @@ def write_rows(out: Path) -> list[Row]:
 
     A line there whose run has no folder any more stays, until that run is done again.
     """
-    rows = read_rows(out)
-    present = {row["key"] for row in rows}
-    earlier = known_rows(out / ROWS).values() if (out / ROWS).is_file() else ()
-    lines = [{key: row[key] for key in row if key != "pictures"} for row in rows]
-    lines += [dict(row) for row in earlier if row["key"] not in present]
-    if lines:  # an empty file could not be told to be ours
-        write_json(out / ROWS, lines)
+    with locked(out, wait=WAIT, name=ROWS_LOCK):  # or of two processes one would lose a line
+        rows = read_rows(out)
+        present = {row["key"] for row in rows}
+        earlier = known_rows(out / ROWS).values() if (out / ROWS).is_file() else ()
+        lines = [{key: row[key] for key in row if key != "pictures"} for row in rows]
+        lines += [dict(row) for row in earlier if row["key"] not in present]
+        if lines:  # an empty file could not be told to be ours
+            write_json(out / ROWS, lines)
     return rows
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import platform
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from lora_scene.judging.judge import Judge, load_judge, open_finder
 from lora_scene.judging.plans import cells_of
 from lora_scene.learning.events import Listener
 from lora_scene.learning.outcome import installed_versions
-from lora_scene.learning.runs import FULL_MODEL
+from lora_scene.learning.whole_model import FULL_MODEL
 from lora_scene.ownership import own_files
 from lora_scene.scenes.framing import frame_scene
 from lora_scene.scenes.scene import Scene, load_scene
@@ -96,19 +96,39 @@ def run_benchmark(
     if not 1 <= number <= n_parts:
         raise JudgingError("no such part", where="part", expected="i/n, i from 1 to n", got=part)
     runs = list(bench.protocol.runs())[number - 1 :: n_parts]
+    if known is not None:
+        _take_known(bench, runs, known)
     n_new = 0
     for position, run in enumerate(runs, start=1):
         scene = load_scene(run.scene)
         made_of = fingerprint_of(bench.protocol, run, scene=scene)
         if finished_row(bench.out, run, fingerprint=made_of) is not None:
             continue
-        if known and (run.key, made_of) in known:
-            keep_row(known[run.key, made_of], folder_of(bench.out, run))
-        elif n_new != max_runs:
+        if n_new != max_runs:
             bench.tell(f"{position}/{len(runs)}  {run.key}")
             _try_run(bench, run, scene=scene, made_of=made_of)
             n_new += 1
     return write_rows(bench.out)
+
+
+def _take_known(
+    bench: Bench, runs: Sequence[Attempt], known: Mapping[tuple[str, str], Row]
+) -> None:
+    """Keep the known rows of runs that are not done here, and tell how many there are."""
+    named, n_taken, n_stale = {key for key, _ in known}, 0, 0
+    for run in runs:
+        made_of = fingerprint_of(bench.protocol, run, scene=load_scene(run.scene))
+        if finished_row(bench.out, run, fingerprint=made_of) is not None:
+            continue
+        if (run.key, made_of) in known:
+            keep_row({**known[run.key, made_of], "pictures": []}, folder_of(bench.out, run))
+            n_taken += 1
+        else:
+            n_stale += run.key in named
+    told = f"{n_taken} of {len(known)} known rows are taken up"
+    if n_stale:
+        told += f"; those of {n_stale} runs are of another recipe, scene, drawing or version"
+    bench.tell(told)
 
 
 def _try_run(bench: Bench, run: Attempt, *, scene: Scene, made_of: str) -> None:
@@ -133,9 +153,9 @@ def do_run(bench: Bench, run: Attempt, *, scene: Scene, made_of: str) -> Row:
     trained = train_method(recipes, folder, device=bench.device, listener=bench.listener)
     studio = open_method(bench.protocol, trained, device=bench.device)
     row = measure_run(bench, run, studio, trained=trained, scene=scene, made_of=made_of)
+    keep_row(row, folder)  # first: without its model a run that is cut off here could not go on
     for result in trained.folders:
         remove_ours(result, own_files(result / FULL_MODEL))
-    keep_row(row, folder)
     return row
 
 

@@ -130,6 +130,10 @@ def test_guided_sampling_trains_nothing(tmp_path) -> None:
         ('scenes = ["headline"]\nseeds', 'scenes = ["main"]\nseeds', "no such group"),
         ('base = "nowhere"', "", "base: missing"),
         ('name = "full"', 'name = "full"\ncourse_of = "our"', "course_of: no such method"),
+        ('name = "ours"', 'name = "a/b"', "a/b: a name that is no folder's"),
+        ('name = "ours"', 'name = ".ours"', "a name that is no folder's"),
+        ("headline = [", '"head\\\\line" = [', "a name that is no folder's"),
+        ("seeds = [0, 1]", "seeds = [1, 1]", "two runs would share a folder"),
         ("[curve]", "[drawing.curve]", "drawing.curve: unknown key"),
     ],
 )

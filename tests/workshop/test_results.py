@@ -3,12 +3,14 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import threading
 
 import numpy as np
 import pytest
 
 from lora_scene.errors import JudgingError
 from lora_scene.judging.comparison import Comparison, rates
+from lora_scene.workshop import results
 from lora_scene.workshop.results import known_rows, pack, read_rows, unpack, write_rows
 from tests.workshop import rows as made
 
@@ -50,6 +52,26 @@ def test_a_damaged_row_of_a_run_is_named(tmp_path, text) -> None:
     path.write_text(text)
     with pytest.raises(JudgingError, match=r"row\.json"):
         read_rows(tmp_path)
+
+
+def test_of_two_that_gather_rows_at_once_none_loses_a_line(tmp_path, monkeypatch) -> None:
+    late, *_ = made.write(tmp_path, n_scenes=1)
+    (tmp_path / "runs" / late["key"] / "row.json").unlink()
+    has_read, others = threading.Event(), []
+
+    def slow(out):
+        rows = read_rows(out)
+        if not others:  # the first one; meanwhile a run of another process ends
+            others.append(threading.Thread(target=write_rows, args=(out,)))
+            made.keep_row(late, out / "runs" / late["key"])
+            others[0].start()
+            has_read.wait(0.5)
+        return rows
+
+    monkeypatch.setattr(results, "read_rows", slow)
+    write_rows(tmp_path)
+    others[0].join()
+    assert late["key"] in {key for key, _ in known_rows(tmp_path / "results.jsonl")}
 
 
 def test_a_row_in_the_folder_of_another_run_is_refused(tmp_path) -> None:

@@ -158,6 +158,25 @@ def test_full_training_is_measured_against_the_untouched_base_and_not_kept(
     assert not list(bench.out.rglob("model_index.json"))
 
 
+def test_a_whole_model_stays_until_its_row_is_kept(make_bench, monkeypatch) -> None:
+    bench = make_bench(FULL)
+    with monkeypatch.context() as patch:
+        patch.setattr(trials, "keep_row", lambda row, folder: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            run_benchmark(bench)
+    assert list(bench.out.rglob("model_index.json"))
+    names = []
+    evaluate_it = trials.evaluate
+
+    def watched(studio, *args, **kwargs):
+        names.append(studio.backbone.name)
+        return evaluate_it(studio, *args, **kwargs)
+
+    monkeypatch.setattr(trials, "evaluate", watched)
+    run_benchmark(bench)
+    assert [Path(name).name for name in names] == ["pipeline"]
+
+
 def test_separate_adapters_are_drawn_together(make_bench) -> None:
     bench = make_bench(("naive", "separate", ""))
     [row] = run_benchmark(bench)
@@ -235,7 +254,15 @@ def test_a_row_from_elsewhere_stands_for_its_run(finished) -> None:
     elsewhere = replace(bench, out=bench.out.with_name("elsewhere"), tell=told.append)
     [carried] = run_benchmark(elsewhere, known=known)
     assert unsealed(carried) == {**unsealed(row), "pictures": []}
-    assert told == []
+    assert told == ["1 of 1 known rows are taken up"]
+
+
+def test_a_carried_row_has_no_pictures_though_it_came_with_some(finished) -> None:
+    bench, row = finished
+    assert row["pictures"]  # as `--json` prints them
+    elsewhere = replace(bench, out=bench.out.with_name("elsewhere"))
+    [carried] = run_benchmark(elsewhere, known={(row["key"], row["fingerprint"]): row})
+    assert carried["pictures"] == []
 
 
 def test_a_row_of_another_drawing_does_not_stand_for_a_run(finished) -> None:
@@ -243,8 +270,14 @@ def test_a_row_of_another_drawing_does_not_stand_for_a_run(finished) -> None:
     known = known_rows(bench.out / "results.jsonl")
     drawing = replace(bench.protocol.drawing, seeds=(1,))
     other = replace(bench.protocol, drawing=drawing)
-    bench = replace(bench, protocol=other, out=bench.out.with_name("elsewhere"))
+    told = []
+    out = bench.out.with_name("elsewhere")
+    bench = replace(bench, protocol=other, out=out, tell=told.append)
     assert run_benchmark(bench, known=known, max_runs=0) == []
+    assert told == [
+        "0 of 1 known rows are taken up; "
+        "those of 1 runs are of another recipe, scene, drawing or version"
+    ]
 
 
 def test_a_killed_run_goes_on_where_it_stood(make_bench, finished) -> None:
