@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -63,7 +63,7 @@ def command(
     _show(loaded, report, settings)
     show_notices(notes)
     click.echo(f"overlay: {overlay}")
-    click.echo(f"next:    {_next_step(loaded, scene, report, recipe)}")
+    click.echo(f"next:    {_next_step(loaded, scene, report, _same_eyes(recipe, size))}")
 
 
 def _show(scene: Scene, report: ScenesReport, recipe: Recipe) -> None:
@@ -98,13 +98,23 @@ def _show(scene: Scene, report: ScenesReport, recipe: Recipe) -> None:
         out.print(f"warning: {warning}", style="yellow")
 
 
-def _next_step(scene: Scene, path: Path, report: ScenesReport, recipe: str | None) -> str:
+def _same_eyes(recipe: str | None, size: int | None) -> list[str]:
+    """Return the options with which training sees what was looked at."""
+    from lora_scene.recipe import load_recipe
+
+    chosen = recipe or RECIPES.get(size)
+    options = ["--recipe", chosen] if chosen else []
+    if size and load_recipe(chosen or "sd15").base.resolution != size:
+        options += ["--set", f"base.resolution={size}"]
+    return options
+
+
+def _next_step(scene: Scene, path: Path, report: ScenesReport, named: Sequence[str]) -> str:
     from lora_scene.scenes.manifest import MANIFEST_NAME, manifest_text, read_manifest
 
     if report.unlearnable:
         names = ", ".join(report.unlearnable)
         return f"too little of {names} is left at this size: training refuses it, see above"
-    named = ("--recipe", recipe) if recipe else ()
     following = shell("lora-scene", "train", path, *named, "--out", "adapter")
     if scene.is_named:
         return following

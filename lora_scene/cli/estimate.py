@@ -13,7 +13,7 @@ from lora_scene.cli.values import LARGEST_SIDE, once
 
 
 @click.command(short_help="Estimate a recipe's memory without running it.")
-@click.option("--base", help="sd15, sd21, sd21-768, sdxl or a diffusers folder; else the recipe's.")
+@click.option("--base", help="sd15, sd21, sd21-768, sdxl, mini or a diffusers folder.")
 @click.option("--recipe", default="sd15", show_default=True, help="A recipe's name or TOML file.")
 @click.option(
     "--resolution", type=click.IntRange(8, LARGEST_SIDE), help="Pixels; else the recipe's."

@@ -20,7 +20,7 @@ from lora_scene.cli.paths import TARGET_FOLDER
 def command(port: int | None, base: str | None, out: Path, opens: bool) -> None:
     """Serve a page on this machine alone: photo, things, training, pictures, files to share.
 
-    Needs Gradio: pip install "lora-scene[page]". A training goes on when the page is closed.
+    Needs Gradio: pip install -e ".[page]" in the clone. A training goes on when the page is closed.
     """
     from lora_scene.page.server import serving
 

@@ -61,6 +61,9 @@ def copy(name: str, file: Path, force: bool) -> None:
     from lora_scene.recipe import recipe_text
 
     text = recipe_text(name)
+    if file.suffix != ".toml":
+        hint = f"{file}.toml"
+        raise RecipeError("a recipe's file ends with .toml", where=file, hint=hint)
     check_file(file, force=True)
     if file.exists() and not force:
         raise RecipeError("the file exists", where=file, hint="take another name, or pass --force")

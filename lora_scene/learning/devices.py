@@ -72,7 +72,7 @@ def memory_switches(recipe: Recipe) -> list[str]:
         (base.dtype == "fp32", "base.dtype=bf16"),
         (is_full and recipe.full.unet == "all", "full.unet=cross_kv"),
         (recipe.prior.weight > 0, "prior.weight=0"),
-        (base.resolution == 0 or base.resolution > 512, "base.resolution=512"),
+        (base.resolution > 512, "base.resolution=512"),
         (base.quantization == "none" and not is_full, f"base.quantization={low_bit}"),
         (recipe.lora.rank > 8 and not is_full, "lora.rank=8"),
         (recipe.lora.text_encoder_rank > 0, "lora.text_encoder_rank=0"),

@@ -15,6 +15,7 @@ import torch
 from lora_scene.backbones.architectures import Architecture
 from lora_scene.backbones.loading import DTYPES, resolve_dtype
 from lora_scene.learning.devices import memory_switches
+from lora_scene.learning.preparation import refuse_no_steps
 from lora_scene.learning.simulation import CONTEXT, PhaseEstimate, Simulation
 from lora_scene.recipe import Recipe
 from lora_scene.size import Size
@@ -76,8 +77,9 @@ def estimate_memory(
 
     Raises:
         BackboneError: The size does not fit the architecture.
-        RecipeError: A setting does not fit the architecture.
+        RecipeError: A setting does not fit the architecture, or nothing would be trained.
     """
+    refuse_no_steps(recipe)
     dtype: str = recipe.base.dtype
     is_assumed = dtype == "auto" and not torch.cuda.is_available()
     if is_assumed:

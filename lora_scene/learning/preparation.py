@@ -108,14 +108,23 @@ def check_early(backbone: Backbone, recipe: Recipe, tell: Listener) -> None:
         tell(Notice(notice))
 
 
-def check_asked(scene: Scene, recipe: Recipe) -> None:
-    """Refuse what cannot be meant, and needs no base to be seen: no steps, or strange handles.
+def refuse_no_steps(recipe: Recipe) -> None:
+    """Refuse a recipe that trains nothing.
 
     Raises:
         RecipeError: So it is.
     """
     if not any(phase.steps for phase in recipe.phases):
         raise RecipeError("nothing would be trained", where="phase1.steps", got="0 in each phase")
+
+
+def check_asked(scene: Scene, recipe: Recipe) -> None:
+    """Refuse what cannot be meant, and needs no base to be seen: no steps, or strange handles.
+
+    Raises:
+        RecipeError: So it is.
+    """
+    refuse_no_steps(recipe)
     known = {handle.casefold() for handle in scene.handles}
     for prompt in recipe.run.sample_prompts:
         for handle in HANDLE_FORM.findall(prompt):

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lora_scene.errors import TrainingError, did_you_mean
+from lora_scene.errors import InterruptedRunError, TrainingError, did_you_mean
 from lora_scene.extras import optional
 from lora_scene.learning.events import (
     Event,
@@ -141,6 +141,8 @@ class _Tracking:
         for tracker in list(self._trackers or ()):
             try:
                 act(tracker)
+            except InterruptedRunError:
+                raise
             except Exception as error:  # a tracker is not worth a run
                 assert self._trackers is not None
                 self._trackers.remove(tracker)

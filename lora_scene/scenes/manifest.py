@@ -25,6 +25,7 @@ from lora_scene.scenes.handles import Concept, check_handles, default_noun
 from lora_scene.scenes.pictures import HEIF_SUFFIXES
 
 MANIFEST_NAME = "scene.toml"
+MASK_HINT = "lora-scene mask PHOTO makes a scene folder from a photo"
 MOST_CONCEPTS = 256  # as many as an attention map has cells at 512 px
 IMAGE_SUFFIXES = (
     *(".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".avif"),
@@ -93,7 +94,9 @@ def read_manifest(
     with told_plainly(folder):
         if not folder.is_dir():
             got = "a file" if folder.exists() else "nothing"
-            raise SceneError("no such scene", where=path, expected="a folder", got=got)
+            raise SceneError(
+                "no such scene", where=path, expected="a folder", got=got, hint=MASK_HINT
+            )
         file = next((p for p in folder.iterdir() if p.name.lower() == MANIFEST_NAME), None)
         if file is None:
             manifest = _from_file_names(folder, handles, nouns)
@@ -183,7 +186,7 @@ def _file_name_problems(
                 where=folder,
                 expected=f"a {MANIFEST_NAME}, or one img.jpg ({', '.join(IMAGE_SUFFIXES)})",
                 got=", ".join(images) or f"no img; the folder holds {there}",
-                hint="lora-scene mask PHOTO makes a scene folder from a photo",
+                hint=f"keep one, or list them in a {MANIFEST_NAME}" if images else MASK_HINT,
             )
         )
     doubled = [name for names in numbered.values() if len(names) > 1 for name in sorted(names)]
@@ -193,10 +196,13 @@ def _file_name_problems(
             SceneError(
                 "two masks have one number"
                 if doubled
-                else "the masks are not numbered from 0 without a gap",
+                else "the masks are not numbered from 0 without a gap"
+                if masks
+                else "no mask",
                 where=folder,
                 expected="mask0.png, mask1.png, ...",
-                got=_brief(doubled or masks) if masks else f"no mask; the folder holds {there}",
+                got=_brief(doubled or masks) if masks else f"the folder holds {there}",
+                hint=None if masks else MASK_HINT,
             )
         )
     return problems

@@ -139,6 +139,23 @@ def test_check_looks_with_a_recipe_s_eyes_and_names_it(run, tmp_path):
     assert json.loads(run("mine", "--json").stdout)["notes"]
 
 
+@pytest.mark.parametrize(
+    ("looked", "trained"),
+    [
+        (["--size", "1024"], "--recipe sdxl"),
+        (["--size", "64"], "--recipe mini"),
+        (["--size", "512"], ""),
+        (["--size", "768"], "--set base.resolution=768"),
+        (["--recipe", "sdxl", "--size", "768"], "--recipe sdxl --set base.resolution=768"),
+        (["--recipe", "sdxl", "--size", "1024"], "--recipe sdxl"),
+    ],
+)
+def test_training_is_to_see_what_was_looked_at(run, tmp_path, looked, trained):
+    write_toml_folder(tmp_path / "mine")
+    following = " ".join(["lora-scene train mine", trained, "--out adapter"]).replace("  ", " ")
+    assert f"next:    {following}\n" in run("mine", *looked).stdout
+
+
 def test_check_does_not_send_to_training_what_training_refuses(run, tmp_path):
     folder = write_toml_folder(tmp_path / "mine")
     mask = np.zeros((32, 40), np.uint8)

@@ -32,5 +32,7 @@ def test_a_copy_is_a_recipe_and_is_never_overwritten_unasked(tmp_path):
     assert load_recipe(mine).base == load_recipe("sdxl").base
     with pytest.raises(RecipeError, match="the file exists"):
         run("copy", "paper", str(mine))
+    with pytest.raises(RecipeError, match=r"ends with \.toml[\s\S]*other\.toml"):
+        run("copy", "paper", str(tmp_path / "other"))  # no verb would read it
     run("copy", "paper", str(mine), "--force")
     assert load_recipe(mine).base == load_recipe("paper").base

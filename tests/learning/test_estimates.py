@@ -9,6 +9,7 @@ import torch
 from lora_scene.backbones.architectures import find_architecture
 from lora_scene.backbones.backbone import Backbone
 from lora_scene.backbones.loading import DTYPES, resolve_dtype
+from lora_scene.errors import RecipeError
 from lora_scene.learning.estimates import MemoryEstimate, estimate_memory
 from lora_scene.learning.lora import add_lora
 from lora_scene.learning.optimizers import build_optimizers
@@ -106,6 +107,11 @@ def test_the_states_of_an_optimizer_are_those_that_it_makes(name):
     maps = {id(t) for t in kept if t.numel() == 256 and name.endswith("8bit")}  # shared tables
     found = sum(t.numel() * t.element_size() for t in kept if t.numel() > 1 and id(t) not in maps)
     assert state_bytes(weights, settings) == pytest.approx(found, rel=0.02)
+
+
+def test_a_recipe_that_trains_nothing_has_no_estimate(bases):
+    with pytest.raises(RecipeError, match="nothing would be trained"):
+        estimated(bases, "phase1.steps=0", "phase2.steps=0")
 
 
 @pytest.mark.parametrize(

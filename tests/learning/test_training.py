@@ -118,6 +118,9 @@ def test_full_training_changes_the_weights_but_no_vocabulary_row(family, bases, 
         *(p for p in ("text_encoder", "text_encoder_2") if getattr(tuned, p, None) is not None),
     }
     assert len(tuned.tokenizer) == len(tiny.tokenizer()), "handles belong to the adapter"
+    (tmp_path / "pipeline" / "model_index.json").unlink()
+    with pytest.raises(TrainingError, match="the whole model that this run trained is gone"):
+        made.run(scene, settings, tmp_path)
 
 
 def test_cross_kv_training_changes_only_keys_and_values_of_cross_attention(bases, scene, tmp_path):
@@ -354,6 +357,11 @@ def test_every_offered_memory_switch_is_a_valid_override(name):
             ["base.dtype=bf16", *overrides, *(["optimizer.name=pagedadamw8bit", "prior.weight=0"])],
         )
     )
+
+
+def test_a_size_that_is_the_base_s_own_is_not_offered_to_be_made_larger():
+    recipe = load_recipe("mini", ["base.resolution=0"])
+    assert not [switch for switch in memory_switches(recipe) if "resolution" in switch]
 
 
 def test_memory_switch_that_is_on_already_is_not_offered():

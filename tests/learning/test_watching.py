@@ -13,10 +13,16 @@ import pytest
 from accelerate.tracking import GeneralTracker
 
 from lora_scene.adapters.folder import read_adapter
-from lora_scene.errors import FileError, LoraSceneError, RecipeError, TrainingError
+from lora_scene.errors import (
+    FileError,
+    InterruptedRunError,
+    LoraSceneError,
+    RecipeError,
+    TrainingError,
+)
 from lora_scene.folder_lock import locked
 from lora_scene.learning import asking, training
-from lora_scene.learning.events import Looked, Notice, Saved, StepDone
+from lora_scene.learning.events import Looked, Notice, PhaseStarted, Saved, StepDone
 from lora_scene.learning.held import map_iou
 from lora_scene.learning.interruption import Interruption
 from lora_scene.learning.loss_log import LossLog
@@ -129,6 +135,20 @@ def test_what_cannot_be_tracked_with_is_refused_before_the_work(tmp_path):
         recipe = made.recipe("nowhere")
         with pytest.raises(TrainingError, match=match):
             run_tracked(None, recipe, tmp_path, name, lambda event: None)
+
+
+def test_a_signal_that_is_heard_in_a_tracker_stops_the_run(tmp_path):
+    class Stopped(Spy):
+        def log(self, values, step=None, **options):
+            raise InterruptedRunError(2, "the run was stopped at once", "go on")
+
+    told = []
+    recipe = made.recipe("nowhere")
+    with tracked([Stopped()], told.append, out=tmp_path, recipe=recipe) as listener:
+        listener(PhaseStarted(1, 0, 1, 1, 1))
+        with pytest.raises(InterruptedRunError):
+            listener(StepDone(1, 1, {}, 0.0, 1))
+    assert not [event for event in told if isinstance(event, Notice)]
 
 
 def test_a_killed_run_keeps_the_same_looks_and_snapshots_whatever_its_tracker_does(

@@ -124,6 +124,18 @@ def test_a_folder_that_is_none_is_refused(tmp_path):
         read_manifest(tmp_path / "nowhere")
 
 
+def test_who_has_a_photo_and_no_masks_is_told_what_makes_them(tmp_path):
+    (tmp_path / "img.jpg").write_bytes(b"")
+    for path, match in ((tmp_path / "img.jpg", "no such scene"), (tmp_path, "no mask\n")):
+        with pytest.raises(SceneError, match=match) as caught:
+            read_manifest(path)
+        assert "lora-scene mask PHOTO" in str(caught.value)
+    (tmp_path / "img.png").write_bytes(b"")
+    (tmp_path / "mask0.png").write_bytes(b"")
+    with pytest.raises(SceneError, match=r"keep one, or list them in a scene\.toml"):
+        read_manifest(tmp_path)
+
+
 def test_a_gap_in_the_masks_and_a_missing_photo_are_told_together(tmp_path):
     (tmp_path / "mask0.png").write_bytes(b"")
     (tmp_path / "mask2.png").write_bytes(b"")
