@@ -62,7 +62,9 @@ def random_backbone(
 ) -> Backbone:
     """Fill an architecture with random numbers; layers keep the size of what they are given."""
     backbone = meta_backbone(
-        architecture, dtype=base_dtype(recipe, device), resolution=recipe.base.resolution
+        architecture,
+        dtype=base_dtype(recipe, drawn_on or device),
+        resolution=recipe.base.resolution,
     )
     torch.manual_seed(0)
     for part in (backbone.unet, *backbone.text_encoders):

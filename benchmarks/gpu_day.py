@@ -22,7 +22,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -127,14 +127,18 @@ def run(part: Part, device: str, deadline: float) -> dict[str, Any]:
             arguments = ["-m", "tests.devices", *arguments[1:]]
         allowed = min(begun + part.seconds, deadline) - time.perf_counter()
         if allowed < 1:
-            return {"exit": None, "seconds": 0, "end": ["not begun: no time was left"]}
+            said, code = f"{said}\nnot begun for want of time: {' '.join(arguments)}", None
+            break
         said, code = run_program(arguments, allowed)
         if code != 0:
             break
     taken = round(time.perf_counter() - begun, 1)
     end = said.strip().splitlines()[-TOLD if code != 0 else -5 :]
-    kept = part.kept if code == 0 else {}
-    return {"exit": code, "seconds": taken, "end": end, **{k: read(p) for k, p in kept.items()}}
+    kept = {name: read(path) for name, path in part.kept.items() if path.is_file()}
+    missing = [path.name for name, path in part.kept.items() if name not in kept]
+    if missing and code == 0:
+        code, end = 1, [*end, f"did not leave {missing[0]}"]
+    return {"exit": code, "seconds": taken, "end": end, **kept}
 
 
 def run_program(arguments: Sequence[str], seconds: float) -> tuple[str, int | None]:
@@ -175,6 +179,25 @@ def own_share(device: str) -> Mapping[str, Any]:
     return {"context_bytes": total - free - torch.cuda.memory_reserved(device)}
 
 
+def result_of(done: Future[dict[str, Any]]) -> dict[str, Any]:
+    """Return what a part found; an error of our own ends that part alone."""
+    error = done.exception()
+    return done.result() if error is None else {"exit": 1, "seconds": 0, "end": [repr(error)]}
+
+
+def refuse_unknown(
+    begun: Sequence[str], parser: argparse.ArgumentParser, *, is_short: bool
+) -> None:
+    """Refuse beginnings of names with which no part begins."""
+    nowhere = Path("nowhere")
+    parts = [*untimed("cpu", nowhere, nowhere, is_short=is_short)]
+    parts += timed("cpu", nowhere, nowhere, is_short=is_short)
+    unknown = [one for one in begun if not any(each.name.startswith(one) for each in parts)]
+    if unknown:
+        names = ", ".join(each.name for each in parts)
+        parser.error(f"no part begins with {unknown[0]!r}; there are {names}")
+
+
 def main() -> None:
     """Measure everything; end with 1 if a part failed."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -185,6 +208,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="a line a figure, added to it")
     given = parser.parse_args()
     lines, device = given.out.resolve(), given.device
+    refuse_unknown(given.parts, parser, is_short=given.short)
     deadline = time.perf_counter() + (24 * 3600 if given.short else given.within)
     about = circumstances(device)
     good = True
@@ -207,7 +231,7 @@ def main() -> None:
                     if each.name.startswith(tuple(given.parts))
                 }
                 for done in as_completed(begun):
-                    keep(begun[done], done.result())
+                    keep(begun[done], result_of(done))
     sys.exit(0 if good else 1)
 
 

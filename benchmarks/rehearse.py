@@ -36,12 +36,13 @@ PROMPT = ["--prompt", "a photo of <car> on grass"]
 def make_base(name: str, folder: Path, *, is_single: bool) -> tuple[Path, Path | None]:
     """Save a random base as a folder, and one of SD 1 as a single file if asked to; once."""
     saved, single = folder / name, folder / f"{name}.safetensors"
-    if not (saved / "model_index.json").is_file():
+    wants_single = is_single and name == "sd15"
+    if not (saved / "model_index.json").is_file() or (wants_single and not single.is_file()):
         pipeline = build_full_size(name, dtype=HALF)
         pipeline.save_pretrained(saved)
-        if is_single and name == "sd15":
+        if wants_single:
             ldm.write(pipeline, single)
-    return saved, single if single.is_file() else None
+    return saved, single if wants_single else None
 
 
 def run(arguments: list[str], log: Path, about: Mapping[str, Any]) -> bool:

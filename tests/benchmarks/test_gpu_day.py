@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
+from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
 
-from benchmarks.gpu_day import Part, run, timed, untimed
+from benchmarks.gpu_day import Part, main, result_of, run, timed, untimed
 
 HANGS = """
 import subprocess, sys
@@ -47,7 +49,38 @@ def test_what_hangs_is_stopped_with_its_own_programs() -> None:
 
 def test_what_finds_no_time_left_is_not_begun() -> None:
     found = run(part("print('begun')"), "cpu", soon(0))
-    assert (found["exit"], found["end"]) == (None, ["not begun: no time was left"])
+    assert (found["exit"], found["end"]) == (
+        None,
+        ["not begun for want of time: -c print('begun')"],
+    )
+
+
+def test_a_first_program_that_took_all_the_time_keeps_what_it_did(tmp_path: Path) -> None:
+    told = tmp_path / "told.json"
+    first = f"import time; open({str(told)!r}, 'w').write('{{}}'); time.sleep(3.5)"
+    found = run(part(first, "print('second')", kept={"summary": told}, seconds=4), "cpu", soon())
+    assert (found["exit"], found["summary"]) == (None, {})
+    assert found["seconds"] >= 3.5
+    assert found["end"] == ["not begun for want of time: -c print('second')"]
+
+
+def test_a_part_that_leaves_no_file_has_failed(tmp_path: Path) -> None:
+    found = run(part("print('done')", kept={"summary": tmp_path / "told.json"}), "cpu", soon())
+    assert (found["exit"], found["end"]) == (1, ["done", "did not leave told.json"])
+
+
+def test_an_error_of_our_own_is_that_part_s_alone() -> None:
+    done: Future[dict] = Future()
+    done.set_exception(ValueError("no JSON"))
+    assert result_of(done) == {"exit": 1, "seconds": 0, "end": ["ValueError('no JSON')"]}
+
+
+def test_a_part_that_is_none_is_refused(monkeypatch, capsys, tmp_path: Path) -> None:
+    words = ["gpu_day", "--out", str(tmp_path / "lines"), "--parts", "stepp"]
+    monkeypatch.setattr(sys, "argv", words)
+    with pytest.raises(SystemExit):
+        main()
+    assert "no part begins with 'stepp'; there are training in fp32" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("is_short", [True, False])
