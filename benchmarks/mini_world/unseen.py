@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import StableDiffusionPipeline
+from torch import Tensor
 from torch.nn import functional as F
 
 from benchmarks.mini_world.backgrounds import BACKGROUNDS
@@ -37,7 +38,6 @@ def scenes_of(sprites: Sprites, n: int) -> list[Composition]:
     ]
 
 
-@torch.no_grad()
 def errors(
     pipeline: StableDiffusionPipeline, scenes: Sequence[Composition], *, seed: int = 0
 ) -> dict[int, float]:
@@ -45,14 +45,44 @@ def errors(
 
     Args:
         pipeline: A base of the mini world, in float32.
-        scenes: Of one thing each.
+        scenes: Of one thing each, asked for by its noun.
         seed: Of the noise.
     """
+    prompts = [Wish(scene.nouns, scene.background).prompt for scene in scenes]
+    return velocity_errors(pipeline, *encoded(pipeline, scenes), prompts, seed=seed)
+
+
+@torch.no_grad()
+def encoded(
+    pipeline: StableDiffusionPipeline, scenes: Sequence[Composition]
+) -> tuple[Tensor, Tensor]:
+    """Return scenes' latents (n, c, h, w), and how much of each cell their first thing covers."""
     z = pipeline.vae.encode(to_pictures(list(scenes))).latent_dist.mean
     masks = torch.from_numpy(np.stack([scene.masks[:1] for scene in scenes])).float()
-    cells = F.interpolate(masks, size=z.shape[-2:], mode="area")
-    prompts = [Wish(scene.nouns, scene.background).prompt for scene in scenes]
-    tokens = pipeline.tokenizer(prompts, padding="max_length", return_tensors="pt").input_ids
+    return z, F.interpolate(masks, size=z.shape[-2:], mode="area")
+
+
+@torch.no_grad()
+def velocity_errors(
+    pipeline: StableDiffusionPipeline,
+    z: Tensor,
+    cells: Tensor,
+    prompts: Sequence[str],
+    *,
+    seed: int = 0,
+    n_noises: int = N_NOISES,
+) -> dict[int, float]:
+    """Return timestep -> mean squared error of the velocity over some cells.
+
+    Args:
+        pipeline: A base that predicts velocities, in float32.
+        z: Latents (n, c, h, w).
+        cells: The weight of each cell (n, 1, h, w), 0..1.
+        prompts: One a picture.
+        seed: Of the noise.
+        n_noises: Noises a picture and timestep.
+    """
+    tokens = pipeline.tokenizer(list(prompts), padding="max_length", return_tensors="pt").input_ids
     states = pipeline.text_encoder(tokens).last_hidden_state
     signal = pipeline.scheduler.alphas_cumprod
     generator = torch.Generator().manual_seed(seed)
@@ -60,11 +90,11 @@ def errors(
     for t in TIMESTEPS:
         alpha, sigma = signal[t].sqrt(), (1 - signal[t]).sqrt()
         total = 0.0
-        for _ in range(N_NOISES):
+        for _ in range(n_noises):
             eps = torch.randn(z.shape, generator=generator)
             prediction = pipeline.unet(alpha * z + sigma * eps, t, states).sample
             error = (prediction - (alpha * eps - sigma * z)).square().mean(1, keepdim=True)
-            total += float((error * cells).sum() / cells.sum()) / N_NOISES
+            total += float((error * cells).sum() / cells.sum()) / n_noises
         found[t] = round(total, 3)
     return found
 
