@@ -19,7 +19,11 @@ FIRST_KEPT = (
 
 
 def fingerprint_of(protocol: Protocol, run: Attempt, *, scene: Scene) -> str:
-    """Return the sha256 of all that decides a run's row."""
+    """Return the sha256 of all that decides a run's row.
+
+    What is not embedded, a base of one's own or CLIP, counts by its name alone: other weights
+    under the same name want another RESULTS.
+    """
     learnt = recipes_of(protocol, run, scene=scene)
     parts = [run_fingerprint(part, recipe, "") for recipe, part in learnt]
     if not learnt:
