@@ -23,6 +23,7 @@ from lora_scene.adapters.formats.metadata import public_info, write_note
 from lora_scene.adapters.formats.modelspec import Title, kohya_metadata, modelspec, sidecar
 from lora_scene.adapters.gallery import SamplePicture
 from lora_scene.adapters.layouts import LAYOUTS, Layout
+from lora_scene.adapters.whole_model import ROWS_ALONE, needs_whole_model
 from lora_scene.adapters.writing import tensors_sha256, write_tensors
 from lora_scene.backbones.families import FAMILIES
 from lora_scene.backbones.loading import DTYPES
@@ -90,6 +91,7 @@ def export_adapter(
     refuse_another(out, note, names, whole=replaces)
     words = " and ".join(concept.stem for concept in rounded.concepts)
     notes = [f"in interfaces the handles are called by their files: a photo of {words}"]
+    notes += [ROWS_ALONE] if needs_whole_model(adapter) else []
     obsolete = files_of_others(out, note) if replaces else ()
     with written_together(out, obsolete=obsolete) as aside:
         for layout in layouts:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from lora_scene.adapters.adapter import Adapter, LoraModule, TrainingInfo
+from lora_scene.adapters.whole_model import needs_whole_model
 from lora_scene.backbones.sources import is_same_base
 from lora_scene.errors import AdapterError
 
@@ -44,8 +45,8 @@ def merge_adapters(
         rank: The highest rank a module may keep; None keeps all, which is exact.
 
     Raises:
-        AdapterError: Differing families, a handle that two of them have, or weights that are no
-            finite numbers, one an adapter, or overflow.
+        AdapterError: Differing families, a handle that two of them have, rows of a whole model, or
+            weights that are no finite numbers, one an adapter, or overflow.
     """
     _check(adapters, weights)
     exact = concatenate([adapter.modules for adapter in adapters], weights)
@@ -120,6 +121,13 @@ def _check(adapters: Sequence[Adapter], weights: Sequence[float]) -> None:
             hint="rename one: --rename OLD=NEW, or Adapter.renamed",
         )
     _check_base_sizes(adapters)
+    whole = [adapter for adapter in adapters if needs_whole_model(adapter)]
+    if whole:
+        raise AdapterError(
+            "its run trained a whole model, of which an adapter holds the rows alone",
+            where=", ".join(whole[0].handles),
+            hint="they mean nothing on another base, and cannot be merged",
+        )
 
 
 def _check_base_sizes(adapters: Sequence[Adapter]) -> None:

@@ -70,12 +70,11 @@ def command(
 def _write_pipeline(folder: Path, out: Path, base: str | None, dtype: str) -> None:
     """Merge the adapter in a folder into its base, and write all of that."""
     from lora_scene.adapters.folder import read_adapter
+    from lora_scene.adapters.whole_model import base_of
     from lora_scene.adapters.whole_pipeline import check_new, export_pipeline
     from lora_scene.backbones.loading import load_pipeline
-    from lora_scene.backbones.sources import find_base
 
     check_new(out)
     adapter = read_adapter(folder)
-    info = adapter.info
-    source = base or find_base(info.base_model, base_hash=info.base_hash, near=folder)
-    export_pipeline(adapter, load_pipeline(source), out, dtype=dtype)
+    pipeline = load_pipeline(base or base_of(adapter, folder))
+    export_pipeline(adapter, pipeline, out, dtype=dtype)

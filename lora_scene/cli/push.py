@@ -30,7 +30,10 @@ def command(
 
     The token comes from `hf auth login` or HF_TOKEN. One commit: all of it or nothing.
     """
+    from lora_scene.adapters.folder import read_adapter
     from lora_scene.adapters.hub import publish, stage_adapter, staged_files
+    from lora_scene.adapters.whole_model import ROWS_ALONE, needs_whole_model
+    from lora_scene.cli.progress import show_notices
 
     title = titled.read(folder)
     with tempfile.TemporaryDirectory() as temporary:
@@ -38,6 +41,8 @@ def command(
         stage_adapter(folder, stage, title=title, repo_id=repo, dtype=dtype)
         for path, size in staged_files(stage).items():
             click.echo(f"{size / 1e6:9.3f} MB  {path}")
+        if needs_whole_model(read_adapter(folder)):
+            show_notices([ROWS_ALONE])
         if dry_run:
             click.echo(f"would be uploaded to {repo}; nothing was", err=True)
             return

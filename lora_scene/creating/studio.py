@@ -21,6 +21,7 @@ from lora_scene.adapters.folder import read_adapter
 from lora_scene.adapters.formats.metadata import fingerprint
 from lora_scene.adapters.layers import lora_layers
 from lora_scene.adapters.renaming import parse_renames
+from lora_scene.adapters.whole_model import FULL_MODEL, own_model
 from lora_scene.backbones.backbone import Backbone
 from lora_scene.backbones.loading import Dtype, load_pipeline, resolve_device
 from lora_scene.backbones.sources import find_base, other_base
@@ -28,7 +29,6 @@ from lora_scene.backbones.storage import Quantization
 from lora_scene.creating.limits import check_number
 from lora_scene.creating.names import Names
 from lora_scene.errors import CreationError
-from lora_scene.learning.whole_model import FULL_MODEL, own_model
 
 PARTS = ("unet", "text_encoder", "text_encoder_2")
 

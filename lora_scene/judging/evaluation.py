@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from lora_scene.adapters.whole_model import FULL_MODEL
 from lora_scene.backbones.sources import find_base
 from lora_scene.creating.names import Names
 from lora_scene.creating.picture_files import save_picture
@@ -26,7 +27,6 @@ from lora_scene.judging.plans import Cell, Plan, cells_of, drift_prompts
 from lora_scene.judging.scores import Scores, by_concept, find_things, measure, summarise
 from lora_scene.judging.watched_drawing import Drawn, draw_watched, training_maps
 from lora_scene.learning.held import map_iou
-from lora_scene.learning.whole_model import FULL_MODEL
 from lora_scene.scenes.canvas import Canvas
 from lora_scene.scenes.framing import frame_scene, grid_masks
 from lora_scene.scenes.pictures import Pixels

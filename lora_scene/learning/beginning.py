@@ -24,6 +24,7 @@ from lora_scene.adapters.formats.metadata import fingerprint
 from lora_scene.adapters.inspection import inspect_file
 from lora_scene.adapters.layers import base_layer
 from lora_scene.adapters.untrusted import read_tensors
+from lora_scene.adapters.whole_model import FULL_MODEL, needs_whole_model
 from lora_scene.adapters.writing import tensors_sha256
 from lora_scene.backbones.backbone import Backbone
 from lora_scene.backbones.families import FAMILIES, Family
@@ -33,7 +34,6 @@ from lora_scene.errors import AdapterError
 from lora_scene.learning.events import Listener, Notice
 from lora_scene.learning.handle_table import HandleTable
 from lora_scene.learning.lora import learned_modules, remove_lora
-from lora_scene.learning.whole_model import FULL_MODEL, needs_whole_model
 
 NAME = "beginning"
 _KNOWN = re.compile(

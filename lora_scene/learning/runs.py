@@ -24,6 +24,7 @@ from typing import Any
 from lora_scene.adapters.adapter import Adapter
 from lora_scene.adapters.folder import own_adapter_files, read_adapter
 from lora_scene.adapters.gallery import FOLDER as SAMPLES
+from lora_scene.adapters.whole_model import FULL_MODEL, whole_model
 from lora_scene.documents import build, parse_json, read_text
 from lora_scene.errors import CheckpointError, LoraSceneError, TrainingError
 from lora_scene.file_groups import remove_ours
@@ -34,7 +35,6 @@ from lora_scene.learning.checkpoints import (
     newest_checkpoint,
     what_is_left,
 )
-from lora_scene.learning.whole_model import FULL_MODEL, whole_model
 from lora_scene.ownership import KEY, is_ours, own_files
 from lora_scene.recipe import Recipe, dump_recipe
 from lora_scene.scenes.scene import Scene

@@ -15,6 +15,7 @@ from lora_scene.adapters.adapter import Adapter
 from lora_scene.adapters.folder import save_adapter
 from lora_scene.adapters.formats import diffusers, embeddings
 from lora_scene.adapters.gallery import refuse_foreign_samples
+from lora_scene.adapters.whole_model import FULL_MODEL
 from lora_scene.backbones.backbone import Backbone
 from lora_scene.backbones.loading import resolve_device
 from lora_scene.backbones.sources import note_base
@@ -75,7 +76,6 @@ from lora_scene.learning.runs import (
 )
 from lora_scene.learning.step import all_finite
 from lora_scene.learning.watching import Watcher, began, page_at_the_end
-from lora_scene.learning.whole_model import FULL_MODEL
 from lora_scene.ownership import LISTING, list_folder, own_files
 from lora_scene.recipe import Recipe, dump_recipe
 from lora_scene.scenes.handles import check_handles

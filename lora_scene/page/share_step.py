@@ -17,8 +17,8 @@ from lora_scene.adapters.hub import publish, stage_adapter, staged_files
 from lora_scene.adapters.layouts import LAYOUTS
 from lora_scene.adapters.model_card import CardFacts, write_card
 from lora_scene.adapters.verification import Check, verify_path
+from lora_scene.adapters.whole_model import base_of
 from lora_scene.backbones.loading import load_pipeline
-from lora_scene.backbones.sources import find_base
 from lora_scene.errors import AdapterError
 from lora_scene.file_groups import scratch_folder
 from lora_scene.learning.runs import SUMMARY
@@ -112,8 +112,7 @@ class ShareStep:
     def _verify(self) -> Updates:
         work = self._desk.need()
         adapter = read_adapter(work.adapter)
-        info = adapter.info
-        source = find_base(info.base_model, base_hash=info.base_hash, near=work.adapter)
+        source = base_of(adapter, work.adapter)
         checks = verify_path(work.exported, lambda: load_pipeline(source), reference=adapter)
         good = [_told(check) for check in checks if not check.problems]
         bad = [f"{_told(c)}: {'; '.join(c.problems)}" for c in checks if c.problems]

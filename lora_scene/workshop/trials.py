@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from lora_scene.adapters.whole_model import FULL_MODEL
 from lora_scene.backbones.loading import resolve_device
 from lora_scene.creating.studio import Studio, open_studio
 from lora_scene.errors import JudgingError, OutOfMemoryError
@@ -23,7 +24,6 @@ from lora_scene.judging.judge import Judge, load_judge, open_finder
 from lora_scene.judging.plans import cells_of
 from lora_scene.learning.events import Listener
 from lora_scene.learning.outcome import installed_versions
-from lora_scene.learning.whole_model import FULL_MODEL
 from lora_scene.ownership import own_files
 from lora_scene.scenes.framing import frame_scene
 from lora_scene.scenes.scene import Scene, load_scene

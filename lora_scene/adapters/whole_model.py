@@ -9,10 +9,15 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from lora_scene.adapters.adapter import Adapter
+from lora_scene.backbones.sources import find_base
 from lora_scene.errors import CreationError, RecipeError
 from lora_scene.recipe import parse_recipe
 
 FULL_MODEL = "pipeline"  # in the run's folder
+ROWS_ALONE = (
+    "the run fine-tuned a whole model, of which these are the rows alone: they show their things "
+    "on that model and on no other; `export --format pipeline` writes both"
+)
 
 
 def whole_model(folder: Path) -> Path | None:
@@ -49,3 +54,14 @@ def own_model(adapters: Mapping[str, Adapter], folder: Path | None) -> Path | No
                 hint="pass that model's folder as --base",
             )
     return found
+
+
+def base_of(adapter: Adapter, folder: Path) -> str:
+    """Return what an adapter in a folder is drawn on: its run's whole model, else its base.
+
+    Raises:
+        CreationError: See `own_model`.
+    """
+    found = own_model({folder.name: adapter}, folder)
+    info = adapter.info
+    return str(found or find_base(info.base_model, base_hash=info.base_hash, near=folder))
