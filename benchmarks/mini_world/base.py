@@ -8,7 +8,8 @@ Crops of 32 px hold one drawing each: four times as many a second as scenes, the
 the nouns look like. Whole scenes then teach how things stand together. The model predicts
 velocity and the noise schedule ends at zero signal, so that sampling starts from what
 training saw; seven timesteps in ten are above 600 of 1000, where the layout is decided.
-A mixed stage goes on from a base that is trained, in the wide world, on crops and scenes in turn.
+A mixed stage goes on from a base that is trained, in the wide world, on crops and scenes in turn;
+its crops' timesteps are even, four in ten above 600.
 """
 
 import argparse

@@ -90,8 +90,8 @@ class WideSprites:
             if code not in named and (rgba[..., 3] >= _OPAQUE).mean() >= _LEAST_OPAQUE
         ]
 
-    def draw(self, noun: str, size: int, rng: np.random.Generator) -> tuple[int, NDArray[np.uint8]]:
-        """Draw one of a noun's drawings: its number and its sprite, turned and mirrored or not."""
+    def draw(self, noun: str, size: int, rng: np.random.Generator) -> Drawn:
+        """Draw one of a noun's drawings, turned and mirrored or not."""
         number = int(rng.integers(len(self._drawings[noun])))
         part = shrink(self._drawings[noun][number], size)
         if rng.random() < TURN_PROB:
