@@ -1,10 +1,12 @@
 """Write the tables and the picture of docs/quality.md, and the README's row, from a benchmark.
 
 python -m benchmarks.quality_page tables benchmarks/results/mini.jsonl docs/quality.md README.md
+python -m benchmarks.quality_page tables benchmarks/results/hard.jsonl docs/quality.md --of hard
 python -m benchmarks.quality_page picture RESULTS docs/images/quality.png
 
-A table stands between `<!-- table: NAME -->` and `<!-- end -->`; the text around is left alone. The
-rows are a benchmark's `results.jsonl`; the picture takes the whole folder of one.
+A table stands between `<!-- table: NAME -->` and `<!-- end -->`, or `NAME_OF` for that of other
+rows; the text around, and tables of other rows, are left alone. The rows are a benchmark's
+`results.jsonl`; the picture takes the whole folder of one.
 """
 
 from __future__ import annotations
@@ -39,16 +41,17 @@ PARTS = {
     "no-union": "union sampling",
     "photo-outside": "the base's prediction outside (the photo in its place)",
     "pairwise": "nothing, but the pairwise term added",
+    "naive": "training together (each thing alone, put together)",
 }
 SHOWN = ("t05-3", "t10-4")
 _PLACE = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
-def tables(rows: Sequence[Row]) -> dict[str, str]:
-    """Return every table in Markdown, by name."""
+def tables(rows: Sequence[Row], *, of: str = "") -> dict[str, str]:
+    """Return every table in Markdown, by name; names end with what the rows are of."""
     tested = [row for row in rows if row["group"] == "test"]
     first = [row for row in tested if row["seed"] == 0]
-    return {
+    made = {
         "methods": markdown(
             "method",
             COMPARED,
@@ -86,6 +89,7 @@ def tables(rows: Sequence[Row]) -> dict[str, str]:
         ),
         "many": markdown("things", SHORT, _many(rows)),
     }  # fmt: skip
+    return {f"{name}_{of}" if of else name: table for name, table in made.items()}
 
 
 def _many(rows: Sequence[Row]) -> dict[str, list[str]]:
@@ -124,8 +128,12 @@ def markdown(corner: str, metrics: Sequence[str], body: Mapping[str, Sequence[st
 
 
 def filled(page: str, made: Mapping[str, str]) -> str:
-    """Return a page with its tables written anew."""
-    return _PLACE.sub(lambda found: found[1] + "\n" + made[found[2]] + "\n" + found[3], page)
+    """Return a page with these tables written anew."""
+
+    def table(found: re.Match[str]) -> str:
+        return f"{found[1]}\n{made[found[2]]}\n{found[3]}" if found[2] in made else found[0]
+
+    return _PLACE.sub(table, page)
 
 
 def picture(results: Path) -> Image.Image:
@@ -144,12 +152,13 @@ def main() -> None:
     parser.add_argument("what", choices=("tables", "picture"))
     parser.add_argument("source", type=Path)
     parser.add_argument("targets", type=Path, nargs="+")
+    parser.add_argument("--of", default="", help="what the tables' names end with: hard, earlier")
     asked = parser.parse_args()
     if asked.what == "picture":
         [target] = asked.targets
         picture(asked.source).save(target, optimize=True)
         return
-    made = tables(list(known_rows(asked.source).values()))
+    made = tables(list(known_rows(asked.source).values()), of=asked.of)
     for target in asked.targets:
         target.write_text(filled(target.read_text("utf-8"), made), encoding="utf-8")
 
