@@ -13,6 +13,7 @@ from pathlib import Path
 
 from lora_scene.creating.studio import Studio, open_studio
 from lora_scene.learning.events import Listener
+from lora_scene.learning.runs import CHECKPOINT
 from lora_scene.learning.training import train
 from lora_scene.recipe import Phase, Recipe, load_recipe
 from lora_scene.scenes.scene import Scene
@@ -39,9 +40,10 @@ class Trained:
 
     @property
     def n_bytes(self) -> int:
-        """Return the size of the weight files that were learnt."""
+        """Return the size of the weight files that were learnt; checkpoints are none of them."""
         files = [f for folder in self.folders for f in folder.rglob("*.safetensors")]
-        return sum(file.stat().st_size for file in files)
+        learnt = [file for file in files if file.parent.name != CHECKPOINT.parent.name]
+        return sum(file.stat().st_size for file in learnt)
 
 
 def recipes_of(protocol: Protocol, run: Attempt, *, scene: Scene) -> list[tuple[Recipe, Scene]]:

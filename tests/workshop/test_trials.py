@@ -119,7 +119,8 @@ def test_a_run_leaves_its_row_its_pictures_and_its_adapter(finished) -> None:
     assert row["image_forwards"] == 4
     assert row["n_concepts"] == 2
     assert 0 < row["n_parameters"] < 100_000
-    assert row["n_bytes"] > 0
+    learnt = [*folder.glob("adapter0/*.safetensors"), *folder.glob("adapter0/embeddings/*")]
+    assert row["n_bytes"] == sum(path.stat().st_size for path in learnt) > 0
     assert set(row["curve"]) == {"0", "0.5"}
     assert len(row["pictures"]) == 3
     assert all((folder / one["file"]).is_file() for one in row["pictures"])
