@@ -138,6 +138,16 @@ def _apply_override(tree: dict[str, Any], override: str, problems: list[LoraScen
     with contextlib.suppress(RecipeError):  # a word without quotes
         parsed = parse_toml(f"value = {value}", key, RecipeError)["value"]
     *sections, leaf = key.strip().split(".")
+    meant = [] if sections else _places_of(leaf)
+    if meant:
+        problems.append(
+            RecipeError(
+                "a setting without its section",
+                where=override,
+                hint=f"did you mean {' or '.join(meant)}?",
+            )
+        )
+        return
     table = tree
     for section in sections:
         table = table.setdefault(section, {})
@@ -145,3 +155,12 @@ def _apply_override(tree: dict[str, Any], override: str, problems: list[LoraScen
             problems.append(RecipeError("not a section", where=key, got=section))
             return
     table[leaf] = parsed
+
+
+def _places_of(key: str) -> list[str]:
+    """Return `section.key` for every section that has such a setting; none for a top-level key."""
+    top = {field.name: getattr(Recipe(), field.name) for field in dataclasses.fields(Recipe)}
+    if key in top:
+        return []
+    sections = {name: part for name, part in top.items() if dataclasses.is_dataclass(part)}
+    return [f"{name}.{key}" for name, part in sections.items() if hasattr(part, key)]
