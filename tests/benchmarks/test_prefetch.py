@@ -9,7 +9,11 @@ def drawn(step: int, kind: str) -> tuple[int, str, int]:
     return step, kind, os.getpid()
 
 
-@pytest.mark.parametrize("n_workers", [0, 2])
+FORKS = pytest.mark.skipif(not hasattr(os, "fork"), reason="its workers are forked")
+
+
+@pytest.mark.filterwarnings("ignore:.*is multi-threaded, use of fork:DeprecationWarning")  # 3.12
+@pytest.mark.parametrize("n_workers", [0, pytest.param(2, marks=FORKS)])
 def test_batches_come_in_order_whatever_is_drawn_ahead(n_workers: int) -> None:
     batches = Prefetched(drawn, n_workers)
     asked = [(step, "tile" if step < 4 else "scene") for step in range(9)]
