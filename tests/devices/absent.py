@@ -27,7 +27,10 @@ VIEWS = {
     *("unsqueeze", "squeeze", "as_strided", "_unsafe_view", "chunk", "split", "unbind"),
     *("lift_fresh", "reshape", "_reshape_alias", "split_with_sizes", "diagonal", "unfold"),
 }
-READS = {"_local_scalar_dense", "nonzero", "masked_select", "unique_consecutive", "_unique2"}
+READS = {
+    *("_local_scalar_dense", "equal", "nonzero", "masked_select", "bincount"),
+    *("unique_consecutive", "unique_dim", "_unique2"),
+}
 TAKES_HOST_INDICES = {"index", "index_put", "index_put_", "_unsafe_index", "_index_put_impl_"}
 TAKES_NO_HOST_NUMBERS = {"cat", "stack", "addmm", "mm", "bmm"}
 
@@ -258,14 +261,19 @@ def _count(packet: str, args: Sequence[Any], *, stays: bool, is_here: bool) -> N
             _counts.upload(source)
         elif isinstance(source, AbsentTensor):
             _counts.wait(source)
-    elif packet == "index" and _picks_by_truth(args):
+    elif packet in TAKES_HOST_INDICES and is_here and _picks_by_truth(packet, args):
         _counts.wait(args[0])
     elif (is_here or stays) and packet not in VIEWS:
         _counts.kernels += 1
 
 
-def _picks_by_truth(args: Sequence[Any]) -> bool:
-    """Tell whether an index is a mask, whose number of hits the host has to wait for."""
+def _picks_by_truth(packet: str, args: Sequence[Any]) -> bool:
+    """Tell whether an index is a mask, whose number of hits the host has to wait for.
+
+    One number put in its cells is a `masked_fill` to torch, which counts none.
+    """
+    if "put" in packet and args[2].numel() == 1:
+        return False
     leaves = [leaf for leaf in _leaves([args[1]]) if isinstance(leaf, AbsentTensor)]
     return any(leaf.dtype in (torch.bool, torch.uint8) for leaf in leaves)
 

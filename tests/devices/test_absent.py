@@ -61,6 +61,10 @@ def test_numpy_gets_nothing(device):
         lambda x: x[x > 0],
         lambda x: x.cpu(),
         lambda x: float(x[0]),
+        lambda x: torch.equal(x, x + 1),
+        lambda x: torch.bincount(x.long()),
+        lambda x: torch.unique(x, dim=0),
+        lambda x: x.index_put_((x > 0,), x + 1),
     ],
 )
 def test_asking_for_a_number_is_a_wait(device, ask):
@@ -68,3 +72,10 @@ def test_asking_for_a_number_is_a_wait(device, ask):
     assert device.waits == 0
     ask(tensor)
     assert device.waits == 1
+
+
+def test_one_number_put_where_a_mask_says_is_none(device):
+    tensor = torch.ones(3, device=NAME)
+    tensor[tensor > 0] = 2.0
+    assert device.waits == 0
+    assert tensor.tolist() == [2.0] * 3
