@@ -76,6 +76,7 @@ def everything(folder: Path) -> Iterator[list[str]]:
     judged = ["evaluate", adapter, "--scene", scene, "--judge", "mini", "--seeds", "1"]
     yield ["lora_scene", *judged, *few, "--out", str(folder / "evaluation")]
     yield ["lora_scene", "pick", adapter, "--scene", scene, "--weights", "1", "--seeds", "1", *few]
+    yield ["lora_scene", "card", adapter, "--draw", *THERE]
     yield ["lora_scene", "demo", "--short", *THERE, "--out", str(folder / "demo")]
     yield ["lora_scene", "benchmark", str(protocol(folder)), *THERE, "--out", str(folder / "rows")]
     yield from found_masks(folder, photo)
