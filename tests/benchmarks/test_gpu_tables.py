@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
 from benchmarks.gpu_tables import BEGIN, END, put, sections
 
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 ABOUT = {"device": "cuda: Card", "commit": "abc1234", "versions": {"torch": "2"}}
 STEP = {
     "base": "sd15",
@@ -65,6 +69,12 @@ def test_every_figure_has_its_place_and_the_last_of_two_counts() -> None:
     ):
         assert row in text, row
     assert "9000" not in text
+
+
+def test_the_page_s_tables_are_those_of_the_kept_lines() -> None:
+    kept = (BENCHMARKS / "results" / "gpu.jsonl").read_text("utf-8").splitlines()
+    page = (BENCHMARKS / "README.md").read_text("utf-8")
+    assert put(page, "\n\n".join(sections([json.loads(line) for line in kept]))) == page
 
 
 def test_the_page_keeps_all_but_what_stands_between_the_marks() -> None:

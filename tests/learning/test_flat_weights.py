@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import functools
+
 import bitsandbytes as bnb
 import pytest
 import torch
@@ -71,6 +73,18 @@ def test_even_the_smallest_weight_has_8_bit_state():
     descend(optimizer, parameters, 1)
     (state,) = optimizer.state.values()
     assert state["state1"].dtype == state["state2"].dtype == torch.uint8
+
+
+@pytest.mark.parametrize("kind", [bnb.optim.AdamW8bit, bnb.optim.Lion8bit])
+def test_a_step_waits_once_and_not_once_a_weight(kind, monkeypatch):
+    """bitsandbytes waits for the device in `sync_gpu`, after each tensor that it steps."""
+    waits = []
+    monkeypatch.setattr(bnb.optim.optimizer, "sync_gpu", waits.append)
+    for build, expected in ((kind, len(SHAPES)), (functools.partial(flat_optimizer, kind), 1)):
+        waits.clear()
+        parameters = weights()
+        descend(build(parameters, lr=1e-3, min_8bit_size=0), parameters, 1)
+        assert len(waits) == expected
 
 
 def test_state_goes_on_bit_for_bit():

@@ -24,6 +24,7 @@ from lora_scene.learning.events import Saved, StepDone
 from lora_scene.learning.interruption import Interruption
 from lora_scene.recipe import dump_recipe
 from tests.learning import made
+from tests.mapped_files import MAPS, mapped_below
 
 STEPS = (2, 2)
 STOPS = {
@@ -119,6 +120,7 @@ def test_stopped_and_resumed_run_equals_an_unbroken_one(
     made.assert_equal(made.numbers(resumed), made.numbers(unbroken(name)))
     steps = [event for event in events if isinstance(event, StepDone)]
     assert len(steps) < sum(STEPS), "it began anew"
+    assert not MAPS.exists() or mapped_below(str(tmp_path)) == [], "Windows could not write it"
 
 
 def test_eight_bit_state_travels_in_the_checkpoint(bases, scene, tmp_path):
