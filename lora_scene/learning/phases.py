@@ -233,7 +233,9 @@ class Trainer:
         self._skipped_in_a_row += 1
         where = f"phase {number}, step {step}"
         if self._accelerator.scaler is None or self._skipped_in_a_row >= MOST_SKIPPED:
-            raise NonFiniteLossError(f"{result.fault} is not finite", where=where, hint=HINT)
+            n = self._skipped_in_a_row
+            often = f"; it is the last of {n} skipped steps in a row" if n > 1 else ""
+            raise NonFiniteLossError(f"{result.fault} is not finite{often}", where=where, hint=HINT)
         scale = self._accelerator.scaler.get_scale()
         text = f"{where} was skipped whole: {result.fault} is not finite; gradients are scaled by"
         self._listener(Notice(f"{text} {scale:g} from here on"))

@@ -41,6 +41,7 @@ from lora_scene.learning.runs import run_fingerprint
 from lora_scene.picture_writing import write_picture
 from lora_scene.recipe import load_recipe
 from lora_scene.scenes.scene import Concept, Photo, Scene
+from lora_scene.size import Size
 from tests import tiny
 from tests.adapters import made as adapters
 from tests.learning import made
@@ -462,6 +463,24 @@ def test_sample_pictures_are_drawn_before_and_after_the_steps(bases, scene, tmp_
     assert delivered[0].prompt == f"a photo of {scene.handles[0]}"
 
 
+def test_nothing_of_a_picture_s_decoding_stays_on_the_device(bases, scene, monkeypatch):
+    bench = made.bench(tiny.pipeline("sd1"), scene, made.recipe(bases["sd1"]), with_lora=False)
+    done, decode, move = [], samples.decode_latent, bench.backbone.vae.to
+
+    def moved(place):
+        done.append(f"VAE on {place}")
+        return move(place)
+
+    monkeypatch.setattr(bench.backbone.vae, "to", moved)
+    monkeypatch.setattr(samples, "decode_latent", lambda *of: done.append("decoded") or decode(*of))
+    monkeypatch.setattr(samples, "free_cached", lambda device: done.append(f"{device} freed"))
+    monkeypatch.setattr(samples, "N_STEPS", 1)
+    with bench.table.spliced():
+        prompts, size = ["a <bear>", "a <bowl>"], Size(64, 64)
+        samples.draw_samples(bench.backbone, bench.table, prompts, size=size, seed=0)
+    assert done == [*["cpu freed", "VAE on cpu", "decoded", "VAE on cpu"] * 2, "cpu freed"]
+
+
 def watched_draws(monkeypatch, *run) -> list[tuple]:
     """Train; return each step's prompt, timestep, noise and seed of dropout."""
     whole = objective.Objective.__call__
@@ -878,8 +897,11 @@ def test_too_many_overflows_in_a_row_stop_a_run(bases, scene, tmp_path, monkeypa
     overflowing(monkeypatch, bad={0: 1, 2: 1, 3: 1})
     done = []
     settings = made.recipe(bases["sd1"], steps=(0, 40))
-    with pytest.raises(NonFiniteLossError, match="phase 2, step 4"):
+    with pytest.raises(NonFiniteLossError) as told:
         made.run(scene, settings, tmp_path, listener=done.append)
+    for part in ("phase 2, step 4", "a gradient is not finite; it is the last of 2 skipped",
+                 "base.dtype=bf16"):  # fmt: skip
+        assert part in str(told.value)
     assert [e.step for e in done if isinstance(e, StepDone)] == [1, 2, 3]
 
 
