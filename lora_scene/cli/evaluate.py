@@ -18,7 +18,8 @@ from lora_scene.cli.options import (
     steps_option,
 )
 from lora_scene.cli.paths import EXISTING_FOLDER, GIVEN, TARGET_FOLDER, complete_place
-from lora_scene.cli.values import COUNT, WEIGHT, many, packed
+from lora_scene.cli.terminal import note
+from lora_scene.cli.values import COUNT, WEIGHT, many, packed, refuse_idle
 from lora_scene.creating.requests import Sampling
 
 if TYPE_CHECKING:
@@ -33,6 +34,10 @@ STRANGE = (
     "the embedded judge has never seen {}: its figures mean nothing here; "
     "--judge clip+dino knows the world outside"
 )
+STRANGE_PHOTOS = (
+    "{}: not what the adapter was learnt from; "
+    "the figures tell how near it comes to what that shows"
+)
 
 
 @dataclass(frozen=True)
@@ -46,12 +51,18 @@ class JudgeOptions:
 
     def load(self, name: str, device: str) -> Judge:
         """Load the judge of that name."""
+        self.refuse_idle(name)
         from lora_scene.backbones.loading import resolve_device
         from lora_scene.judging.judge import load_judge, open_finder
 
         place = resolve_device(device)
         finder = open_finder(self.finder, device=place)
         return load_judge(name, device=place, clip=self.clip, dino=self.dino, finder=finder)
+
+    def refuse_idle(self, name: str | None) -> None:
+        """Refuse the parts of a judge that is not asked."""
+        if name != "clip+dino":
+            refuse_idle(("clip", "dino", "finder"), "they are parts of --judge clip+dino")
 
 
 @dataclass(frozen=True)
@@ -154,10 +165,12 @@ def command(
     reference = read_pictures(against) if against else []
     cast = AdapterOptions((adapter,)).read()
     evaluation.check_learnt(cast, learnt_from)
+    if strange := evaluation.strange_photos(cast, learnt_from):
+        note(STRANGE_PHOTOS.format(", ".join(strange)), warning=True)
     drawn.plan("mini", 0.0)  # what no base could make of it is told before one is loaded
+    name = judges.judge or ("mini" if cast.infos[0].base_model == "mini" else "clip+dino")
+    judges.refuse_idle(name)
     studio = base.open(cast)
-    is_mini = studio.adapters[0].adapter.info.base_model == "mini"
-    name = judges.judge or ("mini" if is_mini else "clip+dino")
     judge = judges.load(name, base.device)
     if name == "mini":
         warn_of_strange_nouns(learnt_from, STRANGE)

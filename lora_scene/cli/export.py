@@ -16,6 +16,7 @@ from lora_scene.cli.options import (
     out_option,
     title_options,
 )
+from lora_scene.cli.values import fields_of, refuse_idle
 
 FORMATS = (*LAYOUTS, "all", "pipeline", "checkpoint")
 
@@ -47,9 +48,11 @@ def command(
     if layout == "checkpoint":
         refuse_checkpoint()
     if layout == "pipeline":
+        refuse_idle(fields_of(TitleOptions), "a pipeline's files have their own names and no card")
         _write_pipeline(folder, out, base, dtype)
         click.echo(json.dumps({"pipeline": str(out)}) if as_json else f"wrote {out}")
         return
+    refuse_idle(["base"], f"--format {layout} holds nothing of a base")
     adapter = read_adapter(folder)
     export = export_adapter(
         adapter,

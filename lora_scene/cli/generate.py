@@ -6,10 +6,20 @@ from pathlib import Path
 
 import click
 
-from lora_scene.cli.options import AdapterOptions, adapters_argument
+from lora_scene.cli.options import (
+    AdapterOptions,
+    ControlOptions,
+    SamplingOptions,
+    adapters_argument,
+)
 from lora_scene.cli.paths import GIVEN
 from lora_scene.cli.picture_options import PictureOptions, draw_list, picture_options
-from lora_scene.cli.values import COUNT, SEED, WEIGHT
+from lora_scene.cli.values import COUNT, SEED, WEIGHT, fields_of, refuse_idle
+
+IN_THE_PICTURE = (  # what --again takes from it
+    *("seeds", "count", "weights", "with_base", "size"),
+    *fields_of(SamplingOptions, ControlOptions),
+)
 
 
 @click.command(short_help="Draw pictures from prompts with handles.")
@@ -51,6 +61,7 @@ def command(
     if bool(lines) == bool(again):
         raise click.UsageError("give --prompt or --prompts, or --again alone")
     if again:
+        refuse_idle(IN_THE_PICTURE, "--again takes all this from the picture")
         told = parse_record(read_record(again))
         cast = chosen.read(told.renames)
         requests = [told.request]

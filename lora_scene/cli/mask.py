@@ -12,7 +12,7 @@ import click
 from lora_scene.cli.options import json_option
 from lora_scene.cli.paths import GIVEN
 from lora_scene.cli.terminal import console, shell
-from lora_scene.cli.values import many, packed
+from lora_scene.cli.values import fields_of, many, packed, refuse_idle
 from lora_scene.scenes.mask_prompt_text import PromptText, parse_background, parse_prompts
 from lora_scene.scenes.segmenters.catalog import CATALOG, open_lister, open_segmenter
 
@@ -91,6 +91,8 @@ def command(
     from lora_scene.scenes.scene_folder import check_scene_place, write_scene
 
     if as_list:
+        idle = (*fields_of(PromptText), "background", "follower", "replace")
+        refuse_idle(idle, "--list draws all that could be picked")
         _list(photo, out, network, as_json)
         return
     if out is None:

@@ -13,7 +13,7 @@ from lora_scene.cli.evaluate import JudgeOptions, judge_options
 from lora_scene.cli.options import BaseOptions, base_options, json_option
 from lora_scene.cli.paths import GIVEN
 from lora_scene.cli.terminal import note, shell
-from lora_scene.cli.values import COUNT, Number
+from lora_scene.cli.values import COUNT, Number, fields_of, refuse_idle
 from lora_scene.creating.limits import MAX_STEPS
 
 if TYPE_CHECKING:
@@ -69,9 +69,12 @@ def command(
     from lora_scene.judging.taking import take as take_snapshot
 
     if isinstance(take, tuple):
+        idle = ["scene", "weights", "seeds", "steps", *fields_of(JudgeOptions, BaseOptions)]
+        refuse_idle(idle, "--take STEP:WEIGHT draws nothing")
         take_snapshot(out, *take)
         click.echo(f"{out} holds step {take[0]}, weight {take[1]:g} folded in")
         return
+    judges.refuse_idle(judges.judge)
     from lora_scene.cli.progress import counting_bar
     from lora_scene.judging.run_picking import pick_run
 

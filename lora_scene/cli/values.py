@@ -7,10 +7,11 @@ import functools
 import math
 import random
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from lora_scene.creating.limits import MAX_AMOUNT
 from lora_scene.size import Size
@@ -108,6 +109,32 @@ def once(settings: Sequence[str]) -> list[str]:
         if given.setdefault(key, value) != value:
             raise click.UsageError(f"{key} is given twice: {given[key]} and {value}")
     return list(settings)
+
+
+def refuse_idle(fields: Iterable[str], why: str) -> None:
+    """Refuse options that were given in the call at hand, and that nothing would look at.
+
+    Args:
+        fields: The options, by the names under which the command takes them.
+        why: What makes them idle.
+
+    Raises:
+        click.UsageError: One was given.
+    """
+    ctx, idle = click.get_current_context(), set(fields)
+    typed = ParameterSource.COMMANDLINE
+    given = [
+        param.opts[-1]
+        for param in ctx.command.params
+        if param.name in idle and ctx.get_parameter_source(param.name) is typed
+    ]
+    if given:
+        raise click.UsageError(f"{why}; leave out {', '.join(given)}")
+
+
+def fields_of(*kinds: type) -> list[str]:
+    """Return the names under which commands take the options of `packed` records."""
+    return [field.name for kind in kinds for field in dataclasses.fields(kind)]
 
 
 def packed(

@@ -180,6 +180,12 @@ def check_learnt(names: Names, scene: Scene) -> None:
         )
 
 
+def strange_photos(names: Names, scene: Scene) -> list[str]:
+    """Return the photos of a scene from which no adapter was learnt, as far as adapters tell."""
+    learnt = {digest for info in names.infos for digest in info.image_hashes}
+    return [photo.source for photo in scene.photos if learnt and photo.digest not in learnt]
+
+
 def measure_drift(
     studio: Studio, scene: Scene, *, base: Studio | None, judge: Judge, plan: Plan
 ) -> float | None:

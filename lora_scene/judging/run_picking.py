@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -153,7 +152,7 @@ def _find_scene(given: Scene | Path | str, adapter: Adapter) -> Scene:
             hint="pass --scene with its folder",
         )
     scene = load_scene(place)
-    hashes = [hashlib.sha256(photo.pixels.tobytes()).hexdigest() for photo in scene.photos]
+    hashes = [photo.digest for photo in scene.photos]
     if list(adapter.info.image_hashes) != hashes or scene.handles != adapter.handles:
         raise JudgingError(
             "another scene than the one that was learnt",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 from collections.abc import Mapping
 from dataclasses import replace
@@ -66,9 +65,7 @@ def assemble_adapter(
         seed=recipe.run.seed,
         steps=steps,
         versions=installed_versions(),
-        image_hashes=tuple(
-            hashlib.sha256(photo.pixels.tobytes()).hexdigest() for photo in scene.photos
-        ),
+        image_hashes=tuple(photo.digest for photo in scene.photos),
         sizes=sizes if any(size.width != size.height for size in sizes) else (),
         begun=begun.told if begun else "",
     )

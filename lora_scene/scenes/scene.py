@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -80,6 +81,11 @@ class Photo:
     def size(self) -> Size:
         """Return width and height."""
         return Size(self.width, self.height)
+
+    @property
+    def digest(self) -> str:
+        """Return the sha256 of its pixels, hexadecimal."""
+        return hashlib.sha256(self.pixels.tobytes()).hexdigest()
 
     @property
     def view(self) -> View:

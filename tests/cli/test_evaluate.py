@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ from PIL import Image
 from lora_scene.adapters.folder import save_adapter
 from lora_scene.cli.main import root
 from lora_scene.errors import FileError, JudgingError
+from lora_scene.scenes.scene import load_scene
 from tests import tiny
 from tests.adapters import made
 from tests.creating import studios
@@ -73,6 +76,22 @@ def test_the_embedded_judge_is_taken_for_its_own_base_alone(evaluate, monkeypatc
     assert "has never seen" not in evaluate().stderr
     assert "has never seen bear or bowl" in evaluate("--judge", "mini").stderr
     assert asked == ["clip+dino", "mini"]
+
+
+def test_the_parts_of_a_judge_that_is_not_asked_are_refused(evaluate):
+    done = evaluate("--judge", "mini", "--clip", "some/clip", "--finder", "clipseg")
+    assert done.exit_code == 2
+    assert "--judge clip+dino; leave out --clip, --finder" in done.stderr
+
+
+def test_a_photo_that_the_adapter_was_not_learnt_from_is_told(evaluate, tmp_path):
+    assert "img.png: not what the adapter was learnt from" in evaluate().stderr
+    told = load_scene(tmp_path / "scene").photos[0].digest
+    own = made.adapter(tiny.pipeline("sd1"), "sd1")
+    own = replace(own, info=replace(own.info, image_hashes=(told,)))
+    shutil.rmtree(tmp_path / "adapter")
+    save_adapter(own, tmp_path / "adapter")
+    assert "not what the adapter was learnt from" not in evaluate().stderr
 
 
 def test_evaluate_prints_json_alone(evaluate):

@@ -24,9 +24,15 @@ def folders(tmp_path_factory):
 @pytest.fixture
 def run(folders, tmp_path):
     base, _ = folders
-    fixed = ["--base", base, "--steps", "2", "--out", str(tmp_path / "out"), "--device", "cpu"]
+    fixed = ["--base", base, "--out", str(tmp_path / "out"), "--device", "cpu"]
     runner = CliRunner()
-    return lambda *args: runner.invoke(root, ["generate", *args, *fixed], catch_exceptions=False)
+
+    def call(*args):
+        steps = [] if "--again" in args else ["--steps", "2"]
+        arguments = ["generate", *args, *fixed, *steps]
+        return runner.invoke(root, arguments, catch_exceptions=False)
+
+    return call
 
 
 def test_pictures_are_written_and_named_on_stdout(run, folders, tmp_path):

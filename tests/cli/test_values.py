@@ -111,3 +111,22 @@ def test_a_shell_is_told_what_completes_a_word(words, typed, expected):
 
     found = BashComplete(root, {}, "lora-scene", "X").get_completions(words, typed)
     assert [(item.type, item.value) for item in found] == [expected]
+
+
+@pytest.mark.parametrize(
+    ("words", "idle"),
+    [
+        ("generate a --again p.png --out OUT --seed 5 --size 64", "--seed, --size"),
+        ("generate a --again p.png --out OUT --negative dark --at b=0,0,1,1", "--negative, --at"),
+        ("export a --out OUT --base x", "--base"),
+        ("export a --out OUT --format pipeline --name x --author me", "--name, --author"),
+        ("pick a --take 3:1 --judge mini", "--judge"),
+        ("pick a --clip x --finder clipseg", "--clip, --finder"),
+        ("mask p.png --list --box a=0,0,9,9", "--box"),
+    ],
+)
+def test_what_nothing_would_look_at_is_refused(words, idle, tmp_path):
+    args = [str(tmp_path / "out") if word == "OUT" else word for word in words.split()]
+    done = CliRunner().invoke(root, args)
+    assert done.exit_code == 2
+    assert sorted(done.stderr.rpartition("leave out ")[2].split()) == sorted(idle.split())

@@ -73,7 +73,7 @@ def open_segmenter(
         device: Where a network runs.
 
     Raises:
-        SegmenterError: There is no such segmenter, or its weights cannot be had.
+        SegmenterError: There is no such segmenter, it takes no such weights, or they cannot be had.
     """
     if name not in CATALOG:
         raise SegmenterError(
@@ -81,6 +81,13 @@ def open_segmenter(
             expected=", ".join(CATALOG),
             hint=did_you_mean(name, CATALOG),
         )
+    for given, takes in ((model, name != "grabcut"), (follower, name == "grounding-dino")):
+        if given is not None and not takes:
+            raise SegmenterError(
+                f"{name} takes no such weights",
+                where=given,
+                hint="name the segmenter that they are of, such as sam or grounding-dino",
+            )
     options: dict[str, Any] = {} if name == "grabcut" else {"model": model, "device": device}
     if name == "grounding-dino":
         options["follower"] = open_segmenter("sam", model=follower, device=device)

@@ -24,10 +24,16 @@ def test_a_segmenter_that_cannot_list_names_those_that_can():
         open_lister("grabcut")
 
 
+@pytest.mark.parametrize(("name", "weights"), [("grabcut", "model"), ("sam", "follower")])
+def test_weights_of_another_segmenter_are_refused(name, weights):
+    with pytest.raises(SegmenterError, match=f"some/sam: {name} takes no such weights"):
+        open_segmenter(name, **{weights: "some/sam"})
+
+
 @pytest.mark.parametrize("name", [name for name in CATALOG if name != "grabcut"])
 def test_missing_weights_are_told_for_every_network(name, tmp_path):
     with pytest.raises(SegmenterError, match=r"cannot be had(.|\n)*built-in"):
-        open_segmenter(name, model=str(tmp_path / "none"), follower=str(tmp_path / "none"))
+        open_segmenter(name, model=str(tmp_path / "none"))
 
 
 def test_a_device_that_is_not_there_is_told(tmp_path):
