@@ -25,7 +25,8 @@ def parse_renames(texts: Sequence[str], adapters: Sequence[Adapter]) -> tuple[di
         Old handle to new handle, one table an adapter.
 
     Raises:
-        AdapterError: A text of another form, or a handle that no such adapter has.
+        AdapterError: A text of another form, a handle that no such adapter has, or one that gets
+            two names.
     """
     renames: tuple[dict[str, str], ...] = tuple({} for _ in adapters)
     for text in texts:
@@ -45,5 +46,8 @@ def parse_renames(texts: Sequence[str], adapters: Sequence[Adapter]) -> tuple[di
                 expected=", ".join(known),
                 hint=did_you_mean(old, known),
             )
-        renames[owners[-1]][old] = new
+        given = renames[owners[-1]].setdefault(old, new)
+        if given != new:
+            hint = "N:OLD=NEW renames it in the N-th adapter" if len(adapters) > 1 else None
+            raise AdapterError(f"{old} gets two names", where=text, got=f"{given} too", hint=hint)
     return renames

@@ -90,4 +90,5 @@ def _opened(photo: UprightPhoto, place: Growth | Path, spread: int) -> tuple[Pix
 
     if isinstance(place, Path):
         return photo.pixels, widened(read_mask(place, photo), spread)
-    return grown(photo.pixels, place)
+    canvas, hole = grown(photo.pixels, place)
+    return canvas, widened(hole, spread)

@@ -241,6 +241,5 @@ def look_at(cast: Cast, requests: Sequence[Request]) -> list[Request]:
     from lora_scene.cli.progress import show_notices
 
     requests = [request.resolved(cast) for request in requests]
-    prompts = dict.fromkeys(request.prompt for request in requests if not request.is_base)
-    show_notices([note for prompt in prompts for note in cast.notes_on(prompt)])
+    show_notices(cast.notes_on_all(requests))
     return requests

@@ -97,13 +97,20 @@ def plan_variations(
         is_placed: Whether each thing is placed in a box of its own, drawn at random.
 
     Raises:
-        CreationError: Nothing to show, an unknown handle, or a template without {}.
+        CreationError: Nothing to show, an unknown handle, a template without {}, or places both
+            given and drawn.
     """
     chosen = [names.find_handle(handle) for handle in handles] or list(names.nouns)
     if not chosen:
         raise CreationError("nothing to arrange: no adapter is loaded")
     _check_template(template)
     default = _in_photos_shape(names, default)
+    if is_placed and default.control.places:
+        raise CreationError(
+            "places are given, and drawn at random too",
+            where=", ".join(place.handle for place in default.control.places),
+            hint="--at or --place, not both",
+        )
     seeds = range(default.seed, default.seed + n)
     return [_arranged(names, chosen, template, replace(default, seed=s), is_placed) for s in seeds]
 

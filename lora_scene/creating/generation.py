@@ -15,7 +15,7 @@ from lora_scene.creating.picture_files import Record, save_numbered
 from lora_scene.creating.prompts import PromptLine
 from lora_scene.creating.records import record_of
 from lora_scene.creating.rendering import checked, render
-from lora_scene.creating.requests import Request
+from lora_scene.creating.requests import Amounts, Request
 from lora_scene.creating.sampling import Tick
 from lora_scene.creating.studio import Studio
 from lora_scene.errors import CreationError
@@ -160,24 +160,30 @@ def generate(
 
 
 def grid_sheet(pictures: Sequence[Picture]) -> Image:
-    """Lay pictures out: prompts and seeds down, weights across; seeds across at one weight."""
-    weights = list(dict.fromkeys(_weight_label(picture.request) for picture in pictures))
-    prompts = list(dict.fromkeys(picture.request.prompt for picture in pictures))
-    seeds = list(dict.fromkeys(picture.request.seed for picture in pictures))
+    """Lay pictures out: prompts and seeds down, weights across; seeds across at one weight.
+
+    A prompt with several settings, as lines of a file have them, has a row for each.
+    """
+    asked = [picture.request for picture in pictures]
+    weights = {_weighing(request): _weight_label(request) for request in asked}
+    seeds = list(dict.fromkeys(request.seed for request in asked))
+    kinds = list(dict.fromkeys(map(_kind, asked)))
+    labels = {kind: _kind_label(kind, kinds) for kind in kinds}
     cells = {
-        (p.request.prompt, p.request.seed, _weight_label(p.request)): p.pixels for p in pictures
+        (_kind(request), request.seed, _weighing(request)): picture.pixels
+        for request, picture in zip(asked, pictures, strict=True)
     }
     if len(weights) == 1:
         return contact_sheet(
-            [[cells.get((p, s, weights[0])) for s in seeds] for p in prompts],
+            [[cells.get((kind, s, w)) for s in seeds for w in weights] for kind in kinds],
             columns=[f"seed {seed}" for seed in seeds],
-            rows=prompts,
+            rows=list(labels.values()),
         )
-    rows = [(p, s) for p in prompts for s in seeds if any((p, s, w) in cells for w in weights)]
+    rows = [(k, s) for k in kinds for s in seeds if any((k, s, w) in cells for w in weights)]
     return contact_sheet(
-        [[cells.get((p, s, w)) for w in weights] for p, s in rows],
-        columns=weights,
-        rows=[f"{prompt}\nseed {seed}" for prompt, seed in rows],
+        [[cells.get((kind, s, w)) for w in weights] for kind, s in rows],
+        columns=list(weights.values()),
+        rows=[f"{labels[kind]}\nseed {seed}" for kind, seed in rows],
     )
 
 
@@ -186,6 +192,24 @@ def slug(request: Request) -> str:
     words = re.sub(r"[^a-z0-9]+", "_", request.prompt.lower()).strip("_")[:SLUG_LENGTH].strip("_")
     tail = "base" if request.is_base else f"w{_told_weight(request)}"
     return f"{words}_s{request.seed}" + ("" if request.weight == 1.0 else f"_{tail}")
+
+
+def _weighing(request: Request) -> tuple[bool, float | Amounts]:
+    """Return what a column of a sheet shares."""
+    return request.is_base, request.weight
+
+
+def _kind(request: Request) -> Request:
+    """Return what a row of a sheet shares, whatever seed and weight."""
+    return replace(request, seed=0, weight=1.0, is_base=False)
+
+
+def _kind_label(kind: Request, kinds: Sequence[Request]) -> str:
+    """Return a row's prompt, and what tells it from other rows of that prompt."""
+    own = {**kind.record(), "size": kind.size}
+    alike = [{**one.record(), "size": one.size} for one in kinds if one.prompt == kind.prompt]
+    differs = [key for key in own if any(other.get(key) != own[key] for other in alike)]
+    return "\n".join([kind.prompt, *(f"{key} {own[key]}" for key in differs)])
 
 
 def _weight_label(request: Request) -> str:

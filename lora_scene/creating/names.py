@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from lora_scene.errors import CreationError, did_you_mean
@@ -12,6 +12,7 @@ from lora_scene.size import Size
 
 if TYPE_CHECKING:
     from lora_scene.adapters.adapter import LearnedConcept, TrainingInfo
+    from lora_scene.creating.requests import Request
 
 # What other programs read out of a prompt and the text encoder would read as plain words.
 FOREIGN = {
@@ -21,6 +22,8 @@ FOREIGN = {
     r"\bembedding:\S+": "a ComfyUI embedding (its handle <name> is the way here)",
     r"\b(?:BREAK|AND)\b": "a word that joins prompts elsewhere",
     r"__[\w/-]+__|\{[^{}]*\}": "a wildcard",
+    r"(?i:(?<!\S)(?:--?|[\u2013\u2014])(?:negative|seed|width|height|size|steps|guidance|weight"
+    r"|scheduler)\b)": "an option (in a line of --prompts: small letters after two hyphens)",
 }
 
 
@@ -94,6 +97,17 @@ class Names:
             spelled = re.compile(re.escape(handle), re.IGNORECASE)
             prompt = self.nouns[handle].join(spelled.split(prompt))
         return prompt
+
+    def notes_on_all(self, requests: Sequence[Request]) -> list[str]:
+        """Return what a person should know of requests that would be drawn otherwise than meant."""
+        prompts = dict.fromkeys(one.prompt for one in requests if not one.is_base)
+        unread = dict.fromkeys(
+            one.negative for one in requests if one.negative and not one.sampling.is_guided
+        )
+        return [note for prompt in prompts for note in self.notes_on(prompt)] + [
+            f"{negative!r}: a negative prompt changes nothing at a guidance of 1 or less"
+            for negative in unread
+        ]
 
     def notes_on(self, prompt: str) -> list[str]:
         """Return what a person should know of a prompt that would be drawn otherwise than meant."""

@@ -91,12 +91,17 @@ def parse_line(line: str) -> PromptLine:
     """Read one prompt with its options.
 
     Raises:
-        CreationError: An option is unknown, or its value is of the wrong kind.
+        CreationError: An option is unknown, is given twice, or its value is of the wrong kind.
     """
     prompt, *options = re.split(r"\s--(?=[a-z])", f" {line}")
     if not prompt.strip():
         raise CreationError("options without a prompt", got=line.strip())
-    settings = dict(pair for option in options for pair in _pairs(option))
+    pairs = [pair for option in options for pair in _pairs(option)]
+    names = [name for name, _ in pairs]
+    if doubled := next((name for name in names if names.count(name) > 1), None):
+        got = " and ".join(str(value) for name, value in pairs if name == doubled)
+        raise CreationError(f"--{doubled} has two values in one line", got=got)
+    settings = dict(pairs)
     Request("").with_settings(settings)  # numbers out of range are told with their line
     return PromptLine(prompt.strip(), settings)
 
@@ -116,8 +121,8 @@ def parse_size(text: str) -> Size:
 
 def _pairs(option: str) -> list[tuple[str, Any]]:
     """Read `seed 7` as [("seed", 7)], `size 64` as a width and a height."""
-    name, _, text = option.strip().replace("=", " ", 1).partition(" ")
-    name, text = SHORT.get(name, name), text.strip().strip('"')
+    name, *rest = re.split(r"\s*=\s*|\s+", option.strip(), maxsplit=1)
+    name, text = SHORT.get(name, name), "".join(rest).strip().strip('"')
     if name == "size":
         return list(zip(("width", "height"), parse_size(text), strict=True))
     if name not in READERS:

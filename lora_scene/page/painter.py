@@ -134,9 +134,8 @@ class Painter:
 def _looked_at(cast: Cast, requests: Sequence[Request]) -> list[Request]:
     """Check what needs no base; tell what a person should know of the prompts."""
     resolved = [request.resolved(cast) for request in requests]
-    for prompt in dict.fromkeys(request.prompt for request in resolved):
-        for note in cast.notes_on(prompt):
-            remark(note)
+    for note in cast.notes_on_all(resolved):
+        remark(note)
     return resolved
 
 

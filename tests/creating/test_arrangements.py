@@ -50,6 +50,13 @@ def test_parts_and_variations_have_the_shape_of_the_photo_that_was_learnt():
     assert replace(wide.info, sizes=()).told_sizes == "64 px"
 
 
+def test_places_are_given_or_drawn_and_not_both():
+    placed = replace(QUICK, control=Control((Place("<bear>", (0.0, 0.0, 0.5, 0.5)),)))
+    assert plan_variations(studio(), 1, default=placed)[0].control == placed.control
+    with pytest.raises(CreationError, match="<bear>: places are given, and drawn"):
+        plan_variations(studio(), 1, default=placed, is_placed=True)
+
+
 def test_clinging_things_are_named_in_the_negative_prompt():
     default = Request("", negative="dark")
     parts = plan_parts(studio(), default=default, is_apart=True)

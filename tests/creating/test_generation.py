@@ -154,6 +154,17 @@ def test_the_grid_puts_seeds_across_at_one_weight():
     assert sheet.width == 64 * 3 + 6 + 3 * cell + 6
 
 
+def test_the_grid_shows_every_setting_of_a_prompt():
+    one = studio()
+    lines = [PromptLine("a", {"guidance": guidance}) for guidance in (1.0, 8.0)]
+    for weights in ((1.0,), (0.5, 1.0)):
+        pictures = [p for _, p in draw(one, plan(one, lines, weights=weights, default=BEAR))]
+        sheet = np.asarray(grid_sheet(pictures))
+        shown = {tuple(row) for row in sheet.reshape(-1, 3)}
+        missing = [p.request for p in pictures if not set(map(tuple, p.pixels[0])) <= shown]
+        assert not missing
+
+
 def test_the_picture_tells_user_interfaces_its_settings(tmp_path):
     one = studio()
     (picture,) = generate(

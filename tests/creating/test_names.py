@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from lora_scene.creating.requests import Request, Sampling
 from lora_scene.creating.studio import read_cast
 from lora_scene.errors import AdapterError, CreationError
 from tests import tiny
@@ -23,6 +24,8 @@ def cast(**how):
         ("embedding:bear and <bowl>", "ComfyUI"),
         ("<bear> BREAK <bowl>", "joins prompts"),
         ("<bear> in __place__", "wildcard"),
+        ("a <bear> \u2014seed 9", "an option"),
+        ("a <bear> --Seed 9", "an option"),
         ("a <bear > and <bowl>", "did you mean <bear>"),
         ("a photo of a bear", "names no handle; there are <bear> (noun 0), <bowl> (noun 1)"),
     ],
@@ -36,6 +39,16 @@ def test_what_would_be_drawn_otherwise_than_meant_is_told(prompt, told):
 @pytest.mark.parametrize("prompt", ["a <bear> (brown)", "a <Bear>, 2:30 pm", "a <bear> and brea"])
 def test_plain_prompts_are_not_commented_on(prompt):
     assert cast().notes_on(prompt) == []
+
+
+def test_a_negative_prompt_that_nothing_reads_is_told():
+    asked = [
+        Request("a <bear>", negative="dark", sampling=Sampling(guidance=guidance))
+        for guidance in (None, 7.0, 1.0, 0.0)
+    ]
+    assert cast().notes_on_all(asked[:2]) == []
+    (told,) = cast().notes_on_all(asked)
+    assert "'dark': a negative prompt changes nothing" in told
 
 
 def test_a_handle_is_renamed_in_the_last_adapter_that_has_it():

@@ -34,6 +34,16 @@ def test_a_prompt_may_hold_dashes():
     assert parse_line("a well-lit <my-bear> - red").prompt == "a well-lit <my-bear> - red"
 
 
+def test_a_value_may_hold_an_equals_sign():
+    assert parse_line("a --negative x = y").settings == {"negative": "x = y"}
+
+
+@pytest.mark.parametrize("line", ["a --seed 3 --seed 4", "a --seed 3 --d 3", "a --size 64 --w 96"])
+def test_an_option_has_one_value_in_a_line(line):
+    with pytest.raises(CreationError, match="two values"):
+        parse_line(line)
+
+
 def test_all_mistakes_are_reported_at_once_with_their_lines(tmp_path):
     path = tmp_path / "prompts.txt"
     path.write_text("a --sed 3\nfine\nb --steps many\n--seed 3\n", "utf-8")
