@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from lora_scene.adapters.adapter import Adapter
+from lora_scene.adapters.formats.metadata import fingerprint
 from lora_scene.errors import RecipeError
 from lora_scene.ownership import is_ours
 from lora_scene.picture_writing import write_picture
@@ -27,6 +28,7 @@ from lora_scene.targets import refuse_foreign
 FOLDER = "samples"
 SHEET = "sheet.png"
 PROMPT = "prompt"  # the text of a picture that keeps what it was drawn from
+DRAWN_BY = "adapter"  # the text that keeps the fingerprint of what drew it, after training
 MOST_ROWS = 12  # of a sheet: of more stops, some are left out
 MOST_CELL = 320  # pixels; larger pictures are shown smaller there
 _NAME = re.compile(r"(\d+)-(\d+)\.png")
@@ -52,23 +54,40 @@ def last_samples(folder: Path, adapter: Adapter) -> tuple[SamplePicture, ...]:
         folder: The adapter's folder.
         adapter: The adapter, whose recipe knows the prompts of pictures that do not.
     """
-    stops = {} if adapter.info.taken else stops_of(folder)  # drawn at another weight
+    delivered = stops_of(folder).get(sum(adapter.info.steps), {})
+    if adapter.info.taken and delivered:  # training drew at another weight
+        own = fingerprint(adapter)
+        delivered = {n: path for n, path in delivered.items() if _text_in(path, DRAWN_BY) == own}
     prompts = prompts_of(adapter)
     everything = " and ".join(adapter.handles)
     found = []
-    for number, path in sorted(stops.get(sum(adapter.info.steps), {}).items()):
+    for number, path in sorted(delivered.items()):
         named = prompts[number] if number < len(prompts) else everything
         found.append(SamplePicture(path, prompt_in(path) or named))
     return tuple(found)
 
 
 def save_samples(
-    pictures: Sequence[Image.Image], prompts: Sequence[str], folder: Path, step: int
+    pictures: Sequence[Image.Image],
+    prompts: Sequence[str],
+    folder: Path,
+    step: int,
+    *,
+    drawn_by: Adapter | None = None,
 ) -> list[Path]:
-    """Write pictures with their prompts, `step` counted over both phases."""
+    """Write pictures with their prompts.
+
+    Args:
+        pictures: One a prompt.
+        prompts: With handles.
+        folder: The adapter's folder.
+        step: Counted over both phases.
+        drawn_by: The adapter in the folder; None for one that is being trained.
+    """
+    texts = {DRAWN_BY: fingerprint(drawn_by)} if drawn_by else {}
     paths = [folder / FOLDER / f"{step:05}-{number}.png" for number in range(len(pictures))]
     for path, picture, prompt in zip(paths, pictures, prompts, strict=True):
-        write_picture(path, picture, {PROMPT: prompt}, root=folder)
+        write_picture(path, picture, {PROMPT: prompt, **texts}, root=folder)
     return paths
 
 
@@ -127,11 +146,16 @@ def stops_of(folder: Path) -> dict[int, dict[int, Path]]:
 
 def prompt_in(path: Path) -> str:
     """Return the prompt that a picture keeps, or an empty text."""
+    return _text_in(path, PROMPT)
+
+
+def _text_in(path: Path, key: str) -> str:
+    """Return a text that a picture keeps, or an empty one."""
     if not path.is_file():  # a pipe may never end
         return ""
     try:
         with Image.open(path) as picture:
-            return str(picture.info.get(PROMPT, ""))
+            return str(picture.info.get(key, ""))
     except Exception:  # decoders raise anything at all on a stranger's bytes
         return ""
 

@@ -15,6 +15,7 @@ from lora_scene.adapters.adapter import Adapter, LoraModule, TrainingInfo
 from lora_scene.adapters.whole_model import needs_whole_model
 from lora_scene.backbones.sources import is_same_base
 from lora_scene.errors import AdapterError
+from lora_scene.size import Size
 
 
 @dataclass(frozen=True)
@@ -173,6 +174,7 @@ def concatenate(
 def _joined_info(adapters: Sequence[Adapter], weights: Sequence[float]) -> TrainingInfo:
     recipes = [
         f"# weight {weight:g}: {', '.join(adapter.handles)}, recipe {adapter.info.recipe_name}"
+        + (f", {adapter.info.taken}" if adapter.info.taken else "")
         for adapter, weight in zip(adapters, weights, strict=True)
     ]
     return replace(
@@ -180,6 +182,18 @@ def _joined_info(adapters: Sequence[Adapter], weights: Sequence[float]) -> Train
         recipe_name="merge",
         recipe_toml="\n".join(recipes) + "\n",
         image_hashes=tuple(h for adapter in adapters for h in adapter.info.image_hashes),
-        sizes=tuple(size for adapter in adapters for size in adapter.info.sizes),
+        sizes=_joined_sizes([adapter.info for adapter in adapters]),
+        taken="",
         begun="; ".join(filter(None, dict.fromkeys(adapter.info.begun for adapter in adapters))),
     )
+
+
+def _joined_sizes(infos: Sequence[TrainingInfo]) -> tuple[Size, ...]:
+    """Return the sizes of all photos, in order; none where all were learnt in squares."""
+    if not any(info.sizes for info in infos):
+        return ()
+    own = [
+        info.sizes or (Size(info.resolution, info.resolution),) * len(info.image_hashes)
+        for info in infos
+    ]
+    return tuple(size for sizes in own for size in sizes)

@@ -79,4 +79,5 @@ def _draw(folder: Path, adapter: Adapter, base: BaseOptions) -> None:
     with drawing_bar(f"drawing {len(requests)}", len(requests)) as tick:
         drawn = dict(draw(studio, requests, tick=tick))
     pictures = [Image.fromarray(drawn[index].pixels) for index in sorted(drawn)]
-    save_samples(pictures, [r.prompt for r in requests], folder, sum(info.steps))
+    prompts = [request.prompt for request in requests]
+    save_samples(pictures, prompts, folder, sum(info.steps), drawn_by=adapter)

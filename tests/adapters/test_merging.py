@@ -12,6 +12,7 @@ from lora_scene.adapters.merging import merge_adapters
 from lora_scene.adapters.renaming import parse_renames
 from lora_scene.cli.main import root
 from lora_scene.errors import AdapterError
+from lora_scene.size import Size
 from tests import tiny
 from tests.adapters import made
 
@@ -88,6 +89,20 @@ def test_what_cannot_be_merged_is_refused(pair):
     )
 
 
+def test_what_is_said_of_one_adapter_is_not_said_of_the_merged_one(pair):
+    one, two = pair
+    taken = dataclasses.replace(one.info, taken="step 3 of phase 2, weight 0.8 folded in")
+    wide = dataclasses.replace(two.info, sizes=(Size(96, 64),))
+    parts = [dataclasses.replace(one, info=taken), dataclasses.replace(two, info=wide)]
+    info = merge_adapters(parts, [1, 1]).adapter.info
+    assert info.taken == ""
+    assert "weight 0.8 folded in" in info.recipe_toml.splitlines()[0]
+    side = one.info.resolution
+    assert info.sizes == (Size(side, side), Size(96, 64))
+    assert info.first_size == one.info.first_size
+    assert merge_adapters(pair, [1, 1]).adapter.info.sizes == ()
+
+
 def test_the_command_writes_the_folder_and_prints_the_error(pair, tmp_path):
     folders = [str(save_adapter(a, tmp_path / n)) for a, n in zip(pair, "ab", strict=True)]
     out = tmp_path / "ab"
@@ -132,3 +147,5 @@ def test_renamings_name_the_adapter_that_they_mean():
     ):
         with pytest.raises(AdapterError, match=match):
             parse_renames([text], two)
+    with pytest.raises(AdapterError, match=r"(?s)<bear> gets two names.*<cub> too.*N:OLD=NEW"):
+        parse_renames(["bear=cub", "bear=lion"], two)

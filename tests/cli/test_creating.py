@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from lora_scene.adapters.folder import read_adapter, save_adapter
+from lora_scene.adapters.gallery import last_samples, save_samples
 from lora_scene.cli.main import root
 from lora_scene.creating.picture_files import read_record
 from lora_scene.errors import CreationError
@@ -76,6 +78,14 @@ def test_complete_grows_the_canvas_with_the_scenes_background(run, home, tmp_pat
     after = read(tmp_path / "c.png")
     assert after.shape == (64, 96, 3)
     np.testing.assert_array_equal(after[:, :80], read(home / "photo.png"))
+
+
+def test_complete_spreads_a_growth_into_the_photo(run, home, tmp_path):
+    grow = ("--grow", "right=16", "--spread", "8")
+    run("complete", "--photo", "photo.png", *grow, out="c.png")
+    before, after = read(home / "photo.png"), read(tmp_path / "c.png")[:, :80]
+    changed = np.flatnonzero((before != after).any(axis=(0, 2)))
+    assert changed.tolist() == list(range(72, 80))
 
 
 def test_complete_fills_a_hole_and_wants_one(run, home, tmp_path):
@@ -155,3 +165,16 @@ def test_a_card_s_gallery_is_drawn_with_the_adapter_as_it_is(home, tmp_path, mon
     with Image.open(folder / "samples" / f"{step:05}-0.png") as picture:
         assert f"text: {picture.info['prompt']}" in card
     assert "00009" not in card
+
+
+def test_the_gallery_of_a_snapshot_that_was_taken_is_its_own(home, tmp_path, monkeypatch):
+    monkeypatch.setattr("lora_scene.learning.samples.N_STEPS", 1)
+    own = made.adapter(tiny.pipeline("sd1"), "sd1")
+    taken = replace(own, info=replace(own.info, taken="step 1 of phase 2, weight 0.8 folded in"))
+    folder = save_adapter(taken, tmp_path / "scene")
+    save_samples([Image.new("RGB", (8, 8))], ["a <bear>"], folder, sum(own.info.steps))
+    assert last_samples(folder, read_adapter(folder)) == ()  # training drew it, at weight 1
+    call = ["card", str(folder), "--draw", "--base", str(home / "sd1-0"), "--device", "cpu"]
+    done = CliRunner().invoke(root, call, catch_exceptions=False)
+    assert "3 picture(s)" in done.stdout
+    assert len(last_samples(folder, read_adapter(folder))) == 3
