@@ -19,7 +19,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from lora_scene.documents import parse_json, read_text
 from lora_scene.errors import JudgingError, did_you_mean
+from lora_scene.file_groups import written_together
 from lora_scene.files import write_json, write_text
 from lora_scene.pages import fill_page, inlined
 from lora_scene.scenes.pictures import open_image
@@ -96,7 +98,8 @@ def make_study(
         seed: Of the choice of items and the trials' names.
 
     Raises:
-        JudgingError: Too few or too many methods, an unknown one, or no item that all drew.
+        JudgingError: Too few or too many methods, an unknown one, no item that all drew, or `out`
+            holds another study, whose key its answers need.
     """
     rows = read_rows(results)
     chosen = _chosen_methods(rows, methods)
@@ -107,15 +110,18 @@ def make_study(
     named = _namer(rng, key)
     page_items = [_page_item(item, chosen, named) for item in picked]
     checks = _checks(picked, items, named)
+    told = json.dumps([chosen, key, page_items, checks], sort_keys=True)
     study: dict[str, Any] = {
-        "id": hashlib.sha256(json.dumps(list(key)).encode()).hexdigest()[:12],
+        "id": hashlib.sha256(told.encode()).hexdigest()[:12],
         "perPerson": min(per_person, len(picked)),
         "isSmall": _side(next(iter(picked[0].files.values()))) < SMALL,
         "items": page_items,
         "checks": checks,
     }
-    write_text(out / PAGE, fill_page("workshop", "study.html", study=study))
-    write_json(out / KEY, {"study": study["id"], "methods": chosen, "trials": key})
+    _refuse_another(out / KEY, study["id"])
+    with written_together(out) as aside:
+        write_text(aside / PAGE, fill_page("workshop", "study.html", study=study))
+        write_json(aside / KEY, {"study": study["id"], "methods": chosen, "trials": key})
     return Study(out / PAGE, out / KEY, study["perPerson"] * len(chosen) + len(checks))
 
 
@@ -141,6 +147,17 @@ def find_items(rows: Sequence[Row], methods: Sequence[str], *, results: Path) ->
         got = ", ".join(methods)
         raise JudgingError("there is no prompt that all methods drew", where=results, got=got)
     return items
+
+
+def _refuse_another(path: Path, study: str) -> None:
+    """Refuse to replace the key of a study that may have answers already."""
+    kept = parse_json(read_text(path, JudgingError), path, JudgingError) if path.is_file() else {}
+    if isinstance(kept, dict) and kept.get("study", study) != study:
+        raise JudgingError(
+            "the key of another study, which its answers need",
+            where=path,
+            hint="take another --out, or move it away",
+        )
 
 
 def _chosen_methods(rows: Sequence[Row], methods: Sequence[str]) -> list[str]:

@@ -75,6 +75,22 @@ def test_a_study_is_made_again_alike(study, tmp_path) -> None:
     assert again.page.read_bytes() == study.page.read_bytes()
 
 
+def test_another_study_has_another_id_and_replaces_no_key(study, tmp_path) -> None:
+    pairs = [made.METHODS[:2], made.METHODS[1:3]]
+    keys = [
+        make_study(tmp_path / "results", tmp_path / methods[0], methods=methods).key
+        for methods in pairs
+    ]
+    first, second = (json.loads(key.read_text("utf-8")) for key in keys)
+    assert list(first["trials"]) == list(second["trials"])  # names tell nothing, not even that
+    assert first["study"] != second["study"]
+    before = study.key.read_bytes(), study.page.read_bytes()
+    with pytest.raises(JudgingError, match=r"(?s)key\.json: the key of another study.*--out"):
+        make_study(tmp_path / "results", tmp_path / "study", methods=pairs[0])
+    assert (study.key.read_bytes(), study.page.read_bytes()) == before
+    make_study(tmp_path / "results", tmp_path / "study", per_person=2)
+
+
 def test_things_that_are_asked_for_are_shown(study) -> None:
     for item in data_of(study.page)["items"]:
         assert all(thing["noun"] in item["prompt"] for thing in item["things"])
