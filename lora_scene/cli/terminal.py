@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -26,9 +27,14 @@ def console(*, stderr: bool = False) -> Console:
 
 
 def shell(*words: object) -> str:
-    """Return a command line that the shell at hand reads as these words."""
-    texts = [str(word) for word in words]
+    """Return a command line that the shell at hand reads as these words; no path is an option."""
+    texts = [_beside(word) if isinstance(word, Path) else str(word) for word in words]
     return subprocess.list2cmdline(texts) if os.name == "nt" else shlex.join(texts)
+
+
+def _beside(path: Path) -> str:
+    """Return a path that is no option, whatever it begins with."""
+    return os.path.join(os.curdir, path) if str(path).startswith("-") else str(path)
 
 
 def note(text: str, *, warning: bool = False) -> None:

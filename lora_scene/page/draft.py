@@ -174,7 +174,8 @@ class Draft:
             handle = self._free_handle(proposed_handle(noun))
         noun = noun.strip() or default_noun(handle)
         things[k] = replace(things[k], handle=handle, noun=noun)
-        wrong: list[SceneError] = check_handles([thing.handle for thing in things], "the name")
+        handles, nouns = [one.handle for one in things], [one.noun for one in things]
+        wrong: list[SceneError] = check_handles(handles, "the name", nouns=nouns)
         if wrong:
             raise SceneError.collect(wrong, "the name cannot be used")
         return replace(self, things=tuple(things))

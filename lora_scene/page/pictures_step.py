@@ -186,9 +186,10 @@ class PicturesStep:
     def _request(self, prompt: str, seed: int, steps: int, negative: str) -> Request:
         handles = [handle for one in self._works() for handle in _handles(one)]
         prompt = prompt.strip() or _usual(handles)
-        work = self._desk.need().name
-        places = tuple(p for (name, h), p in self._places.items() if name == work and h in prompt)
-        strengths = {handle: self._weight(handle) for handle in handles}
+        work, said = self._desk.need().name, prompt.casefold()
+        named = [handle for handle in handles if handle.casefold() in said]
+        places = tuple(p for (name, h), p in self._places.items() if name == work and h in named)
+        strengths = {handle: self._weight(handle) for handle in named}
         control = Control(
             places=places, strengths=tuple((h, w) for h, w in strengths.items() if w != 1.0)
         )

@@ -98,6 +98,9 @@ def check_handles(
             for noun in nouns
             if len(noun) > MAX_NOUN_CHARACTERS or not noun.isprintable()
         ],
+        ("a noun that holds a handle", "words that the base knows, such as teddy bear"): [
+            repr(noun) for noun in nouns if HANDLE_FORM.search(noun)
+        ],
         ("a handle is used twice", OWN): [
             handle for n, handle in enumerate(handles) if first[folded[n]] < n
         ],

@@ -219,9 +219,11 @@ def _inverted(photo: Photo, scene: Scene) -> list[str]:
     for k in scene.things:
         share, around = covered(photo, k), float((photo.masks[k][rim] >= INSIDE).mean())
         if around >= WHOLE:
-            what = "all" if share == 1.0 else f"{100 * share:.0f} %, with its whole rim"
+            part = "all of the photo"
+            if share < 1.0:
+                part = f"{100 * share:.0f} % of the photo, and its whole rim"
             said.append(
-                f"{scene.handles[k]} covers {what} of the photo: "
+                f"{scene.handles[k]} covers {part}: "
                 "is its mask inverted, or all white? white is where the concept is"
             )
     return said

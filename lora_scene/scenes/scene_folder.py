@@ -29,17 +29,19 @@ def check_scene_place(
         folder: The scene folder.
         n_things: How many masks there will be.
         photo: The photo's file; one that lies in the folder is used where it is.
-        may_replace: Whether files of an existing scene may be replaced, but for the photo.
+        may_replace: Whether files of an existing scene may be replaced, but for a photo that is
+            not ours.
 
     Raises:
         SceneError: Too many concepts, or files stand in the way.
-        FileError: The folder cannot be written to.
+        FileError: The folder cannot be written to, or holds another photo that is not ours.
     """
     refuse_too_many(n_things, folder)
     is_there = photo.resolve().parent == folder.resolve()
     masks = [f"mask{k}.png" for k in range(n_things)]
     names = ([] if is_there else [PHOTO_NAME]) + [*masks, OVERLAY_NAME, MANIFEST_NAME]
     check_target(folder, names, inputs=[photo], force=True)
+    check_target(folder, [PHOTO_NAME] if PHOTO_NAME in names else [])  # it may be the only copy
     clashes = [name for name in names if (folder / name).exists()]
     if clashes and not may_replace:
         raise SceneError(

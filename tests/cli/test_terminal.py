@@ -61,6 +61,11 @@ def test_a_command_line_is_read_back_as_its_words(name, monkeypatch):
     assert shlex.split(shell("lora-scene", "train", name)) == ["lora-scene", "train", name]
 
 
+def test_a_path_is_no_option_whatever_it_begins_with():
+    words = shlex.split(shell("lora-scene", "train", Path("-mine"), "--out", Path("a/-b")))
+    assert words == ["lora-scene", "train", "./-mine", "--out", "a/-b"]
+
+
 def test_windows_has_its_own_quotes(monkeypatch):
     monkeypatch.setattr("lora_scene.cli.terminal.os.name", "nt")
     assert shell("lora-scene", "C:\\a b", "<bear>") == 'lora-scene "C:\\a b" <bear>'

@@ -91,6 +91,9 @@ def test_names_are_checked_and_nouns_are_guessed(draft):
     for wrong in ("<img src=x onerror=alert(1)>", "../up", "thing1", ""):
         with pytest.raises(SceneError):
             two.renamed(1, wrong, "cup")
+    for noun in ("a <thing1>", "c" * 201):
+        with pytest.raises(SceneError, match="noun"):
+            two.renamed(1, "cup", noun)
 
 
 @pytest.mark.parametrize("chosen", [{"photo": None}, {"photo": 1}, {"thing": 0}, {"thing": "a"}])

@@ -1,14 +1,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from lora_scene.creating.records import picture_hash
+from lora_scene.creating.requests import Place
 from lora_scene.errors import CreationError
+from lora_scene.page import pictures_step
+from lora_scene.page.desk import Work
 from lora_scene.page.painter import INPUTS, keep_inputs, kept_input
+from lora_scene.page.pictures_step import PicturesStep
 
 
 def test_what_a_picture_was_made_from_comes_back_by_its_hash(tmp_path: Path) -> None:
@@ -26,3 +31,14 @@ def test_a_record_reaches_no_other_picture(tmp_path: Path, name: object) -> None
         Image.new("RGB", (4, 4)).save(path)
     with pytest.raises(CreationError, match="not there any more"):
         kept_input(tmp_path, name)
+
+
+def test_a_region_and_a_strength_go_with_every_prompt_that_names_the_handle(monkeypatch) -> None:
+    monkeypatch.setattr(pictures_step, "_handles", lambda work: ["<bear>", "<bowl>"])
+    step = PicturesStep.__new__(PicturesStep)  # without the page around it
+    step._desk = SimpleNamespace(need=lambda: Work(Path("mine")))
+    step._others, step._weights = {}, {("mine", "<bear>"): 0.5, ("mine", "<bowl>"): 2.0}
+    step._places = {("mine", "<bear>"): Place("<bear>", (0.0, 0.0, 0.5, 1.0))}
+    control = step._request("a photo of <Bear>", 0, 1, "").control
+    assert control.places == (Place("<bear>", (0.0, 0.0, 0.5, 1.0)),)
+    assert control.strengths == (("<bear>", 0.5),)

@@ -42,3 +42,9 @@ def test_words_as_names_of_files_are_told():
 def test_a_noun_that_no_adapter_s_file_may_hold_is_refused(noun):
     (problem,) = check_handles(["<car>"], "scene", nouns=[noun])
     assert "an illegal noun" in str(problem)
+
+
+def test_a_noun_that_holds_a_handle_is_refused():
+    (problem,) = check_handles(["<a>", "<b>"], "scene", nouns=["bear in <b>", "a < b"])
+    assert "a noun that holds a handle" in str(problem)
+    assert "bear in <b>" in str(problem)

@@ -95,6 +95,17 @@ def test_a_photo_that_is_already_in_the_folder_is_used_in_place(tmp_path, masked
     assert load_scene(folder).handles == ("<bear>", "<bowl>", "<room>")
 
 
+@pytest.mark.parametrize("may_replace", [False, True])
+def test_another_photo_of_the_users_is_never_replaced(tmp_path, masked, source, may_replace):
+    folder = tmp_path / "scene"
+    folder.mkdir()
+    Image.new("RGB", (9, 9), "teal").save(folder / "img.png")
+    before = (folder / "img.png").read_bytes()
+    with pytest.raises(FileError, match=r"img\.png: a file that this program did not write"):
+        write_scene(folder, masked, photo=source, may_replace=may_replace)
+    assert [(p.name, p.read_bytes()) for p in folder.iterdir()] == [("img.png", before)]
+
+
 @pytest.mark.parametrize("name", ["mask0.png", "overlay.png"])
 def test_the_photo_is_never_replaced(tmp_path, masked, source, name):
     folder = tmp_path / "scene"
