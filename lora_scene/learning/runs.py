@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -147,7 +148,7 @@ def finished(out: Path, mine: str, recipe: Recipe) -> TrainingResult | None:
     if found is None:
         return None
     if found.fingerprint != mine:
-        raise _other_run(TrainingError, out)
+        raise _other_run(TrainingError, out, recipe)
     done, wanted = found.steps[-1] if found.steps else 0, recipe.phase2.steps
     if done > wanted:
         raise TrainingError(
@@ -205,7 +206,7 @@ def resumable(out: Path, mine: str, recipe: Recipe) -> Checkpoint | None:
         return None
     checkpoint = load_checkpoint(path)
     if checkpoint.fingerprint != mine:
-        raise _other_run(CheckpointError, out)
+        raise _other_run(CheckpointError, out, recipe)
     n_steps = recipe.phases[checkpoint.phase - 1].steps
     if checkpoint.step > n_steps:
         raise CheckpointError(
@@ -218,9 +219,12 @@ def resumable(out: Path, mine: str, recipe: Recipe) -> Checkpoint | None:
     return checkpoint
 
 
-def _other_run(kind: type[TrainingError], out: Path) -> TrainingError:
-    recipe, hint = out / RECIPE, "take another --out, or pass --restart to discard it"
-    if recipe.is_file() and "\nshape = " not in read_text(recipe, kind):
+def _other_run(kind: type[TrainingError], out: Path, recipe: Recipe) -> TrainingError:
+    hint = "take another --out, or pass --restart to discard it"
+    kept = read_text(out / RECIPE, kind) if (out / RECIPE).is_file() else ""
+    if (seed := re.search(r"\nseed = (\d+)\n", kept)) and int(seed[1]) != recipe.run.seed:
+        hint = f"it was begun with --seed {seed[1]}, which may go on with it; else {hint}"
+    elif kept and "\nshape = " not in kept:
         hint = f"it was begun as base.shape=square, which may go on with it; else {hint}"
     what = "the folder holds a run with another recipe, scene or base, or another --from"
     return kind(what, where=out, hint=hint)

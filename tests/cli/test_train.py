@@ -111,7 +111,9 @@ def test_the_same_command_again_finds_it_finished_and_another_is_refused(train, 
     again = train("--json")
     assert "finished already" in again.stdout
     assert "StepDone" not in again.stdout
-    with pytest.raises(TrainingError, match="another recipe, scene or base"):
+    begun = parse_recipe((folder / "out" / "recipe.toml").read_text()).run.seed
+    match = rf"(?s)another recipe, scene or base.*begun with --seed {begun}, which may go on"
+    with pytest.raises(TrainingError, match=match):
         train("--seed", "8")
     assert "StepDone" in train("--seed", "8", "--restart", "--json").stdout
 
