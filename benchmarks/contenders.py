@@ -158,13 +158,13 @@ def reference(
 
     backbone.unet.set_attn_processor(Explicit())
     optimizer = torch.optim.AdamW(trained, lr=2e-6, weight_decay=0.01)
-    inputs = _inputs(backbone, n_concepts, device, n=2)
+    inputs = _inputs(backbone, device, n=2)
     for part in (backbone.unet, *backbone.text_encoders):
         part.train()
 
     def step() -> None:
         kept.clear()
-        ids, z_t, t, target, weight, _ = inputs()
+        ids, z_t, t, target, weight = inputs()
         with torch.autocast(torch.device(device).type, dtype, enabled=dtype != torch.float32):
             prediction = backbone.denoise(z_t, t, backbone.encode_tokens(ids))
         loss = weighted_error(prediction, target, weight).sum()
@@ -194,12 +194,11 @@ def diffusers_lora(
         weight.data = weight.data.float()
     settings = dataclasses.replace(recipe.phase2, rows_lr=0.0)
     (optimizer,) = build_optimizers([], weights, recipe.optimizer, phase=settings, notice=print)
-    inputs = _inputs(backbone, n_concepts, device, n=1)
+    inputs = _inputs(backbone, device, n=1)
     backbone.unet.train()
 
     def step() -> None:
-        ids, z_t, t, target, _, _ = inputs()
-        ids = tuple(each.clamp(max=1000) for each in ids)  # no new rows: plain words
+        ids, z_t, t, target, _ = inputs()
         with torch.no_grad():
             text = backbone.encode_tokens(ids)
         with torch.autocast(torch.device(device).type, dtype, enabled=dtype != torch.float32):
@@ -220,19 +219,17 @@ CONTENDERS = {
 }
 
 
-def _inputs(backbone: Backbone, n_concepts: int, device: str, *, n: int) -> Callable[[], Any]:
-    """Return a function that draws a batch: ids, latents, timesteps, target, weights, masks."""
+def _inputs(backbone: Backbone, device: str, *, n: int) -> Callable[[], Any]:
+    """Return a function that draws a batch: ids, latents, timesteps, target, weights."""
     canvas = backbone.canvas()
     cells = canvas.latents(canvas.size_for(Size(1, 1))).rows_columns
     words = [e.get_input_embeddings().weight.shape[0] for e in backbone.text_encoders]
 
     def draw() -> Any:
         ids = tuple(torch.randint(0, count, (n, 77)) for count in words)
-        for each, count in zip(ids, words, strict=True):
-            each[0, 1 : 1 + n_concepts] = count + torch.arange(n_concepts) if n == 1 else 1
         z_t = torch.randn(n, backbone.latent_channels, *cells, device=device)
         t = torch.randint(0, 1000, (n,), device=device)
         weight = torch.ones(n, 1, *cells, device=device)
-        return ids, z_t, t, torch.randn_like(z_t), weight, torch.ones(1, *cells, device=device)
+        return ids, z_t, t, torch.randn_like(z_t), weight
 
     return draw

@@ -34,17 +34,12 @@ from benchmarks.weight_change import (
 from lora_scene.creating.studio import Studio, open_studio
 from lora_scene.learning.lora import residual_convolutions, unet_targets
 from lora_scene.scenes.scene import Scene, load_scene
+from lora_scene.workshop.fingerprints import fingerprint_of
 from lora_scene.workshop.methods import open_method, recipes_of, train_method
 from lora_scene.workshop.protocol import Attempt, read_protocol
 from lora_scene.workshop.results import finished_row, folder_of, keep_row, known_rows
 from lora_scene.workshop.statistics import Row, method_interval, methods_of
-from lora_scene.workshop.trials import (
-    Bench,
-    fingerprint_of,
-    measure_run,
-    open_bench,
-    run_benchmark,
-)
+from lora_scene.workshop.trials import Bench, measure_run, open_bench, run_benchmark
 
 PROTOCOL = Path(__file__).parent / "protocols" / "diagnosis.toml"
 OURS = "ours"

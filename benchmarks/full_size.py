@@ -64,15 +64,14 @@ def _byte_letters() -> list[str]:
     return [chr(code) for code in printable] + [chr(BYTES + n) for n in range(n_others)]
 
 
-def build_full_size(name: str, *, dtype: torch.dtype, seed: int = 0) -> Any:
+def build_full_size(name: str, *, dtype: torch.dtype) -> Any:
     """Build a pipeline of `sd15` or `sdxl` with random weights.
 
     Args:
         name: Of `ARCHITECTURES`.
         dtype: Of the weights, from the first on: SDXL takes 6.9 GB in 16 bits, 13.9 in 32.
-        seed: Of the weights.
     """
-    torch.manual_seed(seed)
+    torch.manual_seed(0)
     kept = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:

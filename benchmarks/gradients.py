@@ -21,14 +21,13 @@ import torch
 from benchmarks.records import circumstances, write
 from lora_scene.backbones.backbone import Backbone
 from lora_scene.backbones.loading import load_pipeline
+from lora_scene.journey import demo_scene
 from lora_scene.learning.handle_table import HandleTable
 from lora_scene.learning.latents import encode_variants
 from lora_scene.learning.phases import Trainer
 from lora_scene.learning.step import Materials
 from lora_scene.recipe import load_recipe
-from lora_scene.scenes.scene import load_scene
 
-SCENE = Path(__file__).parents[1] / "lora_scene" / "scenes" / "demo"
 STEPS = 8
 DTYPES = ("bf16", "fp16")
 CPU_DTYPES = ("bf16",)  # it has no float16 training
@@ -37,7 +36,7 @@ CPU_DTYPES = ("bf16",)  # it has no float16 training
 def gradients(dtype: str, device: str, n_steps: int) -> dict[str, list[torch.Tensor]]:
     """Return the gradients of each phase's first steps: of the rows, and of the factors."""
     recipe = load_recipe("mini", [f"base.dtype={dtype}"])
-    scene = load_scene(SCENE)
+    scene = demo_scene()
     pipeline = load_pipeline("mini", dtype=dtype)  # type: ignore[arg-type]
     backbone = Backbone(pipeline, name="mini", resolution=recipe.base.resolution)
     backbone.place(device)

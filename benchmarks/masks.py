@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 
 from benchmarks.drawn_scenes import draw_scene
+from lora_scene.scenes import mask_files
 from lora_scene.scenes.mask_prompts import Box, Point, Prompt
 from lora_scene.scenes.masking import make_masks
 from lora_scene.scenes.masks import bounding_box
@@ -64,8 +65,7 @@ def correct_prompt(prompt: Prompt, found: Mask, true: Mask) -> Prompt:
 
 def iou(found: Mask, true: Mask) -> float:
     """Return the intersection over the union of two masks, 0..1."""
-    a, b = found >= INSIDE, true >= INSIDE
-    return float((a & b).sum() / (a | b).sum())
+    return mask_files.iou(found >= INSIDE, true >= INSIDE)
 
 
 def measure(photos: Sequence[tuple[str, Photo]]) -> dict[str, dict[tuple[float, int], float]]:

@@ -13,7 +13,7 @@ from transformers import CLIPModel
 
 from benchmarks.mini_world.backgrounds import BACKGROUNDS
 from benchmarks.mini_world.captions import EMPTY
-from lora_scene.judging.mini import patch_embeddings, with_article
+from lora_scene.judging.mini import connected_parts, patch_embeddings, with_article
 
 PATCH = 8
 """Side of one patch of the judge, px."""
@@ -59,22 +59,6 @@ def _read(grid: NDArray[np.int64], names: Sequence[str]) -> Reading:
     things = []
     for number in map(int, np.unique(grid)):
         if names[number] not in BACKGROUNDS:
-            parts = [size for size in part_sizes(grid == number) if size >= MIN_PATCHES]
+            parts = [p for p in connected_parts(grid == number) if p.sum() >= MIN_PATCHES]
             things += [names[number]] * len(parts)
     return Reading(tuple(things), max(grounds, key=lambda name: grounds[name]))
-
-
-def part_sizes(mask: NDArray[np.bool_]) -> list[int]:
-    """Return the sizes of the parts of a mask that hang together by edges, in cells."""
-    left = {(int(row), int(column)) for row, column in np.argwhere(mask)}
-    sizes = []
-    while left:
-        front, size = [left.pop()], 0
-        while front:
-            row, column = front.pop()
-            size += 1
-            near = {(row + 1, column), (row - 1, column), (row, column + 1), (row, column - 1)}
-            front += near & left
-            left -= near
-        sizes.append(size)
-    return sizes

@@ -10,18 +10,12 @@ from benchmarks.mini_world.gates import (
     score,
 )
 from benchmarks.mini_world.nouns import noun_set
-from benchmarks.mini_world.reading import Reading, part_sizes
+from benchmarks.mini_world.reading import Reading
 from benchmarks.mini_world.smudges import spoil
 from benchmarks.mini_world.splits import is_held_out
 from tests.benchmarks import made
 
 WORDS = [noun.word for noun in noun_set("mini16")]
-
-
-def test_parts_hang_together_by_edges_only() -> None:
-    mask = np.array([[1, 1, 0, 0], [0, 1, 0, 1], [0, 0, 1, 1]], bool)
-    assert sorted(part_sizes(mask)) == [3, 3]
-    assert part_sizes(np.zeros((2, 2), bool)) == []
 
 
 def test_scores_count_what_was_asked_for() -> None:
