@@ -26,7 +26,7 @@ from lora_scene.judging.metrics import diversity, drift, mean
 from lora_scene.judging.plans import Cell, Plan, cells_of, drift_prompts
 from lora_scene.judging.scores import Scores, by_concept, find_things, measure, summarise
 from lora_scene.judging.watched_drawing import Drawn, draw_watched, training_maps
-from lora_scene.learning.held import map_iou
+from lora_scene.learning.held import SHARES, map_iou
 from lora_scene.scenes.canvas import Canvas
 from lora_scene.scenes.framing import frame_scene, grid_masks
 from lora_scene.scenes.pictures import Pixels
@@ -35,7 +35,6 @@ from lora_scene.scenes.union import prompt_for
 from lora_scene.size import Size
 
 EVALUATION = "evaluation.json"
-MAP_SHARES = (0.2, 0.4, 0.6, 0.8)  # timesteps at which attention is held against masks
 
 Progress = Callable[[int, int], None]  # pictures done, of how many
 
@@ -218,7 +217,7 @@ def attention_fit(studio: Studio, scene: Scene) -> dict[str, float]:
         if not shown:
             continue
         prompt = prompt_for([scene.handles[k] for k in shown])
-        maps = training_maps(studio, photo.pixels, prompt, shares=MAP_SHARES)
+        maps = training_maps(studio, photo.pixels, prompt, shares=SHARES)
         masks = grid_masks(photo.masks[shown], Size.of(maps.shape))
         for k, own, mask in zip(shown, maps, masks, strict=True):
             scores[scene.handles[k]].append(map_iou(own, mask))

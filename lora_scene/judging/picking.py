@@ -30,11 +30,8 @@ from lora_scene.scenes.pictures import Pixels
 from lora_scene.scenes.scene import Scene
 
 WEIGHTS = (0.5, 0.7, 0.85, 1.0, 1.1)
-PROMPTS = (
-    "a photo of {} on a stone wall",
-    "a photo of {} next to a window",
-)
-MINI_PROMPTS = ("a photo of {} on a wooden table", "a photo of {} in the sky")
+PICK_PROMPTS = ("a photo of {} on a stone wall", "a photo of {} next to a window")
+MINI_PICK_PROMPTS = ("a photo of {} on a wooden table", "a photo of {} in the sky")
 NEIGHBOUR = 0.5  # a neighbouring cell's weight in the mean that a cell is chosen by
 N_DRIFT = 4
 
@@ -111,7 +108,7 @@ class Pick:
 
 def usual_plan(judge: str, sampling: Sampling, *, n_seeds: int = 2) -> Plan:
     """Return what each pair draws: each thing alone and, of two and more, pairs and all."""
-    prompts = MINI_PROMPTS if judge == "mini" else PROMPTS
+    prompts = MINI_PICK_PROMPTS if judge == "mini" else PICK_PROMPTS
     seeds = tuple(range(100, 100 + n_seeds))  # not those that `evaluate` draws
     return Plan(prompts, "edges", seeds, sampling, n_drift=N_DRIFT)
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from lora_scene.creating.encoding import encode_prompts
 from lora_scene.creating.rendering import render
 from lora_scene.creating.requests import Request, Sampling
-from lora_scene.creating.sampling import Step, Tick
+from lora_scene.creating.sampling import Step
 from lora_scene.creating.studio import Studio
 from lora_scene.creating.token_attention import token_columns
 from lora_scene.learning.attention import AttentionRecorder, Columns
@@ -43,7 +43,6 @@ def draw_watched(
     *,
     sampling: Sampling,
     batch_size: int = 8,
-    tick: Tick | None = None,
 ) -> Iterator[Drawn]:
     """Draw pictures at the base's own size, in the order asked for.
 
@@ -52,11 +51,10 @@ def draw_watched(
         wanted: The pictures.
         sampling: Solver, steps, guidance.
         batch_size: How many are drawn at once; pictures of different weights never are.
-        tick: Called after every step of a batch.
     """
     for batch in _batches([replace(one, sampling=sampling) for one in wanted], batch_size):
         watch = AttentionWatch(studio, [one.prompt for one in batch], sampling)
-        done = render(studio, batch, guides=[watch], tick=tick)
+        done = render(studio, batch, guides=[watch])
         for one, pixels, maps in zip(batch, done.pixels, watch.mean_maps(), strict=True):
             named = studio.handles_in(one.prompt)
             yield Drawn(one, pixels, named, maps.cpu().numpy())
@@ -139,9 +137,7 @@ def word_positions(
 
 
 @torch.no_grad()
-def training_maps(
-    studio: Studio, pixels: Pixels, prompt: str, *, shares: Sequence[float], seed: int = 0
-) -> Mask:
+def training_maps(studio: Studio, pixels: Pixels, prompt: str, *, shares: Sequence[float]) -> Mask:
     """Return the handles' maps while the adapter looks at a noised photo.
 
     Args:
@@ -149,7 +145,6 @@ def training_maps(
         pixels: (H, W, 3) uint8, framed to a size of the base's.
         prompt: Names the handles, as in training.
         shares: The timesteps, as shares of all, 0..1.
-        seed: Of the noise.
 
     Returns:
         (k, r_h, r_w) float32, averaged over layers, heads and timesteps.
@@ -163,7 +158,7 @@ def training_maps(
     total: Tensor | None = None
     with recorder.attached():
         for n, share in enumerate(shares):
-            eps = torch.randn(z.shape, generator=torch.Generator().manual_seed(seed + n)).to(z)
+            eps = torch.randn(z.shape, generator=torch.Generator().manual_seed(n)).to(z)
             t = torch.tensor([round(share * (backbone.n_timesteps - 1))], device=z.device)
             with recorder.recording(columns, z):
                 backbone.denoise(backbone.add_noise(z, eps, t), t, text)

@@ -25,7 +25,7 @@ from lora_scene.scenes.mask_files import iou
 from lora_scene.scenes.union import prompt_for
 
 STREAM = 3  # of draws; those of training are 1 and 2, its phases
-SHARES = (0.2, 0.4, 0.6, 0.8)  # the draws' timesteps, of all
+SHARES = (0.2, 0.4, 0.6, 0.8)  # of all timesteps: where held draws and attention are looked at
 MOST_PHOTOS = 4
 
 Maps = npt.NDArray[np.float32]

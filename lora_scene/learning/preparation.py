@@ -11,7 +11,7 @@ import torch
 from lora_scene.adapters.gallery import sample_prompts
 from lora_scene.backbones.backbone import Backbone
 from lora_scene.backbones.fitness import check_family, check_prediction, check_trainable
-from lora_scene.backbones.loading import load_pipeline, peek_family, resolve_dtype
+from lora_scene.backbones.loading import DTYPES, load_pipeline, peek_family, resolve_dtype
 from lora_scene.backbones.sources import is_hub_id, public_name
 from lora_scene.backbones.storage import check_storage, store
 from lora_scene.backbones.switches import switch_on
@@ -79,10 +79,10 @@ def load_base(
     kind = resolve_dtype(base.dtype, device)
     mixed_precision(kind, torch.device(device))  # what cannot be is refused before weights are read
     check_storage(base.quantization, device)
-    names = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
+    name_of = {dtype: name for name, dtype in DTYPES.items()}
     pipeline = load_pipeline(
         base.model,
-        dtype=names[kind],  # type: ignore[arg-type]
+        dtype=name_of[kind],  # type: ignore[arg-type]
         config=base.config or None,
     )
     backbone = Backbone(pipeline, name=public_name(base.model), resolution=base.resolution)

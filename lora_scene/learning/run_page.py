@@ -23,7 +23,7 @@ from lora_scene.learning.run_charts import colour_of, draw_charts
 from lora_scene.learning.run_record import RunRecord, read_run, seconds_between
 from lora_scene.learning.runs import PAGE
 from lora_scene.pages import fill_page, inlined, inlined_file
-from lora_scene.recipe import dump_recipe
+from lora_scene.recipe import dump_recipe, flat_settings
 
 THUMBNAIL = 320  # pixels of a picture's longer side
 QUALITY = 82  # of WebP
@@ -244,10 +244,4 @@ def _settings(text: str) -> dict[str, str]:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError:
         return {}
-    flat: dict[str, str] = {}
-    for section, values in table.items():
-        if isinstance(values, dict):
-            flat |= {f"{section}.{key}": str(value) for key, value in values.items()}
-        elif section != "description":
-            flat[section] = str(values)
-    return flat
+    return {key: str(one) for key, one in flat_settings(table).items() if key != "description"}

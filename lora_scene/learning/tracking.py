@@ -197,13 +197,8 @@ def _settings(recipe: Recipe) -> dict[str, Any]:
     import tomllib
 
     from lora_scene.learning.outcome import public
-    from lora_scene.recipe import dump_recipe
+    from lora_scene.recipe import dump_recipe, flat_settings
 
-    table = tomllib.loads(dump_recipe(public(recipe)))
-    flat: dict[str, Any] = {}
-    for section, values in table.items():
-        own = values if isinstance(values, dict) else {"": values}
-        for key, value in own.items():
-            plain = value if isinstance(value, bool | int | float | str) else str(value)
-            flat[f"{section}.{key}".rstrip(".")] = plain
-    return flat
+    settings = flat_settings(tomllib.loads(dump_recipe(public(recipe))))
+    plain = bool | int | float | str
+    return {key: one if isinstance(one, plain) else str(one) for key, one in settings.items()}

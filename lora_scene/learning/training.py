@@ -78,7 +78,7 @@ from lora_scene.learning.step import all_finite
 from lora_scene.learning.watching import Watcher, began, page_at_the_end
 from lora_scene.ownership import LISTING, list_folder, own_files
 from lora_scene.recipe import Recipe, dump_recipe
-from lora_scene.scenes.handles import check_handles
+from lora_scene.scenes.handles import check_handles, handle_stem
 from lora_scene.scenes.scene import Scene
 from lora_scene.targets import refuse_links
 
@@ -181,8 +181,7 @@ def own_folder(
     if wrong:
         raise SceneError.collect(wrong, "the scene's names cannot be used")
     check_asked(scene, recipe)
-    stems = [handle.strip("<>") for handle in scene.handles]
-    rows = [f"{embeddings.FOLDER}/{stem}.safetensors" for stem in stems]
+    rows = [f"{embeddings.FOLDER}/{handle_stem(h)}.safetensors" for h in scene.handles]
     records = [] if restart and has_damaged_record(out) else [SUMMARY]
     wishes = [ask_path(out, wish).name for wish in WISHES]
     checked = check_target(out, [RECIPE, *records, diffusers.FILE, *rows, *wishes, PAGE])
@@ -278,8 +277,8 @@ def _with_last_good(error: NonFiniteLossError, trainer: Trainer, job: Job) -> No
         trainer.go_back(load_checkpoint(kept_at))
     if all_finite(trainer.parameters()):
         kept = save_adapter(_collect(trainer, job), job.out / LAST_GOOD)
-        error.hint = f"{error.hint}; the last good adapter lies in {kept}"
-        return NonFiniteLossError(error.what, where=error.where, hint=error.hint)
+        hint = f"{error.hint}; the last good adapter lies in {kept}"
+        return NonFiniteLossError(error.what, where=error.where, hint=hint)
     return error
 
 

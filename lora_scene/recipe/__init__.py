@@ -17,6 +17,7 @@ A file may say `extends = "paper"` and then only what differs. All problems are 
 
 from lora_scene.recipe.reading import (
     dump_recipe,
+    flat_settings,
     load_recipe,
     parse_recipe,
     recipe_names,
@@ -51,6 +52,7 @@ __all__ = [
     "Recipe",
     "Run",
     "dump_recipe",
+    "flat_settings",
     "load_recipe",
     "parse_recipe",
     "recipe_names",

@@ -68,6 +68,17 @@ def dump_recipe(recipe: Recipe) -> str:
     return tomli_w.dumps(dataclasses.asdict(recipe))
 
 
+def flat_settings(table: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a recipe's table by `section.key`; what stands in no section by its key alone."""
+    flat: dict[str, Any] = {}
+    for name, value in table.items():
+        if isinstance(value, dict):
+            flat |= {f"{name}.{key}": one for key, one in value.items()}
+        else:
+            flat[name] = value
+    return flat
+
+
 def parse_recipe(text: str) -> Recipe:
     """Build a recipe from TOML text, such as an adapter carries.
 

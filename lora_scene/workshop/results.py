@@ -2,8 +2,8 @@
 
 RESULTS/
 ├── results.jsonl                       one line a finished run, without each picture's scores
-├── scenes/<scene>/                     photo0.png..., concept0.png...: what was learnt from
-└── runs/<method>/<scene>-s<seed>/
+├── scenes/<group>-<scene>/             photo0.png..., concept0.png...: what was learnt from
+└── runs/<method>/<group>-<scene>-s<seed>/
     ├── adapter0/                       what was learnt
     ├── pictures/                       at weight 1
     ├── pictures-w0.5/                  at other weights

@@ -1,4 +1,4 @@
-"""The report's tables: rows of a benchmark to cells, and cells to Markdown or HTML."""
+"""The report's tables: rows of a benchmark to cells, and cells to Markdown."""
 
 from __future__ import annotations
 
