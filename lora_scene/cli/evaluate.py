@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -51,13 +52,18 @@ class JudgeOptions:
 
     def load(self, name: str, device: str) -> Judge:
         """Load the judge of that name."""
-        self.refuse_idle(name)
         from lora_scene.backbones.loading import resolve_device
         from lora_scene.judging.judge import load_judge, open_finder
 
         place = resolve_device(device)
         finder = open_finder(self.finder, device=place)
         return load_judge(name, device=place, clip=self.clip, dino=self.dino, finder=finder)
+
+    def name_for(self, base_model: str) -> str:
+        """Return the judge's name, by default the one that suits a base; see `refuse_idle`."""
+        name = self.judge or ("mini" if base_model == "mini" else "clip+dino")
+        self.refuse_idle(name)
+        return name
 
     def refuse_idle(self, name: str | None) -> None:
         """Refuse the parts of a judge that is not asked."""
@@ -165,11 +171,9 @@ def command(
     reference = read_pictures(against) if against else []
     cast = AdapterOptions((adapter,)).read()
     evaluation.check_learnt(cast, learnt_from)
-    if strange := evaluation.strange_photos(cast, learnt_from):
-        note(STRANGE_PHOTOS.format(", ".join(strange)), warning=True)
+    _warn_of_strange_photos(evaluation.strange_photos(cast, learnt_from))
     drawn.plan("mini", 0.0)  # what no base could make of it is told before one is loaded
-    name = judges.judge or ("mini" if cast.infos[0].base_model == "mini" else "clip+dino")
-    judges.refuse_idle(name)
+    name = judges.name_for(cast.infos[0].base_model)
     studio = base.open(cast)
     judge = judges.load(name, base.device)
     if name == "mini":
@@ -184,6 +188,11 @@ def command(
     _tell(result, sets, as_json=as_json)
     if out is not None:  # last: what was measured is told, whatever becomes of the disk
         evaluation.save_evaluation(result, out)
+
+
+def _warn_of_strange_photos(strange: Sequence[str]) -> None:
+    if strange:
+        note(STRANGE_PHOTOS.format(", ".join(strange)), warning=True)
 
 
 def _compared(result: Evaluation, reference: list[Pixels], scene: Scene, judge: Judge) -> SetReport:

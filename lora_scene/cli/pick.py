@@ -66,17 +66,13 @@ def command(
     OUT/pick.png shows all of them, OUT/pick.json holds the figures. With --take
     STEP:WEIGHT nothing is drawn.
     """
-    from lora_scene.judging.taking import take as take_snapshot
-
     if isinstance(take, tuple):
-        idle = ["scene", "weights", "seeds", "steps", *fields_of(JudgeOptions, BaseOptions)]
-        refuse_idle(idle, "--take STEP:WEIGHT draws nothing")
-        take_snapshot(out, *take)
-        click.echo(f"{out} holds step {take[0]}, weight {take[1]:g} folded in")
+        _take(out, *take)
         return
     judges.refuse_idle(judges.judge)
     from lora_scene.cli.progress import counting_bar
     from lora_scene.judging.run_picking import pick_run
+    from lora_scene.judging.taking import take as take_snapshot
 
     with counting_bar("picking", is_quiet=as_json) as progress:
         found = pick_run(
@@ -98,6 +94,15 @@ def command(
     elif not as_json:
         words = shell("lora-scene", "pick", out, "--take", f"{chosen.step}:{chosen.weight:g}")
         click.echo(f"take it: {words}")
+
+
+def _take(out: Path, step: int, weight: float) -> None:
+    from lora_scene.judging.taking import take
+
+    idle = ["scene", "weights", "seeds", "steps", *fields_of(JudgeOptions, BaseOptions)]
+    refuse_idle(idle, "--take STEP:WEIGHT draws nothing")
+    take(out, step, weight)
+    click.echo(f"{out} holds step {step}, weight {weight:g} folded in")
 
 
 def _tell(found: Pick, out: Path, *, as_json: bool) -> None:

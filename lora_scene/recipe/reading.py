@@ -170,8 +170,6 @@ def _apply_override(tree: dict[str, Any], override: str, problems: list[LoraScen
 
 def _places_of(key: str) -> list[str]:
     """Return `section.key` for every section that has such a setting; none for a top-level key."""
-    top = {field.name: getattr(Recipe(), field.name) for field in dataclasses.fields(Recipe)}
-    if key in top:
-        return []
-    sections = {name: part for name, part in top.items() if dataclasses.is_dataclass(part)}
-    return [f"{name}.{key}" for name, part in sections.items() if hasattr(part, key)]
+    top = dataclasses.asdict(Recipe())
+    sections = {name: table for name, table in top.items() if isinstance(table, dict)}
+    return [f"{name}.{key}" for name, table in sections.items() if key in table and key not in top]

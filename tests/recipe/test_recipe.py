@@ -157,6 +157,8 @@ def test_later_override_wins_and_the_rest_of_the_section_stays():
         ("lora.rank", "an override needs a value"),
         ("steps=3", "did you mean phase1.steps or phase2.steps?"),
         ("rank=4", "did you mean lora.rank?"),
+        ("asks_base=true", "asks_base: unknown key"),
+        ("nam=mine", "did you mean name"),
         ("optimizer.name=adam", "one of adamw8bit, adamw,"),
         ("phase1.rows_lr=nan", "a number from 0 to 1"),
         ("phase1.attention_weight=inf", "a number from 0 to inf"),
