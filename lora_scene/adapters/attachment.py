@@ -190,13 +190,19 @@ def loaded_adapters(pipeline: Any) -> dict[str, LoadedAdapter]:
     return dict(state.loaded) if state is not None else {}
 
 
-def locate(source: Path | str) -> Path:
+def locate(source: Path | str, *, revision: str | None = None) -> Path:
     """Return the folder of an adapter: the one given, or a copy of the one on a hub.
+
+    Args:
+        source: The folder, or a hub id.
+        revision: Branch, tag or commit on the hub; the default branch when None.
 
     Raises:
         AdapterError: There is neither.
     """
     path = Path(source).expanduser()
+    if path.is_dir() and revision is not None:
+        raise AdapterError("a folder has no revisions", where=path, got=revision)
     if path.is_dir():
         return path
     if path.is_file():
@@ -209,7 +215,7 @@ def locate(source: Path | str) -> Path:
         from lora_scene.adapters.hub import fetch_adapter
 
         try:
-            return fetch_adapter(str(source))
+            return fetch_adapter(str(source), revision=revision)
         except HubError as error:  # what was meant may be a folder
             what = f"no such folder; as a hub id: {error.what}"
             raise HubError(what, where=path, got=error.got, hint=error.hint) from error

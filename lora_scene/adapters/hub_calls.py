@@ -161,7 +161,7 @@ def plain_errors(repo_id: str, state: str, *, hint: str | None = None) -> Iterat
     Raises:
         HubError: In place of whatever else was raised; its note has the traceback, redacted.
     """
-    from huggingface_hub.errors import OfflineModeIsEnabled
+    from huggingface_hub.errors import OfflineModeIsEnabled, RevisionNotFoundError
 
     try:
         with _quiet_secrets():
@@ -175,6 +175,8 @@ def plain_errors(repo_id: str, state: str, *, hint: str | None = None) -> Iterat
             what, hint = "the hub failed", "run the same command again"
         if isinstance(error, OfflineModeIsEnabled):
             what, hint = "HF_HUB_OFFLINE is set, so the hub is not asked", None
+        if isinstance(error, RevisionNotFoundError):
+            what, hint = "the repository has no such branch, tag or commit", None
         lines = str(error).strip().splitlines() or [""]
         plain = HubError(
             f"{what}; {state}",

@@ -12,7 +12,8 @@ from lora_scene.cli.paths import TARGET_FOLDER
 @click.command()
 @click.argument("source", metavar="USER/NAME")
 @click.option("--out", type=TARGET_FOLDER, help="Folder to write.  [default: NAME]")
-def command(source: str, out: Path | None) -> None:
+@click.option("--revision", metavar="NAME", help="Branch, tag or commit.  [default: main branch]")
+def command(source: str, out: Path | None, revision: str | None) -> None:
     """Copy an adapter from a hub or a folder, after all of its files have been checked.
 
     Only safetensors files are fetched or opened.
@@ -23,5 +24,5 @@ def command(source: str, out: Path | None) -> None:
     from lora_scene.files import check_target
 
     target = check_target(out or Path(plain_name(source)), [FILE])
-    copy_adapter(locate(source), target)
+    copy_adapter(locate(source, revision=revision), target)
     click.echo(f"wrote {target}")

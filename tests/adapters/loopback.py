@@ -18,7 +18,7 @@ class Hub:
     """Its repositories, the requests it saw, and the failures it is to show.
 
     Attributes:
-        repos: Repository to path to content.
+        repos: Repository to path to content; `name@tag` is an earlier state of `name`.
         fail: (method, part of the path) to the status it answers with.
         lose: A path that the hub forgets after a commit.
         hang: Parts of paths that are never answered.
@@ -52,6 +52,12 @@ class Hub:
         """Return the commit that a repository is at: another one with every change."""
         pairs = sorted(self.repos[name].items())
         return hashlib.sha1(repr(pairs).encode()).hexdigest()
+
+    def at(self, name: str, revision: str) -> str:
+        """Return the repository, or an earlier state of it, that a tag or commit names, or ""."""
+        states = [key for key in self.repos if key.partition("@")[0] == name]
+        named = [key for key in states if revision in ("", self.commit(key), key.partition("@")[2])]
+        return named[0] if named else ""
 
     def heal(self) -> None:
         """Forget all failures."""
@@ -191,9 +197,13 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
             if self.failed(path):
                 return
             if path.startswith("/api/models/"):
-                name = path.removeprefix("/api/models/").partition("/revision/")[0]
+                name, _, revision = path.removeprefix("/api/models/").partition("/revision/")
                 if name not in hub.repos:
                     self.answer(404, {"error": "gone"}, X_Error_Code="RepoNotFound")
+                    return
+                name = hub.at(name, revision)
+                if not name:
+                    self.answer(404, {"error": "gone"}, X_Error_Code="RevisionNotFound")
                     return
                 siblings = [
                     {"rfilename": file, "size": len(content), "blobId": git_hash(content)}
@@ -202,7 +212,9 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
                 self.answer(200, {"id": name, "sha": hub.commit(name), "siblings": siblings})
                 return
             name, _, rest = path.lstrip("/").partition("/resolve/")
-            content = hub.repos.get(name, {}).get(rest.partition("/")[2])
+            revision, _, file = rest.partition("/")
+            name = hub.at(name, revision) or name
+            content = hub.repos.get(name, {}).get(file)
             if content is None:
                 self.answer(404, {"error": "gone"}, X_Error_Code="EntryNotFound")
                 return

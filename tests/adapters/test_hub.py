@@ -10,6 +10,7 @@ from PIL import Image
 
 from lora_scene import load_adapter
 from lora_scene.adapters import hub as hub_module
+from lora_scene.adapters.attachment import locate
 from lora_scene.adapters.folder import read_adapter, save_adapter
 from lora_scene.adapters.formats.modelspec import Title
 from lora_scene.adapters.hub import copy_adapter, fetch_adapter, publish, stage_adapter
@@ -201,6 +202,22 @@ def test_the_commands_push_and_pull(hub, folder, tmp_path):
     copied = CliRunner().invoke(root, ["pull", str(out), "--out", str(tmp_path / "copy")])
     assert copied.exit_code == 0
     assert {token.removeprefix("Bearer ") for token in hub.tokens} == {TOKEN}
+
+
+def test_a_revision_is_pulled_or_refused(hub, folder, tmp_path):
+    hub.repos[f"{REPO}@v1"] = {
+        f.relative_to(folder).as_posix(): f.read_bytes() for f in folder.rglob("*.safetensors")
+    }
+    hub.repos[REPO] = {"README.md": b"no adapter any longer"}
+    out = tmp_path / "v1"
+    for revision in ("v1", hub.commit(f"{REPO}@v1")):
+        pulled = CliRunner().invoke(root, ["pull", REPO, "--revision", revision, "--out", str(out)])
+        assert pulled.exit_code == 0, f"{pulled.output} {pulled.exception}"
+    assert read_adapter(out).handles == ("<bear>", "<bowl>")
+    with pytest.raises(HubError, match="no such branch, tag or commit"):
+        locate(REPO, revision="v2")
+    with pytest.raises(AdapterError, match="a folder has no revisions"):
+        locate(out, revision="v1")
 
 
 def test_the_card_has_what_hubs_want(stage):
