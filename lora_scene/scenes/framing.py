@@ -15,7 +15,6 @@ from lora_scene.scenes.pictures import Mask, Pixels
 from lora_scene.scenes.scene import Photo, Scene, View
 from lora_scene.size import Size
 
-Crop = Literal["masks", "center", "pad"]
 Resize = Literal["area", "nearest"]
 
 CUT_WARNING = 0.9  # a concept of which less than this stays in the frame is worth a word
@@ -26,8 +25,8 @@ class Frame:
     """The part of a photo that is learnt.
 
     Attributes:
-        left: Its left edge, pixels of the photo; negative where the photo is padded.
-        top: Its upper edge, pixels of the photo; negative where the photo is padded.
+        left: Its left edge, pixels of the photo.
+        top: Its upper edge, pixels of the photo.
         window: Its size, pixels of the photo.
         photo: The photo's size.
         kept: Fraction of each concept's mask inside it, 0..1; 1 for an absent concept.
@@ -44,7 +43,7 @@ class Frame:
         """Return what is cut off at the left, top, right and bottom, pixels of the photo."""
         right = self.photo.width - self.left - self.window.width
         bottom = self.photo.height - self.top - self.window.height
-        return max(self.left, 0), max(self.top, 0), max(right, 0), max(bottom, 0)
+        return self.left, self.top, right, bottom
 
     def warnings(self, canvas: Canvas, handles: Mapping[int, str]) -> tuple[str, ...]:
         """Say what the framing costs, one sentence a loss.
@@ -74,64 +73,54 @@ class Frame:
         return tuple(said)
 
 
-def plan_frame(
-    photo: Photo, size: Size, *, crop: Crop = "masks", focus: Sequence[int] | None = None
-) -> Frame:
+def plan_frame(photo: Photo, size: Size, *, focus: Sequence[int] | None = None) -> Frame:
     """Choose the largest part of a photo that has the shape of `size`; always the same one.
+
+    It lies where the worst-held concept is held best, then where all of them are, then nearest to
+    the middle.
 
     Args:
         photo: The photo, any size.
         size: The size that it is brought to.
-        crop: `masks`: where the worst-held concept is held best, then where all of them are,
-            then nearest to the middle. `center`: the middle. `pad`: all of the photo.
-        focus: The concepts that count for `masks`; default all that are present.
+        focus: The concepts that count; default all that are present.
     """
     counted = [k for k in (photo.present if focus is None else focus) if photo.masks[k].any()]
     is_wide = photo.size.width * size.height > photo.size.height * size.width
-    if is_wide == (crop == "pad"):
-        window = Size(photo.width, max(round(photo.width * size.height / size.width), 1))
-    else:
+    if is_wide:
         window = Size(max(round(photo.height * size.width / size.height), 1), photo.height)
+    else:
+        window = Size(photo.width, max(round(photo.width * size.height / size.width), 1))
     left, top = (photo.width - window.width) // 2, (photo.height - window.height) // 2
-    if crop == "masks" and counted and photo.width > window.width:
+    if counted and photo.width > window.width:
         left = _best_start(photo.masks[counted].sum(axis=1), window.width)
-    elif crop == "masks" and counted and photo.height > window.height:
+    elif counted and photo.height > window.height:
         top = _best_start(photo.masks[counted].sum(axis=2), window.height)
     return Frame(left, top, window, photo.size, _kept(photo.masks, left, top, window))
 
 
-def frame(
-    photo: Photo, size: Size, *, crop: Crop = "masks", focus: Sequence[int] | None = None
-) -> Photo:
+def frame(photo: Photo, size: Size, *, focus: Sequence[int] | None = None) -> Photo:
     """Crop a photo and its masks to the part of `plan_frame`, and resize them together.
 
     Args:
         photo: The photo, any size.
         size: Size of the result, pixels.
-        crop: As in `plan_frame`.
         focus: As in `plan_frame`.
 
     Returns:
-        pixels (H, W, 3) uint8 and masks (K, H, W) float32. Padding repeats the photo's edge, with
-        masks 0.
+        pixels (H, W, 3) uint8 and masks (K, H, W) float32.
     """
-    plan = plan_frame(photo, size, crop=crop, focus=focus)
+    plan = plan_frame(photo, size, focus=focus)
     return resized(cut(photo, plan.left, plan.top, plan.window), size)
 
 
 def cut(photo: Photo, left: int, top: int, window: Size) -> Photo:
-    """Return a part of a photo; beyond its edges they are repeated, with masks 0."""
-    above, before = max(-top, 0), max(-left, 0)
-    rows = slice(max(top, 0), min(top + window.height, photo.height))
-    columns = slice(max(left, 0), min(left + window.width, photo.width))
-    pixels, masks = photo.pixels[rows, columns], photo.masks[:, rows, columns]
-    below, after = window.height - above - len(pixels), window.width - before - pixels.shape[1]
-    margins = ((above, below), (before, after))
+    """Return the part of a photo that begins at (left, top), pixels of the photo."""
+    rows, columns = slice(top, top + window.height), slice(left, left + window.width)
     own = photo.view
     across, down = own.width / photo.width, own.height / photo.height
     return Photo(
-        np.pad(pixels, (*margins, (0, 0)), mode="edge"),
-        np.pad(masks, ((0, 0), *margins)),
+        photo.pixels[rows, columns],
+        photo.masks[:, rows, columns],
         photo.source,
         View(
             own.of,
@@ -150,11 +139,10 @@ def resized(photo: Photo, size: Size) -> Photo:
     return Photo(pixels, masks, photo.source, photo.view)
 
 
-def frame_scene(scene: Scene, canvas: Canvas, *, crop: Crop = "masks") -> Scene:
+def frame_scene(scene: Scene, canvas: Canvas) -> Scene:
     """Frame every photo of a scene; the background does not pull the frame."""
     photos = tuple(
-        frame(photo, canvas.size_for(photo.size), crop=crop, focus=scene.things)
-        for photo in scene.photos
+        frame(photo, canvas.size_for(photo.size), focus=scene.things) for photo in scene.photos
     )
     return replace(scene, photos=photos)
 
@@ -226,8 +214,7 @@ def _remedy(canvas: Canvas, photo: Size) -> str:
 
 
 def _kept(masks: Mask, left: int, top: int, window: Size) -> tuple[float, ...]:
-    rows = slice(max(top, 0), top + window.height)
-    columns = slice(max(left, 0), left + window.width)
+    rows, columns = slice(top, top + window.height), slice(left, left + window.width)
     totals = masks.sum(axis=(1, 2), dtype=np.float64)
     inside = masks[:, rows, columns].sum(axis=(1, 2), dtype=np.float64)
     return tuple(

@@ -9,7 +9,7 @@ from itertools import combinations
 import numpy as np
 
 from lora_scene.scenes.canvas import Canvas
-from lora_scene.scenes.framing import Crop, Resize, frame, grid_masks, plan_frame
+from lora_scene.scenes.framing import Resize, frame, grid_masks, plan_frame
 from lora_scene.scenes.handles import UNNAMED_NOUN
 from lora_scene.scenes.scene import INSIDE, Photo, Scene, shared_areas
 from lora_scene.size import Size
@@ -97,15 +97,12 @@ class ScenesReport:
     unlearnable: tuple[str, ...] = ()
 
 
-def report_on(
-    scene: Scene, canvas: Canvas, *, crop: Crop = "masks", resize: Resize = "area"
-) -> ScenesReport:
+def report_on(scene: Scene, canvas: Canvas, *, resize: Resize = "area") -> ScenesReport:
     """Measure a scene's masks, as they are and at the training size.
 
     Args:
         scene: The scene.
         canvas: What training sees.
-        crop: How the photos are framed, as in `framing.plan_frame`.
         resize: How masks come to the grids of latents and attention maps.
     """
     framings: list[Framing] = []
@@ -116,8 +113,8 @@ def report_on(
     seen: set[str] = set()
     for photo in scene.photos:
         size = canvas.size_for(photo.size)
-        plan = plan_frame(photo, size, crop=crop, focus=scene.things)
-        framed = frame(photo, size, crop=crop, focus=scene.things)
+        plan = plan_frame(photo, size, focus=scene.things)
+        framed = frame(photo, size, focus=scene.things)
         framings.append(Framing(photo.source, photo.size, size, plan.cut))
         coverages += _coverages(photo, framed, plan.kept, scene)
         overlaps += _overlaps(photo, scene.handles)

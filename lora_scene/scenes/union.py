@@ -8,7 +8,6 @@ drawn without replacement, in random order. A given subset of size k has the pro
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import comb
 
 import numpy as np
 
@@ -24,11 +23,6 @@ def draw_subset(n_concepts: int, generator: np.random.Generator) -> tuple[int, .
 def draw_single(n_concepts: int, generator: np.random.Generator) -> tuple[int, ...]:
     """Draw one concept, each equally likely."""
     return (int(generator.integers(n_concepts)),)
-
-
-def subset_probability(size: int, n_concepts: int) -> float:
-    """Return the probability that union sampling draws one given subset of `size` concepts."""
-    return 1.0 / (n_concepts * comb(n_concepts, size))
 
 
 def prompt_for(

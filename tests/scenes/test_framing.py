@@ -44,16 +44,6 @@ def test_a_held_mask_leaves_the_square_near_the_middle():
     assert plan_frame(photo(32, 64, (slice(4, 8), slice(30, 34))), SQUARE).left == 16
 
 
-def test_center_and_pad_do_not_look_at_masks():
-    wide = photo(32, 64, (slice(4, 8), slice(60, 64)))
-    assert plan_frame(wide, SQUARE, crop="center").left == 16
-    padded = frame(wide, Size(64, 64), crop="pad")
-    np.testing.assert_array_equal(padded.pixels[16:48], wide.pixels)
-    np.testing.assert_array_equal(padded.pixels[:16], np.repeat(wide.pixels[:1], 16, axis=0))
-    np.testing.assert_array_equal(padded.masks[:, 16:48], wide.masks)
-    assert padded.masks[:, :16].max() == 0.0
-
-
 def test_pixels_and_masks_are_resized_together():
     mask = rectangle((96, 96), (slice(24, 72), slice(0, 48)))
     pixels = np.repeat((mask * 255).astype(np.uint8)[:, :, None], 3, axis=2)

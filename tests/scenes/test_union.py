@@ -1,13 +1,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from itertools import combinations, permutations
+from itertools import permutations
 from math import factorial
 
 import numpy as np
-import pytest
 
-from lora_scene.scenes.union import draw_single, draw_subset, prompt_for, subset_probability
+from lora_scene.scenes.union import draw_single, draw_subset, prompt_for
 
 
 def test_subsets_are_drawn_by_size_then_uniformly_and_in_any_order():
@@ -20,16 +19,6 @@ def test_subsets_are_drawn_by_size_then_uniformly_and_in_any_order():
         # one size in three, then one of K! / (K - k)! ordered choices
         expected = n / 3 * factorial(3 - len(order)) / factorial(3)
         assert abs(counts[order] - expected) < 5 * np.sqrt(expected), order
-
-
-def test_subset_probabilities_sum_to_one():
-    for n in range(1, 11):
-        total = sum(
-            subset_probability(size, n)
-            for size in range(1, n + 1)
-            for _ in combinations(range(n), size)
-        )
-        assert total == pytest.approx(1.0)
 
 
 def test_single_draws_are_uniform():
