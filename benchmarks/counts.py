@@ -67,13 +67,13 @@ def between(counts: absent.Counts, step: Callable[[], Any]) -> dict[str, int]:
 
 def training(counts: absent.Counts, name: str, phase: int) -> dict[str, dict[str, int]]:
     """Return a training step's counts: ours asking the base, ours with its answer kept, plain."""
-    chosen = [f"phase{n}.draws=1" for n in (1, 2)]
     recipe: Recipe = load_recipe(
-        RECIPES[name], ["base.dtype=fp32", "base.resolution=64", "prior.weight=0", *chosen]
+        RECIPES[name], ["base.dtype=fp32", "base.resolution=64", "prior.weight=0"]
     )
     same = {"phase": phase, "n_concepts": N_CONCEPTS, "device": absent.NAME}
     architecture = narrow(ARCHITECTURES[name])
-    step, plain = ours(architecture, recipe, **same), diffusers_lora(architecture, recipe, **same)
+    step = ours(architecture, recipe, draws=1, **same)
+    plain = diffusers_lora(architecture, recipe, **same)
     asking = between(counts, step)
     plain()
     return {
