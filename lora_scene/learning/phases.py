@@ -199,7 +199,7 @@ class Trainer:
         with (
             averaged(self._optimizers),
             self.backbone.in_mode(is_training=False),
-            precision(self.backbone, self.recipe, self._accelerator),
+            precision(self.backbone, self.recipe),
         ):
             yield
 

@@ -161,7 +161,7 @@ class Stepper:
             generators=generators,
         )
         torch.manual_seed(dropout_seed(recipe.run.seed, self._number, step, part))
-        with precision(self._backbone, recipe, self._accelerator):
+        with precision(self._backbone, recipe):
             batch = None
             if prior is not None and not self._is_prior_idle(prior):
                 size = samples[0].variant.latents
@@ -175,17 +175,16 @@ class Stepper:
         return self.phase.trains == "rows" and not is_read
 
 
-def precision(
-    backbone: Backbone, recipe: Recipe, accelerator: Any
-) -> contextlib.AbstractContextManager[None]:
+def precision(backbone: Backbone, recipe: Recipe) -> contextlib.AbstractContextManager[Any]:
     """Compute in mixed precision once the model's own weights train in float32.
 
-    A frozen base computes in its own dtype as it stands.
+    A frozen base computes in its own dtype as it stands; the meta device has no mixed precision.
     """
-    if not recipe.is_full or all(p.dtype == backbone.dtype for p in backbone.unet.parameters()):
+    kind, weights = backbone.device.type, backbone.unet.parameters()
+    is_mixed = recipe.is_full and any(weight.dtype != backbone.dtype for weight in weights)
+    if not (is_mixed and torch.amp.is_autocast_available(kind)):
         return contextlib.nullcontext()
-    mixed: contextlib.AbstractContextManager[None] = accelerator.autocast()
-    return mixed
+    return torch.autocast(kind, backbone.dtype)
 
 
 def refuse_not_finite(parameters: Sequence[Tensor], number: int, step: int) -> None:

@@ -33,6 +33,11 @@ READS = {
 }
 TAKES_HOST_INDICES = {"index", "index_put", "index_put_", "_unsafe_index", "_index_put_impl_"}
 TAKES_NO_HOST_NUMBERS = {"cat", "stack", "addmm", "mm", "bmm"}
+# what CUDA's mixed precision computes in 16 bits and in 32, of what a UNet and CLIP are made of
+IN_LOW = ("linear", "matmul", "addmm", "baddbmm", "bmm", "mm", "conv2d",
+          "scaled_dot_product_attention")  # fmt: skip
+IN_FULL = ("layer_norm", "group_norm", "softmax.int", "mse_loss", "pow.Tensor_Scalar", "exp",
+           "sum.dim_IntList", "sum")  # fmt: skip
 
 
 @dataclass
@@ -195,6 +200,33 @@ def register() -> None:
 
     if not hasattr(torch, NAME):
         backend_registration._setup_privateuseone_for_python_backend(NAME, backend_module=_Module())
+        _ELSE.fallback(torch.library.fallthrough_kernel, _MIXED_KEY.name)
+        for names, is_low in ((IN_LOW, True), (IN_FULL, False)):
+            for name in names:
+                _MIXED.impl(name, _mixed(name, is_low=is_low), _MIXED_KEY.name)
+
+
+_MIXED = torch.library.Library("aten", "IMPL")  # what is put there lasts as long as it does
+_ELSE = torch.library.Library("_", "IMPL")
+_MIXED_KEY = torch._C.DispatchKey.AutocastPrivateUse1
+
+
+def _mixed(name: str, *, is_low: bool) -> Callable[..., Any]:
+    """Return an operation as mixed precision runs it: its tensors cast, then without the mode."""
+    packet, _, overload = name.partition(".")
+    operation = getattr(getattr(torch.ops.aten, packet), overload or "default")
+
+    def cast(value: Any) -> Any:
+        if not (isinstance(value, torch.Tensor) and value.is_floating_point()):
+            return value
+        return value.to(torch.get_autocast_dtype(NAME) if is_low else torch.float32)
+
+    def run(*args: Any, **kwargs: Any) -> Any:
+        with torch._C._ExcludeDispatchKeyGuard(torch._C.DispatchKeySet(_MIXED_KEY)):
+            given = [_mapped(cast, value) for value in args]
+            return operation(*given, **{key: _mapped(cast, v) for key, v in kwargs.items()})
+
+    return run
 
 
 def _run(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
