@@ -5,9 +5,11 @@ from __future__ import annotations
 import datetime
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from lora_scene.errors import FileError
 from lora_scene.faults import told_plainly
 from lora_scene.files import write_json
 from lora_scene.learning.events import StepDone
@@ -41,6 +43,12 @@ class LossLog:
         is_begun = any(first.startswith(rest[: len(first)]) for first in FIRST)
         if len(self._whole()) < len(whole) or not (whole or is_begun):
             refuse_foreign(self._path, self._path.parent)
+
+    def forget(self) -> None:
+        """Delete what an earlier run wrote, a half line too; what is somebody else's stays."""
+        with suppress(FileError):
+            self.refuse_foreign()
+            self._path.unlink(missing_ok=True)
 
     def cut(self, phase: int, step: int) -> None:
         """Forget what lies behind a step that the run goes on from; a half line goes too."""

@@ -10,7 +10,6 @@ from typing import Any
 
 from lora_scene.faults import told_plainly
 from lora_scene.learning.events import Event, Listener, StepDone
-from lora_scene.learning.loss_log import LossLog
 from lora_scene.ownership import seal_json
 from lora_scene.targets import refuse_foreign
 
@@ -34,17 +33,9 @@ class RunLog:
         if not isinstance(event, StepDone):
             self.write({"event": type(event).__name__, **vars(event)})
 
-    def open(self, began: Mapping[str, Any], *, anew: bool) -> None:
-        """Begin to write: what a run is, then what was told before.
-
-        Args:
-            began: What it is.
-            anew: Forget what was told by a run that came to nothing.
-        """
+    def open(self, began: Mapping[str, Any]) -> None:
+        """Begin to write: what a run is, then what was told before."""
         waiting, self._waiting = self._waiting or [], None
-        if anew:
-            LossLog(self._path).refuse_foreign()
-            self._path.unlink(missing_ok=True)
         self.write({"event": "Began", **began})
         for line in waiting:
             self._append(line)

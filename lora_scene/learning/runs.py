@@ -15,7 +15,6 @@ out/
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -23,20 +22,18 @@ from pathlib import Path
 from typing import Any
 
 from lora_scene.adapters.adapter import Adapter
-from lora_scene.adapters.folder import own_adapter_files, read_adapter
+from lora_scene.adapters.folder import read_adapter
 from lora_scene.adapters.gallery import FOLDER as SAMPLES
 from lora_scene.adapters.whole_model import FULL_MODEL, whole_model
 from lora_scene.documents import build, parse_json, read_text
 from lora_scene.errors import CheckpointError, LoraSceneError, TrainingError
-from lora_scene.file_groups import remove_ours
-from lora_scene.files import write_json
 from lora_scene.learning.checkpoints import (
     Checkpoint,
     load_checkpoint,
     newest_checkpoint,
     what_is_left,
 )
-from lora_scene.ownership import KEY, is_ours, own_files
+from lora_scene.ownership import is_ours
 from lora_scene.recipe import Recipe, dump_recipe
 from lora_scene.scenes.scene import Scene
 
@@ -248,53 +245,3 @@ def summary(result: TrainingResult, mine: str, recipe: Recipe, scene: Scene) -> 
             str(place.absolute()) if place.exists() else "",
         )
     )
-
-
-def refuse_others(out: Path, *, restart: bool) -> None:
-    """Leave a folder alone that holds something, and no run of this program.
-
-    Raises:
-        CheckpointError: Its checkpoint is damaged.
-        TrainingError: It holds an adapter that no training made, or there is no run to discard.
-    """
-    if (kept := newest_checkpoint(out / CHECKPOINT)) and not is_ours(kept):
-        load_checkpoint(kept)  # --restart would stumble over it when all else is deleted
-    if any(is_ours(out / name) for name in (SUMMARY, CHECKPOINT)):
-        return
-    if own_adapter_files(out):
-        raise TrainingError(
-            "the folder holds an adapter, and no record of its training",
-            where=out,
-            hint="take another --out",
-        )
-    is_run = is_ours(out / RECIPE)
-    if restart and not is_run and out.is_dir() and any(p.name[0] != "." for p in out.iterdir()):
-        raise TrainingError(
-            "--restart discards a run, and the folder holds none", where=out, hint="another --out"
-        )
-
-
-def has_damaged_record(out: Path) -> bool:
-    """Tell whether a run's record is ours no longer, damaged or edited, where the rest of it is."""
-    path = out / SUMMARY
-    if path.is_symlink() or not path.is_file() or is_ours(path):
-        return False
-    try:
-        is_foreign = KEY not in json.loads(path.read_bytes())
-    except (ValueError, TypeError, RecursionError):
-        is_foreign = False  # half a record, or none
-    return not is_foreign and any(is_ours(out / name) for name in (RECIPE, CHECKPOINT))
-
-
-def clear(out: Path) -> None:
-    """Delete what an earlier run wrote, so that nothing of it is taken up; all else stays.
-
-    Its adapter too, until the new one takes its place; a record tells that a run is under way.
-    """
-    if own_adapter_files(out):
-        write_json(out / SUMMARY, {RESTARTED: True}, force=has_damaged_record(out))
-    elif is_ours(out / SUMMARY) or has_damaged_record(out):
-        (out / SUMMARY).unlink()
-    for name in FOLDERS:
-        remove_ours(out / name, list(own_files(out / name)))
-    remove_ours(out, [p for n in (LOSSES, HELD, EVENTS, PAGE) if is_ours(p := out / n)])

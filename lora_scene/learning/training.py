@@ -41,6 +41,12 @@ from lora_scene.learning.devices import (
 )
 from lora_scene.learning.events import Listener, Notice, Saved
 from lora_scene.learning.interruption import Interruption
+from lora_scene.learning.leftovers import (
+    clear,
+    forget_tries,
+    has_damaged_record,
+    refuse_others,
+)
 from lora_scene.learning.loss_log import LossLog
 from lora_scene.learning.outcome import assemble_adapter
 from lora_scene.learning.phases import Trainer
@@ -67,10 +73,7 @@ from lora_scene.learning.runs import (
     RECIPE,
     SUMMARY,
     TrainingResult,
-    clear,
     finished,
-    has_damaged_record,
-    refuse_others,
     resumable,
     summary,
 )
@@ -152,9 +155,10 @@ def _train(backbone: Backbone, job: Job, begun: float) -> TrainingResult:
     """Train what is not finished, and write what the run was; it was called at `begun`."""
     out, recipe = job.out, job.recipe
     reset_peak(torch.device(job.device))
+    if newest_checkpoint(out / CHECKPOINT) is None:
+        forget_tries(out)
     if isinstance(job.tell, RunLog):
-        is_new = not any((out / name).is_file() for name in (CHECKPOINT, SUMMARY))
-        job.tell.open(began(job, backbone), anew=is_new)
+        job.tell.open(began(job, backbone))
     with page_at_the_end(job):
         result = _learn(backbone, job, begun)
     _tell_result(result, job.tell)

@@ -10,8 +10,8 @@ from safetensors.torch import save_file
 from lora_scene.errors import CheckpointError, FileError
 from lora_scene.learning import checkpoints
 from lora_scene.learning.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+from lora_scene.learning.leftovers import refuse_others
 from lora_scene.learning.prior import draw_prior
-from lora_scene.learning.runs import refuse_others
 from lora_scene.recipe import Prior
 from lora_scene.size import Size
 from tests import tiny

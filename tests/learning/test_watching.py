@@ -21,10 +21,11 @@ from lora_scene.errors import (
     TrainingError,
 )
 from lora_scene.folder_lock import locked
-from lora_scene.learning import asking, training
+from lora_scene.learning import asking, samples, training
 from lora_scene.learning.events import Looked, Notice, PhaseStarted, Saved, StepDone
 from lora_scene.learning.held import map_iou
 from lora_scene.learning.interruption import Interruption
+from lora_scene.learning.leftovers import forget_tries
 from lora_scene.learning.loss_log import LossLog
 from lora_scene.learning.run_charts import draw_charts
 from lora_scene.learning.run_log import RunLog
@@ -234,11 +235,63 @@ def test_a_log_whose_first_line_a_kill_cut_is_ours(rest, tmp_path):
 @pytest.mark.parametrize("anew", [True, False])
 def test_what_a_refused_run_told_is_not_told_of_the_next(anew, tmp_path):
     told = tmp_path / "run.jsonl"
-    for text, forgets in (("20 concepts", True), ("14 concepts", anew)):
+    for text in ("20 concepts", "14 concepts"):
+        if anew:
+            forget_tries(tmp_path)
         log = RunLog(told, lambda event: None)
         log(Notice(text))
-        log.open({"scene": "s"}, anew=forgets)
+        log.open({"scene": "s"})
     assert read_run(tmp_path).notices == ["20 concepts", "14 concepts"][anew:]
+
+
+def test_a_try_that_left_no_checkpoint_leaves_nothing_to_a_run_of_another_scene(
+    bases, scene, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(samples, "N_STEPS", 1)
+    shown = ("run.watch=1", "run.sample_every=1", "run.checkpoint_every=0")
+    photos = tuple(replace(one, pixels=255 - one.pixels) for one in scene.photos)
+    settings = made.recipe(bases["sd1"], *shown, "run.seed=1", steps=(3, 1))
+    with pytest.raises(KilledError):
+        made.run(replace(scene, photos=photos), settings, tmp_path / "used", listener=kill_at_3)
+    with (tmp_path / "used" / "held.jsonl").open("a") as file:
+        file.write('{"phase": 1, "st')  # as a kill leaves it
+    settings = made.recipe(bases["sd1"], *shown, steps=(0, 1))
+    for name in ("used", "fresh"):
+        made.run(scene, settings, tmp_path / name)
+    used, fresh = (made_at(tmp_path / name) for name in ("used", "fresh"))
+    assert used == fresh
+    assert len(fresh) == 2 + (1 + 2 * 3) + (4 + 1), "logs; masks, maps; samples, sheet"
+    assert {line["phase"] for line in read_run(tmp_path / "used").steps} == {2}
+
+
+def kill_at_3(event):
+    if isinstance(event, StepDone) and event.step == 3:
+        raise KilledError
+
+
+def made_at(out):
+    """Return what a run measured and drew, by name; of its steps all but their seconds."""
+    steps = [{**line, "seconds": 0, "written_by": ""} for line in lines(out / "losses.jsonl")]
+    pictures = {
+        p.name: p.read_bytes() for place in ("maps", "samples") for p in out.glob(f"{place}/*")
+    }
+    return {"steps": steps, "held": (out / "held.jsonl").read_bytes(), **pictures}
+
+
+def test_a_run_does_not_begin_among_snapshots_of_another(bases, scene, tmp_path):
+    kept = ("run.snapshots=2", "run.checkpoint_every=0")
+    with pytest.raises(KilledError):
+        made.run(
+            scene, made.recipe(bases["sd1"], *kept, steps=(0, 4)), tmp_path, listener=kill_at_3
+        )
+    assert list(snapshots_of(tmp_path)) == [2]
+    other = made.recipe(bases["sd1"], *kept, "run.seed=1", steps=(0, 1))
+    with pytest.raises(TrainingError, match="snapshots of a run that left nothing to go on from"):
+        made.run(scene, other, tmp_path)
+    assert list(snapshots_of(tmp_path)) == [2]
+    made.run(scene, other, tmp_path, restart=True)
+    assert list(snapshots_of(tmp_path)) == [1]
+    assert made.run(scene, other, tmp_path).n_trained, "it is finished, and keeps its own"
 
 
 def test_a_folder_without_a_run_has_no_page(tmp_path):
