@@ -191,6 +191,12 @@ def prepare_materials(backbone: Backbone, job: Job) -> Materials:
             seed=seed,
             cache=job.out / CHECKPOINT.with_name("prior.safetensors"),
             is_text_fixed=not (trains_text(recipe) or _names_a_handle(recipe, scene)),
+            base=(
+                job.base_hash,
+                job.begun.mark if job.begun else "",
+                backbone.dtype,
+                recipe.base.quantization,
+            ),
         )
     return Materials(variants, prior, recipe, job.fingerprint, held)
 

@@ -72,6 +72,7 @@ def draw_prior(
     seed: int,
     cache: Path,
     is_text_fixed: bool,
+    base: object = "",
 ) -> PriorSet:
     """Let the base draw its pictures of the class nouns, or read them from `cache`.
 
@@ -83,6 +84,7 @@ def draw_prior(
         seed: Seed of the pictures.
         cache: A safetensors file; written anew unless it holds just these pictures.
         is_text_fixed: Whether the text encoders stay as they are, so that encodings can be kept.
+        base: What tells the base's numbers from others of the same name; its `repr` counts.
     """
     pairs = [(noun, template) for template in settings.prompts for noun in nouns]
     sizes = deal_sizes(shares, settings.n_images)
@@ -90,7 +92,7 @@ def draw_prior(
         template.format(noun)
         for noun, template in (pairs[i % len(pairs)] for i in range(len(sizes)))
     )
-    drawn_as = repr((backbone.name, sizes, prompts, settings, seed))
+    drawn_as = repr((backbone.name, base, sizes, prompts, settings, seed))
     latents = _read_cache(cache, drawn_as)
     if latents is None:
         latents = tuple(

@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load, load_file, save_file
 
 from lora_scene.adapters.adapter import product
 from lora_scene.adapters.folder import read_adapter, save_adapter
@@ -19,6 +19,7 @@ from lora_scene.backbones.families import FAMILIES
 from lora_scene.backbones.loading import load_pipeline
 from lora_scene.errors import AdapterError, LoraSceneError, TrainingError
 from lora_scene.learning.beginning import merge_beginning, put_rows, read_beginning
+from lora_scene.learning.events import StepDone
 from lora_scene.learning.handle_table import HandleTable
 from lora_scene.scenes.handles import Concept
 from tests import tiny
@@ -73,6 +74,28 @@ def test_what_is_learnt_is_that_of_a_base_with_the_lora_in_it_and_is_delivered_w
         {handle: f"<other-{n}>" for n, handle in enumerate(found.handles)}
     )
     assert merge_adapters([found, other], [1, 1]).adapter.info.begun == f"{found.info.begun}; x"
+
+
+def test_a_prior_is_never_that_of_another_beginning(stranger, bases, scene, tmp_path):
+    """A try that a kill ended before its first checkpoint left its pictures of the merged base."""
+    few = ("prior.weight=1", "prior.n_images=1", "prior.n_steps=1", "run.checkpoint_every=0")
+    settings = made.recipe(bases["sd1"], *few, steps=(0, 1))
+
+    def kill(event):
+        if isinstance(event, StepDone):
+            raise ZeroDivisionError
+
+    begin = read_beginning(stranger[0], 20.0)
+    with pytest.raises(ZeroDivisionError):
+        made.run(scene, settings, tmp_path / "used", begin=begin, listener=kill)
+    left = (tmp_path / "used" / "checkpoint" / "prior.safetensors").read_bytes()
+    for name in ("used", "fresh"):
+        made.run(scene, settings, tmp_path / name)
+    used, fresh = (
+        load_file(tmp_path / n / "checkpoint" / "prior.safetensors") for n in ("used", "fresh")
+    )
+    assert torch.equal(used["00000"], fresh["00000"])
+    assert not torch.equal(load(left)["00000"], fresh["00000"]), "the test would test nothing"
 
 
 def _told(scene, settings, out, begin):
