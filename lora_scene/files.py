@@ -114,10 +114,13 @@ def write_bytes(path: Path, data: bytes, *, root: Path | None = None, force: boo
 def write_text(path: Path, text: str, *, root: Path | None = None, force: bool = False) -> Path:
     """Write a `.toml`, `.md` or `.html` with the line that tells it is ours and unchanged.
 
+    Bytes of a file's name that are no UTF-8, which texts hold as surrogates, get their codes.
+
     Raises:
         FileError: See `writing`.
     """
-    data = seal_text(text, path.suffix.lower()).encode("utf-8")
+    plain = text.encode("utf-8", "backslashreplace").decode("utf-8")
+    data = seal_text(plain, path.suffix.lower()).encode("utf-8")
     return write_bytes(path, data, root=root, force=force)
 
 
@@ -136,5 +139,6 @@ def write_json(
     if isinstance(value, Mapping):
         text = json.dumps(seal_json(value), indent=2, ensure_ascii=False) + "\n"
     else:
-        text = "".join(json.dumps(seal_json(item), ensure_ascii=False) + "\n" for item in value)
-    return write_bytes(path, text.encode("utf-8"), root=root, force=force)
+        text = "".join(json.dumps(seal_json(item)) + "\n" for item in value)
+    data = text.encode("utf-8", "backslashreplace")  # which is how JSON escapes a surrogate
+    return write_bytes(path, data, root=root, force=force)

@@ -103,14 +103,19 @@ def refuse_no_folder(folder: Path) -> None:
 
 
 def refuse_names(path: PurePath) -> None:
-    """Refuse, on Windows, names that it changes in silence or takes for something else.
+    """Refuse weights below a name that is no UTF-8, which their library would not open.
 
-    It drops dots and blanks at a name's end, so that what was written is not found again; after a
-    colon it writes into a stream that no folder shows.
+    And on Windows names that it changes in silence or takes for something else: it drops dots and
+    blanks at a name's end, so that what was written is not found again; after a colon it writes
+    into a stream that no folder shows.
 
     Raises:
         FileError: A part of the path is such a name.
     """
+    text = str(path)
+    if path.suffix == ".safetensors" and text != text.encode("utf-8", "replace").decode("utf-8"):
+        what, hint = "weights cannot lie under a name that is no UTF-8", "choose another place"
+        raise FileError(what, where=path, hint=hint)
     for name in path.relative_to(path.anchor).parts if IS_WINDOWS else ():
         is_device = name.split(".")[0].rstrip().casefold() in RESERVED_STEMS
         is_cut = name != ".." and name.endswith((".", " "))

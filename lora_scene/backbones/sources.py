@@ -63,7 +63,8 @@ def public_name(model: str | Path) -> str:
     text = str(model)
     if text == EMBEDDED or is_hub_id(text):
         return text
-    return Path(text.replace("\\", "/")).expanduser().resolve().name or "base"
+    last = Path(text.replace("\\", "/")).expanduser().resolve().name or "base"
+    return last.encode("utf-8", "replace").decode("utf-8")  # metadata are UTF-8
 
 
 def is_same_base(one: str, other: str) -> bool:
@@ -114,7 +115,7 @@ def note_base(model: str | Path, base_hash: str) -> None:
         return
     with contextlib.suppress(OSError):  # a cache that cannot be written only forgets
         _notes().mkdir(parents=True, exist_ok=True)
-        (_notes() / base_hash).write_text(str(place.resolve()), "utf-8")
+        (_notes() / base_hash).write_bytes(os.fsencode(place.resolve()))
 
 
 def find_base(name: str, *, base_hash: str = "", near: Path | None = None) -> str:
@@ -167,6 +168,6 @@ def _noted(base_hash: str) -> Path | None:
     if not all(part.isalnum() and part.isascii() for part in parts):
         return None
     try:
-        return _existing((_notes() / base_hash).read_text("utf-8"))
+        return _existing(os.fsdecode((_notes() / base_hash).read_bytes()))
     except (OSError, UnicodeDecodeError, RuntimeError):
         return None

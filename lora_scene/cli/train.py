@@ -84,10 +84,15 @@ def command(
     The same command again goes on where an interrupted run stopped.
     """
     from lora_scene.cli.evaluation_view import warn_of_strange_nouns
+    from lora_scene.recipe import quoted
     from lora_scene.scenes.scene import load_scene
 
     given = {"base.model": base, "base.config": config, "run.seed": seed}
-    named = [f"{key}={json.dumps(value)}" for key, value in given.items() if value is not None]
+    named = [
+        f"{key}={quoted(value) if isinstance(value, str) else value}"
+        for key, value in given.items()
+        if value is not None
+    ]
     recipe = recipe or ("mini" if base == "mini" else "sd15")
     settings = _settings(recipe, once([*overrides, *named]), auto=auto)
     learnt_from = load_scene(scene)

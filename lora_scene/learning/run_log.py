@@ -52,7 +52,7 @@ class RunLog:
         refuse_foreign(self._path, self._path.parent, force=True)
         plain = json.loads(json.dumps(line, default=_plain))
         with told_plainly(self._path), self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(seal_json(plain), ensure_ascii=False) + "\n")
+            file.write(json.dumps(seal_json(plain)) + "\n")
 
 
 def _plain(value: Any) -> Any:

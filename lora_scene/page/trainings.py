@@ -6,7 +6,6 @@ finds everything again after a reload, a crash or a restart; the trainings do no
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -25,7 +24,7 @@ from lora_scene.errors import LoraSceneError, TrainingError
 from lora_scene.files import write_json
 from lora_scene.folder_lock import is_running, process_record
 from lora_scene.page.desk import Work
-from lora_scene.recipe import load_recipe
+from lora_scene.recipe import load_recipe, quoted
 
 ORDER, LOG = "order.json", "training.log"
 GLANCE = 0.25  # seconds between two looks at who runs
@@ -110,7 +109,7 @@ class Trainings:
             old = order_of(work)
             if old is not None and (old.waits or old.runs):
                 raise TrainingError("this work is in the queue already", where=work.name)
-            named = [*settings, *([f"base.model={json.dumps(base)}"] if base else [])]
+            named = [*settings, *([f"base.model={quoted(base)}"] if base else [])]
             phases = load_recipe(recipe, named).phases
             steps = tuple(phase.steps for phase in phases)
             _write(work, Order(recipe, base, tuple(settings), time.time(), steps))

@@ -20,6 +20,7 @@ from lora_scene.recipe.reading import (
     flat_settings,
     load_recipe,
     parse_recipe,
+    quoted,
     recipe_names,
     recipe_text,
 )
@@ -55,6 +56,7 @@ __all__ = [
     "flat_settings",
     "load_recipe",
     "parse_recipe",
+    "quoted",
     "recipe_names",
     "recipe_text",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import os
 from collections.abc import Mapping, Sequence
 from importlib import resources
@@ -66,6 +67,11 @@ def dump_recipe(recipe: Recipe) -> str:
     import tomli_w
 
     return tomli_w.dumps(dataclasses.asdict(recipe))
+
+
+def quoted(text: str) -> str:
+    """Return a text as TOML writes it: a JSON string, but for a letter that only TOML escapes."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def flat_settings(table: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,6 @@ background = true               # its mask is the complement of all others
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from pathlib import Path
 from lora_scene.documents import build, filled, parse_toml, read_text
 from lora_scene.errors import MAX_SHOWN, LoraSceneError, SceneError
 from lora_scene.faults import told_plainly
+from lora_scene.recipe import quoted
 from lora_scene.scenes.handles import Concept, check_handles, default_noun
 from lora_scene.scenes.pictures import HEIF_SUFFIXES
 
@@ -130,18 +130,14 @@ def refuse_too_many(n_concepts: int, where: object) -> None:
 
 def manifest_text(manifest: Manifest) -> str:
     """Write a scene.toml that `read_manifest` reads back to the same."""
-
-    def quote(text: str) -> str:
-        return json.dumps(text, ensure_ascii=False)  # a JSON string is a TOML basic string
-
-    lines = [f"images = [{', '.join(map(quote, manifest.images))}]"]
+    lines = [f"images = [{', '.join(map(quoted, manifest.images))}]"]
     for concept, masks in zip(manifest.concepts, manifest.masks, strict=True):
-        lines += ["", "[[concepts]]", f"handle = {quote(concept.handle)}"]
-        lines.append(f"noun = {quote(concept.noun)}")
+        lines += ["", "[[concepts]]", f"handle = {quoted(concept.handle)}"]
+        lines.append(f"noun = {quoted(concept.noun)}")
         if concept.is_background:
             lines.append("background = true")
         else:
-            lines.append(f"masks = [{', '.join(map(quote, masks))}]")
+            lines.append(f"masks = [{', '.join(map(quoted, masks))}]")
     return "\n".join(lines) + "\n"
 
 

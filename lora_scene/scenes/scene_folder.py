@@ -33,11 +33,17 @@ def check_scene_place(
             not ours.
 
     Raises:
-        SceneError: Too many concepts, or files stand in the way.
+        SceneError: Too many concepts, a photo that cannot be named, or files stand in the way.
         FileError: The folder cannot be written to, or holds another photo that is not ours.
     """
     refuse_too_many(n_things, folder)
     is_there = photo.resolve().parent == folder.resolve()
+    if is_there and photo.name != photo.name.encode("utf-8", "replace").decode("utf-8"):
+        raise SceneError(
+            "the name of the photo is no UTF-8, and scene.toml could not name it",
+            where=photo,
+            hint="rename it, or choose a folder of its own for the scene",
+        )
     masks = [f"mask{k}.png" for k in range(n_things)]
     names = ([] if is_there else [PHOTO_NAME]) + [*masks, OVERLAY_NAME, MANIFEST_NAME]
     check_target(folder, names, inputs=[photo], force=True)

@@ -15,7 +15,7 @@ from lora_scene.creating.studio import Studio, open_studio
 from lora_scene.learning.events import Listener
 from lora_scene.learning.runs import CHECKPOINT
 from lora_scene.learning.training import train
-from lora_scene.recipe import Phase, Recipe, load_recipe
+from lora_scene.recipe import Phase, Recipe, load_recipe, quoted
 from lora_scene.scenes.scene import Scene
 from lora_scene.workshop.protocol import Attempt, Method, Protocol
 
@@ -126,7 +126,7 @@ def equalised(recipe: Recipe, image_forwards: int) -> Recipe:
 def _recipe(protocol: Protocol, method: Method, seed: int) -> Recipe:
     beside = protocol.folder / method.recipe
     name = beside if beside.is_file() else method.recipe
-    own = (f'base.model="{protocol.base}"', f"run.seed={seed}", "run.sample_every=0")
+    own = (f"base.model={quoted(protocol.base)}", f"run.seed={seed}", "run.sample_every=0")
     recipe = load_recipe(name, [*method.overrides, *own])
     return replace(recipe, name=method.name)
 

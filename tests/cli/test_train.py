@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import sys
 import time
@@ -18,9 +19,10 @@ from click.testing import CliRunner
 from PIL import Image
 
 from lora_scene.adapters.folder import read_adapter
+from lora_scene.backbones.sources import find_base
 from lora_scene.cli.main import main, root
-from lora_scene.errors import InterruptedRunError, LoraSceneError, TrainingError
-from lora_scene.learning.run_record import snapshots_of
+from lora_scene.errors import FileError, InterruptedRunError, LoraSceneError, TrainingError
+from lora_scene.learning.run_record import read_run, snapshots_of
 from lora_scene.recipe import parse_recipe
 from tests import tiny
 from tests.backbones import ldm
@@ -41,12 +43,12 @@ def folder(tmp_path):
 
 @pytest.fixture
 def train(folder, bases):
-    def run(*args: str, out: str = "out"):
+    def run(*args: str, out: str = "out", place: Path = folder):
         given = {word.partition("=")[0] for word in args}
         short = (setting for setting in SHORT if setting.partition("=")[0] not in given)
         settings = [part for setting in short for part in ("--set", setting)]
         base = [] if "--base" in args else ["--base", bases["sd1"]]
-        command = ["train", str(folder), "--recipe", "paper", *base, *settings]
+        command = ["train", str(place), "--recipe", "paper", *base, *settings]
         command += ["--set", "base.resolution=64", "--out", str(folder / out), "--device", "cpu"]
         return CliRunner().invoke(root, [*command, *args], catch_exceptions=False)
 
@@ -71,6 +73,34 @@ def test_a_single_file_is_trained_on_with_another_folders_configurations(train, 
     result = train("--base", str(path), "--base-config", bases["sd1"])
     assert result.exit_code == 0
     assert read_adapter(folder / "out").info.base_model == "checkpoint.safetensors"
+
+
+def test_a_base_may_lie_in_a_folder_with_any_letters(train, folder, bases):
+    shutil.copytree(bases["sd1"], folder / "bär🐻𠮷")
+    result = train("--base", str(folder / "bär🐻𠮷"), "--set", "phase2.steps=0")
+    assert result.exit_code == 0
+    assert read_adapter(folder / "out").info.base_model == "bär🐻𠮷"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems take no such name")
+def test_names_that_are_no_utf8_end_no_training(train, folder, bases, monkeypatch):
+    monkeypatch.setenv("LORA_SCENE_CACHE", str(folder / "cache"))
+    scene = folder / os.fsdecode(b"sc\xe8ne")
+    scene.mkdir()
+    for path in [*folder.glob("*.jpg"), *folder.glob("mask*.png")]:
+        path.rename(scene / path.name)
+    with pytest.raises(FileError, match="weights cannot lie under a name that is no UTF-8"):
+        train(place=scene, out=f"{scene.name}/out")
+    monkeypatch.chdir(shutil.copytree(bases["sd1"], folder / os.fsdecode(b"mod\xe8le")))
+    result = train("--base", ".", "--set", "phase2.steps=0", place=scene)
+    assert result.exit_code == 0
+    run = read_run(folder / "out")
+    assert run.summary is not None
+    assert [run.summary.scene, run.began.scene] == [str(scene)] * 2
+    info = read_adapter(folder / "out").info
+    assert info.base_model == "mod?le"
+    assert find_base(info.base_model, base_hash=info.base_hash) == str(Path.cwd())
+    assert r"sc\udce8ne" in (folder / "out" / "run.html").read_text("utf-8")
 
 
 def test_train_tells_scripts_every_event_and_auto_makes_a_pick_the_adapter(

@@ -13,6 +13,7 @@ from lora_scene.recipe import (
     dump_recipe,
     load_recipe,
     parse_recipe,
+    quoted,
     recipe_names,
     recipe_text,
 )
@@ -131,6 +132,11 @@ def test_no_prior_prompt_is_an_evaluation_prompt():
 )
 def test_override_is_read_as_toml_or_as_a_bare_word(override, read):
     assert read(load_recipe("paper", [override]))
+
+
+@pytest.mark.parametrize("text", ["models/bär🐻𠮷", 'a "b" \\ c', "\x7f\t", "#x = 1"])
+def test_a_quoted_text_is_read_back_as_it_is(text):
+    assert load_recipe("paper", [f"base.model={quoted(text)}"]).base.model == text
 
 
 def test_later_override_wins_and_the_rest_of_the_section_stays():

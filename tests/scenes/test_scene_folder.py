@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import os
+import sys
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -9,7 +12,7 @@ from lora_scene.errors import FileError, SceneError
 from lora_scene.scenes.masking import MaskedPhoto
 from lora_scene.scenes.pictures import read_photo
 from lora_scene.scenes.scene import Concept, Photo, Scene, load_scene
-from lora_scene.scenes.scene_folder import write_scene
+from lora_scene.scenes.scene_folder import check_scene_place, write_scene
 from tests.scenes.colour_profiles import SRGB, decode_srgb, rgb_profile
 from tests.scenes.factory import photo
 
@@ -93,6 +96,14 @@ def test_a_photo_that_is_already_in_the_folder_is_used_in_place(tmp_path, masked
     assert photo.name not in {file.name for file in files}
     assert photo.read_bytes() == before
     assert load_scene(folder).handles == ("<bear>", "<bowl>", "<room>")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems take no such name")
+def test_a_photo_that_no_text_can_name_is_refused_where_it_would_be_named(tmp_path, source):
+    photo = source.rename(tmp_path / os.fsdecode(b"caf\xe9.png"))  # as Latin-1 has it
+    with pytest.raises(SceneError, match="no UTF-8"):
+        check_scene_place(tmp_path, 1, photo=photo)
+    assert "img.png" in check_scene_place(tmp_path / "scene", 1, photo=photo)
 
 
 @pytest.mark.parametrize("may_replace", [False, True])
