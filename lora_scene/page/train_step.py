@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import json
 from collections.abc import Sequence
 from typing import Any
 
 import gradio as gr
-import pandas as pd
 
 from lora_scene.faults import sentence
 from lora_scene.learning.asking import WISHES, ask, is_training
 from lora_scene.learning.run_charts import draw_losses
 from lora_scene.learning.run_record import read_run
-from lora_scene.learning.runs import CHECKPOINT, SUMMARY
+from lora_scene.learning.runs import CHECKPOINT, SNAPSHOTS, SUMMARY
 from lora_scene.page import look
+from lora_scene.page.asked import counted, every_of, memory_told, overrides, table_of
 from lora_scene.page.course import Progress, first_and_last_samples, latest_maps, progress_of
 from lora_scene.page.desk import Work
 from lora_scene.page.stage import Stage, Updates, remark
 from lora_scene.page.trainings import Trainings, order_of
 from lora_scene.recipe import Recipe, load_recipe, recipe_names
+from lora_scene.size import Size
 
 PICTURES = 3  # the step that follows
 ALONE: dict[str, Any] = {  # long work, one at a time: libraries do not stand two first imports
@@ -29,7 +29,6 @@ ALONE: dict[str, Any] = {  # long work, one at a time: libraries do not stand tw
 }  # fmt: skip
 HEADS = ["setting", "value"]
 MOST_DRAWN = 50  # times that curves are drawn while a training goes on
-ASKED = ("base.model", "phase1.steps", "phase2.steps", "run.seed", "run.sample_every")  # above them
 
 
 class TrainStep:
@@ -137,7 +136,7 @@ class TrainStep:
             self.steps1 = _slider("Steps for the handles", 2000, steps[0], "steps1")
             self.steps2 = _slider("Steps for handles and adapter", 4000, steps[1], "steps2")
             every = "Steps between sample pictures; 0 draws none"
-            self.every = _slider(every, 2000, _every(settings), "every")
+            self.every = _slider(every, 2000, every_of(settings), "every")
             self.seed = gr.Number(settings.run.seed, precision=0, minimum=0, label="Seed")
             self._ask_more(settings)
             with gr.Row():
@@ -147,7 +146,7 @@ class TrainStep:
     def _ask_more(self, settings: Recipe) -> None:
         with gr.Accordion("More: all other settings", open=False):
             self.settings = gr.Dataframe(
-                _table(settings),
+                table_of(settings),
                 headers=HEADS,
                 interactive=True,
                 static_columns=[0],
@@ -172,11 +171,10 @@ class TrainStep:
     def _start(
         self, recipe: str, base: str, steps1: int, steps2: int, every: int, seed: int, table: Any
     ) -> None:
-        settings = [*_overrides(recipe, table), f"run.sample_every={int(every)}"]
-        settings += [f"phase1.steps={int(steps1)}", f"phase2.steps={int(steps2)}"]
+        settings = [*overrides(recipe, table), *counted(steps1, steps2, every)]
         settings += [f"run.seed={int(seed or 0)}"]
         earlier = self._desk.need()
-        if any((earlier.adapter / kept).exists() for kept in (SUMMARY, CHECKPOINT)):
+        if any((earlier.adapter / kept).exists() for kept in (SUMMARY, CHECKPOINT, SNAPSHOTS)):
             remark(f"{self._desk.branch().name} begins; {earlier.name} keeps its training")
         work = self._desk.write_scene()
         self._trainings.ask(work, recipe, base.strip(), settings)
@@ -199,8 +197,8 @@ class TrainStep:
         values = {}
         for name in recipe_names():
             told = load_recipe(name)
-            steps = (told.phase1.steps, told.phase2.steps, _every(told))
-            table = self.settings.postprocess(_table(told)).model_dump()
+            steps = (told.phase1.steps, told.phase2.steps, every_of(told))
+            table = self.settings.postprocess(table_of(told)).model_dump()
             values[name] = (told.base.model, *steps, told.run.seed, table)
         return f"name => window.picked(name, {json.dumps(self.recipe.value)}, {json.dumps(values)})"
 
@@ -210,55 +208,18 @@ class TrainStep:
     def _weigh(
         self, recipe: str, base: str, steps1: int, steps2: int, every: int, seed: int, table: Any
     ) -> str:
-        n_concepts = max(len(self._desk.draft.things), 1)
+        draft = self._desk.draft
+        n_concepts = max(len(draft.things) + draft.has_background, 1)
+        photos = tuple(Size(pixels.shape[1], pixels.shape[0]) for pixels in draft.photos)
         try:
-            return _weighed(recipe, base.strip(), tuple(_overrides(recipe, table)), n_concepts)
+            settings = (*overrides(recipe, table), *counted(steps1, steps2, every))
+            return memory_told(recipe, base.strip(), settings, n_concepts, photos)
         except Exception as error:  # whatever it is, the page says it and goes on
             return look.said(sentence(error))
 
 
-@functools.cache
-def _weighed(recipe: str, base: str, settings: tuple[str, ...], n_concepts: int) -> str:
-    from lora_scene.backbones.architectures import find_architecture
-    from lora_scene.learning.estimates import estimate_memory
-
-    asked = load_recipe(recipe, settings)
-    found = estimate_memory(find_architecture(base), asked, n_concepts=n_concepts)
-    card = f"fits a card of {found.card} GiB" if found.card else "fits no usual card"
-    return look.facts([f"{found.peak_bytes / 1e9:.1f} GB at most on a GPU: {card}"])
-
-
 def _recipes() -> list[tuple[str, str]]:
     return [(load_recipe(name).description, name) for name in recipe_names()]
-
-
-def _every(recipe: Recipe) -> int:
-    """Return how often samples are drawn: as the recipe says, else at the start, half way, last."""
-    return recipe.run.sample_every or max(recipe.phase1.steps, recipe.phase2.steps) // 2
-
-
-def _flat(recipe: Recipe) -> dict[str, str]:
-    """Return every setting by its dotted name, as TOML writes it."""
-    import tomli_w
-
-    found = {}
-    for section, values in dataclasses.asdict(recipe).items():
-        if isinstance(values, dict):
-            for key, value in values.items():
-                text = tomli_w.dumps({"value": value}).partition("=")[2].strip()
-                found[f"{section}.{key}"] = " ".join(text.split())
-    return found
-
-
-def _table(recipe: Recipe) -> list[list[str]]:
-    return [[key, value] for key, value in _flat(recipe).items() if key not in ASKED]
-
-
-def _overrides(recipe: str, table: Any) -> list[str]:
-    """Return what of a table differs from its recipe."""
-    known = _flat(load_recipe(recipe))
-    rows = table.values.tolist() if isinstance(table, pd.DataFrame) else table
-    return [f"{key}={value}" for key, value in rows if known.get(key, value) != str(value)]
 
 
 def _slider(label: str, most: int, value: int, elem_id: str) -> Any:
