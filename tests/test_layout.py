@@ -33,7 +33,6 @@ ELSEWHERE = {
     "cli/test_evaluate.py": "cli/evaluation_view",
     "cli/test_machine.py": "cli/doctor cli/estimate cli/estimate_view",
     "cli/test_study.py": "cli/study_view",
-    "cli/test_train.py": "learning/dry_run",
     "cli/test_terminal.py": "cli/progress cli/training_view",
     "creating/test_editing.py": "creating/completion creating/windows",
     "creating/test_generation.py": "creating/records",

@@ -44,9 +44,10 @@ from lora_scene.learning.preparation import (
     prepare_materials,
 )
 from lora_scene.learning.runs import finished, resumable
-from lora_scene.learning.samples import draw_samples
+from lora_scene.learning.samples import draw_samples, is_sampled
 from lora_scene.learning.step import Materials
 from lora_scene.learning.training import own_folder
+from lora_scene.learning.watching import evenly, looks_of
 from lora_scene.recipe import Recipe
 from lora_scene.scenes.scene import Scene
 
@@ -154,8 +155,11 @@ def plan_run(
     state = "finished already: nothing is left to do" if is_done else "a new run"
     if resumed is not None:
         state = f"goes on after step {resumed.step} of phase {resumed.phase}"
-    trained = trainer.table.tables if recipe.is_full else trainer.parameters()
-    n_bytes = 4 * sum(parameter.numel() for parameter in trained) * (1 + recipe.run.snapshots)
+    trained = list(trainer.table.tables if recipe.is_full else trainer.parameters())
+    for module in start.modules.values() if start and not recipe.is_full else ():
+        trained += [module.down, module.up]  # delivered with what is learnt
+    n_kept = 1 + len(evenly(recipe.phase2.steps, recipe.run.snapshots))
+    n_bytes = 4 * sum(parameter.numel() for parameter in trained) * n_kept
     left = () if is_done else tuple(parts)
     return RunPlan(_head(trainer, job), state, left, n_bytes, peak, whole)
 
@@ -179,11 +183,11 @@ def _measure(
     table = prepare_handles(backbone, job, materials)
     materials = replace(materials, recipe=job.recipe)
     trainer = Trainer(backbone, table, materials=materials, folder=job.out, listener=job.tell)
-    behind = (resumed.phase, resumed.step) if resumed else (1, 0)
+    behind = (resumed.phase, resumed.step) if resumed else (0, 0)
     with table.spliced():
         parts = [*_prior(job.recipe, materials, seconds), *_steps(trainer, behind)]
-        n_steps = sum(part.n for part in parts if part.name != PRIOR)
-        return trainer, [*parts, *(_beside(trainer, n_steps) if n_steps else ())]
+        has_steps = any(part.name != PRIOR for part in parts)
+        return trainer, [*parts, *(_beside(trainer, behind) if has_steps else ())]
 
 
 def _prior(recipe: Recipe, materials: Materials, seconds: float) -> Iterator[Share]:
@@ -197,7 +201,7 @@ def _steps(trainer: Trainer, behind: tuple[int, int]) -> Iterator[Share]:
     """Make a few steps of each phase that is left."""
     recipe, run = trainer.recipe, trainer.recipe.run
     for number, phase in enumerate(recipe.phases, 1):
-        left = phase.steps if number > behind[0] else phase.steps - behind[1]
+        left = phase.steps if number != behind[0] else phase.steps - behind[1]
         if number < behind[0] or left <= 0:
             continue
         stepper = trainer.stepper(number)
@@ -212,20 +216,33 @@ def _steps(trainer: Trainer, behind: tuple[int, int]) -> Iterator[Share]:
         yield Share(f"phase {number} steps", left, seconds, f"{n:,} numbers, {pictures} pictures")
 
 
-def _beside(trainer: Trainer, n_steps: int) -> Iterator[Share]:
-    """Look once, and draw one sample picture, where the recipe wants any."""
+def _beside(trainer: Trainer, behind: tuple[int, int]) -> Iterator[Share]:
+    """Look once, and draw one sample picture, where the recipe wants any.
+
+    Args:
+        trainer: The run's.
+        behind: Phase and step of the checkpoint that the run goes on from; the phase 0 for none.
+            What is due there comes after the checkpoint, and is left.
+    """
     recipe, run, backbone = trainer.recipe, trainer.recipe.run, trainer.backbone
     materials, table = trainer.materials, trainer.table
+    stops = {
+        number: range(behind[1] if number == behind[0] else 0, phase.steps + 1)
+        for number, phase in enumerate(recipe.phases, 1)
+        if phase.steps and number >= behind[0]
+    }
     with trainer.as_delivered():
         if run.watch and materials.held:
             seconds, _ = _timed(look, backbone, table, materials.held, recipe)
-            yield Share("looks", run.watch * sum(bool(p.steps) for p in recipe.phases), seconds)
+            n = sum(len(looks_of(recipe, one) & set(steps)) for one, steps in stops.items())
+            yield Share("looks", n, seconds)
         if run.sample_every:
             prompts = sample_prompts(recipe, [concept.handle for concept in table.concepts])
             size = materials.variants[0].latents.times(backbone.vae_factor)
             draw = functools.partial(draw_samples, size=size, seed=recipe.run.seed)
             seconds, _ = _timed(draw, backbone, table, prompts[:1])
-            yield Share("samples", (1 + -(-n_steps // run.sample_every)) * len(prompts), seconds)
+            n = sum(is_sampled(recipe, one, i) for one, steps in stops.items() for i in steps)
+            yield Share("samples", n * len(prompts), seconds)
 
 
 def _timed(act: Callable[..., T], *asked: object) -> tuple[float, T]:

@@ -22,7 +22,7 @@ from lora_scene.learning.lora import remove_lora, trained_weights
 from lora_scene.learning.loss_log import LossLog
 from lora_scene.learning.optimizers import averaged, build_optimizers, rates_at
 from lora_scene.learning.runs import CHECKPOINT, LOSSES
-from lora_scene.learning.samples import draw_samples
+from lora_scene.learning.samples import draw_samples, is_sampled
 from lora_scene.learning.step import (
     HINT,
     Materials,
@@ -283,10 +283,10 @@ class Trainer:
         """
         every, phases = self.recipe.run.sample_every, self.recipe.phases
         is_end = step == phases[number - 1].steps and not any(p.steps for p in phases[number:])
-        is_stop = bool(every) and step % every == 0 and (step > 0 or number == 1)
+        is_stop = is_sampled(self.recipe, number, step)
         done = sum(self._steps_until(number, step))
         prompts = sample_prompts(self.recipe, [concept.handle for concept in self.table.concepts])
-        if not (is_asked or (every and (is_end or is_stop))):
+        if not (is_asked or is_stop):
             return
         if not every:
             self.table.refuse_cut(prompts, "run.sample_prompts")

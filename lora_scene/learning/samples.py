@@ -11,9 +11,17 @@ from lora_scene.backbones.backbone import Backbone, TextEncoding
 from lora_scene.backbones.decoding import decode_latent, wide_enough
 from lora_scene.learning.devices import free_cached
 from lora_scene.learning.handle_table import HandleTable
+from lora_scene.recipe import Recipe
 from lora_scene.size import Size
 
 N_STEPS = 25
+
+
+def is_sampled(recipe: Recipe, number: int, step: int) -> bool:
+    """Tell whether sample pictures are due after so many steps of a phase."""
+    every, phases = recipe.run.sample_every, recipe.phases
+    is_end = step == phases[number - 1].steps and not any(p.steps for p in phases[number:])
+    return bool(every) and (is_end or (step % every == 0 and (step > 0 or number == 1)))
 
 
 @torch.no_grad()

@@ -26,6 +26,7 @@ from lora_scene.learning.outcome import installed_versions
 from lora_scene.learning.run_page import write_run_page
 from lora_scene.learning.runs import HELD, SNAPSHOTS
 from lora_scene.learning.step import refuse_not_finite
+from lora_scene.recipe import Recipe
 
 if TYPE_CHECKING:
     from lora_scene.learning.phases import Trainer
@@ -98,7 +99,7 @@ class Watcher:
             self._job.tell(Saved("snapshot", folder))
         if "sample" in wishes or ("stop" in wishes and self._run.sample_every):
             self._sample(trainer, number, step, is_last="stop" in wishes)
-        is_due = step in self._looks(number) or bool(wishes)
+        is_due = step in looks_of(self._job.recipe, number) or bool(wishes)
         return self._look(trainer, number, step) if is_due else bool(is_kept)
 
     def _sample(self, trainer: Trainer, number: int, step: int, *, is_last: bool) -> None:
@@ -107,15 +108,6 @@ class Watcher:
             trainer.sample(number, step, is_asked=True, is_last=is_last)
         except SceneError as error:
             self._job.tell(Notice(f"no sample pictures: {error}"))
-
-    def _looks(self, number: int) -> set[int]:
-        """Return the steps of a phase after which held draws are looked at."""
-        n_steps = self._job.recipe.phases[number - 1].steps
-        stops = {0} | evenly(n_steps, self._run.watch)
-        if number == 2 and self._run.patience:
-            stride = max(1, self._run.patience // LOOKS_IN_PATIENCE)
-            stops |= set(range(0, n_steps + 1, stride))
-        return stops
 
     def _look(self, trainer: Trainer, number: int, step: int) -> bool:
         photos = trainer.materials.held
@@ -193,6 +185,16 @@ def began(job: Job, backbone: Backbone) -> dict[str, Any]:
         "steps": [phase.steps for phase in job.recipe.phases],
         "versions": installed_versions(),
     }
+
+
+def looks_of(recipe: Recipe, number: int) -> set[int]:
+    """Return the steps of a phase after which held draws are looked at."""
+    run, n_steps = recipe.run, recipe.phases[number - 1].steps
+    stops = evenly(n_steps, run.watch)
+    if number == 2 and run.patience:
+        stops |= set(range(0, n_steps + 1, max(1, run.patience // LOOKS_IN_PATIENCE)))
+    is_first = number == 1 or not recipe.phase1.steps  # else the phase before ended with a look
+    return stops | {0} if is_first else stops - {0}
 
 
 def evenly(n_steps: int, n: int) -> set[int]:

@@ -1,0 +1,68 @@
+"""What a plan counts is what the run then does."""
+
+from __future__ import annotations
+
+import pytest
+from safetensors.torch import load_file
+
+from lora_scene.adapters.folder import save_adapter
+from lora_scene.learning import dry_run, samples
+from lora_scene.learning.beginning import read_beginning
+from lora_scene.learning.dry_run import plan_run
+from lora_scene.learning.events import Looked, Saved, StepDone
+from lora_scene.learning.run_record import snapshots_of
+from tests import tiny
+from tests.adapters import made as adapters
+from tests.learning import made
+
+
+class KilledError(Exception):
+    """What the listener raises in the place of a kill."""
+
+
+@pytest.mark.parametrize(
+    ("steps", "settings", "stopped_at"),
+    [
+        ((4, 4), ("run.sample_every=3", "run.watch=2"), None),
+        ((2, 3), ("run.sample_every=2", "run.watch=3", "run.patience=90"), (1, 2)),
+        ((0, 3), ("run.sample_every=5", "run.watch=1"), (2, 1)),
+    ],
+)
+def test_a_plan_counts_looks_and_pictures(
+    steps, settings, stopped_at, bases, scene, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(samples, "N_STEPS", 1)
+    monkeypatch.setattr(dry_run, "N_MEASURED", 1)
+    recipe = made.recipe(bases["sd1"], *settings, "run.checkpoint_every=1", steps=steps)
+    reached, looks, drawn = [], [], set()
+
+    def listen(event):
+        if isinstance(event, StepDone) and (event.phase, event.step) == stopped_at:
+            reached.append(event)
+        if reached and isinstance(event, Saved) and event.what == "checkpoint":
+            raise KilledError
+
+    if stopped_at is not None:
+        with pytest.raises(KilledError):
+            made.run(scene, recipe, tmp_path, listener=listen)
+        drawn = set(tmp_path.glob("samples/0*"))
+    plan = plan_run(scene, recipe, out=tmp_path, device="cpu")
+    counted = {part.name: part.n for part in plan.parts}
+    made.run(scene, recipe, tmp_path, listener=looks.append)
+    assert counted["looks"] == sum(isinstance(event, Looked) for event in looks)
+    assert counted["samples"] == len(set(tmp_path.glob("samples/0*")) - drawn)
+
+
+def test_a_plan_counts_what_is_kept_with_what_it_begins_from(bases, scene, tmp_path, monkeypatch):
+    monkeypatch.setattr(dry_run, "N_MEASURED", 1)
+    earlier = adapters.adapter(tiny.pipeline("sd1"), "sd1", strength=0.05)
+    begin = read_beginning(save_adapter(earlier, tmp_path / "earlier"))
+    recipe = made.recipe(bases["sd1"], "run.snapshots=8", steps=(0, 2))
+    plan = plan_run(scene, recipe, out=tmp_path / "out", device="cpu", begin=begin)
+    made.run(scene, recipe, tmp_path / "out", begin=begin)
+    folders = [tmp_path / "out", *snapshots_of(tmp_path / "out").values()]
+    files = [file for folder in folders for file in folder.glob("*.safetensors")]
+    files += [file for folder in folders for file in folder.glob("embeddings/*.safetensors")]
+    numbers = [t.numel() for file in files for t in load_file(file).values()]
+    assert len(folders) == 3, "two steps have two snapshots"
+    assert plan.kept_bytes == 4 * sum(numbers)
