@@ -43,13 +43,14 @@ def command(
     from lora_scene.picture_writing import write_picture
     from lora_scene.recipe import load_recipe
     from lora_scene.scenes.handles import word_notes
+    from lora_scene.scenes.manifest import scene_files
     from lora_scene.scenes.masks import report_on
     from lora_scene.scenes.overlay import draw_overlay
     from lora_scene.scenes.scene import load_scene
 
     overlay = out or Path(f"{scene.resolve().stem}_overlay.png")
-    check_file(overlay, inputs=scene.rglob("*"))
     loaded = load_scene(scene)
+    check_file(overlay, inputs=[*scene.rglob("*"), *scene_files(scene)])
     settings = load_recipe(
         recipe or RECIPES.get(size, "sd15"), [f"base.resolution={size}"] if size else []
     )

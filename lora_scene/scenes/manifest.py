@@ -112,6 +112,17 @@ def read_manifest(
     return manifest
 
 
+def scene_files(path: Path) -> list[Path]:
+    """Return the photos and masks of a scene, wherever they lie, and its scene.toml.
+
+    Raises:
+        SceneError: As `read_manifest`.
+    """
+    manifest = read_manifest(path)
+    names = (*manifest.images, *(name for masks in manifest.masks for name in masks if name))
+    return [manifest.folder / name for name in (*names, MANIFEST_NAME)]
+
+
 def refuse_too_many(n_concepts: int, where: object) -> None:
     """Refuse more concepts than one scene may hold.
 

@@ -89,6 +89,24 @@ def test_check_replaces_nothing_of_the_scene_and_no_device(run, tmp_path, target
     assert {path: path.read_bytes() for path in folder.iterdir()} == before
 
 
+@pytest.mark.parametrize(
+    ("named", "mask"), [("mine/scene.toml", "mask0.png"), ("mine", "../m.png")]
+)
+def test_check_replaces_no_mask_that_we_made_however_the_scene_is_named(run, tmp_path, named, mask):
+    folder = write_toml_folder(tmp_path / "mine")
+    place = (folder / mask).resolve()
+    with Image.open(folder / "mask0.png") as picture:
+        write_picture(folder / "ours.png", picture.copy())  # as `lora-scene mask` writes it
+    (folder / "mask0.png").unlink()
+    (folder / "ours.png").rename(place)
+    toml = folder / "scene.toml"
+    toml.write_text(toml.read_text("utf-8").replace("mask0.png", mask), "utf-8")
+    before = place.read_bytes()
+    with pytest.raises(FileError, match="this is what is read"):
+        run(named, "--out", place, "--size", "32")
+    assert place.read_bytes() == before
+
+
 def test_names_are_no_markup(run, tmp_path):
     write_toml_folder(tmp_path / "mine", TOML.replace("teddy bear", "[/x] [red]bear"))
     assert "[/x] [red]bear" in run("mine", "--size", "32").stdout
