@@ -9,7 +9,12 @@ import torch
 
 from lora_scene.adapters.adapter import Adapter
 from lora_scene.adapters.formats.factors import part_of
-from lora_scene.adapters.layers import base_layer, is_fused, refuse_offloaded
+from lora_scene.adapters.layers import (
+    base_layer,
+    is_disabled,
+    is_fused,
+    refuse_offloaded,
+)
 from lora_scene.adapters.vocabulary import clashes
 from lora_scene.backbones.families import FAMILIES, Family, identify
 from lora_scene.errors import AdapterError, BackboneError
@@ -38,6 +43,12 @@ def check_fit(pipeline: Any, adapter: Adapter, *, name: str) -> None:
             "an adapter is fused into this pipeline's weights, and another one would do nothing",
             where=name,
             hint="pipeline.unfuse_lora() first",
+        )
+    if adapter.modules and is_disabled(pipeline):
+        raise AdapterError(
+            "LoRA is switched off in this pipeline, and another adapter would do nothing",
+            where=name,
+            hint="pipeline.enable_lora() first",
         )
     problems = [
         *_name_problems(pipeline, name),

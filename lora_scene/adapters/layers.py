@@ -50,17 +50,20 @@ def add_modules(
             )
     except BaseException:
         remove_modules(pipeline, name)
-        for part in PARTS:
-            for layer in lora_layers(pipeline, part):
-                layer.set_adapter(active[part])
+        _set_active(pipeline, active)
         raise
 
 
 def remove_modules(pipeline: Any, name: str) -> None:
-    """Delete one adapter's LoRA modules; after the last one, the layers around them as well."""
+    """Delete one adapter's LoRA modules; after the last one, the layers around them as well.
+
+    Of the others those stay active that were: where none was, PEFT would wake the first.
+    """
+    active = {part: _active_names(pipeline, part) for part in PARTS}
     if any(lora_layers(pipeline, part) for part in PARTS):
         with quiet_libraries():  # which warn that another adapter becomes the active one
             pipeline.delete_adapters(name)
+    _set_active(pipeline, {part: [n for n in own if n != name] for part, own in active.items()})
     if not any(layer.lora_A for part in PARTS for layer in lora_layers(pipeline, part)):
         pipeline.unload_lora_weights()
 
@@ -90,6 +93,11 @@ def is_fused(pipeline: Any, name: str | None = None) -> bool:
     """Tell whether an adapter, or any, is merged into the base's weights."""
     layers = [layer for part in PARTS for layer in lora_layers(pipeline, part)]
     return any(name in layer.merged_adapters if name else layer.merged for layer in layers)
+
+
+def is_disabled(pipeline: Any) -> bool:
+    """Tell whether LoRA is switched off in a part of a pipeline, as `disable_lora` does."""
+    return any(layer.disable_adapters for part in PARTS for layer in lora_layers(pipeline, part))
 
 
 def refuse_fused(pipeline: Any, name: str, before: Mapping[str, tuple[str, int]]) -> None:
@@ -168,15 +176,19 @@ def base_layer(pipeline: Any, key: str) -> Any | None:
 
 def _activate(pipeline: Any, active: Mapping[str, list[str]], name: str, weight: float) -> int:
     """Set a new adapter beside those that were active; return how many layers have it."""
-    n_found = 0
-    for part in PARTS:
+    _set_active(pipeline, {part: [*names, name] for part, names in active.items()})
+    layers = [layer for part in PARTS for layer in lora_layers(pipeline, part)]
+    own = [layer for layer in layers if name in layer.lora_A]
+    for layer in own:
+        layer.set_scale(name, weight)
+    return len(own)
+
+
+def _set_active(pipeline: Any, active: Mapping[str, list[str]]) -> None:
+    for part, names in active.items():
         for layer in lora_layers(pipeline, part):
-            layer.set_adapter([*active[part], name])
+            layer.set_adapter(names)
             layer.requires_grad_(False)
-            if name in layer.lora_A:
-                layer.set_scale(name, weight)
-                n_found += 1
-    return n_found
 
 
 def _active_names(pipeline: Any, part: str) -> list[str]:

@@ -146,6 +146,33 @@ def test_adapters_of_others_stay_active_at_their_weight():
     assert pipe.get_active_adapters() == ["foreign"]
 
 
+def test_an_adapter_that_was_set_aside_stays_so_when_another_leaves():
+    pipe = tiny.pipeline()
+    before = made.draw(pipe, PLAIN)
+    for name, handle, seed in (("first", "<bear>", 1), ("second", "<bowl>", 2)):
+        load_adapter(pipe, made.adapter(pipe, "sd1", handles=(handle,), seed=seed), name=name)
+    pipe.set_adapters(["second"], [1.0])
+    unload_adapter(pipe, "second")
+    assert torch.equal(made.draw(pipe, PLAIN), before), "nobody asked for the first again"
+    pipe.set_adapters(["first"], [1.0])
+    assert not torch.equal(made.draw(pipe, PLAIN), before)
+    unload_adapter(pipe, "first")
+    assert torch.equal(made.draw(pipe, PLAIN), before)
+
+
+def test_a_pipeline_whose_lora_is_switched_off_is_told():
+    pipe = tiny.pipeline()
+    before = made.draw(pipe, PLAIN)
+    load_adapter(pipe, made.adapter(pipe, "sd1"), name="first")
+    pipe.disable_lora()
+    late = made.adapter(pipe, "sd1", handles=("<cat>",), seed=2)
+    refused(pipe, late, r"switched off(.|\n)*another adapter would do nothing(.|\n)*enable_lora")
+    assert torch.equal(made.draw(pipe, PLAIN), before), "it stays switched off"
+    load_adapter(pipe, dataclasses.replace(late, modules={}), name="rows")
+    pipe.enable_lora()
+    load_adapter(pipe, late.renamed({"<cat>": "<dog>"}), name="late")
+
+
 def test_rows_alone_are_loaded_without_any_lora(tmp_path):
     pipe = tiny.pipeline()
     adapter = made.adapter(pipe, "sd1", unet=False)
