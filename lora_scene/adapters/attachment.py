@@ -25,6 +25,7 @@ from lora_scene.adapters.formats.metadata import fingerprint
 from lora_scene.adapters.layers import (
     add_modules,
     base_marks,
+    is_reserved,
     refuse_fused,
     refuse_offloaded,
     remove_modules,
@@ -110,7 +111,7 @@ def load_adapter(
         pipeline: Any SD 1.x, 2.x or SDXL pipeline of diffusers: text-to-image, image-to-image,
             inpainting, ControlNet. Pipelines that share its components share the adapter.
         source: An adapter's folder, a hub id such as `user/name`, or an adapter in memory.
-        name: Its name in the pipeline; by default that of the folder.
+        name: Its name in the pipeline; by default see `name_in_pipeline`.
         weight: Factor of the LoRA update; the handles' rows are not scaled. Change it later with
             `pipeline.set_adapters`.
         rename: Handle in its files to handle in this pipeline, such as
@@ -122,7 +123,7 @@ def load_adapter(
     """
     original = source if isinstance(source, Adapter) else read_adapter(locate(source))
     adapter = original.renamed(rename or {})
-    name = name or plain_name(source)
+    name = name or name_in_pipeline(source)
     if not math.isfinite(weight):
         raise AdapterError("a weight must be a finite number", where=name, got=weight)
     check_fit(pipeline, adapter, name=name)
@@ -230,6 +231,12 @@ def plain_name(source: Adapter | Path | str) -> str:
         return "_".join(concept.stem for concept in source.concepts)
     name = Path(source).expanduser().absolute().name
     return re.sub(r"[^A-Za-z0-9_-]+", "_", name).strip("_-") or "adapter"
+
+
+def name_in_pipeline(source: Adapter | Path | str) -> str:
+    """Return what to call an adapter in a pipeline: that of its folder, if torch leaves it free."""
+    name = plain_name(source)
+    return f"{name}_adapter" if is_reserved(name) else name
 
 
 def _unet(pipeline: Any) -> Any:

@@ -13,6 +13,7 @@ from lora_scene.adapters.layers import (
     base_layer,
     is_disabled,
     is_fused,
+    is_reserved,
     refuse_offloaded,
 )
 from lora_scene.adapters.vocabulary import clashes
@@ -83,6 +84,9 @@ def pipeline_family(pipeline: Any) -> Family:
 def _name_problems(pipeline: Any, name: str) -> Iterator[AdapterError]:
     if not name or "." in name:
         yield AdapterError("a name must not be empty or hold a dot", where=name)
+    if is_reserved(name):
+        yield AdapterError("a name that torch's modules use themselves", where=name,
+                           hint="pass another name=")  # fmt: skip
     taken = {taken for names in pipeline.get_list_adapters().values() for taken in names}
     if name in taken:
         yield AdapterError(

@@ -154,6 +154,11 @@ def refuse_offloaded(pipeline: Any) -> None:
             )
 
 
+def is_reserved(name: str) -> bool:
+    """Tell whether no adapter can have a name: PEFT keeps them in a `ModuleDict`, by name."""
+    return hasattr(torch.nn.ModuleDict(), name)
+
+
 def base_layer(pipeline: Any, key: str) -> Any | None:
     """Return the base's own layer that a key of `Adapter.modules` names, or None.
 

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from lora_scene.adapters.adapter import Adapter, LearnedConcept, TrainingInfo
-from lora_scene.adapters.attachment import LoadedAdapter, load_adapter, locate, plain_name
+from lora_scene.adapters.attachment import LoadedAdapter, load_adapter, locate, name_in_pipeline
 from lora_scene.adapters.folder import read_adapter
 from lora_scene.adapters.formats.metadata import fingerprint
 from lora_scene.adapters.layers import lora_layers
@@ -294,6 +294,6 @@ def _default_base(members: Sequence[Member]) -> str:
 
 def _free_name(source: Adapter | Path | str, taken: set[str]) -> str:
     """Return a name for an adapter, numbered where it is taken: two folders may be called alike."""
-    stem = plain_name(source)
+    stem = name_in_pipeline(source)
     names = (stem, *(f"{stem}_{n}" for n in range(2, len(taken) + 3)))
     return next(name for name in names if name not in taken)

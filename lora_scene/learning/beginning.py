@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 
 from lora_scene.adapters.adapter import Adapter, LoraModule
-from lora_scene.adapters.attachment import locate, plain_name
+from lora_scene.adapters.attachment import locate, name_in_pipeline
 from lora_scene.adapters.fit import check_fit
 from lora_scene.adapters.folder import own_adapter_files, read_adapter
 from lora_scene.adapters.formats.metadata import fingerprint
@@ -136,7 +136,7 @@ def merge_beginning(
     if own is None:
         found: Mapping[str, LoraModule] = _load_stranger(begun, backbone)
     else:
-        check_fit(backbone.pipeline, own, name=plain_name(begun.path))
+        check_fit(backbone.pipeline, own, name=name_in_pipeline(begun.path))
         found = own.folded().modules
         difference = other_base(
             (own.info.base_model, own.info.base_hash),

@@ -173,6 +173,18 @@ def test_a_pipeline_whose_lora_is_switched_off_is_told():
     load_adapter(pipe, late.renamed({"<cat>": "<dog>"}), name="late")
 
 
+def test_names_that_torch_uses_itself_are_no_names_of_adapters(tmp_path):
+    adapter = made.adapter(tiny.pipeline(), "sd1")
+    for name in ("training", "half", "modules"):
+        with pytest.raises(KeyError, match="already exists"):
+            torch.nn.ModuleDict({name: torch.nn.Identity()})
+        pipe = tiny.pipeline()
+        refused(pipe, adapter, "torch's modules use themselves(.|\n)*another name=", name=name)
+        loaded = load_adapter(pipe, save_adapter(adapter, tmp_path / name))
+        assert loaded.name == f"{name}_adapter"
+        assert loaded_adapters(pipe)[loaded.name].n_modules == len(adapter.modules)
+
+
 def test_rows_alone_are_loaded_without_any_lora(tmp_path):
     pipe = tiny.pipeline()
     adapter = made.adapter(pipe, "sd1", unet=False)
