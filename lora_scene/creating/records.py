@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 import lora_scene
 from lora_scene.backbones.sources import is_same_base, public_name
-from lora_scene.creating.rendering import prompt_of
+from lora_scene.creating.rendering import negative_of, prompt_of
 from lora_scene.creating.requests import Box, Control, Place, Request
 from lora_scene.creating.studio import Studio
 from lora_scene.documents import build
@@ -100,6 +100,7 @@ def record_of(studio: Studio, request: Request) -> dict[str, Any]:
         "verb": VERB,
         **asked.record(),
         "prompt": prompt_of(studio, request),
+        "negative": negative_of(studio, request),
         "width": width,
         "height": height,
         "weight": request.weight,

@@ -91,7 +91,7 @@ def checked(studio: Studio, request: Request) -> Request:
             steps.
     """
     request = request.resolved(studio)
-    for prompt in (prompt_of(studio, request), request.negative):
+    for prompt in (prompt_of(studio, request), negative_of(studio, request)):
         check_prompt(studio, prompt)
     sampling = request.sampling
     if sampling.guidance is None:
@@ -105,12 +105,18 @@ def encode(studio: Studio, requests: Sequence[Request]) -> Text:
     strengths = {} if requests[0].is_base else dict(requests[0].control.strengths)
     with weighed(studio, requests[0]), strengthened(studio, strengths):
         prompts = [prompt_of(studio, request) for request in requests]
-        return encode_prompts(studio, prompts, [request.negative for request in requests])
+        negatives = [negative_of(studio, request) for request in requests]
+        return encode_prompts(studio, prompts, negatives)
 
 
 def prompt_of(studio: Studio, request: Request) -> str:
     """Return the prompt that the text encoder reads."""
     return studio.without_handles(request.prompt) if request.is_base else request.prompt
+
+
+def negative_of(studio: Studio, request: Request) -> str:
+    """Return the negative prompt that the text encoder reads."""
+    return studio.without_handles(request.negative) if request.is_base else request.negative
 
 
 def weighed(studio: Studio, request: Request) -> contextlib.AbstractContextManager[None]:

@@ -57,6 +57,16 @@ def test_weight_zero_keeps_the_handles_and_drops_the_lora():
     np.testing.assert_array_equal(base, expected)
 
 
+def test_the_bare_base_reads_no_handle_in_a_negative_prompt_either():
+    guided = replace(QUICK, guidance=6.0)
+    asked = Request("a photo of <bear>", negative="<Bowl>, dark", sampling=guided)
+    ((_, drawn),) = draw(studio(), [replace(asked, weight=0.0, is_base=True)])
+    plain = Request("a photo of noun 0", negative="noun 1, dark", sampling=guided)
+    (expected,) = pixels_of(assemble_studio(tiny.pipeline("sd1")), plain)
+    np.testing.assert_array_equal(drawn.pixels, expected)
+    assert drawn.record["negative"] == "noun 1, dark"
+
+
 def test_drawing_leaves_the_adapters_weights_as_they_were():
     one = studio()
     (before,) = pixels_of(one, BEAR)
