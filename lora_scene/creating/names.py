@@ -101,16 +101,29 @@ class Names:
     def notes_on_all(self, requests: Sequence[Request]) -> list[str]:
         """Return what a person should know of requests that would be drawn otherwise than meant."""
         prompts = dict.fromkeys(one.prompt for one in requests if not one.is_base)
+        negatives = dict.fromkeys(one.negative for one in requests if one.negative)
         unread = dict.fromkeys(
             one.negative for one in requests if one.negative and not one.sampling.is_guided
         )
-        return [note for prompt in prompts for note in self.notes_on(prompt)] + [
-            f"{negative!r}: a negative prompt changes nothing at a guidance of 1 or less"
-            for negative in unread
+        return [
+            *(note for prompt in prompts for note in self.notes_on(prompt)),
+            *(f"{text!r}: {note}" for text in negatives for note in self._plain_words(text)),
+            *(
+                f"{negative!r}: a negative prompt changes nothing at a guidance of 1 or less"
+                for negative in unread
+            ),
         ]
 
     def notes_on(self, prompt: str) -> list[str]:
         """Return what a person should know of a prompt that would be drawn otherwise than meant."""
+        told = self._plain_words(prompt)
+        if self.nouns and not self.handles_in(prompt):
+            listed = ", ".join(f"{handle} ({noun})" for handle, noun in self.nouns.items())
+            told.append(f"it names no handle; there are {listed}")
+        return [f"{prompt!r}: {note}" for note in told]
+
+    def _plain_words(self, prompt: str) -> list[str]:
+        """Return what of a prompt, or a negative one, would be read as plain words."""
         told = [
             f"{match.group()!r} is {meaning}: here it is read as plain words"
             for form, meaning in FOREIGN.items()
@@ -121,11 +134,9 @@ class Names:
             text = match.group()
             if HANDLE_FORM.fullmatch(text) is None and foreign.fullmatch(text) is None:
                 near = did_you_mean(text, self.nouns)
-                told.append(f"{text!r} is no handle, and is read as plain words; {near or ''}")
-        if self.nouns and not self.handles_in(prompt):
-            listed = ", ".join(f"{handle} ({noun})" for handle, noun in self.nouns.items())
-            told.append(f"it names no handle; there are {listed}")
-        return [f"{prompt!r}: {note.rstrip('; ')}" for note in told]
+                hint = f"; {near}" if near else ""
+                told.append(f"{text!r} is no handle, and is read as plain words{hint}")
+        return told
 
 
 def unknown_handle(name: str, known: Mapping[str, str], where: str | None = None) -> CreationError:

@@ -51,6 +51,16 @@ def test_a_negative_prompt_that_nothing_reads_is_told():
     assert "'dark': a negative prompt changes nothing" in told
 
 
+def test_foreign_syntax_in_a_negative_prompt_is_told_once():
+    negative = "(worst quality:1.4), embedding:bad, <bear >"
+    asked = [Request("a <bear>", seed=seed, negative=negative) for seed in (1, 2)]
+    told = cast().notes_on_all([*asked, Request("a <bowl>", negative="dark, a bowl")])
+    assert all(note.startswith(f"{negative!r}: ") for note in told)
+    assert [note.count("read as plain words") for note in told] == [1, 1, 1]
+    for word, note in zip(("--emphasis", "ComfyUI", "did you mean <bear>"), told, strict=True):
+        assert word in note
+
+
 def test_a_handle_is_renamed_in_the_last_adapter_that_has_it():
     pipeline = tiny.pipeline("sd1")
     pair = [made.adapter(pipeline, "sd1", handles=("<ground>",), seed=seed) for seed in (1, 2)]
