@@ -8,6 +8,7 @@ which letters meet `_`, and no prompt such a word.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -20,7 +21,13 @@ from lora_scene.adapters.folder import files_of_others, refuse_another
 from lora_scene.adapters.formats import diffusers, embeddings, kohya
 from lora_scene.adapters.formats.factors import padded_ranks
 from lora_scene.adapters.formats.metadata import public_info, write_note
-from lora_scene.adapters.formats.modelspec import Title, kohya_metadata, modelspec, sidecar
+from lora_scene.adapters.formats.modelspec import (
+    SIDECAR_KEYS,
+    Title,
+    kohya_metadata,
+    modelspec,
+    sidecar,
+)
 from lora_scene.adapters.gallery import SamplePicture
 from lora_scene.adapters.layouts import LAYOUTS, Layout
 from lora_scene.adapters.whole_model import ROWS_ALONE, needs_whole_model
@@ -30,6 +37,7 @@ from lora_scene.backbones.loading import DTYPES
 from lora_scene.errors import AdapterError
 from lora_scene.file_groups import written_together
 from lora_scene.files import write_json
+from lora_scene.ownership import is_ours
 from lora_scene.picture_writing import write_picture
 from lora_scene.scenes.handles import handle_stem
 from lora_scene.scenes.pictures import open_image
@@ -78,7 +86,7 @@ def export_adapter(
 
     Raises:
         AdapterError: No layout can hold the adapter, a number overflows in `dtype`, the title's
-            name is no file name, or the folder holds another adapter.
+            name is no file name or that of a record, or the folder holds another adapter.
         FileError: A foreign file stands in the way, or the folder cannot be written.
     """
     check_name(title.name)
@@ -89,6 +97,7 @@ def export_adapter(
     replaces = not _FOLDER_LAYOUTS.isdisjoint(layouts)
     names = [f"{title.name}.safetensors", f"{title.name}_bundle.safetensors"]
     refuse_another(out, note, names, whole=replaces)
+    _refuse_other_record(out / f"{title.name}.json")
     words = " and ".join(concept.stem for concept in rounded.concepts)
     notes = [f"in interfaces the handles are called by their files: a photo of {words}"]
     notes += [ROWS_ALONE] if needs_whole_model(adapter) else []
@@ -132,6 +141,16 @@ def for_interfaces(adapter: Adapter, name: str) -> Adapter:
         for concept in adapter.concepts
     )
     return replace(adapter, concepts=concepts, info=public_info(adapter.info))
+
+
+def _refuse_other_record(path: Path) -> None:
+    """Refuse to replace a record of ours, such as a run's `training.json`, by a sidecar."""
+    if is_ours(path) and not json.loads(path.read_text("utf-8")).keys() >= SIDECAR_KEYS:
+        raise AdapterError(
+            "a record of another kind lies where the file for interfaces would",
+            where=path,
+            hint="pass another --name, or choose another folder",
+        )
 
 
 def _write_layout(

@@ -255,6 +255,19 @@ def test_a_half_file_in_the_target_does_not_stop_an_export(tmp_path):
     assert (tmp_path / "embeddings" / "._x.safetensors").read_bytes() == b"\0" * 5
 
 
+def test_the_record_of_a_training_is_not_replaced_by_a_file_for_interfaces(tmp_path):
+    adapter = made.adapter(tiny.pipeline(), "sd1")
+    run = save_adapter(adapter, tmp_path / "training", records={"training.json": {"steps": 9}})
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    for layouts, dtype in ((["kohya"], "fp16"), (LAYOUTS, "fp32")):
+        with pytest.raises(AdapterError, match=r"a record of another kind(.|\n)*--name"):
+            export_adapter(adapter, run, title=Title("training"), layouts=layouts, dtype=dtype)
+        assert before == {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    for _ in range(2):  # its own sidecar is replaced
+        export_adapter(adapter, run, title=Title("scene"), layouts=["kohya"])
+    assert json.loads((run / "training.json").read_text())["steps"] == 9
+
+
 def test_a_name_that_leaves_the_folder_is_refused(tmp_path):
     adapter = made.adapter(tiny.pipeline(), "sd1")
     for name in ("../x", "a/b", "", "pytorch_lora_weights", "a.b", "NUL", "com1", "x "):

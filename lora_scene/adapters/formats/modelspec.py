@@ -13,6 +13,7 @@ from lora_scene.adapters.formats.factors import highest_ranks
 from lora_scene.backbones.families import FAMILIES
 
 IMPLEMENTATION = "https://github.com/Stability-AI/generative-models"
+SIDECAR_KEYS = frozenset({"activation text", "preferred weight"})  # no other record has them
 SIDECAR_VERSIONS: Mapping[str, str] = {"sd1": "SD1", "sd2": "SD2", "sdxl": "SDXL"}
 
 
