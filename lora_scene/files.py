@@ -137,8 +137,14 @@ def write_json(
         FileError: See `writing`.
     """
     if isinstance(value, Mapping):
-        text = json.dumps(seal_json(value), indent=2, ensure_ascii=False) + "\n"
+        data = json_bytes(value)
     else:
-        text = "".join(json.dumps(seal_json(item)) + "\n" for item in value)
-    data = text.encode("utf-8", "backslashreplace")  # which is how JSON escapes a surrogate
+        lines = (json.dumps(seal_json(item)) + "\n" for item in value)
+        data = "".join(lines).encode("utf-8")
     return write_bytes(path, data, root=root, force=force)
+
+
+def json_bytes(value: Mapping[str, Any]) -> bytes:
+    """Return the `.json` of an object with the key that tells it is ours."""
+    text = json.dumps(seal_json(value), indent=2, ensure_ascii=False) + "\n"
+    return text.encode("utf-8", "backslashreplace")  # which is how JSON escapes a surrogate

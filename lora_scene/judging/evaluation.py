@@ -15,11 +15,11 @@ import numpy as np
 from lora_scene.adapters.whole_model import FULL_MODEL
 from lora_scene.backbones.sources import find_base
 from lora_scene.creating.names import Names
-from lora_scene.creating.picture_files import save_picture
+from lora_scene.creating.picture_files import picture_bytes, save_picture, save_set
 from lora_scene.creating.requests import Request
 from lora_scene.creating.studio import Studio, open_studio
 from lora_scene.errors import JudgingError
-from lora_scene.files import write_json
+from lora_scene.files import json_bytes
 from lora_scene.judging.encoders import Vectors
 from lora_scene.judging.judge import Judge
 from lora_scene.judging.metrics import diversity, drift, mean
@@ -234,10 +234,16 @@ def untouched_base(studio: Studio, *, device: str = "auto") -> Studio | None:
     return open_studio([], base=base, device=device)
 
 
-def save_evaluation(result: Evaluation, folder: Path) -> None:
-    """Write every picture, and all numbers as `EVALUATION`."""
-    save_pictures(result, folder)
-    write_json(folder / EVALUATION, result.as_dict())
+def save_evaluation(result: Evaluation, folder: Path) -> Path:
+    """Write every picture, and all numbers as `EVALUATION`, whose place is returned.
+
+    What else lies there under these names stays, see `save_set`.
+    """
+    files = {}
+    for index, (one, pixels) in enumerate(zip(result.scores, result.pictures, strict=True)):
+        path = folder / f"{index:03}.png"
+        files[path] = picture_bytes(path, pixels, {"scores": one.as_dict()})
+    return save_set({**files, folder / EVALUATION: json_bytes(result.as_dict())})[-1]
 
 
 def save_pictures(result: Evaluation, folder: Path) -> list[Path]:

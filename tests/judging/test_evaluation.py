@@ -5,8 +5,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from lora_scene.adapters.layers import lora_layers
+from lora_scene.creating.picture_files import save_picture
 from lora_scene.creating.requests import Request, Sampling
 from lora_scene.errors import JudgingError
 from lora_scene.judging import evaluation
@@ -39,6 +41,23 @@ def test_an_evaluation_measures_every_prompt_subset_and_seed(tmp_path) -> None:
     kept = json.loads((tmp_path / "evaluation.json").read_text())
     assert kept["summary"] == result.summary
     assert len(list(tmp_path.glob("*.png"))) == 6
+
+
+def test_an_evaluation_replaces_neither_another_one_nor_pictures_of_other_verbs(tmp_path) -> None:
+    one = evaluate(studios.studio(), fakes.scene(), judge=fakes.judge(), plan=PLAN)
+    frame = save_picture(tmp_path / "000.png", one.pictures[1], {"verb": "interpolate"})
+    before = frame.read_bytes()
+    assert save_evaluation(one, tmp_path) == tmp_path / "evaluation_2.json"
+    assert frame.read_bytes() == before
+    two = replace(one, scores=one.scores[:2], pictures=one.pictures[:2])
+    assert save_evaluation(two, tmp_path) == tmp_path / "evaluation_3.json"
+    for n, result in ((2, one), (3, two)):
+        kept = json.loads((tmp_path / f"evaluation_{n}.json").read_text())
+        pictures = sorted(tmp_path.glob(f"*_{n}.png"))
+        assert len(kept["pictures"]) == len(pictures) == len(result.pictures)
+        for path, pixels in zip(pictures, result.pictures, strict=True):
+            np.testing.assert_array_equal(np.asarray(Image.open(path)), pixels)
+    assert save_evaluation(one, tmp_path).name == "evaluation_2.json", "it lies there already"
 
 
 def test_at_weight_0_other_prompts_do_not_drift() -> None:
