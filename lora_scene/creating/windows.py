@@ -6,6 +6,7 @@ is 0 there, so it stays equal to the last bit.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import cv2
@@ -121,6 +122,8 @@ def back_to_window(window: SquareWindow, pixels: Pixels) -> Pixels:
 def feathered(mask: Mask, side: int, feather: float = FEATHER) -> Mask:
     """Return an alpha (H, W) that is 0 outside a mask and rises to the mask's value inside it.
 
+    Where a mask is too narrow for two seams, it rises to its middle: no thin part stays a ghost.
+
     Args:
         mask: 0..1.
         side: The window's side, pixels.
@@ -131,7 +134,10 @@ def feathered(mask: Mask, side: int, feather: float = FEATHER) -> Mask:
         return mask
     inside = np.pad((mask > 0).astype(np.uint8), 1, mode="edge")
     distance = cv2.distanceTransform(inside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[1:-1, 1:-1]
-    alpha: Mask = (mask * np.clip(distance / reach, 0, 1)).astype(np.float32)
+    around = np.ones((2 * math.ceil(2 * reach) + 1,) * 2, np.uint8)  # wide enough for corners
+    half_width = cv2.dilate(distance, around)
+    seam = np.clip(half_width, 1, reach)
+    alpha: Mask = (mask * np.clip(distance / seam, 0, 1)).astype(np.float32)
     return alpha
 
 

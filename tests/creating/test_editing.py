@@ -168,6 +168,19 @@ def test_the_seam_rises_inside_the_mask_only():
     assert np.array_equal(feathered(mask, 64, 0), mask)
 
 
+def test_thin_parts_of_a_mask_are_shown_whole_and_wide_ones_keep_their_seam():
+    side, seam = 512, 0.03 * 512
+    wide = mask_of(side, side, 200, 200, 400, 400)
+    rows, columns = np.mgrid[:side, :side]
+    inner = np.minimum.reduce([rows - 199, 400 - rows, columns - 199, 400 - columns])
+    np.testing.assert_allclose(feathered(wide, side), np.clip(inner / seam, 0, 1), atol=1e-6)
+    both = np.maximum(wide, mask_of(side, side, 20, 50, 30, 450))  # a strip of 10 rows
+    alpha = feathered(both, side)
+    np.testing.assert_allclose(alpha[20:30, 250], np.array([1, 2, 3, 4, 5, 5, 4, 3, 2, 1]) / 5)
+    assert (alpha[both == 0] == 0).all()
+    np.testing.assert_allclose(alpha[100:], feathered(wide, side)[100:], atol=1e-6)
+
+
 def test_mistakes_in_masks_are_told_before_anything_is_drawn():
     one, photo = studio(), photo_of(64, 64)
     with pytest.raises(CreationError, match=r"(?s)a.png.*64x64.*32x16"):
