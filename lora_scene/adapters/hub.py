@@ -42,6 +42,7 @@ from lora_scene.adapters.model_card import (
     write_card,
 )
 from lora_scene.adapters.untrusted import MAX_FILE_BYTES, read_header
+from lora_scene.documents import read_text
 from lora_scene.errors import AdapterError, HubError
 from lora_scene.file_groups import written_together
 from lora_scene.folder_lock import locked
@@ -99,7 +100,8 @@ def stage_adapter(folder: Path, stage: Path, *, title: Title, repo_id: str, dtyp
     write_sheet(stage, delivered=sum(adapter.info.steps))
     own_card = folder / "README.md"
     facts = CardFacts(title.name, repo_id, title.license, samples)
-    text = own_card.read_text("utf-8") if own_card.is_file() else write_card(adapter, facts)
+    text = read_text(own_card, AdapterError) if own_card.is_file() else write_card(adapter, facts)
+    text = text.replace("\r\n", "\n")
     check_card(text, stage)
     _refuse_other_source(text, repo_id)
     refuse_absent_files(text, stage)

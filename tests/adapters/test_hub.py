@@ -246,8 +246,10 @@ def test_a_card_that_is_not_fit_stops_a_push(hub, folder, tmp_path):
     for text, match in (
         ("no front matter", "lacks a field"),
         ("---\nlicense: [\n---\n", "broken front matter"),
+        ("caf\u00e9".encode("latin-1"), "README.md: cannot be read"),
+        ("---\nlicense: mit\n---\n".encode("utf-16"), "save it as UTF-8"),
     ):
-        (own / "README.md").write_text(text)
+        (own / "README.md").write_bytes(text if isinstance(text, bytes) else text.encode())
         result = CliRunner().invoke(root, ["push", str(own), "--repo", REPO])
         assert isinstance(result.exception, AdapterError), result.output
         assert match in str(result.exception)
@@ -260,6 +262,10 @@ def test_the_card_command_writes_into_the_folder(folder, tmp_path):
     result = CliRunner().invoke(root, ["card", str(own), "--repo", REPO, "--license", "mit"])
     assert result.exit_code == 0, f"{result.output} {result.exception}"
     assert ModelCard.load(own / "README.md").data.license == "mit"
+    text = (own / "README.md").read_text().replace("\n", "\r\n")
+    (own / "README.md").write_bytes(text.encode("utf-8-sig"))  # as editors on Windows save it
+    stage_adapter(own, tmp_path / "stage", title=Title("own"), repo_id=REPO, dtype="fp16")
+    assert ModelCard.load(tmp_path / "stage" / "README.md").data.license == "mit"
 
 
 @pytest.mark.parametrize(
