@@ -255,10 +255,14 @@ def _warn_of_other_prediction(pipeline: Any, adapter: Adapter, name: str) -> Non
         )
 
 
+def _text_parts(pipeline: Any, state: _State) -> list[tuple[Any, Any]]:
+    return text_parts(pipeline, FAMILIES["sdxl" if len(state.vocabularies) > 1 else "sd1"])
+
+
 def _rebuild_handles(pipeline: Any, state: _State) -> None:
     """Restore the vocabularies, then add the handles of what is still loaded."""
-    family = FAMILIES["sdxl" if len(state.vocabularies) > 1 else "sd1"]
-    for vocabulary, pair in zip(state.vocabularies, text_parts(pipeline, family), strict=True):
+    parts = _text_parts(pipeline, state)
+    for vocabulary, pair in zip(state.vocabularies, parts, strict=True):
         restore(vocabulary, *pair)
     for loaded in state.loaded.values():
         add_concepts(pipeline, loaded.adapter)
@@ -271,7 +275,12 @@ def _refuse_foreign_tokens(pipeline: Any, state: _State) -> None:
         for concept in loaded.adapter.concepts
         for token in handle_tokens(concept.handle, concept.n_vectors)
     }
-    foreign = set(pipeline.tokenizer.get_vocab()) - state.vocabularies[0].tokens - ours
+    parts = zip(state.vocabularies, _text_parts(pipeline, state), strict=True)
+    foreign = {
+        token
+        for vocabulary, (tokenizer, _) in parts
+        for token in set(tokenizer.get_vocab()) - vocabulary.tokens - ours
+    }
     if foreign:
         raise AdapterError(
             "other tokens were added to this pipeline after the adapter",

@@ -569,3 +569,16 @@ def test_foreign_tokens_added_later_stop_an_unload():
     pipe.load_textual_inversion({"<late>": torch.zeros(1, 32)}, token="<late>")
     with pytest.raises(AdapterError, match=r"other tokens(.|\n)*<late>"):
         unload_adapter(pipe, "scene")
+
+
+def test_foreign_tokens_of_the_second_text_encoder_stop_an_unload_too():
+    pipe = tiny.pipeline("sdxl")
+    load_adapter(pipe, made.adapter(pipe, "sdxl"), name="scene")
+    second = {"text_encoder": pipe.text_encoder_2, "tokenizer": pipe.tokenizer_2}
+    width = pipe.text_encoder_2.get_input_embeddings().weight.shape[1]
+    pipe.load_textual_inversion({"<late>": torch.zeros(1, width)}, token="<late>", **second)
+    with pytest.raises(AdapterError, match=r"other tokens(.|\n)*<late>"):
+        unload_adapter(pipe, "scene")
+    pipe.unload_textual_inversion("<late>", **second)
+    unload_adapter(pipe, "scene")
+    assert loaded_adapters(pipe) == {}
