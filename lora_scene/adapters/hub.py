@@ -64,10 +64,12 @@ class Published:
     Attributes:
         url: The commit.
         files: Path in the repository to size, bytes.
+        left: Weights in the repository that are no file of this version.
     """
 
     url: str
     files: dict[str, int]
+    left: tuple[str, ...] = ()
 
 
 def stage_adapter(folder: Path, stage: Path, *, title: Title, repo_id: str, dtype: str) -> None:
@@ -161,8 +163,11 @@ def publish(
     if failure and shown.sha == before:
         with plain_errors(repo_id, "nothing was published"):
             raise failure
-    _refuse_incomplete(repo_id, stage, shown.siblings or [])
-    return Published(redacted(f"{api.endpoint}/{repo_id}/commit/{shown.sha}"), expected)
+    there = shown.siblings or []
+    _refuse_incomplete(repo_id, stage, there)
+    weights = (one.rfilename for one in there if one.rfilename.endswith(".safetensors"))
+    left = tuple(sorted(name for name in weights if name not in expected))
+    return Published(redacted(f"{api.endpoint}/{repo_id}/commit/{shown.sha}"), expected, left)
 
 
 def fetch_adapter(

@@ -48,7 +48,8 @@ def command(
     from lora_scene.scenes.overlay import draw_overlay
     from lora_scene.scenes.scene import load_scene
 
-    overlay = out or Path(f"{scene.resolve().stem}_overlay.png")
+    place = scene.resolve()
+    overlay = out or Path(f"{place.name if place.is_dir() else place.stem}_overlay.png")
     loaded = load_scene(scene)
     check_file(overlay, inputs=[*scene.rglob("*"), *scene_files(scene)])
     settings = load_recipe(

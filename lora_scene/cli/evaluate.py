@@ -187,7 +187,7 @@ def command(
     sets = _compared(result, reference, learnt_from, judge) if reference else None
     _tell(result, sets, as_json=as_json)
     if out is not None:  # last: what was measured is told, whatever becomes of the disk
-        place = evaluation.save_evaluation(result, out)
+        place = evaluation.save_evaluation(result, out, sets)
         if place.name != evaluation.EVALUATION:
             note(f"other files had these names: this evaluation is {place}, its pictures alike")
 

@@ -13,6 +13,7 @@ from lora_scene.cli.options import (
     folder_argument,
     title_options,
 )
+from lora_scene.cli.terminal import note
 from lora_scene.cli.values import repository
 
 
@@ -48,3 +49,10 @@ def command(
             return
         published = publish(stage, repo, private=private)
     click.echo(f"done: {len(published.files)} files, {published.url}")
+    if published.left:
+        names = ", ".join(ascii(name)[1:-1] for name in published.left)
+        note(
+            f"the repository holds weights that are not of this version: {names}. Readers may take "
+            "them for it; delete them on the hub if they are of an earlier one",
+            warning=True,
+        )

@@ -58,12 +58,13 @@ def copy(name: str, file: Path, force: bool) -> None:
     """Copy a recipe to FILE, to change it."""
     from lora_scene.errors import RecipeError
     from lora_scene.files import check_file, write_bytes
-    from lora_scene.recipe import recipe_text
+    from lora_scene.recipe import recipe_text, refuse_orphan
 
     text = recipe_text(name)
     if file.suffix != ".toml":
         hint = f"{file}.toml"
         raise RecipeError("a recipe's file ends with .toml", where=file, hint=hint)
+    refuse_orphan(name, file)
     check_file(file, force=True)
     if file.exists() and not force:
         raise RecipeError("the file exists", where=file, hint="take another name, or pass --force")

@@ -6,7 +6,7 @@ adapter, scene, judge, plan -> pictures -> found things -> scores a picture -> m
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from lora_scene.creating.requests import Request
 from lora_scene.creating.studio import Studio, open_studio
 from lora_scene.errors import JudgingError
 from lora_scene.files import json_bytes
+from lora_scene.judging.distribution import SetReport
 from lora_scene.judging.encoders import Vectors
 from lora_scene.judging.judge import Judge
 from lora_scene.judging.metrics import diversity, drift, mean
@@ -234,16 +235,22 @@ def untouched_base(studio: Studio, *, device: str = "auto") -> Studio | None:
     return open_studio([], base=base, device=device)
 
 
-def save_evaluation(result: Evaluation, folder: Path) -> Path:
+def save_evaluation(result: Evaluation, folder: Path, sets: SetReport | None = None) -> Path:
     """Write every picture, and all numbers as `EVALUATION`, whose place is returned.
 
     What else lies there under these names stays, see `save_set`.
+
+    Args:
+        result: What was measured.
+        folder: Where to.
+        sets: How the pictures relate to reference pictures, to be kept with it.
     """
     files = {}
     for index, (one, pixels) in enumerate(zip(result.scores, result.pictures, strict=True)):
         path = folder / f"{index:03}.png"
         files[path] = picture_bytes(path, pixels, {"scores": one.as_dict()})
-    return save_set({**files, folder / EVALUATION: json_bytes(result.as_dict())})[-1]
+    numbers = result.as_dict() | ({"sets": asdict(sets)} if sets else {})
+    return save_set({**files, folder / EVALUATION: json_bytes(numbers)})[-1]
 
 
 def save_pictures(result: Evaluation, folder: Path) -> list[Path]:

@@ -23,6 +23,7 @@ from lora_scene.recipe.reading import (
     quoted,
     recipe_names,
     recipe_text,
+    refuse_orphan,
 )
 from lora_scene.recipe.settings import (
     AttentionLoss,
@@ -59,4 +60,5 @@ __all__ = [
     "quoted",
     "recipe_names",
     "recipe_text",
+    "refuse_orphan",
 ]

@@ -62,6 +62,26 @@ def recipe_text(name: str | Path) -> str:
     )
 
 
+def refuse_orphan(name: str | Path, copy: Path) -> None:
+    """Refuse to copy a recipe to where the one that it extends is not found, or is another.
+
+    Raises:
+        RecipeError: Its `extends` is a path that leads elsewhere from there.
+    """
+    parent = parse_toml(recipe_text(name), name, RecipeError).get("extends")
+    if not isinstance(parent, str) or Path(name).suffix != ".toml":
+        return
+    found, wanted = (os.path.realpath(_beside(one, parent)) for one in (copy, name))
+    if found != wanted:
+        raise RecipeError(
+            "it extends a recipe by a path that leads elsewhere from there",
+            where=copy,
+            got=parent,
+            hint="copy it beside the old one, or write every setting out: "
+            f"lora-scene recipes show {name} --resolved",
+        )
+
+
 def dump_recipe(recipe: Recipe) -> str:
     """Write a recipe as TOML, every field spelled out; `load_recipe` reads it back equal."""
     import tomli_w

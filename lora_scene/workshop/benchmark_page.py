@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -168,15 +169,21 @@ def scene_sheet(rows: Sequence[Row], out: Path) -> Image.Image:
     """
     first = {row["method"]: row for row in reversed(rows)}
     picked = _telling_pictures(rows[0])
-    columns = ["photo", *(one["plain"] for one in picked)]
+    plain = Counter(one["plain"] for one in picked)  # things of one noun differ by their handles
+    columns = ["photo", *(one["plain" if plain[one["plain"]] == 1 else "prompt"] for one in picked)]
     photo = _thumbnail(scene_folder(out, rows[0]) / "photo0.png")
     cells = []
     for method in methods_of(rows):
-        named = {(m["plain"], m["seed"]): m["file"] for m in first[method]["pictures"]}
-        files = [named.get((one["plain"], one["seed"])) for one in picked]
+        drawn = {_asked(one): one["file"] for one in first[method]["pictures"]}
+        files = [drawn.get(_asked(one)) for one in picked]
         folder = out / "runs" / first[method]["key"]
         cells.append([photo, *(_thumbnail(folder / f) if f else None for f in files)])
     return contact_sheet(cells, columns=columns, rows=methods_of(rows))
+
+
+def _asked(one: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Return what a picture was asked for, by whatever method: two things may have one noun."""
+    return one["plain"], one["seed"], *one["subset"]
 
 
 def _telling_pictures(row: Row) -> list[Mapping[str, Any]]:

@@ -24,6 +24,7 @@ class Trial:
     scene: str = ""
     prompt: str = ""
     seed: int = 0
+    subset: tuple[int, ...] = ()
     check: Literal["own", "other"] | None = None
 
 
@@ -112,7 +113,7 @@ def ratings_of(
     for participant, answer in pairs:
         trial, value = trials[answer.trial], getattr(answer, question)
         if trial.method and value is not None:
-            item = f"{trial.scene}|{trial.prompt}|{trial.seed}"
+            item = f"{trial.scene}|{trial.prompt}|{trial.seed}|{trial.subset}"
             ratings.append(Rating(participant, trial.method, item, value))
     return ratings
 

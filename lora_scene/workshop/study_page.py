@@ -128,21 +128,21 @@ def make_study(
 def find_items(rows: Sequence[Row], methods: Sequence[str], *, results: Path) -> list[Item]:
     """Return what all methods drew, of their first training seed each."""
     files: dict[tuple[Any, ...], dict[str, Path]] = {}
-    about: dict[tuple[Any, ...], tuple[Row, Row]] = {}
+    about: dict[tuple[Any, ...], Row] = {}
     for row in sorted(rows, key=lambda row: -int(row["seed"])):
         for drawn in row["pictures"]:
-            place = (row["group"], row["scene"], drawn["plain"], drawn["seed"])
+            subset = tuple(int(k) for k in drawn["subset"])  # two things may have one noun
+            place = (row["group"], row["scene"], drawn["plain"], drawn["seed"], subset)
             path = results / "runs" / row["key"] / drawn["file"]
             files.setdefault(place, {})[row["method"]] = path
-            about[place] = (row, drawn)
+            about[place] = row
     items = []
     for place in sorted(files):
-        row, drawn = about[place]
+        row = about[place]
         if all(method in files[place] for method in methods):
-            subset = tuple(int(k) for k in drawn["subset"])
-            nouns = tuple(row["nouns"][k] for k in subset)
+            nouns = tuple(row["nouns"][k] for k in place[-1])
             own = {method: files[place][method] for method in methods}
-            items.append(Item(*place, subset, nouns, own, scene_folder(results, row)))
+            items.append(Item(*place, nouns, own, scene_folder(results, row)))
     if not items:
         got = ", ".join(methods)
         raise JudgingError("there is no prompt that all methods drew", where=results, got=got)
@@ -193,7 +193,8 @@ def _namer(rng: np.random.Generator, key: dict[str, dict[str, Any]]) -> Namer:
 
 
 def _page_item(item: Item, methods: Sequence[str], named: Namer) -> dict[str, Any]:
-    about = {"scene": item.scene, "prompt": item.plain, "seed": item.seed}
+    about: dict[str, Any] = {"scene": item.scene, "prompt": item.plain, "seed": item.seed}
+    about["subset"] = item.subset
     trials = [
         {"id": named(method=method, **about), "picture": _embedded(item.files[method])}
         for method in methods

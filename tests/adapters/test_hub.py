@@ -204,6 +204,17 @@ def test_the_commands_push_and_pull(hub, folder, tmp_path):
     assert {token.removeprefix("Bearer ") for token in hub.tokens} == {TOKEN}
 
 
+def test_weights_of_an_earlier_version_that_stay_are_told(hub, folder):
+    old = "embeddings/old_cat.safetensors"
+    hub.repos[REPO] = {old: b"x", ".gitattributes": b"x", "notes.txt": b"x"}
+    told = CliRunner().invoke(root, ["push", str(folder), "--repo", REPO])
+    assert told.exit_code == 0, f"{told.output} {told.exception}"
+    assert f"not of this version: {old}. Readers" in told.stderr
+    assert old in hub.repos[REPO]
+    del hub.repos[REPO][old]
+    assert not CliRunner().invoke(root, ["push", str(folder), "--repo", REPO]).stderr
+
+
 def test_a_revision_is_pulled_or_refused(hub, folder, tmp_path):
     hub.repos[f"{REPO}@v1"] = {
         f.relative_to(folder).as_posix(): f.read_bytes() for f in folder.rglob("*.safetensors")

@@ -34,6 +34,8 @@ def test_check_prints_a_table_and_writes_the_overlay_beside_not_inside(run, tmp_
     with Image.open(tmp_path / "mine_overlay.png") as overlay:
         assert overlay.size == (768, 614)
     assert sorted(folder.iterdir()) == before
+    folder.rename(tmp_path / "mine.v2")
+    assert "overlay: mine.v2_overlay.png" in run("mine.v2", "--size", "32").stdout
 
 
 def test_check_tells_where_a_concept_is_absent(run, tmp_path):

@@ -110,7 +110,10 @@ def test_evaluate_compares_whole_sets_and_warns_of_small_ones(evaluate, tmp_path
     shown = " ".join(evaluate(*options, seeds=2).stdout.split())
     assert "FID" in shown
     assert "5 pictures are few" in shown
-    assert json.loads(evaluate(*options, "--json", seeds=2).stdout)["sets"]["n_generated"] == 6
+    kept = tmp_path / "kept"
+    told = json.loads(evaluate(*options, "--json", "--out", str(kept), seeds=2).stdout)
+    assert told["sets"]["n_generated"] == 6
+    assert json.loads((kept / "evaluation.json").read_text("utf-8"))["sets"] == told["sets"]
 
 
 def test_what_was_measured_is_told_though_it_cannot_be_written(evaluate, tmp_path, monkeypatch):

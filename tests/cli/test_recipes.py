@@ -26,6 +26,21 @@ def test_show_prints_the_file_and_resolved_every_setting():
     assert "max_grad_norm = 1.0" in resolved
 
 
+def test_a_copy_extends_the_recipe_that_the_original_extends_or_is_refused(tmp_path):
+    for folder, rank in (("a", 3), ("b", 5)):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "base.toml").write_text(f'extends = "paper"\n[lora]\nrank = {rank}\n')
+    mine = tmp_path / "a" / "mine.toml"
+    mine.write_text('extends = "base.toml"\n')
+    assert run("copy", str(mine), str(tmp_path / "a" / "copy.toml")).exit_code == 0
+    assert load_recipe(tmp_path / "a" / "copy.toml").lora.rank == 3
+    with pytest.raises(RecipeError, match=r"leads elsewhere(.|\n)*--resolved"):
+        run("copy", str(mine), str(tmp_path / "b" / "copy.toml"))
+    assert not (tmp_path / "b" / "copy.toml").exists()
+    named = run("copy", str(tmp_path / "a" / "base.toml"), str(tmp_path / "b" / "copy.toml"))
+    assert named.exit_code == 0, "what it extends is a shipped one"
+
+
 def test_a_copy_is_a_recipe_and_is_never_overwritten_unasked(tmp_path):
     mine = tmp_path / "mine.toml"
     run("copy", "sdxl", str(mine))

@@ -65,3 +65,20 @@ def write(out: Path, *, n_scenes: int = 3, seed: int = 0) -> list[dict[str, Any]
             look = fakes.picture(fakes.RED, None) if k == 0 else fakes.picture(None, fakes.BLUE)
             save_picture(out / "scenes" / f"all-s{n}" / f"concept{k}.png", look, {})
     return rows
+
+
+def write_twins(out: Path) -> dict[int, np.ndarray]:
+    """Write a scene of two cats, each drawn alone by two methods; return the first's pictures."""
+    drawn = {}
+    for m, row in enumerate(write(out, n_scenes=1)[:2]):
+        row["nouns"] = ["cat", "cat"]
+        for k, one in enumerate(row["pictures"]):
+            handle = ("<bear>", "<bowl>")[k]
+            one |= {"plain": "a photo of cat", "prompt": f"a photo of {handle}", "subset": [k]}
+            pixels = np.full((32, 32, 3), (200 * k, 50 + 100 * m, 90), np.uint8)
+            one["file"] = f"pictures/cat{k}.png"
+            save_picture(out / "runs" / row["key"] / one["file"], pixels, {})
+            if m == 0:
+                drawn[k] = pixels
+        keep_row(row, out / "runs" / row["key"])
+    return drawn

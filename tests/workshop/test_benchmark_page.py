@@ -7,8 +7,14 @@ from xml.etree import ElementTree
 import pytest
 
 from lora_scene.errors import JudgingError
-from lora_scene.workshop.benchmark_page import group_plot, report_tables, write_report
-from lora_scene.workshop.results import keep_row
+from lora_scene.workshop import benchmark_page
+from lora_scene.workshop.benchmark_page import (
+    group_plot,
+    report_tables,
+    scene_sheet,
+    write_report,
+)
+from lora_scene.workshop.results import keep_row, read_rows
 from lora_scene.workshop.statistics import Interval
 from lora_scene.workshop.tables import told
 from tests.workshop import rows as made
@@ -55,6 +61,20 @@ def test_the_plot_is_well_formed_and_holds_every_method(tmp_path) -> None:
     assert set(made.METHODS) <= set(texts)
     assert len(courses(tree)) == 1
     assert group_plot(rows) == group_plot(rows), "the same bytes for the same rows"
+
+
+def test_a_sheet_tells_two_things_of_one_noun_apart(tmp_path, monkeypatch) -> None:
+    drawn = made.write_twins(tmp_path)
+    seen = {}
+    monkeypatch.setattr(
+        benchmark_page, "contact_sheet", lambda cells, **labels: seen.update(labels, cells=cells)
+    )
+    rows = [row for row in read_rows(tmp_path) if row["method"] in made.METHODS[:2]]
+    scene_sheet(rows, tmp_path)
+    assert seen["columns"] == ["photo", "a photo of <bear>", "a photo of <bowl>"]
+    ours = seen["cells"][seen["rows"].index("ours")]
+    for k, cell in enumerate(ours[1:]):
+        assert tuple(cell[0, 0]) == tuple(drawn[k][0, 0])
 
 
 def test_methods_stand_in_the_order_of_the_protocol(tmp_path) -> None:

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -95,6 +96,22 @@ def test_things_that_are_asked_for_are_shown(study) -> None:
     for item in data_of(study.page)["items"]:
         assert all(thing["noun"] in item["prompt"] for thing in item["things"])
         assert len(item["things"]) == (2 if "bowl" in item["prompt"] else 1)
+
+
+def test_two_things_of_one_noun_are_two_items_each_with_its_own_thing(tmp_path) -> None:
+    drawn = made.write_twins(tmp_path / "results")
+    study = make_study(tmp_path / "results", tmp_path / "study", methods=made.METHODS[:2])
+    key = json.loads(study.key.read_text("utf-8"))["trials"]
+    items = [item for item in data_of(study.page)["items"] if item["prompt"] == "a photo of cat"]
+    assert len(items) == 2
+    seen = {}
+    for item in items:
+        (trial,) = [t for t in item["trials"] if key[t["id"]]["method"] == "ours"]
+        (k,) = key[trial["id"]]["subset"]
+        raw = base64.b64decode(trial["picture"].partition(",")[2])
+        assert tuple(np.asarray(Image.open(io.BytesIO(raw)))[0, 0]) == tuple(drawn[k][0, 0])
+        seen[k] = item["things"]
+    assert seen[0] != seen[1], "each shows the thing that is asked for"
 
 
 def test_data_in_the_page_ends_no_script_and_begins_none(tmp_path) -> None:
