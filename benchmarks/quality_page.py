@@ -70,7 +70,7 @@ def tables(rows: Sequence[Row], *, of: str = "") -> dict[str, str]:
         "parts": markdown(
             "without",
             PART,
-            {label: against(first, m, "ours", PART) for m, label in PARTS.items()},
+            {label: against(of_seeds(tested, m), m, "ours", PART) for m, label in PARTS.items()},
         ),
         "course": markdown(
             "image-forwards",
@@ -101,6 +101,12 @@ def _many(rows: Sequence[Row]) -> dict[str, list[str]]:
             values = [by_scene(own, f"{method}, many", metric=k).values() for k in SHORT]
             body[f"{n}, {method}"] = [" and ".join(f"{v:.2f}" for v in one) for one in values]
     return body
+
+
+def of_seeds(rows: Sequence[Row], method: str) -> list[Row]:
+    """Return rows of the training seeds that a method was run with."""
+    seeds = {row["seed"] for row in rows if row["method"] == method}
+    return [row for row in rows if row["seed"] in seeds]
 
 
 def against(rows: Sequence[Row], method: str, reference: str, metrics: Sequence[str]) -> list[str]:

@@ -35,9 +35,12 @@ def test_a_table_holds_means_differences_and_nothing_empty() -> None:
     assert made["parts"].count("\n") == 2
 
 
-def test_parts_are_taken_against_the_first_training_seed_alone() -> None:
+def test_parts_are_taken_against_ours_of_the_same_training_seeds() -> None:
     rows = [row("ours", "a", 0.7), row("ours", "a", 0.1, seed=1), row("no-mask", "a", 0.6)]
-    assert "| the mask in the loss | −0.10 (1 scene) |" in tables(rows)["parts"]
+    rows += [row("naive", "a", 0.5), row("naive", "a", 0.2, seed=1)]
+    made = tables(rows)["parts"]
+    assert "| the mask in the loss | −0.10 (1 scene) |" in made
+    assert "(each thing alone, put together) | −0.05 (1 scene) |" in made
 
 
 def test_only_the_tables_of_a_page_are_written() -> None:
