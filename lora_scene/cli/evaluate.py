@@ -187,9 +187,15 @@ def command(
     sets = _compared(result, reference, learnt_from, judge) if reference else None
     _tell(result, sets, as_json=as_json)
     if out is not None:  # last: what was measured is told, whatever becomes of the disk
-        place = evaluation.save_evaluation(result, out, sets)
-        if place.name != evaluation.EVALUATION:
-            note(f"other files had these names: this evaluation is {place}, its pictures alike")
+        _keep(result, sets, out)
+
+
+def _keep(result: Evaluation, sets: SetReport | None, out: Path) -> None:
+    from lora_scene.judging import evaluation
+
+    place = evaluation.save_evaluation(result, out, sets)
+    if place.name != evaluation.EVALUATION:
+        note(f"other files had these names: this evaluation is {place}, its pictures alike")
 
 
 def _warn_of_strange_photos(strange: Sequence[str]) -> None:

@@ -88,11 +88,7 @@ def command(
     from lora_scene.scenes.scene import load_scene
 
     given = {"base.model": base, "base.config": config, "run.seed": seed}
-    named = [
-        f"{key}={quoted(value) if isinstance(value, str) else value}"
-        for key, value in given.items()
-        if value is not None
-    ]
+    named = [f"{key}={quoted(value)}" for key, value in given.items() if value is not None]
     recipe = recipe or ("mini" if base == "mini" else "sd15")
     settings = _settings(recipe, once([*overrides, *named]), auto=auto)
     learnt_from = load_scene(scene)

@@ -89,9 +89,9 @@ def dump_recipe(recipe: Recipe) -> str:
     return tomli_w.dumps(dataclasses.asdict(recipe))
 
 
-def quoted(text: str) -> str:
-    """Return a text as TOML writes it: a JSON string, but for a letter that only TOML escapes."""
-    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+def quoted(value: str | int) -> str:
+    """Return a value as TOML writes it: as JSON, but for a letter that only TOML escapes."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def flat_settings(table: Mapping[str, Any]) -> dict[str, Any]:
