@@ -38,7 +38,9 @@ _held: dict[Path, int] = {}  # lock to the thread that holds it
 
 
 @contextmanager
-def locked(folder: Path, *, wait: float = 0.0, name: str = LOCK) -> Iterator[None]:
+def locked(
+    folder: Path, *, wait: float = 0.0, name: str = LOCK, purpose: str = ""
+) -> Iterator[None]:
     """Hold a folder, which is made if need be; within its thread it may be held again.
 
     Args:
@@ -46,6 +48,7 @@ def locked(folder: Path, *, wait: float = 0.0, name: str = LOCK) -> Iterator[Non
         wait: Seconds that another one's writing may go on before it is an error; soon there is a
             warning.
         name: Of the lock: those of two names do not keep each other out.
+        purpose: What it is held for, for `holder`.
 
     Raises:
         FileError: Another process or thread writes into it, or it cannot be written.
@@ -57,7 +60,7 @@ def locked(folder: Path, *, wait: float = 0.0, name: str = LOCK) -> Iterator[Non
     with told_plainly(folder):
         is_new = not folder.exists()
         folder.mkdir(parents=True, exist_ok=True)
-        handle = _acquire(folder / name, wait)
+        handle = _acquire(folder / name, wait, purpose)
     _held[key] = threading.get_ident()
     try:
         yield
@@ -70,7 +73,7 @@ def locked(folder: Path, *, wait: float = 0.0, name: str = LOCK) -> Iterator[Non
 
 
 def holder(folder: Path) -> dict[str, Any]:
-    """Return who holds a folder: host, name, pid, start, since; empty if nobody does."""
+    """Return who holds a folder, and why: host, name, pid, start, since, purpose; empty if none."""
     try:
         handle = os.open(folder / LOCK, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
     except OSError:
@@ -104,11 +107,11 @@ def is_running(host: str, pid: int, start: float) -> bool:
         return True
 
 
-def _acquire(path: Path, wait: float = 0.0) -> int:
+def _acquire(path: Path, wait: float, purpose: str) -> int:
     begun, is_told = time.monotonic(), False
     while True:
         try:
-            return _try(path)
+            return _try(path, purpose)
         except FileError as error:
             waited = time.monotonic() - begun
             if waited > wait:
@@ -121,7 +124,7 @@ def _acquire(path: Path, wait: float = 0.0) -> int:
         time.sleep(_LOOK)
 
 
-def _try(path: Path) -> int:
+def _try(path: Path, purpose: str) -> int:
     while True:
         flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
         handle = os.open(path, flags, 0o644)
@@ -132,7 +135,7 @@ def _try(path: Path) -> int:
             if not is_free:
                 raise _held_error(path.parent, _record(handle))
             if _is_same(handle, path):  # or its last holder deleted it meanwhile
-                _write_record(handle)
+                _write_record(handle, purpose)
                 return handle
         except BaseException:
             os.close(handle)
@@ -170,7 +173,8 @@ def _record(handle: int) -> dict[str, Any]:
     os.lseek(handle, 0, os.SEEK_SET)
     try:
         record = json.loads(os.read(handle, 4096))
-        return {name: record[name] for name in ("host", "name", "pid", "start", "since")}
+        known = {name: record[name] for name in ("host", "name", "pid", "start", "since")}
+        return {**known, "purpose": record.get("purpose", "")}
     except (ValueError, KeyError, TypeError, OSError):
         return {}
 
@@ -179,10 +183,11 @@ def _is_held(record: dict[str, Any]) -> bool:
     return bool(record) and is_running(record["host"], record["pid"], record["start"])
 
 
-def _write_record(handle: int) -> None:
+def _write_record(handle: int, purpose: str) -> None:
     host, pid, start = process_record()
     since = datetime.datetime.now().astimezone().isoformat(" ", "seconds")
     record = {"host": host, "name": platform.node(), "pid": pid, "start": start, "since": since}
+    record["purpose"] = purpose
     os.lseek(handle, 0, os.SEEK_SET)
     os.ftruncate(handle, 0)
     os.write(handle, json.dumps(record).encode())

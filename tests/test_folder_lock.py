@@ -93,7 +93,7 @@ def test_where_a_file_system_has_no_locks_the_record_decides(
     with locked(tmp_path):
         record = (tmp_path / LOCK).read_text()
         with pytest.raises(FileError, match=f"process {os.getpid()} on"):
-            folder_lock._acquire(tmp_path / LOCK)
+            folder_lock._acquire(tmp_path / LOCK, 0.0, "")
     start = process_record()[2]
     for stale in (
         record.replace(f'"pid": {os.getpid()}', '"pid": 4194305'),

@@ -260,10 +260,18 @@ def _text_parts(pipeline: Any, state: _State) -> list[tuple[Any, Any]]:
 
 
 def _rebuild_handles(pipeline: Any, state: _State) -> None:
-    """Restore the vocabularies, then add the handles of what is still loaded."""
-    parts = _text_parts(pipeline, state)
-    for vocabulary, pair in zip(state.vocabularies, parts, strict=True):
+    """Restore the vocabularies, then add the handles of what is still loaded.
+
+    What `pipeline.unload_textual_inversion` took out meanwhile does not come back.
+    """
+    vocabularies = []
+    for vocabulary, pair in zip(state.vocabularies, _text_parts(pipeline, state), strict=True):
+        gone = vocabulary.tokens - set(pair[0].get_vocab())
         restore(vocabulary, *pair)
+        if gone:
+            pipeline.unload_textual_inversion(sorted(gone), *pair)
+        vocabularies.append(remember(*pair) if gone else vocabulary)
+    state.vocabularies = tuple(vocabularies)
     for loaded in state.loaded.values():
         add_concepts(pipeline, loaded.adapter)
 

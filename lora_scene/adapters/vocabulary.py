@@ -119,12 +119,22 @@ def let_expand(tokenizer: Any, n_vectors: Mapping[str, int]) -> None:
 
 
 def restore(vocabulary: Vocabulary, tokenizer: Any, text_encoder: Any) -> None:
-    """Put a tokenizer and its text encoder's matrix back to what `remember` saw, bit for bit."""
+    """Put a tokenizer and its text encoder's matrix back to what `remember` saw, bit for bit.
+
+    A token that somebody took out meanwhile is there again, with a row of zeros.
+    """
+    now = tokenizer.get_vocab()
     tokenizer.__class__ = vocabulary.tokenizer_class
     vars(tokenizer).clear()
     vars(tokenizer).update(copy.deepcopy(dict(vocabulary.tokenizer_state)))
+    then = tokenizer.get_vocab()
     embedding = text_encoder.get_input_embeddings()
-    matrix = embedding.weight.detach()[: vocabulary.n_rows].clone()
+    old = embedding.weight.detach()
+    matrix = old.new_zeros(vocabulary.n_rows, old.shape[1])
+    matrix[: len(old)] = old[: len(matrix)]
+    moved = [token for token in then.keys() & now.keys() if then[token] != now[token]]
+    matrix[[then[token] for token in moved]] = old[[now[token] for token in moved]]
+    matrix[[then[token] for token in then.keys() - now.keys()]] = 0
     n_spare = vocabulary.spare_rows.shape[0]
     matrix[vocabulary.n_rows - n_spare :] = vocabulary.spare_rows.to(matrix)
     _set_matrix(text_encoder, embedding, matrix)

@@ -32,7 +32,8 @@ def command(
     The token comes from `hf auth login` or HF_TOKEN. One commit: all of it or nothing.
     """
     from lora_scene.adapters.folder import read_adapter
-    from lora_scene.adapters.hub import publish, stage_adapter, staged_files
+    from lora_scene.adapters.hub import publish
+    from lora_scene.adapters.staging import stage_adapter, staged_files
     from lora_scene.adapters.whole_model import ROWS_ALONE, needs_whole_model
     from lora_scene.cli.progress import show_notices
 

@@ -97,7 +97,7 @@ def command(
     begin = _read(start) if start else None
     asked: dict[str, Any] = {"device": device, "restart": restart, "begin": begin}
     if dry_run:
-        _show_plan(learnt_from, settings, out, as_json=as_json, **asked)
+        _show_plan(learnt_from, settings, out, auto=auto, as_json=as_json, **asked)
         return
     result = _learn(learnt_from, settings, out, trackers, quiet=quiet, as_json=as_json, **asked)
     if auto and not result.adapter.info.taken:
@@ -119,11 +119,15 @@ def _settings(recipe: str, overrides: list[str], *, auto: bool) -> Recipe:
     return settings
 
 
-def _show_plan(scene: Scene, settings: Recipe, out: Path, *, as_json: bool, **options: Any) -> None:
+def _show_plan(
+    scene: Scene, settings: Recipe, out: Path, *, auto: bool, as_json: bool, **options: Any
+) -> None:
     """Measure a run that is not made, and print its plan."""
     from lora_scene.cli.training_view import TrainingView
+    from lora_scene.judging.run_picking import n_pictures
     from lora_scene.learning.dry_run import plan_run
 
+    options["n_picked"] = n_pictures(scene, settings) if auto else 0
     found = plan_run(scene, settings, out=out, listener=TrainingView(is_quiet=True), **options)
     if as_json:
         click.echo(json.dumps({**asdict(found), "seconds": found.seconds}, indent=2))

@@ -113,6 +113,11 @@ def usual_plan(judge: str, sampling: Sampling, *, n_seeds: int = 2) -> Plan:
     return Plan(prompts, "edges", seeds, sampling, n_drift=N_DRIFT)
 
 
+def n_drawn(plan: Plan, scene: Scene) -> int:
+    """Return how many pictures each pair draws, those that tell the drift among them."""
+    return len(cells_of(plan, scene)) + 2 * plan.n_drift  # with the adapter and without
+
+
 def pick(
     studio: Studio,
     snapshots: Mapping[int, Path],

@@ -18,10 +18,12 @@ from lora_scene.judging.base_features import base_judge
 from lora_scene.judging.encoders import CLIP, DINO
 from lora_scene.judging.judge import Judge, load_judge
 from lora_scene.judging.pick_sheet import draw_pick
-from lora_scene.judging.picking import WEIGHTS, Pick, Progress, pick, usual_plan
+from lora_scene.judging.picking import WEIGHTS, Pick, Progress, n_drawn, pick, usual_plan
 from lora_scene.judging.taking import refuse_strangers
 from lora_scene.learning.run_record import read_run, snapshots_of
+from lora_scene.learning.watching import evenly
 from lora_scene.picture_writing import write_picture
+from lora_scene.recipe import Recipe
 from lora_scene.scenes.scene import Scene, load_scene
 
 SHEET, FIGURES = "pick.png", "pick.json"
@@ -84,6 +86,12 @@ def pick_run(
             tell(found.told)
             raise
     return found
+
+
+def n_pictures(scene: Scene, recipe: Recipe) -> int:
+    """Return how many pictures `pick_run` draws, as it is by default, of a run to its end."""
+    n_pairs = len(evenly(recipe.phase2.steps, recipe.run.snapshots)) * len(WEIGHTS)
+    return n_pairs * n_drawn(usual_plan(recipe.base.model, Sampling()), scene)
 
 
 def judge_at_hand(

@@ -53,24 +53,33 @@ def refuse_strangers(kept: Mapping[int, Path]) -> None:
     """See that all snapshots can be of one run.
 
     Raises:
-        AdapterError: One is damaged, or of another base or of other handles than the last.
+        AdapterError: One is damaged, or of another base, scene or seed than the last.
     """
     read = {step: read_adapter(folder) for step, folder in kept.items()}
-    told = {step: (a.family, a.info.base_hash, a.handles) for step, a in read.items()}
+    told = {step: _run_of(adapter) for step, adapter in read.items()}
     last = max(kept, default=0)
     for step, mine in told.items():
         if mine != told[last]:
             raise AdapterError(
                 "snapshots of different runs",
                 where=kept[step].parent,
-                expected=f"the base and handles of {kept[last].name}: {_told(read[last])}",
+                expected=f"of one run with {kept[last].name}: {_told(read[last])}",
                 got=f"{kept[step].name}: {_told(read[step])}",
                 hint="move what does not belong there away",
             )
 
 
+def _run_of(adapter: Adapter) -> tuple[object, ...]:
+    """Return what all snapshots of a run have in common, however often it was resumed."""
+    info = adapter.info
+    return adapter.family, info.base_hash, adapter.handles, info.image_hashes, info.seed
+
+
 def _told(adapter: Adapter) -> str:
-    return f"{adapter.family}, {adapter.info.base_model}, {', '.join(adapter.handles)}"
+    info = adapter.info
+    photos = ", ".join(digest[:8] for digest in info.image_hashes)
+    handles = ", ".join(adapter.handles)
+    return f"{adapter.family}, {info.base_model}, {handles} of {photos}, seed {info.seed}"
 
 
 def _keep_current(out: Path, kept: dict[int, Path]) -> None:

@@ -20,6 +20,7 @@ WISHES = {
     "save": "keep a snapshot of the adapter now",
     "stop": "end well now, and keep the adapter as finished",
 }
+TRAINING = "training"  # what its folder is held for
 GLANCE = 0.1  # seconds between two looks at whether it was taken up
 
 
@@ -61,8 +62,8 @@ def ask(out: Path | str, wish: str, *, wait: float = 0.0) -> bool:
 
 
 def is_training(out: Path) -> bool:
-    """Tell whether a process writes into a folder."""
-    return bool(holder(out))
+    """Tell whether a process trains into a folder; it may be held for something else."""
+    return holder(out).get("purpose") == TRAINING
 
 
 def ask_path(out: Path, wish: str) -> Path:

@@ -52,7 +52,7 @@ from lora_scene.recipe import Recipe
 from lora_scene.scenes.scene import Scene
 
 N_MEASURED = 3  # steps, after one that warms up
-PRIOR = "prior"
+PRIOR, PICKING = "prior", "picking"
 T = TypeVar("T")
 
 
@@ -119,6 +119,7 @@ def plan_run(
     device: str = "auto",
     restart: bool = False,
     begin: Beginning | None = None,
+    n_picked: int = 0,
     listener: Listener = lambda event: None,
 ) -> RunPlan:
     """Measure what a run would need, and find what would stop it.
@@ -130,6 +131,7 @@ def plan_run(
         device: As `train` takes it.
         restart: As `train` takes it.
         begin: As `train` takes it.
+        n_picked: Pictures that are drawn after the run, to pick from.
         listener: Told what a person should know.
 
     Raises:
@@ -143,16 +145,16 @@ def plan_run(
         backbone = load_base(recipe, chosen, listener, begin)
         check_early(backbone, recipe, listener)
         base_hash, mine = lineage_on(backbone, scene, recipe, begin)
-        is_done = not restart and finished(out, mine, recipe) is not None
-        resumed = None if is_done or restart else resumable(out, mine, recipe)
+        done = None if restart else finished(out, mine, recipe)
+        resumed = None if done or restart else resumable(out, mine, recipe)
         start = begin and merge_beginning(begin, backbone, base_hash, listener)
         with tempfile.TemporaryDirectory() as folder:
             reset_peak(place)
             job = Job(scene, recipe, Path(folder), chosen, base_hash, mine, listener,
                       Interruption(), start)  # fmt: skip
-            trainer, parts = _measure(backbone, job, resumed)
+            trainer, parts = _measure(backbone, job, resumed, n_picked)
         peak, whole = peak_bytes(place), device_bytes(place)
-    state = "finished already: nothing is left to do" if is_done else "a new run"
+    state = "finished already: nothing is left to do" if done else "a new run"
     if resumed is not None:
         state = f"goes on after step {resumed.step} of phase {resumed.phase}"
     trained = list(trainer.table.tables if recipe.is_full else trainer.parameters())
@@ -160,8 +162,9 @@ def plan_run(
         trained += [module.down, module.up]  # delivered with what is learnt
     n_kept = 1 + len(evenly(recipe.phase2.steps, recipe.run.snapshots))
     n_bytes = 4 * sum(parameter.numel() for parameter in trained) * n_kept
-    left = () if is_done else tuple(parts)
-    return RunPlan(_head(trainer, job), state, left, n_bytes, peak, whole)
+    if done:  # and picked from, where its adapter is a pick already
+        parts = [part for part in parts if part.name == PICKING and not done.adapter.info.taken]
+    return RunPlan(_head(trainer, job), state, tuple(parts), n_bytes, peak, whole)
 
 
 def _head(trainer: Trainer, job: Job) -> tuple[str, ...]:
@@ -175,7 +178,7 @@ def _head(trainer: Trainer, job: Job) -> tuple[str, ...]:
 
 
 def _measure(
-    backbone: Backbone, job: Job, resumed: Checkpoint | None
+    backbone: Backbone, job: Job, resumed: Checkpoint | None, n_picked: int
 ) -> tuple[Trainer, list[Share]]:
     """Make ready, and measure; the prior is one picture, whose time counts for the rest."""
     few = replace(job.recipe, prior=replace(job.recipe.prior, n_images=1))
@@ -187,7 +190,8 @@ def _measure(
     with table.spliced():
         parts = [*_prior(job.recipe, materials, seconds), *_steps(trainer, behind)]
         has_steps = any(part.name != PRIOR for part in parts)
-        return trainer, [*parts, *(_beside(trainer, behind) if has_steps else ())]
+        parts += _beside(trainer, behind) if has_steps else ()
+        return trainer, [*parts, *(_picking(trainer, n_picked) if n_picked else ())]
 
 
 def _prior(recipe: Recipe, materials: Materials, seconds: float) -> Iterator[Share]:
@@ -237,12 +241,23 @@ def _beside(trainer: Trainer, behind: tuple[int, int]) -> Iterator[Share]:
             n = sum(len(looks_of(recipe, one) & set(steps)) for one, steps in stops.items())
             yield Share("looks", n, seconds)
         if run.sample_every:
-            prompts = sample_prompts(recipe, [concept.handle for concept in table.concepts])
-            size = materials.variants[0].latents.times(backbone.vae_factor)
-            draw = functools.partial(draw_samples, size=size, seed=recipe.run.seed)
-            seconds, _ = _timed(draw, backbone, table, prompts[:1])
+            seconds, n_prompts = _draw_one(trainer)
             n = sum(is_sampled(recipe, one, i) for one, steps in stops.items() for i in steps)
-            yield Share("samples", n * len(prompts), seconds)
+            yield Share("samples", n * n_prompts, seconds)
+
+
+def _picking(trainer: Trainer, n: int) -> Iterator[Share]:
+    with trainer.as_delivered():
+        yield Share(PICKING, n, _draw_one(trainer)[0], "pictures, afterwards; judging left out")
+
+
+def _draw_one(trainer: Trainer) -> tuple[float, int]:
+    """Draw one sample picture; return its seconds, and how many prompts there are."""
+    recipe, backbone, table = trainer.recipe, trainer.backbone, trainer.table
+    prompts = sample_prompts(recipe, [concept.handle for concept in table.concepts])
+    size = trainer.materials.variants[0].latents.times(backbone.vae_factor)
+    draw = functools.partial(draw_samples, size=size, seed=recipe.run.seed)
+    return _timed(draw, backbone, table, prompts[:1])[0], len(prompts)
 
 
 def _timed(act: Callable[..., T], *asked: object) -> tuple[float, T]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -27,7 +28,7 @@ from lora_scene.learning.interruption import Interruption
 from lora_scene.learning.latents import EncodedVariant, encode_variants, refuse_unseen
 from lora_scene.learning.lora import unet_targets
 from lora_scene.learning.optimizers import optimizer_library
-from lora_scene.learning.prior import draw_prior, trains_text
+from lora_scene.learning.prior import PriorSet, draw_prior, trains_text
 from lora_scene.learning.runs import CHECKPOINT, lineage
 from lora_scene.learning.step import Materials
 from lora_scene.recipe import Augment, Recipe
@@ -176,28 +177,7 @@ def prepare_materials(backbone: Backbone, job: Job) -> Materials:
     store(backbone.unet, recipe.base.quantization, device=device)
     backbone.place(device)
     check_prediction(backbone, variants[0].moments.mean, torch.Generator().manual_seed(seed))
-    prior = None
-    if recipe.prior.weight:
-        shares: dict[Size, float] = {}
-        for one in variants:
-            shares[one.latents] = shares.get(one.latents, 0.0) + one.probability
-        n = max(recipe.prior.n_images, len(shares))
-        job.tell(Notice(f"the prior: {n} pictures of the untouched base"))
-        prior = draw_prior(
-            backbone,
-            [concept.noun for concept in scene.concepts if not concept.is_background],
-            recipe.prior,
-            shares=shares,
-            seed=seed,
-            cache=job.out / CHECKPOINT.with_name("prior.safetensors"),
-            is_text_fixed=not (trains_text(recipe) or _names_a_handle(recipe, scene)),
-            base=(
-                job.base_hash,
-                job.begun.mark if job.begun else "",
-                backbone.dtype,
-                recipe.base.quantization,
-            ),
-        )
+    prior = _prior(backbone, job, variants) if recipe.prior.weight else None
     return Materials(variants, prior, recipe, job.fingerprint, held)
 
 
@@ -211,6 +191,31 @@ def _held_photos(backbone: Backbone, scene: Scene, recipe: Recipe) -> tuple[Enco
         canvas=canvas_of(backbone, recipe),
         generator=np.random.default_rng(0),
         resize=recipe.masked_loss.resize,
+    )
+
+
+def _prior(backbone: Backbone, job: Job, variants: Sequence[EncodedVariant]) -> PriorSet:
+    """Draw the prior's pictures in the sizes of the variants, or find them in the checkpoint."""
+    scene, recipe = job.scene, job.recipe
+    shares: dict[Size, float] = {}
+    for one in variants:
+        shares[one.latents] = shares.get(one.latents, 0.0) + one.probability
+    n = max(recipe.prior.n_images, len(shares))
+    job.tell(Notice(f"the prior: {n} pictures of the untouched base"))
+    return draw_prior(
+        backbone,
+        [concept.noun for concept in scene.concepts if not concept.is_background],
+        recipe.prior,
+        shares=shares,
+        seed=recipe.run.seed,
+        cache=job.out / CHECKPOINT.with_name("prior.safetensors"),
+        is_text_fixed=not (trains_text(recipe) or _names_a_handle(recipe, scene)),
+        base=(
+            job.base_hash,
+            job.begun.mark if job.begun else "",
+            backbone.dtype,
+            recipe.base.quantization,
+        ),
     )
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from lora_scene.adapters.gallery import stops_of
 from lora_scene.documents import build, read_text
 from lora_scene.errors import LoraSceneError, TrainingError
-from lora_scene.folder_lock import holder
+from lora_scene.learning.asking import is_training
 from lora_scene.learning.attention_pictures import MASKS
 from lora_scene.learning.loss_log import LossLog
 from lora_scene.learning.runs import (
@@ -69,7 +69,7 @@ class RunRecord:
         samples: Steps over both phases to number to picture.
         maps: Steps over both phases to concept to picture.
         masks: The photos with their masks, or None.
-        is_running: Whether a process writes into the folder.
+        is_running: Whether a process trains into the folder.
     """
 
     folder: Path
@@ -146,7 +146,7 @@ def read_run(folder: Path | str) -> RunRecord:
         samples=_ours(stops_of(folder)),
         maps=maps_of(folder),
         masks=path if is_ours(path := folder / MASKS) else None,
-        is_running=bool(holder(folder)),
+        is_running=is_training(folder),
     )
 
 

@@ -23,7 +23,7 @@ from lora_scene.errors import NonFiniteLossError, SceneError, TrainingError
 from lora_scene.file_groups import remove_ours, written_together
 from lora_scene.files import check_target, write_json, write_text
 from lora_scene.folder_lock import locked
-from lora_scene.learning.asking import WISHES, answered, ask_path, asked
+from lora_scene.learning.asking import TRAINING, WISHES, answered, ask_path, asked
 from lora_scene.learning.beginning import Beginning, merge_beginning
 from lora_scene.learning.checkpoints import (
     PREVIOUS,
@@ -128,7 +128,7 @@ def train(
         tell = RunLog(out / EVENTS, tell)
     chosen = resolve_device(device)
     with (
-        locked(out),
+        locked(out, purpose=TRAINING),
         memory_advice(recipe),
         fast_float32(torch.device(chosen)),
         forked_rng(chosen),

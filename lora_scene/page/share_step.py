@@ -13,9 +13,10 @@ from lora_scene.adapters.exports import export_adapter
 from lora_scene.adapters.folder import read_adapter
 from lora_scene.adapters.formats.modelspec import Title
 from lora_scene.adapters.gallery import last_samples
-from lora_scene.adapters.hub import publish, stage_adapter, staged_files
+from lora_scene.adapters.hub import publish
 from lora_scene.adapters.layouts import LAYOUTS
 from lora_scene.adapters.model_card import CardFacts, write_card
+from lora_scene.adapters.staging import stage_adapter, staged_files
 from lora_scene.adapters.verification import Check, verify_path
 from lora_scene.adapters.whole_model import base_of
 from lora_scene.backbones.loading import load_pipeline

@@ -571,6 +571,27 @@ def test_foreign_tokens_added_later_stop_an_unload():
         unload_adapter(pipe, "scene")
 
 
+@pytest.mark.parametrize("taken_out", [("<late>",), ()])
+def test_a_textual_inversion_that_was_taken_out_does_not_come_back(taken_out):
+    pipe, bare = tiny.pipeline(), tiny.pipeline()
+    for one in (pipe, bare):
+        one.load_textual_inversion({"<late>": torch.ones(1, 32)}, token="<late>")
+        one.load_textual_inversion({"<kept>": torch.full((1, 32), 2.0)}, token="<kept>")
+    for name in ("<bear>", "<bird>"):
+        load_adapter(pipe, made.adapter(pipe, "sd1", handles=(name,)), name=name[1:5])
+    for one in (pipe, bare):
+        one.unload_textual_inversion(*taken_out)
+    unload_adapter(pipe, "bear")
+    assert pipe.tokenizer.convert_tokens_to_ids("<late>") == pipe.tokenizer.unk_token_id
+    assert "<bird>" in pipe.tokenizer.get_vocab()
+    unload_adapter(pipe, "bird")
+    assert pipe.tokenizer.get_vocab() == bare.tokenizer.get_vocab()
+    rows = [one.text_encoder.get_input_embeddings().weight for one in (pipe, bare)]
+    assert torch.equal(*rows)
+    text = "a <kept> and a <late>"
+    assert pipe.tokenizer(text).input_ids == bare.tokenizer(text).input_ids
+
+
 def test_foreign_tokens_of_the_second_text_encoder_stop_an_unload_too():
     pipe = tiny.pipeline("sdxl")
     load_adapter(pipe, made.adapter(pipe, "sdxl"), name="scene")

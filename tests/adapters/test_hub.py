@@ -13,7 +13,8 @@ from lora_scene.adapters import hub as hub_module
 from lora_scene.adapters.attachment import locate
 from lora_scene.adapters.folder import read_adapter, save_adapter
 from lora_scene.adapters.formats.modelspec import Title
-from lora_scene.adapters.hub import copy_adapter, fetch_adapter, publish, stage_adapter
+from lora_scene.adapters.hub import copy_adapter, fetch_adapter, publish
+from lora_scene.adapters.staging import stage_adapter
 from lora_scene.cli.main import root
 from lora_scene.errors import AdapterError, HubError, LoraSceneError
 from tests import tiny

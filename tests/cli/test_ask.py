@@ -8,11 +8,11 @@ from click.testing import CliRunner
 from lora_scene.cli.main import root
 from lora_scene.errors import TrainingError
 from lora_scene.folder_lock import locked
-from lora_scene.learning.asking import asked
+from lora_scene.learning.asking import TRAINING, asked
 
 
 def test_a_wish_waits_for_the_training_that_holds_the_folder(tmp_path):
-    with locked(tmp_path):
+    with locked(tmp_path, purpose=TRAINING):
         told = CliRunner().invoke(root, ["ask", str(tmp_path), "save", "--wait", "0"])
         assert told.exit_code == 0, told.output
         assert "asked, and not done yet" in told.stdout

@@ -113,11 +113,16 @@ def test_train_tells_scripts_every_event_and_auto_makes_a_pick_the_adapter(
         return SimpleNamespace(chosen=SimpleNamespace(step=1, weight=0.5), why="it is the first")
 
     monkeypatch.setattr("lora_scene.judging.run_picking.pick_run", picked)
+    plan = json.loads(train("--dry-run", "--auto", "--json").stdout)
+    picking = {part["name"]: part["n"] for part in plan["parts"]}["picking"]
+    assert picking == (2 * 5) * (2 * 3 * 2 + 2 * 4), "pairs; prompts, subsets, seeds; drift"
     done = train("--json", "--auto")
     assert done.exit_code == 0
     assert asked["kept"] == [1, 2]
     assert "took step 1 at weight 0.5: it is the first" in done.stderr
     assert read_adapter(folder / "out").info.taken == "step 1 of phase 2, weight 0.5 folded in"
+    again = json.loads(train("--dry-run", "--auto", "--json").stdout)
+    assert again["parts"] == [], "its adapter is a pick already"
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     steps = [line for line in lines if line["event"] == "StepDone"]
     assert [(step["phase"], step["step"]) for step in steps] == [(1, 1), (1, 2), (2, 1), (2, 2)]

@@ -14,10 +14,11 @@ from click.testing import CliRunner
 from lora_scene.adapters.folder import read_adapter, save_adapter
 from lora_scene.adapters.inspection import inspect_path
 from lora_scene.cli.main import root
+from lora_scene.creating.requests import Sampling
 from lora_scene.errors import AdapterError, FileError, JudgingError
-from lora_scene.judging import run_picking
+from lora_scene.judging import run_picking, watched_drawing
 from lora_scene.judging.pick_sheet import draw_pick
-from lora_scene.judging.picking import WEIGHTS, Pick, Tried, choose
+from lora_scene.judging.picking import WEIGHTS, Pick, Tried, choose, n_drawn, usual_plan
 from lora_scene.judging.run_picking import pick_run
 from lora_scene.judging.taking import take
 from lora_scene.learning.run_record import snapshots_of
@@ -77,7 +78,13 @@ def run(bases, scene, tmp_path_factory):
 
 
 def test_a_run_is_picked_from_by_the_bases_own_features_and_says_so(run, scene, monkeypatch):
-    told = []
+    told, drawn = [], []
+    render = watched_drawing.render
+    monkeypatch.setattr(
+        watched_drawing,
+        "render",
+        lambda studio, batch, **how: drawn.extend(batch) or render(studio, batch, **how),
+    )
     asked = {"scene": scene, "weights": (1.0,), "n_seeds": 1, "n_steps": 1, "device": "cpu"}
     found = pick_run(run, **asked, tell=told.append)
     assert [(one.step, one.weight) for one in found.tried] == [(1, 1), (2, 1)]
@@ -86,6 +93,8 @@ def test_a_run_is_picked_from_by_the_bases_own_features_and_says_so(run, scene, 
     assert kept["chosen"]["step"] in (1, 2)
     assert (run / "pick.png").is_file()
     assert all(np.isfinite(one.scores).all() for one in found.tried)
+    plan = usual_plan(found.judge, Sampling(1), n_seeds=1)
+    assert len(drawn) == 2 * n_drawn(plan, scene), "what a dry run counts"
     monkeypatch.setattr(run_picking, "pick", lambda *asked, **how: found)
     monkeypatch.setattr(run_picking, "draw_pick", _full_disk)
     with pytest.raises(FileError):
@@ -122,10 +131,13 @@ def test_what_cannot_be_taken_is_told(run, tmp_path):
         assert CliRunner().invoke(root, ["pick", str(run), "--take", wrong]).exit_code == 2
 
 
-def test_a_strangers_snapshot_is_refused_before_any_picture(run, scene, monkeypatch):
+@pytest.mark.parametrize(
+    "other", [{"base_hash": "f" * 64}, {"image_hashes": ("e" * 64,)}, {"seed": 77}]
+)
+def test_a_strangers_snapshot_is_refused_before_any_picture(run, scene, monkeypatch, other):
     stranger = snapshots_of(run)[1].with_name("phase2-00003")
     last = read_adapter(snapshots_of(run)[2])
-    save_adapter(replace(last, info=replace(last.info, base_hash="f" * 64)), stranger)
+    save_adapter(replace(last, info=replace(last.info, **other)), stranger)
     monkeypatch.setattr(run_picking, "open_studio", None)
     with pytest.raises(AdapterError, match="snapshots of different runs"):
         pick_run(run, scene=scene, device="cpu")

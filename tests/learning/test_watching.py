@@ -368,6 +368,8 @@ def test_a_signal_asks_for_pictures_and_a_snapshot(bases, scene, tmp_path):
 def test_nobody_is_asked_where_nothing_runs(tmp_path):
     with pytest.raises(TrainingError, match="no training runs"):
         asking.ask(tmp_path, "stop")
+    with locked(tmp_path), pytest.raises(TrainingError, match="no training runs"):
+        asking.ask(tmp_path, "save", wait=60)  # a pick holds it, and would never answer
     with locked(tmp_path), pytest.raises(TrainingError, match="stop") as told:
         asking.ask(tmp_path, "stpo")
     assert "did you mean" in str(told.value).lower() or "sample, save, stop" in str(told.value)
@@ -375,7 +377,7 @@ def test_nobody_is_asked_where_nothing_runs(tmp_path):
 
 
 def test_a_wish_of_a_run_before_is_not_taken_up(bases, scene, tmp_path):
-    with locked(tmp_path):
+    with locked(tmp_path, purpose=asking.TRAINING):
         asking.ask(tmp_path, "stop")
     settings = made.recipe(bases["sd1"], steps=(1, 1))
     assert made.run(scene, settings, tmp_path).ended == ""

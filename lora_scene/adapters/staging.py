@@ -1,0 +1,102 @@
+"""What is published of an adapter, put together in a folder: all layouts, pictures, the card."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from lora_scene.adapters.exports import export_adapter
+from lora_scene.adapters.folder import read_adapter
+from lora_scene.adapters.formats.embeddings import FOLDER
+from lora_scene.adapters.formats.modelspec import Title
+from lora_scene.adapters.gallery import FOLDER as SAMPLES
+from lora_scene.adapters.gallery import PROMPT, last_samples, write_sheet
+from lora_scene.adapters.model_card import (
+    CardFacts,
+    check_card,
+    refuse_absent_files,
+    write_card,
+)
+from lora_scene.documents import read_text
+from lora_scene.errors import AdapterError
+from lora_scene.picture_writing import write_picture
+from lora_scene.scenes.pictures import open_image
+
+SOURCE = re.compile(r"(?:snapshot_download\(|load_adapter\(\w+, |folder = )(['\"])(.*?)\1")
+
+
+def stage_adapter(folder: Path, stage: Path, *, title: Title, repo_id: str, dtype: str) -> None:
+    """Put together what is to be published: all layouts, pictures, and the card.
+
+    Args:
+        folder: The adapter's folder. A README.md in it is taken as it is. Symbolic links are not
+            followed: what they lead to was not meant to be published.
+        stage: An empty folder.
+        title: Name of the files, author, licence.
+        repo_id: Where it will be.
+        dtype: Of the files.
+
+    Raises:
+        AdapterError: The folder holds no sound adapter or a symbolic link, or its card is not fit
+            to publish.
+    """
+    parts = (folder / FOLDER, folder / SAMPLES)
+    inner = [path for part in parts for path in part.glob("*")]
+    refuse_published_links([folder / "README.md", *folder.glob("*.safetensors"), *parts, *inner])
+    adapter = read_adapter(folder)
+    samples = last_samples(folder, adapter)
+    export_adapter(adapter, stage, title=title, dtype=dtype, samples=samples)
+    (stage / SAMPLES).mkdir()
+    for sample in samples:
+        # the pixels alone: nothing that a file may carry
+        pixels = np.asarray(open_image(sample.path)[0].convert("RGB"))
+        place = stage / SAMPLES / sample.path.name
+        write_picture(place, Image.fromarray(pixels), {PROMPT: sample.prompt})
+    write_sheet(stage, delivered=sum(adapter.info.steps))
+    own_card = folder / "README.md"
+    facts = CardFacts(title.name, repo_id, title.license, samples)
+    text = read_text(own_card, AdapterError) if own_card.is_file() else write_card(adapter, facts)
+    text = text.replace("\r\n", "\n")
+    check_card(text, stage)
+    _refuse_other_source(text, repo_id)
+    refuse_absent_files(text, stage)
+    (stage / "README.md").write_text(text, encoding="utf-8")
+
+
+def staged_files(stage: Path) -> dict[str, int]:
+    """Return what would be published: path to size, bytes."""
+    return {
+        path.relative_to(stage).as_posix(): path.stat().st_size
+        for path in sorted(stage.rglob("*"))
+        if path.is_file()
+    }
+
+
+def refuse_published_links(paths: Iterable[Path]) -> None:
+    """Refuse symbolic links: what they lead to was not meant to be published.
+
+    Raises:
+        AdapterError: One of the paths is one.
+    """
+    for path in paths:
+        if path.is_symlink():
+            raise AdapterError(
+                "a symbolic link is never published", where=path, hint="put a copy in its place"
+            )
+
+
+def _refuse_other_source(card: str, repo_id: str) -> None:
+    """Refuse a card whose snippets load from elsewhere: another repository, or a folder here."""
+    others = sorted({match[2] for match in SOURCE.finditer(card)} - {repo_id})
+    if others:
+        raise AdapterError(
+            "the card's snippets load another adapter",
+            where="README.md",
+            expected=repo_id,
+            got=", ".join(others),
+            hint=f"correct it, or write it anew: lora-scene card DIR --repo {repo_id}",
+        )
