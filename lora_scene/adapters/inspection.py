@@ -17,13 +17,16 @@ from lora_scene.backbones.tensor_header import TensorHeader
 from lora_scene.errors import AdapterError
 
 FAMILY_OF_WIDTH: Mapping[int, str] = {768: "sd1", 1024: "sd2", 2048: "sdxl"}
-CROSS_KEY = re.compile(r"attn2[._]to_[kv][._].*(down|lora_A)")
+CROSS_KEY = re.compile(r"attn2[._]to_[kv][._].*(down|lora_A|hada_w1_b)")
+UNET_BLOCK = re.compile(r"lora_unet_(down|mid|up|input|middle|output)_block")  # no transformer has
 MAX_TRIGGER_WORDS = 20
 
 FACTOR = re.compile(
     r"(?P<module>.+?)(\.processor)?"
     r"(\.lora(_linear_layer)?\.down|_lora\.down|\.lora_down|\.lora_A)(\.default)?\.weight"
 )
+# LyCORIS's LoHa, LoKr and OFT (arXiv:2309.14859); what ends in _b is (rank, inputs)
+LYCORIS = re.compile(r"(?P<module>.+)\.(hada_w1_b|lokr_w[12](_b)?|oft_blocks|oft_diag)")
 _PARTS: tuple[tuple[str, str], ...] = (
     ("text_encoder_2.", "text_encoder_2"),
     ("text_encoder.", "text_encoder"),
@@ -43,12 +46,12 @@ class Inspection:
 
     Attributes:
         path: The file.
-        layout: `diffusers`, `kohya`, `bundle`, `embedding`, `peft` or `unknown`.
+        layout: `diffusers`, `kohya`, `lycoris`, `bundle`, `embedding`, `peft` or `unknown`.
         n_bytes: Size of the file.
         n_tensors: How many tensors it holds.
         dtypes: dtype to number of tensors.
-        n_modules: LoRA modules in each part.
-        ranks: Rank to number of modules.
+        n_modules: LoRA or LyCORIS modules in each part.
+        ranks: Rank to number of modules that have one.
         has_magnitudes: Whether it holds DoRA magnitudes.
         n_vectors: Embedding rows in the file, by concept or file stem.
         family: `sd1`, `sd2`, `sdxl`, or None when nothing tells.
@@ -97,11 +100,7 @@ def inspect_file(path: Path) -> Inspection:
         AdapterError: It is missing, damaged or hostile.
     """
     header = read_header(path)
-    downs = {
-        match["module"]: shape[0] if shape else 0
-        for key, shape in header.shapes.items()
-        if (match := FACTOR.fullmatch(key)) is not None
-    }
+    ranks = _ranks(header)
     note = read_note(header.metadata, path) if has_note(header.metadata) else None
     return Inspection(
         path=path,
@@ -109,8 +108,8 @@ def inspect_file(path: Path) -> Inspection:
         n_bytes=path.stat().st_size,
         n_tensors=len(header.shapes),
         dtypes=dict(Counter(header.dtypes.values())),
-        n_modules=dict(Counter(_part(module) for module in downs)),
-        ranks=dict(Counter(downs.values())),
+        n_modules=dict(Counter(_part(module) for module in ranks)),
+        ranks=dict(Counter(rank for rank in ranks.values() if rank)),
         has_magnitudes=any(
             key.endswith(("dora_scale", "lora_magnitude_vector")) for key in header.shapes
         ),
@@ -130,10 +129,23 @@ def as_dict(inspection: Inspection) -> dict[str, Any]:
     return fields
 
 
+def _ranks(header: TensorHeader) -> dict[str, int]:
+    """Return each module's rank; 0 for one that is not factored."""
+    ranks: dict[str, int] = {}
+    for key, shape in header.shapes.items():
+        match = FACTOR.fullmatch(key) or LYCORIS.fullmatch(key)
+        if match is not None:
+            module, is_factor = match["module"], match.re is FACTOR or key.endswith("_b")
+            ranks[module] = max(ranks.get(module, 0), shape[0] if shape and is_factor else 0)
+    return ranks
+
+
 def _layout(header: TensorHeader) -> str:
     keys = list(header.shapes)
     if any(key.startswith("bundle_emb.") for key in keys):
         return "bundle"
+    if any(LYCORIS.fullmatch(key) for key in keys):
+        return "lycoris"
     if any(key.startswith(("lora_unet_", "lora_te")) for key in keys):
         return "kohya"
     if any(".lora.down." in key or "lora_linear_layer" in key for key in keys):
@@ -164,8 +176,13 @@ def _n_vectors(header: TensorHeader) -> dict[str, int]:
 
 
 def _guess_family(header: TensorHeader) -> str | None:
-    """Tell the family from the width of the text that cross-attention reads, or of embeddings."""
-    if "clip_g" in header.shapes or any(key.startswith("lora_te2_") for key in header.shapes):
+    """Tell the family from the width of the text that cross-attention reads, or of embeddings.
+
+    A second text encoder is SDXL's where a UNet is beside it: SD3 has one too.
+    """
+    keys = list(header.shapes)
+    has_unet = any(UNET_BLOCK.match(key) for key in keys)
+    if "clip_g" in keys or (has_unet and any(key.startswith("lora_te2_") for key in keys)):
         return "sdxl"
     for key, shape in header.shapes.items():
         if CROSS_KEY.search(key) or key == "emb_params":

@@ -86,6 +86,35 @@ def test_a_foreign_kohya_file_is_read(tmp_path):
     assert "red, toy" in shown.output
 
 
+SD3 = "lora_unet_joint_blocks_0_x_block_attn_qkv"
+TEXT_2 = "lora_te2_text_model_encoder_layers_0_mlp_fc1"
+CROSS = "lora_unet_down_blocks_1_attentions_0_transformer_blocks_0_attn2_to_k"
+
+
+@pytest.mark.parametrize(
+    ("tensors", "layout", "family", "modules", "ranks"),
+    [
+        ({f"{SD3}.lora_down.weight": (8, 1536), f"{TEXT_2}.lora_down.weight": (8, 1280)},
+         "kohya", None, {"unet": 1, "text_encoder_2": 1}, {8: 2}),
+        ({f"{TEXT_2}.lora_down.weight": (8, 1280)}, "kohya", None, {"text_encoder_2": 1}, {8: 1}),
+        ({f"{CROSS}.hada_w1_a": (640, 4), f"{CROSS}.hada_w1_b": (4, 2048),
+          f"{CROSS}.hada_w2_a": (640, 4), f"{CROSS}.hada_w2_b": (4, 2048)},
+         "lycoris", "sdxl", {"unet": 1}, {4: 1}),
+        ({f"{CROSS}.lokr_w1": (16, 32), f"{CROSS}.lokr_w2_a": (40, 6),
+          f"{CROSS}.lokr_w2_b": (6, 64), f"{TEXT_2}.lokr_w1": (8, 8), f"{TEXT_2}.lokr_w2": (9, 9)},
+         "lycoris", "sdxl", {"unet": 1, "text_encoder_2": 1}, {6: 1}),
+    ],
+)  # fmt: skip
+def test_files_of_other_families_and_kinds_are_told_apart(
+    tensors, layout, family, modules, ranks, tmp_path
+):
+    """Names and shapes as sd-scripts and LyCORIS write them."""
+    path = tmp_path / "x.safetensors"
+    save_file({key: torch.zeros(shape) for key, shape in tensors.items()}, path)
+    (one,) = inspect_path(path)
+    assert (one.layout, one.family, one.n_modules, one.ranks) == (layout, family, modules, ranks)
+
+
 def test_foreign_embeddings_are_read(tmp_path):
     save_file({"emb_params": torch.zeros(3, 1024)}, tmp_path / "cat.safetensors")
     save_file({"<toy>": torch.zeros(2, 768)}, tmp_path / "toy.safetensors")
