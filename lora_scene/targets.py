@@ -10,7 +10,7 @@ import stat
 from collections.abc import Iterable
 from pathlib import Path, PurePath
 
-from lora_scene.errors import FileError
+from lora_scene.errors import FileError, LoraSceneError
 from lora_scene.faults import told_plainly
 from lora_scene.folder_lock import process_record
 from lora_scene.ownership import is_ours
@@ -102,6 +102,26 @@ def refuse_no_folder(folder: Path) -> None:
         raise FileError("no such user's home", where=folder, hint="write the path out")
 
 
+def is_utf8(path: PurePath) -> bool:
+    """Tell whether all of a path's names are UTF-8: no library opens weights below another."""
+    text = str(path)
+    return text == text.encode("utf-8", "replace").decode("utf-8")
+
+
+def refuse_unread_names(path: PurePath, error: type[LoraSceneError]) -> None:
+    """Refuse to read weights below a name that is no UTF-8.
+
+    Raises:
+        LoraSceneError: Of the kind `error`: a part of the path is such a name.
+    """
+    if not is_utf8(path):
+        raise error(
+            "weights cannot be read below a name that is no UTF-8",
+            where=path,
+            hint="rename it, or go into that folder and give the path from there",
+        )
+
+
 def refuse_names(path: PurePath) -> None:
     """Refuse weights below a name that is no UTF-8, which their library would not open.
 
@@ -112,8 +132,7 @@ def refuse_names(path: PurePath) -> None:
     Raises:
         FileError: A part of the path is such a name.
     """
-    text = str(path)
-    if path.suffix == ".safetensors" and text != text.encode("utf-8", "replace").decode("utf-8"):
+    if path.suffix == ".safetensors" and not is_utf8(path):
         what, hint = "weights cannot lie under a name that is no UTF-8", "choose another place"
         raise FileError(what, where=path, hint=hint)
     for name in path.relative_to(path.anchor).parts if IS_WINDOWS else ():

@@ -12,6 +12,7 @@ from importlib import resources
 from pathlib import Path
 
 from lora_scene.errors import BackboneError
+from lora_scene.targets import refuse_unread_names
 
 EMBEDDED = "mini"  # the base within this package
 WEIGHTS = ".safetensors"
@@ -22,7 +23,7 @@ def resolve_model(model: str | Path) -> str:
     """Return the hub id, or the full path of what lies on this machine.
 
     Raises:
-        BackboneError: A path that does not exist.
+        BackboneError: A path that does not exist, or holds a name that is no UTF-8.
     """
     text = str(model)
     if text == EMBEDDED:
@@ -33,6 +34,8 @@ def resolve_model(model: str | Path) -> str:
             )
         return str(folder)
     found = _existing(text)
+    if found is not None:
+        refuse_unread_names(found, BackboneError)
     if found is not None or is_hub_id(text):
         return str(found or text)
     raise BackboneError(

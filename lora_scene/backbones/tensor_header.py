@@ -13,6 +13,7 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 
 from lora_scene.errors import LoraSceneError
+from lora_scene.targets import refuse_unread_names
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,10 @@ def read_tensor_header(path: Path, error: type[LoraSceneError]) -> TensorHeader:
         error: What is raised.
 
     Raises:
-        LoraSceneError: Of the kind `error`: it is no safetensors file, or damaged.
+        LoraSceneError: Of the kind `error`: it is no safetensors file, or damaged, or below a
+            name that is no UTF-8.
     """
+    refuse_unread_names(path, error)
     try:
         with safe_open(path, framework="pt") as file:
             slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118

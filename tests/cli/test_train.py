@@ -21,7 +21,13 @@ from PIL import Image
 from lora_scene.adapters.folder import read_adapter
 from lora_scene.backbones.sources import find_base
 from lora_scene.cli.main import main, root
-from lora_scene.errors import FileError, InterruptedRunError, LoraSceneError, TrainingError
+from lora_scene.errors import (
+    BackboneError,
+    FileError,
+    InterruptedRunError,
+    LoraSceneError,
+    TrainingError,
+)
 from lora_scene.learning.run_record import read_run, snapshots_of
 from lora_scene.recipe import parse_recipe
 from tests import tiny
@@ -91,7 +97,10 @@ def test_names_that_are_no_utf8_end_no_training(train, folder, bases, monkeypatc
         path.rename(scene / path.name)
     with pytest.raises(FileError, match="weights cannot lie under a name that is no UTF-8"):
         train(place=scene, out=f"{scene.name}/out")
-    monkeypatch.chdir(shutil.copytree(bases["sd1"], folder / os.fsdecode(b"mod\xe8le")))
+    odd = shutil.copytree(bases["sd1"], folder / os.fsdecode(b"mod\xe8le"))
+    with pytest.raises(BackboneError, match="read below a name that is no UTF-8"):
+        train("--base", str(odd), place=scene)
+    monkeypatch.chdir(odd)
     result = train("--base", ".", "--set", "phase2.steps=0", place=scene)
     assert result.exit_code == 0
     run = read_run(folder / "out")
