@@ -1,29 +1,45 @@
 from __future__ import annotations
 
 import re
+from types import SimpleNamespace
+
+import pytest
 
 from lora_scene.backbones.architectures import find_architecture
-from lora_scene.learning.estimates import estimate_memory
+from lora_scene.learning import estimates
 from lora_scene.page.asked import counted, memory_told
 from lora_scene.recipe import load_recipe
 from lora_scene.size import Size
 
-
-def gigabytes(*settings, base="sd15", photos=()):
-    said = memory_told("sd15-4gb", base, settings, 3, photos)
-    return float(re.search(r"([\d.]+) GB", said)[1])
+WIDE = (Size(2400, 1000),)
 
 
 def test_the_estimate_counts_what_will_be_trained_pictures_on_the_way_too():
     """As `lora-scene estimate --recipe sd15-4gb --set ...` says."""
-    recipe = load_recipe("sd15-4gb", ["run.sample_every=300"])
-    expected = estimate_memory(find_architecture("sd15"), recipe).peak_bytes / 1e9
-    found = gigabytes(*counted(400, 800, 300))
-    assert found == round(expected, 1)
-    assert found > gigabytes(*counted(400, 800, 0)), "the VAE decodes beside what trains"
-    assert gigabytes(*counted(400, 800, 300), base="") == found, "an empty field means the recipe's"
-    wide = (Size(2400, 1000),)
-    shown = gigabytes(*counted(400, 800, 0), "base.shape=photo", photos=wide)
-    recipe = load_recipe("sd15-4gb", ["base.shape=photo"])
-    expected = estimate_memory(find_architecture("sd15"), recipe, photos=wide).peak_bytes / 1e9
-    assert shown == round(expected, 1)
+    with_pictures, without = (
+        estimates.estimate_memory(find_architecture("sd15"), recipe).peak_bytes / 1e9
+        for n in (300, 0)
+        for recipe in [load_recipe("sd15-4gb", [f"run.sample_every={n}"])]
+    )
+    said = memory_told("sd15-4gb", "sd15", tuple(counted(400, 800, 300)), 3, ())
+    assert float(re.search(r"([\d.]+) GB", said)[1]) == round(with_pictures, 1)
+    assert with_pictures > without, "the VAE decodes beside what trains"
+
+
+@pytest.mark.parametrize(
+    ("base", "settings", "photos"),
+    [("", [], ()), ("sd15", ["base.shape=photo"], WIDE), ("sdxl", ["lora.rank=64"], ())],
+)
+def test_all_that_the_fields_say_is_estimated(base, settings, photos, monkeypatch):
+    asked = []
+
+    def estimated(architecture, recipe, **options):
+        asked.append((architecture, recipe, options))
+        return SimpleNamespace(peak_bytes=2.5e9, card=4)
+
+    monkeypatch.setattr(estimates, "estimate_memory", estimated)
+    said = memory_told("sd15-4gb", base, (*counted(400, 800, 7), *settings), 2, photos)
+    assert "2.5 GB at most on a GPU: fits a card of 4 GiB" in said
+    named = find_architecture(base or load_recipe("sd15-4gb").base.model)
+    recipe = load_recipe("sd15-4gb", [*counted(400, 800, 7), *settings])
+    assert asked == [(named, recipe, {"n_concepts": 2, "photos": photos})]
