@@ -72,9 +72,20 @@ class PlaceGuide:
         if step.index >= GUIDED_SHARE * step.n_steps:
             return z_t
         for _ in range(self.n_moves):
-            z_t = self._moved(z_t, step)
+            z_t = moved(z_t, self.gradient(z_t, step))
         self.reader.clear()
         return z_t
+
+    def gradient(self, z_t: Tensor, step: Step) -> Tensor:
+        """Return `GRADIENT_SCALE` times the energy's gradient at latents, in their shape."""
+        with torch.enable_grad():
+            z = z_t.detach().requires_grad_()
+            scaled = step.scheduler.scale_model_input(z, step.t)
+            run_unet(self.studio, scaled, step, self.text.positive)
+            maps = self.reader.take()
+            energy = ((1 - inside_share(maps, self._boxes(maps))) ** 2).sum()
+            (gradient,) = torch.autograd.grad(GRADIENT_SCALE * energy, z)
+        return gradient
 
     def after(self, z_t: Tensor, step: Step) -> Tensor:
         """Take down the shares that the step's prediction saw."""
@@ -93,16 +104,6 @@ class PlaceGuide:
             {handle: round(share, 4) for handle, share in zip(handles, row, strict=True)}
             for row in self.mean_shares().tolist()
         ]
-
-    def _moved(self, z_t: Tensor, step: Step) -> Tensor:
-        with torch.enable_grad():
-            z = z_t.detach().requires_grad_()
-            scaled = step.scheduler.scale_model_input(z, step.t)
-            run_unet(self.studio, scaled, step, self.text.positive)
-            maps = self.reader.take()
-            energy = ((1 - inside_share(maps, self._boxes(maps))) ** 2).sum()
-            (gradient,) = torch.autograd.grad(GRADIENT_SCALE * energy, z)
-        return moved(z_t, gradient)
 
     def _boxes(self, maps: Tensor) -> Tensor:
         grid = Size.of(maps.shape)
