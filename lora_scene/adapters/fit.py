@@ -63,7 +63,7 @@ def check_fit(pipeline: Any, adapter: Adapter, *, name: str) -> None:
 
 
 def pipeline_family(pipeline: Any) -> Family:
-    """Tell a pipeline's family from its UNet, whether it inpaints or not.
+    """Tell a pipeline's family from its UNet, whether it inpaints, or is distilled (LCM), or not.
 
     Raises:
         AdapterError: It has no UNet of a known family.
@@ -74,7 +74,8 @@ def pipeline_family(pipeline: Any) -> Family:
             "not a Stable Diffusion pipeline: it has no UNet", got=type(pipeline).__name__
         )
     try:
-        return identify({**unet.config, "in_channels": unet.config["out_channels"]})
+        n = unet.config["out_channels"]
+        return identify({**unet.config, "in_channels": n, "time_cond_proj_dim": None})
     except BackboneError as error:
         raise AdapterError(
             "no adapter fits this pipeline", got=f"{type(pipeline).__name__}: {error.what}"

@@ -9,6 +9,8 @@ import pytest
 import torch
 from diffusers import (
     ControlNetModel,
+    LatentConsistencyModelPipeline,
+    LCMScheduler,
     StableDiffusionControlNetPipeline,
     StableDiffusionImg2ImgPipeline,
     StableDiffusionInpaintPipeline,
@@ -240,6 +242,26 @@ def test_an_inpainting_unet_of_nine_channels_takes_the_adapter():
     config = dict(pipe.unet.config) | {"in_channels": 9}
     pipe.unet = type(pipe.unet).from_config(config)
     assert load_adapter(pipe, adapter, name="scene").n_modules == len(adapter.modules)
+
+
+def test_a_distilled_unet_that_takes_the_guidance_takes_the_adapter():
+    """As `identify` promises where it refuses to train on one (SimianLuo/LCM_Dreamshaper_v7)."""
+    parts = tiny.pipeline().components
+    adapter = made.adapter(tiny.pipeline(), "sd1", text=True)
+    config = dict(parts["unet"].config) | {"time_cond_proj_dim": 32, "_use_default_values": []}
+    torch.manual_seed(0)
+    parts |= {
+        "unet": type(parts["unet"]).from_config(config),
+        "scheduler": LCMScheduler.from_config(parts["scheduler"].config),
+    }
+    pipe = LatentConsistencyModelPipeline(**parts, requires_safety_checker=False)
+    pipe.set_progress_bar_config(disable=True)
+    before = made.draw(pipe, PLAIN)
+    loaded = load_adapter(pipe, adapter, name="scene")
+    assert loaded.n_modules == len(adapter.modules)
+    assert not torch.equal(made.draw(pipe, "a <bear>"), before)
+    unload_adapter(pipe, "scene")
+    assert torch.equal(made.draw(pipe, PLAIN), before)
 
 
 @pytest.mark.parametrize(
