@@ -11,6 +11,8 @@ from lora_scene.adapters.adapter import Adapter
 from lora_scene.adapters.formats.factors import part_of
 from lora_scene.adapters.layers import (
     base_layer,
+    has_float8,
+    has_fused_projections,
     is_disabled,
     is_fused,
     is_reserved,
@@ -39,18 +41,7 @@ def check_fit(pipeline: Any, adapter: Adapter, *, name: str) -> None:
             got=f"{type(pipeline).__name__} of {family.title}",
         )
     refuse_offloaded(pipeline)
-    if is_fused(pipeline):
-        raise AdapterError(
-            "an adapter is fused into this pipeline's weights, and another one would do nothing",
-            where=name,
-            hint="pipeline.unfuse_lora() first",
-        )
-    if adapter.modules and is_disabled(pipeline):
-        raise AdapterError(
-            "LoRA is switched off in this pipeline, and another adapter would do nothing",
-            where=name,
-            hint="pipeline.enable_lora() first",
-        )
+    _refuse_deaf(pipeline, adapter, name)
     problems = [
         *_name_problems(pipeline, name),
         *_number_problems(adapter),
@@ -80,6 +71,36 @@ def pipeline_family(pipeline: Any) -> Family:
         raise AdapterError(
             "no adapter fits this pipeline", got=f"{type(pipeline).__name__}: {error.what}"
         ) from error
+
+
+def _refuse_deaf(pipeline: Any, adapter: Adapter, name: str) -> None:
+    """Refuse a pipeline in a state in which it would not heed an adapter, or not all of it."""
+    if is_fused(pipeline):
+        raise AdapterError(
+            "an adapter is fused into this pipeline's weights, and another one would do nothing",
+            where=name,
+            hint="pipeline.unfuse_lora() first",
+        )
+    if not adapter.modules:
+        return
+    if is_disabled(pipeline):
+        raise AdapterError(
+            "LoRA is switched off in this pipeline, and another adapter would do nothing",
+            where=name,
+            hint="pipeline.enable_lora() first",
+        )
+    if has_fused_projections(pipeline):
+        raise AdapterError(
+            "attention reads fused copies of its weights here, which no adapter changes",
+            where=name,
+            hint="pipeline.unfuse_qkv_projections() first",
+        )
+    if has_float8(pipeline):
+        raise AdapterError(
+            "weights are stored in float8 here, to which the adapter's would be rounded",
+            where=name,
+            hint="load adapters before enable_layerwise_casting",
+        )
 
 
 def _name_problems(pipeline: Any, name: str) -> Iterator[AdapterError]:

@@ -100,6 +100,19 @@ def is_disabled(pipeline: Any) -> bool:
     return any(layer.disable_adapters for part in PARTS for layer in lora_layers(pipeline, part))
 
 
+def has_fused_projections(pipeline: Any) -> bool:
+    """Tell whether attention reads copies of its weights, as `fuse_qkv_projections` makes them."""
+    processors = getattr(getattr(pipeline, "unet", None), "attn_processors", {})
+    return any(type(each).__name__.startswith("Fused") for each in processors.values())
+
+
+def has_float8(pipeline: Any) -> bool:
+    """Tell whether weights are stored in float8, as `enable_layerwise_casting` does."""
+    parts = [part for name in PARTS if (part := getattr(pipeline, name, None)) is not None]
+    dtypes = {weight.dtype for part in parts for weight in part.parameters()}
+    return any(dtype.is_floating_point and dtype.itemsize == 1 for dtype in dtypes)
+
+
 def refuse_fused(pipeline: Any, name: str, before: Mapping[str, tuple[str, int]]) -> None:
     """Refuse to take out an adapter that is in the base's weights, and warn where one was.
 

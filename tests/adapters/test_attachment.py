@@ -175,6 +175,31 @@ def test_a_pipeline_whose_lora_is_switched_off_is_told():
     load_adapter(pipe, late.renamed({"<cat>": "<dog>"}), name="late")
 
 
+def test_a_pipeline_whose_projections_are_fused_is_told():
+    """`FusedAttnProcessor2_0` reads `to_qkv` and `to_kv`, copies of the base's own weights."""
+    pipe = tiny.pipeline()
+    adapter = made.adapter(pipe, "sd1")
+    expected = reference_output(tiny.pipeline(), adapter)
+    pipe.fuse_qkv_projections()
+    refused(pipe, adapter, r"fused copies(.|\n)*unfuse_qkv_projections")
+    pipe.unfuse_qkv_projections()
+    load_adapter(pipe, adapter, name="scene")
+    assert torch.allclose(made.draw(pipe), expected, atol=1e-5)
+
+
+def test_a_pipeline_that_is_stored_in_float8_is_told():
+    pipe = tiny.pipeline().to(torch.bfloat16)
+    adapter = made.adapter(pipe, "sd1")
+    pipe.unet.enable_layerwise_casting(torch.float8_e4m3fn, torch.bfloat16)
+    refused(pipe, adapter, r"stored in float8(.|\n)*before enable_layerwise_casting")
+    early = tiny.pipeline().to(torch.bfloat16)
+    load_adapter(early, adapter, name="scene")
+    early.unet.enable_layerwise_casting(torch.float8_e4m3fn, torch.bfloat16)
+    loras = [own for name, own in early.unet.named_parameters() if ".lora_" in name]
+    assert {own.dtype for own in loras} == {torch.bfloat16}
+    assert made.draw(early).isfinite().all()
+
+
 def test_names_that_torch_uses_itself_are_no_names_of_adapters(tmp_path):
     adapter = made.adapter(tiny.pipeline(), "sd1")
     for name in ("training", "half", "modules"):
