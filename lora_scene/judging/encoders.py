@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,7 +19,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from lora_scene.backbones.completeness import knows_its_words
 from lora_scene.errors import JudgingError
+from lora_scene.faults import is_out_of_memory
 from lora_scene.scenes.pictures import Pixels
 from lora_scene.scenes.segmenters.networks import reach_options
 
@@ -28,6 +30,8 @@ Vectors = npt.NDArray[np.float32]
 CLIP = "openai/clip-vit-large-patch14"  # Break-A-Scene, section 4
 DINO = "facebook/dino-vitb16"  # Break-A-Scene, section 4
 BATCH = 16  # pictures a forward pass
+UNREAD = ("pooler", "mask_token")  # parts that files may lack: no embedding reads them
+CLASS_TOKENS = ("cls_token", "class_token", "class_embedding")  # what networks call its weight
 
 
 class PictureEncoder(Protocol):
@@ -60,9 +64,13 @@ class _Network:
         with weights_of(source, what):
             found = getattr(transformers, kind)
             reach = reach_options(source, is_network=True)
-            model = found.from_pretrained(source, use_safetensors=True, **reach)
+            model, told = found.from_pretrained(
+                source, use_safetensors=True, output_loading_info=True, **reach
+            )
+            _refuse_gaps(told["missing_keys"], source, what)
             self.model: Any = model.eval().to(device)
             self.processor: Any = load_processor(processor, source)
+            self._try(what)
 
     @torch.no_grad()
     def embed_pictures(self, pictures: Sequence[Pixels]) -> Vectors:
@@ -76,6 +84,21 @@ class _Network:
 
     def _features(self, values: Tensor) -> Tensor:
         raise NotImplementedError
+
+    def _try(self, what: str) -> None:
+        """Embed an empty picture: a network that cannot is told before pictures are drawn."""
+        try:
+            vectors = self.embed_pictures([np.zeros((8, 8, 3), np.uint8)])
+        except (TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
+            if is_out_of_memory(error):
+                raise
+            raise JudgingError(
+                f"{what} cannot embed pictures: a network of another kind",
+                where=self.name,
+                got=f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}",
+            ) from error
+        if vectors.ndim != 2 or not np.isfinite(vectors).all():
+            raise JudgingError(f"{what} makes no vectors of pictures", where=self.name)
 
 
 class ClipEncoder(_Network):
@@ -97,6 +120,14 @@ class ClipEncoder(_Network):
         )
         with weights_of(source, "CLIP"):
             self.tokenizer: Any = CLIPTokenizerFast.from_pretrained(source, **reach_options(source))
+        n_rows = int(self.model.config.text_config.vocab_size)
+        if not knows_its_words(self.tokenizer, n_rows):
+            raise JudgingError(
+                "the tokenizer of CLIP is not its own, or its files are missing",
+                where=source,
+                expected=f"{n_rows:,} tokens",
+                got=f"{len(self.tokenizer):,}",
+            )
 
     @torch.no_grad()
     def embed_texts(self, texts: Sequence[str]) -> Vectors:
@@ -145,10 +176,29 @@ class DinoEncoder(_Network):
         super().__init__(
             source, device, kind="AutoModel", processor="ViTImageProcessor", what="DINO"
         )
+        names = [name for name, _ in self.model.named_parameters()]
+        if not any(name.endswith(CLASS_TOKENS) for name in names):
+            raise JudgingError(
+                "a network without a class token: its first place would be taken for the picture",
+                where=source,
+                expected="DINO, DINOv2 or another vision transformer with one",
+                got=type(self.model).__name__,
+            )
 
     def _features(self, values: Tensor) -> Tensor:
         states: Tensor = self.model(pixel_values=values).last_hidden_state
         return states[:, 0]
+
+
+def _refuse_gaps(missing: Collection[str], source: str | Path, what: str) -> None:
+    """Refuse a network whose file lacks weights: the library draws them at random."""
+    lacking = sorted(name for name in missing if not any(part in name for part in UNREAD))
+    if lacking:
+        raise JudgingError(
+            f"{what} lacks {len(lacking)} of its weights, or is a network of another kind",
+            where=source,
+            got=f"no {lacking[0]}",
+        )
 
 
 def in_batches(items: Sequence[Any], embed: Callable[[Sequence[Any]], Tensor]) -> Vectors:
@@ -192,7 +242,9 @@ def weights_of(source: str | Path, what: str) -> Iterator[None]:
     try:
         with quiet_libraries():
             yield
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        if is_out_of_memory(error):
+            raise
         lines = str(error).strip().splitlines()
         is_folder = os.path.isdir(source)
         raise JudgingError(
