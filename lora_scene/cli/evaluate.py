@@ -162,7 +162,8 @@ def command(
     from lora_scene.cli.progress import counting_bar
     from lora_scene.files import check_target
     from lora_scene.judging import evaluation
-    from lora_scene.judging.distribution import read_pictures
+    from lora_scene.judging.distribution import read_pictures, refuse_few
+    from lora_scene.judging.plans import cells_of
     from lora_scene.scenes.scene import load_scene
 
     if out is not None:
@@ -172,8 +173,10 @@ def command(
     cast = AdapterOptions((adapter,)).read()
     evaluation.check_learnt(cast, learnt_from)
     _warn_of_strange_photos(evaluation.strange_photos(cast, learnt_from))
-    drawn.plan("mini", 0.0)  # what no base could make of it is told before one is loaded
     name = judges.name_for(cast.infos[0].base_model)
+    cells = cells_of(drawn.plan(name, 0.0), learnt_from)  # what is wrong with it is told at once
+    if against:
+        refuse_few(len(reference), len(cells))
     studio = base.open(cast)
     judge = judges.load(name, base.device)
     if name == "mini":

@@ -83,10 +83,7 @@ def compare_sets(
     Raises:
         JudgingError: A set is too small, or torchmetrics is not installed.
     """
-    n = min(len(reference), len(generated))
-    if n <= NEIGHBOURS:
-        expected = f"more than {NEIGHBOURS} in each"
-        raise JudgingError("too few pictures to compare sets", expected=expected, got=n)
+    n = refuse_few(len(reference), len(generated))
     real, made = encoder.embed_pictures(reference), encoder.embed_pictures(generated)
     distance, deviation = kid(real, made)
     return SetReport(
@@ -101,6 +98,22 @@ def compare_sets(
         encoder=encoder.name,
         warnings=tuple(_warnings(n, real.shape[1])),
     )
+
+
+def refuse_few(n_reference: int, n_generated: int) -> int:
+    """Return the size of the smaller set.
+
+    Raises:
+        JudgingError: It is too small for neighbourhoods, and so to be compared.
+    """
+    n = min(n_reference, n_generated)
+    if n <= NEIGHBOURS:
+        raise JudgingError(
+            "too few pictures to compare sets",
+            expected=f"more than {NEIGHBOURS} in each",
+            got=f"{n_reference} reference pictures, {n_generated} drawn",
+        )
+    return n
 
 
 def _class_score(

@@ -134,6 +134,13 @@ def test_what_cannot_be_evaluated_is_told_before_the_base_is_loaded(
     monkeypatch.setattr("lora_scene.creating.studio.load_pipeline", None)
     with pytest.raises(JudgingError, match="nothing to draw"):
         evaluate("--prompt", "a photo")
+    (tmp_path / "few").mkdir()
+    for n, seeds in ((3, 2), (5, 1)):  # three pictures a seed: one thing, the other, both
+        for k in range(n):
+            Image.fromarray(fakes.picture(fakes.RED, None)).save(tmp_path / "few" / f"{k}.png")
+        told = rf"too few pictures(.|\n)*{n} reference pictures, {3 * seeds} drawn"
+        with pytest.raises(JudgingError, match=told):
+            evaluate("--against", str(tmp_path / "few"), seeds=seeds)
     (tmp_path / "scene" / "scene.toml").write_text(SCENE.replace("<bowl>", "<cup>"))
     with pytest.raises(JudgingError, match="from another scene"):
         evaluate()
