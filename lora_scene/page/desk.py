@@ -10,6 +10,7 @@ out/bear/
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import threading
@@ -18,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lora_scene.errors import SceneError
+from lora_scene.errors import LoraSceneError, SceneError
 from lora_scene.files import check_target
 from lora_scene.page.draft import Draft, draft_of
 from lora_scene.page.draft_files import is_draft, read_draft, write_draft
@@ -82,9 +83,10 @@ class Desk:
         self.work: Work | None = None
         self.draft = Draft()
         self._history: list[Draft] = []
-        names = self.names()
-        if names:
-            self.open(names[0])
+        for name in self.names():
+            with contextlib.suppress(LoraSceneError, OSError):  # told when it is opened anew
+                self.open(name)
+                break
 
     def names(self) -> list[str]:
         """Return the names of all works, the latest first."""

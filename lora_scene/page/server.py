@@ -156,10 +156,21 @@ def _beat(gr: Any, stage: Any, train: Any) -> None:
 
     A look changes two hidden texts at most: to update all components costs a browser much.
     """
+    from lora_scene.page import look as words
+    from lora_scene.page.stage import shown_of
+
     version, news = (gr.Textbox("", elem_classes="news", container=False) for _ in range(2))
 
     def look() -> tuple[str, str]:
-        return str(stage.desk.version), repr(train.signature())
+        try:
+            told = repr(train.signature())
+        except (LoraSceneError, OSError) as error:
+            told = sentence(error)
+        return str(stage.desk.version), told
+
+    def show() -> dict[Any, Any]:
+        shown, fault = shown_of(train)
+        return {**shown, stage.said: words.said(fault)} if fault else shown
 
     def refresh(seen: int) -> dict[Any, Any]:
         return {stage.seen: seen} if seen == stage.desk.version else stage.shown()
@@ -167,4 +178,4 @@ def _beat(gr: Any, stage: Any, train: Any) -> None:
     quiet: dict[str, Any] = {"show_progress": "hidden", "trigger_mode": "always_last"}
     gr.Timer(BEAT).tick(look, outputs=[version, news], show_progress="hidden", queue=False)
     version.change(refresh, [stage.seen], stage.outputs, **quiet)
-    news.change(train.shown, None, train.outputs, **quiet)
+    news.change(show, None, [*train.outputs, stage.said], **quiet)

@@ -66,13 +66,15 @@ class Stage:
     def shown(self) -> dict[Any, Any]:
         """Return what all steps show now."""
         updates = {self.masthead: look.masthead(self.desk.work.name if self.desk.work else "")}
-        offers = []
+        offers, faults = [], []
         for step in self.steps:
-            shown = dict(step.shown())
+            shown, fault = shown_of(step)
+            faults += [fault] if fault else []
             fields = [field for field in step.outputs if isinstance(field, TYPED)]
             offered = [_as_sent(field, shown.pop(field, gr.skip())) for field in fields]
             offers += [(field.elem_id, offered, k) for k, field in enumerate(fields)]
             updates |= shown
+        updates |= {self.said: look.said("\n".join(dict.fromkeys(faults)))} if faults else {}
         return {**updates, self.offers: json.dumps(offers), self.seen: self.desk.version}
 
     def wire(self) -> None:
@@ -148,12 +150,24 @@ class Stage:
             finally:
                 _remarks.reset(token)
             updates = {**self.shown(), **dict.fromkeys(clears), **(more or {})}
-            updates[self.said] = look.said(remarks=remarks)
+            updates[self.said] = updates.get(self.said, "") + look.said(remarks=remarks)
             if lead_to is not None:
                 updates[self.walk] = gr.update(selected=lead_to)
             return updates
 
         return handle
+
+
+def shown_of(step: PageStep) -> tuple[dict[Any, Any], str]:
+    """Return what a step shows and no fault, or what empties it and what it cannot read.
+
+    So a work whose files are damaged, or gone, keeps nobody from opening another.
+    """
+    try:
+        return dict(step.shown()), ""
+    except (LoraSceneError, OSError) as error:
+        drawn = (one for one in step.outputs if isinstance(one, (gr.HTML, gr.Gallery, gr.File)))
+        return {one: gr.update(value=None) for one in drawn}, sentence(error)
 
 
 def _as_sent(field: Any, update: Any) -> dict[str, Any]:

@@ -6,6 +6,7 @@ finds everything again after a reload, a crash or a restart; the trainings do no
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -21,6 +22,7 @@ import psutil
 
 from lora_scene.documents import build, parse_json, read_text
 from lora_scene.errors import LoraSceneError, TrainingError
+from lora_scene.faults import sentence
 from lora_scene.files import write_json
 from lora_scene.folder_lock import is_running, process_record
 from lora_scene.page.desk import Work
@@ -28,6 +30,7 @@ from lora_scene.recipe import load_recipe, quoted
 
 ORDER, LOG = "order.json", "training.log"
 GLANCE = 0.25  # seconds between two looks at who runs
+NOBODY = -1  # the process of a training that could not be started
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class Order:
         settings: What `--set` takes.
         asked: When, seconds since the epoch; the queue's order.
         steps: Steps of both phases.
-        pid: Of the process; 0 while it waits.
+        pid: Of the process; 0 while it waits, `NOBODY` where none could be started.
         started: When that began.
         code: The process's exit code; None while it runs, or where nobody saw it end.
     """
@@ -133,21 +136,34 @@ class Trainings:
     def place(self, work: Work) -> int:
         """Return how many trainings come before a work that waits."""
         mine = order_of(work)
-        orders = [order for one in self._works() if (order := order_of(one)) is not None]
+        orders = [order for _, order in self._orders()]
         return sum(
             order.runs or (order.waits and mine is not None and order.asked < mine.asked)
             for order in orders
         )
 
+    def _orders(self) -> list[tuple[Work, Order]]:
+        """Return all that was asked for; where it cannot be read, its own work tells."""
+        found = []
+        for work in self._works():
+            with contextlib.suppress(LoraSceneError, OSError):
+                order = order_of(work)
+                found += [(work, order)] if order is not None else []
+        return found
+
     def _watch(self) -> None:
         while not self._ended.wait(GLANCE):
-            with self._lock:
+            with self._lock, contextlib.suppress(LoraSceneError, OSError):  # tried again
                 self._reap()
-                orders = [(w, o) for w in self._works() if (o := order_of(w)) is not None]
+                orders = self._orders()
                 waiting = sorted((o.asked, w.name) for w, o in orders if o.waits)
                 if waiting and not any(order.runs for _, order in orders):
-                    work = next(w for w, _ in orders if w.name == waiting[0][1])
-                    self._start(work, {w.name: o for w, o in orders}[work.name])
+                    work, order = next(pair for pair in orders if pair[0].name == waiting[0][1])
+                    try:
+                        self._start(work, order)
+                    except OSError as error:
+                        _fail(work, order, error)
+                        self._changed()
 
     def _start(self, work: Work, order: Order) -> None:
         options: dict[str, Any] = (
@@ -179,6 +195,12 @@ class Trainings:
                 if order is not None:
                     _write(work, replace(order, code=code))
                 self._changed()
+
+
+def _fail(work: Work, order: Order, error: OSError) -> None:
+    """Note that a training could not be started, and why, as its own process would."""
+    (work.folder / LOG).write_text(f"error: {sentence(error)}\n", encoding="utf-8")
+    _write(work, replace(order, pid=NOBODY, code=1))
 
 
 def _break(pid: int) -> None:

@@ -76,6 +76,21 @@ def test_the_demo_scene_is_taken_up_again_after_a_restart_and_written_as_it_is(t
     assert ((written.photos[0].masks >= 0.5) == (shipped.photos[0].masks >= 0.5)).all()
 
 
+def test_a_work_whose_files_are_damaged_stops_no_page(tmp_path):
+    demo = resources.files("lora_scene.scenes") / "demo"
+    desk = Desk(tmp_path / "out")
+    for name in ("good", "bad"):
+        desk.begin_scene(demo, name)
+    mask = next((desk.need().folder / "draft").glob("mask-*.png"))
+    mask.write_bytes(mask.read_bytes()[:100])
+    again = Desk(tmp_path / "out")
+    assert again.work.name == "good"
+    assert set(again.names()) == {"good", "bad"}
+    with pytest.raises(SceneError, match=rf"{mask.name}: not a readable image"):
+        again.open("bad")
+    assert again.work.name == "good"
+
+
 def test_a_step_back_brings_a_deleted_thing_back(tmp_path):
     desk = Desk(tmp_path / "out")
     desk.begin_scene(resources.files("lora_scene.scenes") / "demo", "demo")

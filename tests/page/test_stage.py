@@ -3,14 +3,18 @@
 import sys
 from importlib import resources
 
+import gradio as gr
 import pytest
 
+from lora_scene.adapters.folder import read_adapter, save_adapter
 from lora_scene.cli.main import main
 from lora_scene.files import write_json
 from lora_scene.page.course import progress_of
 from lora_scene.page.desk import Desk
 from lora_scene.page.stage import Stage
 from lora_scene.page.trainings import LOG, ORDER, Order
+from tests import tiny
+from tests.adapters import made
 from tests.test_full_disk import contents, disk_of
 
 DEMO = resources.files("lora_scene.scenes") / "demo"
@@ -74,3 +78,34 @@ def test_a_base_that_is_missing_is_told_in_the_words_of_the_command_line(
     assert found.state == "failed"
     assert "nowhere" in found.error
     assert told.strip().endswith(found.error)
+
+
+class HandlesStep:
+    """A step that shows the handles of the work at hand, as that of pictures does."""
+
+    def __init__(self, desk):
+        self.desk, self.chips = desk, gr.HTML("")
+        self.outputs = [self.chips]
+
+    def shown(self):
+        return {self.chips: " ".join(read_adapter(self.desk.need().adapter).handles)}
+
+
+def test_a_work_whose_adapter_is_damaged_is_told_and_another_can_be_opened(desk):
+    adapter = made.adapter(tiny.pipeline(), "sd1")
+    for name in ("good", "bad"):
+        desk.begin_scene(DEMO, name)
+        save_adapter(adapter, desk.need().adapter)
+    (desk.need().adapter / "embeddings" / "bowl.safetensors").unlink()
+    clicks, stage, step = [], Stage(desk), HandlesStep(desk)
+    stage.steps = [step]
+    for work in (lambda: desk.open("bad"), lambda: desk.open("good")):
+        stage.on(lambda click, *rest, **how: clicks.append(click), work)
+    told = clicks[0]()
+    assert "embedding of &lt;bowl&gt; is missing" in told[stage.said]
+    assert told[step.chips]["value"] is None, "nothing of another work stays"
+    assert "bad" in told[stage.masthead]
+    assert stage.shown()[stage.said] == told[stage.said], "also as the page opens"
+    told = clicks[1]()
+    assert told[stage.said] == ""
+    assert told[step.chips] == "<bear> <bowl>"

@@ -61,6 +61,40 @@ def test_one_trains_the_next_waits_and_takes_its_place(works, trainings):
     until(lambda: progress_of(second).state == "paused")
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="the stand-in waits for a signal of POSIX")
+def test_what_cannot_be_started_is_told_and_the_next_begins(works, trainings, monkeypatch):
+    queue, until = trainings
+    first, second = works
+    waits = Order.command
+
+    def command(order, work):
+        return ["/no/such/python"] if work is first else waits(order, work)
+
+    monkeypatch.setattr(Order, "command", command)
+    queue.ask(first, "mini", "mini", [])
+    queue.ask(second, "mini", "mini", [])
+    until(lambda: progress_of(second).notes == ("here",))
+    assert progress_of(first).state == "failed"
+    assert "/no/such/python" in progress_of(first).error
+    queue.pause(second)
+    until(lambda: progress_of(second).state == "paused")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the stand-in waits for a signal of POSIX")
+def test_a_damaged_order_stops_no_other_training(works, trainings):
+    queue, until = trainings
+    first, second = works
+    (first.folder / ORDER).write_text("{")
+    queue.ask(second, "mini", "mini", [])
+    assert queue.place(second) == 0
+    until(lambda: progress_of(second).notes == ("here",))
+    with pytest.raises(TrainingError, match=ORDER):
+        progress_of(first)
+    (first.folder / ORDER).unlink()
+    queue.pause(second)
+    until(lambda: progress_of(second).state == "paused")
+
+
 def test_wrong_settings_are_refused_before_anything_waits(works, trainings):
     queue, _ = trainings
     with pytest.raises(RecipeError, match="phase2"):
