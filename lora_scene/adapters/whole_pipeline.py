@@ -11,8 +11,11 @@ from safetensors.torch import load
 
 from lora_scene.adapters.adapter import Adapter
 from lora_scene.adapters.attachment import load_adapter
+from lora_scene.adapters.whole_model import needs_whole_model
 from lora_scene.adapters.writing import write_tensors
+from lora_scene.backbones.backbone import Backbone
 from lora_scene.backbones.loading import DTYPES
+from lora_scene.backbones.sources import other_base
 from lora_scene.errors import AdapterError
 from lora_scene.file_groups import written_together
 from lora_scene.files import check_target, write_json
@@ -43,6 +46,21 @@ def export_pipeline(adapter: Adapter, pipeline: Any, out: Path, *, dtype: str = 
         add_older_layout(aside)
         write_json(aside / LISTING, list_folder(aside))
     return out
+
+
+def strange_base(adapter: Adapter, pipeline: Any, *, name: str) -> str | None:
+    """Say how a pipeline's base differs from the one that an adapter was trained on, or None.
+
+    Args:
+        adapter: The adapter; of a run that trained a whole model, that model is its base.
+        pipeline: Before anything is merged into it.
+        name: What to call its base.
+    """
+    if needs_whole_model(adapter):
+        return None
+    here = (name, Backbone(pipeline, name=name).content_hash())
+    info = adapter.info
+    return other_base((info.base_model, info.base_hash), here, is_rounded=False)
 
 
 def check_new(out: Path) -> None:

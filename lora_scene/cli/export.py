@@ -74,10 +74,15 @@ def _write_pipeline(folder: Path, out: Path, base: str | None, dtype: str) -> No
     """Merge the adapter in a folder into its base, and write all of that."""
     from lora_scene.adapters.folder import read_adapter
     from lora_scene.adapters.whole_model import base_of
-    from lora_scene.adapters.whole_pipeline import check_new, export_pipeline
+    from lora_scene.adapters.whole_pipeline import check_new, export_pipeline, strange_base
     from lora_scene.backbones.loading import load_pipeline
+    from lora_scene.cli.terminal import note
 
     check_new(out)
     adapter = read_adapter(folder)
-    pipeline = load_pipeline(base or base_of(adapter, folder))
+    source = base or base_of(adapter, folder)
+    pipeline = load_pipeline(source)
+    difference = strange_base(adapter, pipeline, name=source)
+    if difference:
+        note(f"the adapter {difference}: its concepts may look different", warning=True)
     export_pipeline(adapter, pipeline, out, dtype=dtype)

@@ -24,6 +24,7 @@ from lora_scene.adapters.formats.modelspec import Title
 from lora_scene.adapters.gallery import last_samples
 from lora_scene.adapters.verification import refuse_failures, verify_path
 from lora_scene.adapters.whole_pipeline import export_pipeline
+from lora_scene.backbones.backbone import Backbone
 from lora_scene.cli.main import root
 from lora_scene.errors import AdapterError, FileError, VerificationError
 from tests import tiny
@@ -547,3 +548,19 @@ def test_the_command_prints_counts_and_fails_with_the_reason(scene, tmp_path):
     save_file(tensors | {first: torch.full_like(tensors[first], 3e38)}, path)
     endless = CliRunner().invoke(root, [*args, "--json"])
     assert json.loads(endless.stdout, parse_constant=pytest.fail)[0]["effect"] is None
+
+
+def test_a_pipeline_on_another_base_is_told_whatever_that_is_called(tmp_path):
+    own, other = tiny.pipeline(), tiny.pipeline(seed=1)
+    for name, pipe in (("own", own), ("other", other)):
+        pipe.save_pretrained(tmp_path / name / "base")
+    adapter = made.adapter(own, "sd1")
+    base_hash = Backbone(own, name="base").content_hash()
+    info = dataclasses.replace(adapter.info, base_model="base", base_hash=base_hash)
+    save_adapter(dataclasses.replace(adapter, info=info), tmp_path / "adapter")
+    for name, told in (("own", False), ("other", True)):
+        args = ["export", str(tmp_path / "adapter"), "--format", "pipeline"]
+        args += ["--base", str(tmp_path / name / "base"), "--out", str(tmp_path / f"on {name}")]
+        done = CliRunner().invoke(root, args, catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+        assert ("warning: the adapter was trained on other weights" in done.stderr) == told
