@@ -19,7 +19,7 @@ import torch
 
 from lora_scene.adapters.adapter import Adapter, LoraModule, product
 from lora_scene.adapters.embedding_checks import concept_of, load_embeddings, wrong_embeddings
-from lora_scene.adapters.fit import pipeline_family
+from lora_scene.adapters.fit import check_fit, pipeline_family
 from lora_scene.adapters.folder import read_adapter
 from lora_scene.adapters.formats.diffusers import FILE
 from lora_scene.adapters.formats.embeddings import embedding_path
@@ -77,7 +77,7 @@ def verify_path(
             only that it does something.
 
     Raises:
-        AdapterError: A file is damaged.
+        AdapterError: A file is damaged, or the reference does not fit the base.
     """
     expected = None if reference is None else _trained_output(open_base(), reference)
     checks = []
@@ -138,6 +138,7 @@ def refuse_failures(checks: tuple[Check, ...]) -> None:
 
 
 def _trained_output(pipeline: Any, reference: Adapter) -> torch.Tensor:
+    check_fit(pipeline, reference, name="the adapter")
     merge_by_formula(pipeline, reference)
     return draw_probe(pipeline, probe_prompt(reference))
 

@@ -528,6 +528,15 @@ def test_a_cut_and_a_permuted_embedding_fail_with_and_without_the_adapter(tmp_pa
         failing(path, adapter, "rows of <Bear> are")
 
 
+@pytest.mark.parametrize("there", ["sd2", "sdxl"])
+def test_a_base_that_the_adapter_does_not_fit_is_told_as_that(there, tmp_path):
+    """tiny SD 2.x has modules of SD 1.x's shapes, SDXL has others."""
+    adapter = made.adapter(tiny.pipeline("sd1"), "sd1", text=True)
+    exported(adapter, tmp_path)
+    with pytest.raises(AdapterError, match=r"Stable Diffusion 1\.x does not fit this pipeline"):
+        verify_path(tmp_path, lambda: tiny.pipeline(there), reference=adapter)
+
+
 def test_the_command_prints_counts_and_fails_with_the_reason(scene, tmp_path):
     folder, _ = scene
     path = folder / "scene.safetensors"
