@@ -121,7 +121,10 @@ class Painter:
         return save_numbered(out / "completed.png", drawn, record)
 
     def _open(self, cast: Cast, choices: Sequence[AdapterChoice]) -> Studio:
-        key = tuple((one.name, one.fingerprint, one.choice.weight) for one in cast.members)
+        key = tuple(
+            (one.name, one.fingerprint, one.choice.weight, dict(one.renamed))
+            for one in cast.members
+        )
         if self._studio is None or key != self._key:
             self._studio = None  # its memory is needed for the next
             self._studio = cast.studio()

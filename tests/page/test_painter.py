@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -7,13 +8,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lora_scene.adapters.folder import save_adapter
+from lora_scene.creating.generation import generate
 from lora_scene.creating.records import picture_hash
-from lora_scene.creating.requests import Place
+from lora_scene.creating.requests import Place, Request, Sampling
+from lora_scene.creating.studio import AdapterChoice, open_studio
 from lora_scene.errors import CreationError
 from lora_scene.page import pictures_step
 from lora_scene.page.desk import Work
-from lora_scene.page.painter import INPUTS, keep_inputs, kept_input
+from lora_scene.page.painter import INPUTS, Painter, keep_inputs, kept_input
 from lora_scene.page.pictures_step import PicturesStep
+from tests import tiny
+from tests.adapters import made
+from tests.creating import studios
 
 
 def test_what_a_picture_was_made_from_comes_back_by_its_hash(tmp_path: Path) -> None:
@@ -42,3 +49,31 @@ def test_a_region_and_a_strength_go_with_every_prompt_that_names_the_handle(monk
     control = step._request("a photo of <Bear>", 0, 1, "").control
     assert control.places == (Place("<bear>", (0.0, 0.0, 0.5, 1.0)),)
     assert control.strengths == (("<bear>", 0.5),)
+
+
+@pytest.mark.filterwarnings(studios.QUIET)
+def test_a_picture_with_a_renamed_handle_leaves_the_next_one_its_own_handles(tmp_path) -> None:
+    """As of `generate --rename bear=cub`, made again here before <bear> is drawn."""
+    pipeline = tiny.pipeline()
+    pipeline.save_pretrained(tmp_path / "base")
+    adapter = made.adapter(pipeline, "sd1")
+    adapter = replace(adapter, info=replace(adapter.info, base_model="base", base_hash=""))
+    folder = save_adapter(adapter, tmp_path / "adapter")
+    asked, few = "a photo of <bear>", Sampling(1)
+    renamed = open_studio([folder], device="cpu", rename=["bear=cub"])
+    (cub,) = generate(renamed, [Request("a photo of <cub>", sampling=few)], out=tmp_path / "cli")
+
+    def drawn(painter: Painter, out: Path) -> bytes:
+        (path,) = painter.draw(
+            [AdapterChoice(folder)],
+            Request(asked, sampling=few),
+            out=out,
+            n_pictures=1,
+            is_grid=False,
+        )
+        return np.asarray(Image.open(path)).tobytes()
+
+    painter = Painter()
+    (again,) = painter.again([folder], cub.path, out=tmp_path / "again")
+    assert np.array_equal(np.asarray(Image.open(again)), cub.pixels)
+    assert drawn(painter, tmp_path / "after") == drawn(Painter(), tmp_path / "alone")
