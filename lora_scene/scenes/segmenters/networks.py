@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
-from lora_scene.errors import SegmenterError
+from lora_scene.errors import LoraSceneWarning, SegmenterError
 from lora_scene.scenes.mask_prompts import Kind
 from lora_scene.scenes.pictures import Mask, Pixels
 
@@ -88,12 +89,18 @@ def load(kind: Any, model: str, **options: Any) -> Any:
 def load_network(kind: Any, model: str, *, device: str) -> Any:
     """Load a network for inference, as `load` does, and bring it to a device.
 
-    From safetensors alone: a pickle, as in a `.bin`, could run anything.
+    From safetensors alone: a pickle, as in a `.bin`, could run anything. A `LoraSceneWarning` tells
+    of weights that are not in the files, which transformers draws at random.
 
     Raises:
         SegmenterError: As in `load`, or the device is not there.
     """
-    network = load(kind, model, use_safetensors=True)
+    network, told = load(kind, model, use_safetensors=True, output_loading_info=True)
+    missing = sorted(told["missing_keys"])
+    if missing:
+        found = f"{len(missing)} of its tensors are not in the files, such as {missing[0]}"
+        text = f"{model}: {found}; they are drawn at random, and its masks may mean nothing"
+        warnings.warn(text, LoraSceneWarning, stacklevel=3)
     try:
         return network.to(device).eval()
     except (RuntimeError, AssertionError) as error:
@@ -126,6 +133,8 @@ class Network:
         model = model or self.usual
         if "words" in self.accepts:
             self._tokenizer: Any = load(transformers.AutoTokenizer, model)
+            if set(self._tokenizer.get_vocab().values()) <= set(self._tokenizer.all_special_ids):
+                raise SegmenterError("its tokenizer is missing: it knows no words", where=model)
         self._network: Any = load_network(getattr(transformers, self.kind), model, device=device)
         self._device = device
 

@@ -3,8 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
-from lora_scene.errors import SegmenterError
+from lora_scene.errors import LoraSceneWarning, SegmenterError
 from lora_scene.scenes.segmenters.clipseg import ClipSeg
 from lora_scene.scenes.segmenters.grounding_dino import GroundingDino
 from lora_scene.scenes.segmenters.networks import (
@@ -85,6 +86,25 @@ def test_weights_of_another_kind_are_refused(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
     with pytest.raises(SegmenterError, match="weights cannot be had"):
         load(SamModel, str(tmp_path))
+
+
+def test_weights_that_are_not_in_the_files_are_told(tmp_path):
+    folder = save_clipseg(tmp_path)
+    kept = load_file(folder / "model.safetensors")
+    lost = [key for key in kept if key.startswith("decoder.")]
+    save_file({key: kept[key] for key in kept.keys() - lost}, folder / "model.safetensors",
+              metadata={"format": "pt"})  # fmt: skip
+    with pytest.warns(LoraSceneWarning, match=f"{len(lost)} of its tensors .* decoder"):
+        ClipSeg(str(folder))
+
+
+def test_a_network_without_its_tokenizer_is_refused(tmp_path):
+    folder = save_clipseg(tmp_path)
+    for path in folder.iterdir():
+        if path.name not in ("config.json", "model.safetensors"):
+            path.unlink()
+    with pytest.raises(SegmenterError, match="it knows no words"):
+        ClipSeg(str(folder))
 
 
 class Trap:
