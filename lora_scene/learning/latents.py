@@ -50,6 +50,7 @@ class EncodedVariant:
         caption_suffix: What the prompt says beside the handles, such as a plain background.
         probability: Its share of the draws.
         size_ids: What SDXL is told of sizes, see `size_ids`; empty for a whole picture.
+        source: The photo's file.
     """
 
     moments: Moments
@@ -60,6 +61,7 @@ class EncodedVariant:
     caption_suffix: str
     probability: float
     size_ids: tuple[int, ...] = ()
+    source: str = ""
 
     @property
     def latents(self) -> Size:
@@ -76,7 +78,7 @@ def encode_variants(
     generator: np.random.Generator,
     resize: Resize = "area",
 ) -> tuple[EncodedVariant, ...]:
-    """Make and encode all variants of a scene's photos.
+    """Make and encode all variants of a scene's photos that show a concept.
 
     Args:
         backbone: The base.
@@ -91,6 +93,8 @@ def encode_variants(
         size = canvas.size_for(photo.size)
         for made in _make(photo, scene, size, settings, generator):
             shown = made.variant.photo
+            if not made.variant.present:  # no prompt could name anything in it
+                continue
             encoded.append(
                 EncodedVariant(
                     moments=backbone.encode_picture(shown.pixels).on_cpu(),
@@ -101,6 +105,7 @@ def encode_variants(
                     caption_suffix=made.variant.caption_suffix,
                     probability=made.share / len(scene.photos),
                     size_ids=size_ids(shown) if canvas.shape == "photo" else (),
+                    source=photo.source,
                 )
             )
     return tuple(encoded)

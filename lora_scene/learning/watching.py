@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from lora_scene.adapters.adapter import Adapter
@@ -117,7 +118,8 @@ class Watcher:
         with trainer.as_delivered():
             seen = look(trainer.backbone, trainer.table, photos, self._job.recipe)
         done = sum(trainer.steps_done)
-        save_maps(seen.maps, self._job.scene, self._job.out, done)
+        looked_at = [one for one in self._job.scene.photos if one.source == photos[0].source]
+        save_maps(seen.maps, replace(self._job.scene, photos=tuple(looked_at)), self._job.out, done)
         line = {"phase": number, "step": step, "loss": seen.loss, "ious": dict(seen.ious)}
         self._log.append(line)
         peak = peak_bytes(trainer.backbone.device)

@@ -122,6 +122,7 @@ def report_on(scene: Scene, canvas: Canvas, *, resize: Resize = "area") -> Scene
         present = {k: scene.handles[k] for k in photo.present}
         seen |= {name for k, name in present.items() if _is_seen(framed, k, canvas, resize)}
         said += [*_losses(framed, present, canvas, resize), *_inverted(photo, scene)]
+        said += [] if present else ["it shows none of the concepts: nothing is learnt from it"]
         warnings += [f"{photo.source}: {one}" for one in said]
     warnings += _doubts(scene, coverages, overlaps)
     unlearnable = tuple(handle for handle in scene.handles if handle not in seen)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -142,3 +143,23 @@ def test_every_augmentation_and_the_prior_run_in_both_shapes_and_resume(
     again = made.run(both, settings, tmp_path / "cut")
     made.assert_equal(made.numbers(again), made.numbers(whole))
     assert all(torch.isfinite(each).all() for each in made.numbers(whole).values())
+
+
+def test_a_photo_that_shows_none_of_the_concepts_changes_nothing(bases, both, tmp_path):
+    """Its masks are all absent, as `""` says, or what it showed is lost in its frame."""
+    tall, large = both.photos[0], photo(272, 384)
+    lost = np.zeros_like(large.masks)
+    lost[0, 10, 10:60] = 1  # a row of pixels, a quarter of one where it is learnt
+    absent = replace(tall, masks=np.zeros_like(tall.masks), source="absent.png")
+    empty = (absent, replace(large, masks=lost, source="lost.png"))
+    settings = made.recipe(bases["sd1"], "run.watch=1", "base.shape=photo", steps=(3, 2))
+    outs = [tmp_path / "with", tmp_path / "without"]
+    photos = [(*empty, tall), (tall,)]
+    results = [
+        made.run(replace(both, photos=own), settings, out)
+        for own, out in zip(photos, outs, strict=True)
+    ]
+    made.assert_equal(*map(made.numbers, results))
+    maps = [[path.read_bytes() for path in sorted((out / "maps").glob("*-?.jpg"))] for out in outs]
+    assert maps[0] == maps[1] != []
+    assert "absent.png: it shows none of the concepts" in (outs[0] / "run.jsonl").read_text()
