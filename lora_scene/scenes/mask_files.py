@@ -27,6 +27,7 @@ INSIDE = 0.5  # a soft mask's value from which a pixel counts as the concept's
 MIN_COVERAGE = 0.001  # of the photo: 262 pixels at 512 px, about four latent cells
 WHITE = 250 / 255  # and above: JPEG's white
 DARK = 8 / 255  # and below: JPEG's black
+EDGE = 4  # pixels from what is not dark: nearer, dark values are the end of a soft edge
 MOST_LABELS = 16  # a soft edge has more values than that
 DARKEST_HUE, HUE_SPREAD = 48, 0.1  # of 255; of a channel's share in the brightest one
 VOC_VOID = (224, 224, 192)  # Pascal VOC's colour for a border that belongs to nobody
@@ -44,6 +45,7 @@ def read_mask(path: Path, photo: UprightPhoto | None = None) -> Mask:
       fill areas, as in 0, 127 and 255, and are no soft edges: 0 is outside, every other inside.
     - A soft mask that is grey at its brightest is scaled, so that it counts fully there.
     - A grey picture without black has its darkest value outside.
+    - What is nearly black, and at no soft edge, is outside: the noise of JPEGs and of networks.
 
     The mask's own EXIF orientation is obeyed. A mask without one that fits `photo` only as the
     file stores it is turned with it. A `LoraSceneWarning` tells what else than black and white
@@ -79,7 +81,7 @@ def _opacity(image: Image.Image, path: Path) -> Mask:
     is_drawn = bool(np.isin(grey, (0.0, 1.0)).all()) and grey.min() < grey.max()
     if is_drawn and iou(grey >= INSIDE, alpha >= INSIDE) < AGREEING:
         warn_of(path, "its transparency and its colours tell different masks; the former is taken")
-    return alpha
+    return _without_noise(alpha)
 
 
 def _colours(image: Image.Image, path: Path) -> Mask:
@@ -133,6 +135,7 @@ def _levels(mask: Mask, path: Path) -> Mask:
         warn_of(path, f"a picture of labels ({shown}), read as one mask: all that is not 0")
         return (mask > 0).astype(np.float32)
     if peak >= WHITE:
+        mask = _without_noise(mask)
         if (mask < INSIDE).sum() - (mask == 0).sum() > (mask >= INSIDE).sum():
             text = "more of it is dark grey than white; only what is bright counts as inside"
             warn_of(path, text)
@@ -143,9 +146,18 @@ def _levels(mask: Mask, path: Path) -> Mask:
         return (mask > 0).astype(np.float32)
     if peak >= INSIDE:
         warn_of(path, f"it is grey, {100 * peak:.0f} % of white at most; scaled to count fully")
-        scaled: Mask = mask / np.float32(peak)
-        return scaled
+        return _without_noise(mask / np.float32(peak))
     return mask
+
+
+def _without_noise(mask: Mask) -> Mask:
+    """Return a mask (H, W) that is 0 where it is dark with nothing brighter near."""
+    import cv2
+
+    around = np.ones((2 * EDGE + 1, 2 * EDGE + 1), np.uint8)
+    near = cv2.dilate((mask > DARK).astype(np.uint8), around)
+    quiet: Mask = mask * near
+    return quiet
 
 
 def _fill_areas(mask: Mask) -> bool:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -161,6 +163,24 @@ def test_labels_beside_white_are_told_as_they_count_for_nothing(tmp_path):
     Image.fromarray(dark.astype(np.uint8)).save(tmp_path / "mask.png")
     with pytest.warns(LoraSceneWarning, match="more of it is dark grey than white"):
         assert read_mask(tmp_path / "mask.png").max() == 1.0
+
+
+@pytest.mark.parametrize("kind", ["grey", "alpha", "never white"])
+@pytest.mark.parametrize("share", [0.01, 1.0])
+def test_what_is_nearly_black_at_no_soft_edge_is_noise(tmp_path, kind, share):
+    rng = np.random.default_rng(0)
+    top = 160 if kind == "never white" else 255
+    depth = 20 - np.hypot(*(np.mgrid[:64, :64] - 31.5))
+    clean = np.rint(top * np.clip((depth + 6) / 6, 0, 1)).astype(np.uint8)
+    noise = rng.integers(1, 4, clean.shape) * (rng.random(clean.shape) < share) * (depth < -14)
+    grey = (clean + noise).astype(np.uint8)
+    grey[:, 0] = 0  # or the darkest would be taken for black
+    array = np.dstack([rng.integers(0, 256, (64, 64, 3)), grey]).astype(np.uint8)
+    Image.fromarray(array if kind == "alpha" else grey).save(tmp_path / "mask.png")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*63 % of white at most")
+        found = read_mask(tmp_path / "mask.png")
+    np.testing.assert_allclose(found, clean / top, atol=1e-6)
 
 
 @pytest.mark.parametrize("stray", [0, 254])
