@@ -13,7 +13,7 @@ import click
 
 from lora_scene.cli.options import device_option, json_option, out_option
 from lora_scene.cli.paths import EXISTING_FILE
-from lora_scene.cli.values import COUNT
+from lora_scene.cli.values import COUNT, refuse_idle
 
 if TYPE_CHECKING:
     from lora_scene.workshop.protocol import Protocol
@@ -64,7 +64,8 @@ def command(
     read = read_protocol(protocol)
     wanted = _only(read, methods)
     if is_list:
-        _show_plan(wanted)
+        refuse_idle(("max_runs", "known", "as_json"), "--list does no run")
+        _show_plan(wanted, part)
         return
     bench = replace(
         open_bench(wanted, out, device=device),
@@ -89,8 +90,9 @@ def _refuse_undone(
 ) -> None:
     """Fail where a run was left undone that nobody asked to leave."""
     from lora_scene.errors import JudgingError
+    from lora_scene.workshop.trials import part_of
 
-    asked = {run.key for run in list(protocol.runs())[part[0] - 1 :: part[1]]}
+    asked = {run.key for run in part_of(protocol, part)}
     left = sorted(asked - {str(row["key"]) for row in rows})
     if left and max_runs is None:
         raise JudgingError(
@@ -124,13 +126,13 @@ def _only(protocol: Protocol, names: Sequence[str]) -> Protocol:
     return replace(protocol, methods=chosen)
 
 
-def _show_plan(protocol: Protocol) -> None:
+def _show_plan(protocol: Protocol, part: tuple[int, int]) -> None:
     """Print what would be run, and how much work that is."""
-    from lora_scene.workshop.trials import planned_work
+    from lora_scene.workshop.trials import part_of, planned_work
 
-    for run in protocol.runs():
+    for run in part_of(protocol, part):
         click.echo(run.key)
-    work = planned_work(protocol)
+    work = planned_work(protocol, part)
     click.echo(
         f"{work['runs']} runs, {work['image_forwards']:,} image-forwards of training, "
         f"{work['pictures']:,} pictures",

@@ -74,7 +74,8 @@ def command(
     canvas, hole = _opened(read, place, spread)
     check_photo_and_mask(canvas, hole, mask or "hole")
     cast = chosen.read()
-    (request,) = look_at(cast, [replace(asked, prompt=prompt or default_prompt(cast))])
+    prompt = default_prompt(cast) if prompt is None else prompt
+    (request,) = look_at(cast, [replace(asked, prompt=prompt)])
     studio = how.base.open(cast)
     with drawing_bar("completing", count_windows(studio, hole), is_quiet=how.as_json) as tick:
         result = complete(studio, canvas, hole, request, tick=tick)

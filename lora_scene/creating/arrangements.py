@@ -97,8 +97,8 @@ def plan_variations(
         is_placed: Whether each thing is placed in a box of its own, drawn at random.
 
     Raises:
-        CreationError: Nothing to show, an unknown handle, a template without {}, or places both
-            given and drawn.
+        CreationError: Nothing to show, an unknown handle, a template without {}, places both
+            given and drawn, or something asked of a handle that is not shown.
     """
     chosen = [names.find_handle(handle) for handle in handles] or list(names.nouns)
     if not chosen:
@@ -111,6 +111,7 @@ def plan_variations(
             where=", ".join(place.handle for place in default.control.places),
             hint="--at or --place, not both",
         )
+    default.control.shared_out(names, [prompt_for(chosen, None, template)])
     seeds = range(default.seed, default.seed + n)
     return [_arranged(names, chosen, template, replace(default, seed=s), is_placed) for s in seeds]
 

@@ -92,10 +92,7 @@ def run_benchmark(
         FileError: Its `results.jsonl` cannot be written.
     """
     refuse_foreign(bench.out / ROWS, bench.out)
-    number, n_parts = part
-    if not 1 <= number <= n_parts:
-        raise JudgingError("no such part", where="part", expected="i/n, i from 1 to n", got=part)
-    runs = list(bench.protocol.runs())[number - 1 :: n_parts]
+    runs = part_of(bench.protocol, part)
     if known is not None:
         _take_known(bench, runs, known)
     n_new = 0
@@ -109,6 +106,18 @@ def run_benchmark(
             _try_run(bench, run, scene=scene, made_of=made_of)
             n_new += 1
     return write_rows(bench.out)
+
+
+def part_of(protocol: Protocol, part: tuple[int, int]) -> list[Attempt]:
+    """Return every n-th run of a protocol from the i-th on, `part` being (i, n), 1-based.
+
+    Raises:
+        JudgingError: There is no such part.
+    """
+    number, n_parts = part
+    if not 1 <= number <= n_parts:
+        raise JudgingError("no such part", where="part", expected="i/n, i from 1 to n", got=part)
+    return list(protocol.runs())[number - 1 :: n_parts]
 
 
 def _take_known(
@@ -181,12 +190,16 @@ def measure_run(
     return row
 
 
-def planned_work(protocol: Protocol) -> dict[str, int]:
+def planned_work(protocol: Protocol, part: tuple[int, int] = (1, 1)) -> dict[str, int]:
     """Return how much a protocol asks for: runs, image-forwards of training, pictures drawn.
 
     Drift's pictures count twice: with the adapter and without.
+
+    Args:
+        protocol: What is run.
+        part: See `part_of`.
     """
-    runs = list(protocol.runs())
+    runs = part_of(protocol, part)
     scenes = {run.scene: load_scene(run.scene) for run in runs}
     forwards, n_pictures = 0, 0
     for run in runs:

@@ -43,6 +43,23 @@ def test_benchmark_lists_its_runs(benchmark):
     assert "1 runs, 1,600 image-forwards" in result.stderr
 
 
+def test_benchmark_lists_a_part_and_refuses_what_a_list_does_not_heed(benchmark, tmp_path):
+    toml = (tmp_path / "protocol.toml").read_text()
+    (tmp_path / "protocol.toml").write_text(toml + "\nseeds = [0, 1, 2]\n")
+    parts = [benchmark("--list", "--part", f"{i}/2") for i in (1, 2)]
+    assert [p.stdout.split() for p in parts] == [
+        ["ours/all-a-s0", "ours/all-a-s2"],
+        ["ours/all-a-s1"],
+    ]
+    assert "2 runs, 3,200 image-forwards" in parts[0].stderr
+    with pytest.raises(JudgingError, match="no such part"):
+        benchmark("--list", "--part", "3/2")
+    for idle in (["--json"], ["--max-runs", "1"], ["--known", str(tmp_path / "protocol.toml")]):
+        refused = benchmark("--list", *idle)
+        assert refused.exit_code == 2
+        assert f"leave out {idle[0]}" in refused.output
+
+
 def test_benchmark_reports_what_is_done(benchmark, tmp_path):
     made.write(tmp_path / "out")
     result = benchmark("--max-runs", "0", "--json", "--device", "cpu")

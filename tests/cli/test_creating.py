@@ -94,6 +94,11 @@ def test_complete_fills_a_hole_and_wants_one(run, home, tmp_path):
     assert run("complete", "--photo", "photo.png", out="c.png").exit_code == 2
 
 
+def test_complete_draws_no_prompt_where_an_empty_one_is_asked_for(run, tmp_path):
+    run("complete", "--photo", "photo.png", "--mask", "mask.png", "--prompt", "", out="c.png")
+    assert read_record(tmp_path / "c.png")["regions"][0]["prompt"] == ""
+
+
 @pytest.mark.parametrize("verb", ["edit", "complete"])
 @pytest.mark.parametrize(("size", "told"), [((9, 9), "the photo's size"), ((80, 64), "an empty")])
 def test_a_mask_without_use_is_told_before_the_base_is_loaded(

@@ -57,6 +57,15 @@ def test_places_are_given_or_drawn_and_not_both():
         plan_variations(studio(), 1, default=placed, is_placed=True)
 
 
+@pytest.mark.parametrize("asked", ["strengths", "emphases", "places"])
+def test_what_is_asked_of_a_handle_that_no_variation_shows_is_refused(asked):
+    bear = {"places": (Place("<bear>", (0.0, 0.0, 1.0, 1.0)),)}.get(asked, (("<bear>", 0.5),))
+    default = replace(QUICK, control=Control(**{asked: bear}))
+    with pytest.raises(CreationError, match="no prompt names <bear>"):
+        plan_variations(studio(), 1, default=default, handles=("bowl",))
+    assert plan_variations(studio(), 1, default=default, handles=("bear",))
+
+
 def test_clinging_things_are_named_in_the_negative_prompt():
     default = Request("", negative="dark")
     parts = plan_parts(studio(), default=default, is_apart=True)
