@@ -29,6 +29,10 @@ ADOBE_TO_SRGB = (  # of linear values: IEC 61966-2-1's inverse matrix times Adob
     (0.0, 1.0, 0.0),
     (0.0, -0.04293, 1.04293),
 )
+CODED = {"PNG": (b"cICP", 1), "AVIF": (b"colrnclx", 2), "HEIF": (b"colrnclx", 2)}  # bytes a code
+HEAD = 1 << 18  # bytes of a file in which it tells them
+SRGB_CODES = ((1, 2, 5, 6), (1, 2, 4, 6, 13, 14, 15))  # ITU-T H.273, tables 2 and 3: near to sRGB
+REDUCED = 254  # the TIFF tag that says so of a page: TIFF 6.0, NewSubfileType, bit 0
 SRGB_GAMMA = 1 / 2.2  # what a PNG's gAMA says of sRGB
 UPRIGHT = 1
 STRAY_ALPHA = 0.001  # of the pixels: less transparency than that is nobody's meaning
@@ -72,7 +76,7 @@ def read_photo(path: Path) -> UprightPhoto:
     another colour space without one, broken EXIF, further frames, and of transparent parts.
 
     Raises:
-        SceneError: The file is missing, not an image, damaged, too large or of floats.
+        SceneError: The file is missing, not an image, damaged, too large, of floats or a preview.
     """
     image, orientation = open_image(path)
     if image.mode in DEEP_MODES:
@@ -125,6 +129,13 @@ def open_image(path: Path) -> tuple[Image.Image, int]:
                 expected="a whole JPEG, PNG, WebP, TIFF, BMP, GIF or AVIF file",
                 got=str(error).replace(f" {str(path)!r}", "") or type(error).__name__,
             ) from error
+        if image.format == "TIFF" and image.tag_v2.get(REDUCED, 0) & 1:  # type: ignore[attr-defined]
+            raise SceneError(
+                "its first page is the preview of a larger photo, as in a camera's raw files",
+                where=path,
+                got=f"{image.width} x {image.height} pixels",
+                hint="develop it to a JPEG or PNG",
+            )
         orientation = _orientation(image)
     if not orientation:
         warn_of(path, "its EXIF data cannot be read; if it lies on its side, turn it and save it")
@@ -212,8 +223,10 @@ def _to_srgb(image: Image.Image, path: Path) -> Image.Image:
 
 
 def _without_profile(image: Image.Image, path: Path) -> Image.Image:
-    """Convert an image to RGB that tells its colours, if at all, by EXIF or by a PNG's gamma."""
+    """Convert an image to RGB that tells its colours, if at all, by EXIF, codes or a gamma."""
     colours = image.convert("RGB")
+    if any(code not in near for code, near in zip(_codes(image, path), SRGB_CODES, strict=False)):
+        warn_of(path, "it is HDR or of a wide gamut without a colour profile; it is read as sRGB")
     gamma = image.info.get("gamma")
     if gamma and "srgb" not in image.info and abs(gamma / SRGB_GAMMA - 1) > 0.05:
         warn_of(path, f"its gamma is {gamma:g} without a colour profile; it is read as sRGB")
@@ -231,6 +244,15 @@ def _without_profile(image: Image.Image, path: Path) -> Image.Image:
     linear = (linear @ np.array(ADOBE_TO_SRGB, dtype=np.float32).T).clip(0, 1)
     encoded = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
     return Image.fromarray((255 * encoded).round().astype(np.uint8))
+
+
+def _codes(image: Image.Image, path: Path) -> list[int]:
+    """Return a file's codes of primaries and transfer; none where it tells none."""
+    mark, width = CODED.get(image.format or "", (b"", 0))
+    with path.open("rb") as file:
+        _, found, after = file.read(HEAD if mark else 0).partition(mark or b"-")
+    codes = [after[n * width : (n + 1) * width] for n in (0, 1)]
+    return [int.from_bytes(code, "big") for code in codes if found]
 
 
 def _check_is_file(path: Path) -> None:

@@ -270,3 +270,28 @@ def test_colours_without_a_profile_that_are_not_srgb_are_told(tmp_path, options,
     Image.fromarray(COLOUR).save(tmp_path / "photo.png", **options)
     with pytest.warns(LoraSceneWarning, match=said):
         read_photo(tmp_path / "photo.png")
+
+
+P3, SRGB_CODE, HLG, PQ = (12, 13), (1, 13), (9, 18), (9, 16)
+
+
+@pytest.mark.parametrize("form", ["png", "avif"])
+@pytest.mark.parametrize("codes", [SRGB_CODE, P3, HLG, PQ])
+def test_codes_of_another_colour_space_are_told(tmp_path, form, codes):
+    """ITU-T H.273: primaries and transfer, as a PNG's cICP and an AVIF's nclx box hold them."""
+    path, info = tmp_path / f"photo.{form}", PngInfo()
+    info.add(b"cICP", bytes([*codes, 0, 1]))
+    Image.fromarray(COLOUR).save(path, **({"pnginfo": info} if form == "png" else {}))
+    if form == "avif":
+        before, box, after = path.read_bytes().partition(b"colrnclx")
+        path.write_bytes(before + box + bytes([0, codes[0], 0, codes[1]]) + after[4:])
+    with nullcontext() if codes == SRGB_CODE else pytest.warns(LoraSceneWarning, match="HDR or"):
+        assert read_photo(path).pixels.shape == COLOUR.shape
+
+
+def test_a_preview_in_place_of_a_photo_is_refused(tmp_path):
+    Image.fromarray(COLOUR).save(tmp_path / "photo.dng", "TIFF", tiffinfo={254: 1})
+    with pytest.raises(SceneError, match=r"preview of a larger photo(.|\n)*9 x 6 pixels"):
+        read_photo(tmp_path / "photo.dng")
+    Image.fromarray(COLOUR).save(tmp_path / "photo.tif", tiffinfo={254: 0})
+    np.testing.assert_array_equal(read_photo(tmp_path / "photo.tif").pixels, COLOUR)
