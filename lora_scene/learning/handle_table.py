@@ -207,8 +207,9 @@ class HandleTable(nn.Module):
     def begin_at(self, index: int, rows: Sequence[Tensor]) -> None:
         """Let concept `index` begin at rows, one (n_vectors, d_i) tensor a text encoder."""
         span = slice(index * self.n_vectors, (index + 1) * self.n_vectors)
-        for table, own in zip(self.tables, rows, strict=True):
+        for table, own, norms in zip(self.tables, rows, self._start_norms, strict=True):
             table.data[span] = own.to(table)
+            norms[span] = table.data[span].norm(dim=-1, keepdim=True)
 
     def count_gradients(self) -> None:
         """Note which rows the step's gradients reach."""

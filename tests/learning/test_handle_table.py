@@ -134,6 +134,22 @@ def test_norms_are_brought_back_to_where_they_started():
         torch.testing.assert_close(rows / rows.norm(dim=1, keepdim=True), direction)
 
 
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+def test_rows_that_begin_at_others_keep_the_norm_of_those(family):
+    _, handles = table(family, n_vectors=2)
+    longer = [5.0 * rows for rows in handles.rows_of(1)]
+    expected = [5.0 * rows.norm(dim=-1) for rows in handles.rows_of(1)]
+    others = [rows.norm(dim=-1) for rows in handles.rows_of(0)]
+    handles.begin_at(1, longer)
+    with torch.no_grad():
+        for rows in handles.tables:
+            rows.mul_(0.3).add_(0.01)
+    handles.restore_norms()
+    for index, norms in ((0, others), (1, expected)):
+        for rows, norm in zip(handles.rows_of(index), norms, strict=True):
+            torch.testing.assert_close(rows.norm(dim=-1), norm)
+
+
 def test_columns_are_the_positions_of_each_handle_in_the_subsets_order():
     backbone, handles = table(n_vectors=2)
     prompt = handles.expand("a photo of <bear> and <bowl>")
