@@ -108,10 +108,12 @@ def command(
 
 
 def _settings(recipe: str, overrides: list[str], *, auto: bool) -> Recipe:
-    """Read the recipe; `--auto` needs snapshots to choose from."""
-    from lora_scene.recipe import load_recipe
+    """Read the recipe, and tell what changes nothing; `--auto` needs snapshots to choose from."""
+    from lora_scene.recipe import idle_settings, load_recipe
 
     settings = load_recipe(recipe, overrides)
+    for said in idle_settings(settings, overrides):
+        note(said)
     if auto and not settings.phase2.steps:
         raise click.BadParameter("phase 2 has no steps to choose from", param_hint="--auto")
     if auto and not settings.run.snapshots:

@@ -15,6 +15,7 @@
 A file may say `extends = "paper"` and then only what differs. All problems are reported at once.
 """
 
+from lora_scene.recipe.consistency import idle_settings
 from lora_scene.recipe.reading import (
     dump_recipe,
     flat_settings,
@@ -55,6 +56,7 @@ __all__ = [
     "Run",
     "dump_recipe",
     "flat_settings",
+    "idle_settings",
     "load_recipe",
     "parse_recipe",
     "quoted",

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import string
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import fields
+from typing import Any
 
 from lora_scene.errors import RecipeError
 from lora_scene.recipe.tree import Recipe
@@ -24,6 +26,61 @@ def contradictions(recipe: Recipe) -> Iterator[RecipeError]:
             expected="a sum of at most 1",
             got=f"{shares:g}",
         )
+
+
+def idle_settings(recipe: Recipe, given: Sequence[str]) -> list[str]:
+    """Return a sentence for each setting that was given, and that changes nothing in a recipe.
+
+    Args:
+        recipe: With what was given.
+        given: `section.key` each; what follows an equals sign is left out.
+    """
+    keys = list(dict.fromkeys(one.partition("=")[0].strip() for one in given))
+    why = {key: reason for names, reason in _idle(recipe) for key in names}
+    return [f"{key} changes nothing: {why[key]}" for key in keys if key in why]
+
+
+def _idle(recipe: Recipe) -> Iterator[tuple[list[str], str]]:
+    """Yield settings that nothing looks at, and why."""
+    trained = {phase.trains for phase in recipe.phases if phase.steps}
+    masked, augment = recipe.masked_loss, recipe.augment
+    if "lora" not in trained:
+        yield _keys("lora", recipe.lora), "no phase trains adapters"
+    if "full" not in trained:
+        yield _keys("full", recipe.full), "no phase trains the model itself"
+    if trained == {"rows"}:
+        yield ["optimizer.name", "optimizer.weight_decay"], "rows alone are trained, by AdamW"
+    if not recipe.prior.weight:
+        yield _keys("prior", recipe.prior, but="weight"), "prior.weight is 0"
+    if not masked.enabled:
+        names = ("normalize", "outside_weight", "outside_target")
+        yield [f"masked_loss.{name}" for name in names], "masked_loss.enabled is false"
+    elif not masked.outside_weight:
+        yield ["masked_loss.outside_target"], "masked_loss.outside_weight is 0"
+    if not any(phase.attention_weight for phase in recipe.phases if phase.steps):
+        told = "no phase has an attention_weight"
+        yield ["attention_loss.form", "attention_loss.reduction"], told
+    if not augment.crop_prob:
+        yield ["augment.crop_min_scale"], "augment.crop_prob is 0"
+        if not (augment.recompose_prob or augment.rearrange_prob or augment.paste_prob):
+            yield ["augment.n_variants"], "no variant is random"
+    if not recipe.phase2.steps:
+        yield ["run.snapshots", "run.patience"], "phase2.steps is 0"
+    for number, phase in enumerate(recipe.phases, 1):
+        name = f"phase{number}"
+        if not phase.steps:
+            yield _keys(name, phase, but="steps"), f"{name}.steps is 0"
+            continue
+        if phase.trains == "rows":
+            yield [f"{name}.weights_lr"], f"{name} trains rows alone"
+        if phase.schedule == "constant":
+            yield [f"{name}.end_fraction"], f"{name}.schedule is constant"
+        if not masked.asks_base:
+            yield [f"{name}.draws"], "the untouched base is not asked"
+
+
+def _keys(section: str, table: Any, but: str = "") -> list[str]:
+    return [f"{section}.{field.name}" for field in fields(table) if field.name != but]
 
 
 def _texts(recipe: Recipe) -> Iterator[RecipeError]:

@@ -74,6 +74,12 @@ def test_train_writes_an_adapter_and_says_what_to_do_next(train, folder):
     assert replace(resolved, base=public) == parse_recipe(adapter.info.recipe_toml)
 
 
+def test_a_setting_that_changes_nothing_is_told_before_the_work(train):
+    result = train("--set", "full.text_encoder=false", "--set", "phase2.steps=0", "--dry-run")
+    assert "note: full.text_encoder changes nothing: no phase trains the model" in result.stderr
+    assert "phase1.steps changes" not in result.stderr
+
+
 def test_a_single_file_is_trained_on_with_another_folders_configurations(train, folder, bases):
     path = ldm.write(tiny.pipeline("sd1", seed=7), folder / "checkpoint.safetensors")
     result = train("--base", str(path), "--base-config", bases["sd1"])

@@ -45,6 +45,7 @@ from lora_scene.size import Size
 from tests import tiny
 from tests.adapters import made as adapters
 from tests.learning import made
+from tests.recipe.test_recipe import IDLE, ROWS_ALONE
 
 PROMPT = "a photo of <bear> and <bowl>"
 
@@ -377,6 +378,17 @@ def test_rows_alone_can_be_learnt(bases, scene, tmp_path):
     assert not result.adapter.modules
     assert result.adapter.info.steps == (2, 0)
     assert not (tmp_path / "pytorch_lora_weights.safetensors").exists()
+
+
+def test_what_is_said_to_change_nothing_changes_nothing(bases, scene, tmp_path):
+    alone = [*ROWS_ALONE, f"base.model={bases['sd1']}"]
+    outs = [tmp_path / "plain", tmp_path / "idle"]
+    idle = [one for one in IDLE if "steps" not in one]
+    results = [
+        made.run(scene, made.recipe(bases["sd1"], *own, steps=(3, 0)), out)
+        for own, out in zip((alone, [*alone, *idle]), outs, strict=True)
+    ]
+    made.assert_equal(*map(made.numbers, results))
 
 
 def test_phase_two_can_be_learnt_alone(bases, scene, tmp_path):

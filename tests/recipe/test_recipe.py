@@ -11,6 +11,7 @@ from lora_scene.errors import RecipeError
 from lora_scene.recipe import (
     Recipe,
     dump_recipe,
+    idle_settings,
     load_recipe,
     parse_recipe,
     quoted,
@@ -298,3 +299,42 @@ def test_a_byte_order_mark_before_a_recipe_is_no_mistake(tmp_path):
 def test_hostile_overrides_are_refused_shortly(override):
     said = problems(override)
     assert len(said) < 5000
+
+
+IDLE = {
+    "lora.rank=32": "no phase trains adapters",
+    "full.text_encoder=false": "no phase trains the model itself",
+    "optimizer.weight_decay=0.5": "rows alone",
+    "prior.n_images=7": "prior.weight is 0",
+    "masked_loss.outside_target=base": "masked_loss.outside_weight is 0",
+    "attention_loss.reduction=mean": "no phase has an attention_weight",
+    "augment.crop_min_scale=0.2": "augment.crop_prob is 0",
+    "augment.n_variants=3": "no variant is random",
+    "run.snapshots=4": "phase2.steps is 0",
+    "phase1.weights_lr=0.3": "phase1 trains rows alone",
+    "phase1.end_fraction=0.5": "phase1.schedule is constant",
+    "phase1.draws=3": "the untouched base is not asked",
+    "phase2.rows_lr=0.5": "phase2.steps is 0",
+}
+ROWS_ALONE = ("phase2.steps=0", "prior.weight=0", "phase1.attention_weight=0")
+
+
+@pytest.mark.parametrize(("setting", "why"), IDLE.items())
+def test_a_setting_that_changes_nothing_is_told(setting, why):
+    recipe = load_recipe("paper", [*ROWS_ALONE, setting])
+    (told,) = idle_settings(recipe, [*ROWS_ALONE, setting])
+    assert told.startswith(f"{setting.partition('=')[0]} changes nothing: {why}")
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("paper", ["lora.rank=32", "prior.n_images=7", "phase2.weights_lr=1e-3"]),
+        ("paper", ["masked_loss.outside_target=base", "masked_loss.outside_weight=0.5"]),
+        ("full", ["full.text_encoder=false", "optimizer.name=adamw"]),
+        ("sd15", ["phase1.draws=3", "phase2.end_fraction=0.5", "augment.n_variants=3"]),
+        ("mini", ["run.snapshots=4", "attention_loss.form=across", "masked_loss.normalize=none"]),
+    ],
+)
+def test_a_setting_that_counts_is_not_called_idle(name, settings):
+    assert idle_settings(load_recipe(name, settings), settings) == []
