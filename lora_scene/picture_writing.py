@@ -15,6 +15,7 @@ from lora_scene.ownership import EXIF_SOFTWARE, NAME, mark_picture
 
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 LOSSY = (".jpg", ".jpeg")
+MOST_SIDE = {"WEBP": 16_383, "JPEG": 65_500}  # pixels: what libwebp and libjpeg write
 QUALITY = 95  # of JPEG, out of 100
 EXIF_DESCRIPTION = 0x010E  # TIFF 6.0, section 8
 MAX_EXIF = 60_000  # bytes; a JPEG's whole EXIF has 65,533
@@ -54,6 +55,23 @@ def check_format(path: Path) -> str:
     if kind is None:
         raise FileError("no format of pictures", where=path, expected=", ".join(FORMATS))
     return kind
+
+
+def check_sides(path: Path, width: int, height: int) -> None:
+    """Refuse a picture that is too large for the format of its file's name.
+
+    Raises:
+        FileError: It is.
+    """
+    most = MOST_SIDE.get(check_format(path), max(width, height))
+    if max(width, height) > most:
+        raise FileError(
+            "too large a picture for this format",
+            where=path,
+            expected=f"sides of at most {most} pixels",
+            got=f"{width} x {height}",
+            hint="write a .png",
+        )
 
 
 def encode_picture(image: Image.Image, path: Path, texts: Mapping[str, str] | None = None) -> bytes:

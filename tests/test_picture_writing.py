@@ -7,7 +7,7 @@ from PIL import Image
 from lora_scene.errors import FileError
 from lora_scene.files import write_bytes
 from lora_scene.ownership import is_ours
-from lora_scene.picture_writing import encode_gif, write_picture
+from lora_scene.picture_writing import MOST_SIDE, check_sides, encode_gif, write_picture
 
 RED = Image.new("RGB", (8, 6), "red")
 
@@ -43,3 +43,16 @@ def test_a_record_that_reads_like_the_mark_is_kept_to_the_letter(tmp_path, suffi
     assert is_ours(path)
     with Image.open(path) as image:
         assert text in (image.info.get("lora_scene"), image.getexif().get(0x010E))
+
+
+@pytest.mark.parametrize(("suffix", "kind"), [(".webp", "WEBP"), (".jpg", "JPEG")])
+@pytest.mark.parametrize("turn", [1, -1])
+def test_sides_are_refused_that_the_encoder_itself_does_not_write(tmp_path, suffix, kind, turn):
+    path, most = tmp_path / f"a{suffix}", MOST_SIDE[kind]
+    check_sides(path, *(most, 1)[::turn])
+    Image.new("RGB", (most, 1)[::turn]).save(path)
+    with pytest.raises(FileError, match=rf"at most {most} pixels(.|\n)*write a .png"):
+        check_sides(path, *(most + 1, 1)[::turn])
+    with pytest.raises((OSError, ValueError)):
+        Image.new("RGB", (most + 1, 1)[::turn]).save(path)
+    check_sides(tmp_path / "a.png", 10**6, 1)

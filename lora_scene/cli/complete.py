@@ -63,6 +63,7 @@ def command(
         default_prompt,
     )
     from lora_scene.creating.editing import check_photo_and_mask
+    from lora_scene.picture_writing import check_sides
     from lora_scene.scenes.pictures import read_photo
 
     if bool(mask) == bool(grow):
@@ -72,6 +73,7 @@ def command(
     place = mask or Growth.parse(grow or "")
     read = read_photo(photo)
     canvas, hole = _opened(read, place, spread)
+    check_sides(out, *canvas.shape[1::-1])
     check_photo_and_mask(canvas, hole, mask or "hole")
     cast = chosen.read()
     prompt = default_prompt(cast) if prompt is None else prompt

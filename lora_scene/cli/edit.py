@@ -57,6 +57,7 @@ def command(
     """
     from lora_scene.cli.progress import drawing_bar
     from lora_scene.creating.editing import Region, check_photo_and_mask, edit, edit_record
+    from lora_scene.picture_writing import check_sides
     from lora_scene.scenes.mask_files import read_mask
     from lora_scene.scenes.pictures import read_photo
 
@@ -66,6 +67,7 @@ def command(
     asked = how.sampling.request(seed=how.seed, strength=redraw, control=controls.read())
     read = read_photo(photo)
     loaded = [read_mask(mask, read) for mask in masks]
+    check_sides(out, *read.pixels.shape[1::-1])
     for mask, path in zip(loaded, masks, strict=True):
         check_photo_and_mask(read.pixels, mask, path)
     cast = chosen.read()

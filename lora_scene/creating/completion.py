@@ -20,7 +20,7 @@ from lora_scene.creating.sampling import Tick
 from lora_scene.creating.studio import Studio
 from lora_scene.creating.windows import SquareWindow, next_window, prefilled
 from lora_scene.errors import CreationError
-from lora_scene.scenes.pictures import Mask, Pixels
+from lora_scene.scenes.pictures import MAX_PIXELS, Mask, Pixels
 
 SIDES = ("left", "top", "right", "bottom")
 
@@ -67,7 +67,20 @@ def default_prompt(names: Names) -> str:
 
 
 def grown(photo: Pixels, growth: Growth) -> tuple[Pixels, Mask]:
-    """Return a larger canvas with a photo on it, and the hole (H, W) around it."""
+    """Return a larger canvas with a photo on it, and the hole (H, W) around it.
+
+    Raises:
+        CreationError: It is larger than any photo that is read.
+    """
+    height = growth.top + photo.shape[0] + growth.bottom
+    width = growth.left + photo.shape[1] + growth.right
+    if width * height > MAX_PIXELS:
+        raise CreationError(
+            "the canvas is too large",
+            where="grow",
+            expected=f"at most {MAX_PIXELS // 1_000_000} megapixels",
+            got=f"{width} x {height} pixels",
+        )
     margins = ((growth.top, growth.bottom), (growth.left, growth.right))
     canvas = np.pad(photo, (*margins, (0, 0)), mode="edge")
     hole = np.pad(np.zeros(photo.shape[:2], np.float32), margins, constant_values=1)

@@ -84,12 +84,16 @@ def parse_background(text: str) -> Concept:
 
 def _add_nouns(found: dict[str, Prompt], nouns: Sequence[str]) -> list[SegmenterError]:
     problems = []
+    given: set[str] = set()
     for entry in nouns:
         try:
             name, noun = _split(entry, "nouns")
         except SegmenterError as error:
             problems.append(error)
             continue
+        if name in given:
+            problems.append(SegmenterError("noun is given twice", where=name))
+        given.add(name)
         if name in found:
             found[name] = replace(found[name], noun=noun)
         else:

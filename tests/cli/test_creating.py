@@ -15,7 +15,7 @@ from lora_scene.adapters.folder import read_adapter, save_adapter
 from lora_scene.adapters.gallery import last_samples, save_samples
 from lora_scene.cli.main import root
 from lora_scene.creating.picture_files import read_record
-from lora_scene.errors import CreationError
+from lora_scene.errors import CreationError, FileError
 from tests import tiny
 from tests.adapters import made
 
@@ -92,6 +92,17 @@ def test_complete_fills_a_hole_and_wants_one(run, home, tmp_path):
     run("complete", "--photo", "photo.png", "--mask", "mask.png", "--spread", "2", out="c.png")
     assert (read(home / "photo.png") != read(tmp_path / "c.png")).any()
     assert run("complete", "--photo", "photo.png", out="c.png").exit_code == 2
+
+
+@pytest.mark.parametrize("verb", ["edit", "complete"])
+def test_a_picture_too_large_for_its_format_is_refused_before_it_is_drawn(run, home, verb):
+    long = Image.new("RGB", (16_384, 8))
+    long.save(home / "long.png")
+    long.paste((255, 255, 255), (0, 0, 4, 4))
+    long.save(home / "start.png")
+    told = ("--photo", "long.png", "--mask", "start.png", "--prompt", "a <bear>")
+    with pytest.raises(FileError, match=r"too large(.|\n)*at most 16383(.|\n)*16384 x 8"):
+        run(verb, *told, out="e.webp")
 
 
 def test_complete_draws_no_prompt_where_an_empty_one_is_asked_for(run, tmp_path):

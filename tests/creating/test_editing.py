@@ -262,6 +262,12 @@ def test_the_background_fills_by_default_where_one_was_learnt():
         default_prompt(assemble_studio(tiny.pipeline("sd1")))
 
 
+def test_a_canvas_does_not_grow_beyond_what_a_photo_may_have():
+    photo = np.zeros((64, 80, 3), np.uint8)
+    with pytest.raises(CreationError, match=r"too large(.|\n)*64 megapixels(.|\n)*1000001 x 64"):
+        grown(photo, Growth(right=999_921))
+
+
 def test_growths_are_read():
     assert Growth.parse("32") == Growth(32, 32, 32, 32)
     assert Growth.parse("left=3, bottom=4") == Growth(left=3, bottom=4)

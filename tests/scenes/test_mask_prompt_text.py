@@ -73,6 +73,7 @@ def test_a_background_that_is_no_name_is_refused(text):
         (PromptText(boxes=["bear=1,2,3,nan"]), "cannot be read"),
         (PromptText(boxes=["bear=1,2,3,inf"]), "cannot be read"),
         (PromptText(boxes=["bear=1,2,3,4", "bear=1,2,3,5"]), "box is given twice"),
+        (PromptText(boxes=["bear=1,2,3,4"], nouns=["bear=a", "bear=b"]), "noun is given twice"),
         (PromptText(points=["bear=1"]), "NAME=x,y"),
         (PromptText(strokes=["bear=1,2"]), "NAME=x,y;x,y"),
         (PromptText(strokes=["bear=1,2;3,4@0"]), "NAME=x,y;x,y"),
