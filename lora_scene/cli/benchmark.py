@@ -90,9 +90,9 @@ def _refuse_undone(
 ) -> None:
     """Fail where a run was left undone that nobody asked to leave."""
     from lora_scene.errors import JudgingError
-    from lora_scene.workshop.trials import part_of
+    from lora_scene.workshop.trials import chosen_runs
 
-    asked = {run.key for run in part_of(protocol, part)}
+    asked = {run.key for run in chosen_runs(protocol, part)}
     left = sorted(asked - {str(row["key"]) for row in rows})
     if left and max_runs is None:
         raise JudgingError(
@@ -128,9 +128,9 @@ def _only(protocol: Protocol, names: Sequence[str]) -> Protocol:
 
 def _show_plan(protocol: Protocol, part: tuple[int, int]) -> None:
     """Print what would be run, and how much work that is."""
-    from lora_scene.workshop.trials import part_of, planned_work
+    from lora_scene.workshop.trials import chosen_runs, planned_work
 
-    for run in part_of(protocol, part):
+    for run in chosen_runs(protocol, part):
         click.echo(run.key)
     work = planned_work(protocol, part)
     click.echo(

@@ -92,7 +92,7 @@ def run_benchmark(
         FileError: Its `results.jsonl` cannot be written.
     """
     refuse_foreign(bench.out / ROWS, bench.out)
-    runs = part_of(bench.protocol, part)
+    runs = chosen_runs(bench.protocol, part)
     if known is not None:
         _take_known(bench, runs, known)
     n_new = 0
@@ -108,7 +108,7 @@ def run_benchmark(
     return write_rows(bench.out)
 
 
-def part_of(protocol: Protocol, part: tuple[int, int]) -> list[Attempt]:
+def chosen_runs(protocol: Protocol, part: tuple[int, int]) -> list[Attempt]:
     """Return every n-th run of a protocol from the i-th on, `part` being (i, n), 1-based.
 
     Raises:
@@ -197,9 +197,9 @@ def planned_work(protocol: Protocol, part: tuple[int, int] = (1, 1)) -> dict[str
 
     Args:
         protocol: What is run.
-        part: See `part_of`.
+        part: See `chosen_runs`.
     """
-    runs = part_of(protocol, part)
+    runs = chosen_runs(protocol, part)
     scenes = {run.scene: load_scene(run.scene) for run in runs}
     forwards, n_pictures = 0, 0
     for run in runs:
