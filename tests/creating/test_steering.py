@@ -124,7 +124,12 @@ def test_guiding_raises_the_share_of_the_handles_attention_in_its_box(family, sc
 
 def test_only_the_first_third_of_the_steps_is_moved(monkeypatch):
     steps = []
-    monkeypatch.setattr(PlaceGuide, "_moved", lambda self, z, step: steps.append(step.index) or z)
+
+    def gradient(self, z_t, step):
+        steps.append(step.index)
+        return z_t
+
+    monkeypatch.setattr(PlaceGuide, "gradient", gradient)
     one, size = studio(), Size(32, 32)
     text, control = encode_prompts(one, [PROMPT], [""]), Control(places=(LEFT,))
     with steered(one, [PROMPT], control, text=text, latents=size.cells(4)) as (guide,):

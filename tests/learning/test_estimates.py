@@ -46,6 +46,16 @@ def test_weights_rows_and_states_are_counted_exactly(plain):
     assert estimate.peak_bytes == max(phase.peak_bytes for phase in estimate.phases)
 
 
+def test_pictures_on_the_way_are_decoded_beside_what_trains(bases, plain):
+    *same, samples = estimated(bases, "run.sample_every=1").phases
+    assert tuple(same) == plain.phases
+    kept = plain.phases[-1].parts
+    beside = ("UNet", "rows", "trained weights", "optimizer states")
+    assert {name: samples.parts[name] for name in beside} == {name: kept[name] for name in beside}
+    vae = tiny.pipeline("sd1").vae
+    assert samples.parts["VAE"] == sum(p.numel() * 4 for p in vae.parameters())
+
+
 def test_the_largest_of_the_photos_shapes_is_counted(bases, plain):
     settings = made.recipe(bases["sd1"], "base.dtype=fp32", "base.shape=photo")
     architecture = find_architecture(bases["sd1"])
