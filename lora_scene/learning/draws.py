@@ -108,8 +108,11 @@ def longest_prompts(
         subsets = [(k,) for k in present] if is_single and not is_whole else [present]
         for subset in subsets:
             names = [concepts[k].handle for k in subset]
-            nouns = [concepts[k].noun for k in subset] if recipe.handles.with_nouns else None
-            found += [prompt_for(names, nouns, t) + suffix for t in recipe.handles.templates]
+            nouns = [concepts[k].noun for k in subset]
+            read = [(names, nouns if recipe.handles.with_nouns else None)]
+            read += [(nouns, None)] if recipe.masked_loss.asks_base else []  # by the base alone
+            for template in recipe.handles.templates:
+                found += [prompt_for(*each, template) + suffix for each in read]
     return tuple(found)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
@@ -19,6 +20,8 @@ from lora_scene.adapters.vocabulary import handle_tokens, let_expand, noun_rows
 from lora_scene.backbones.backbone import Backbone
 from lora_scene.errors import SceneError
 from lora_scene.scenes.scene import Concept
+
+SHOWN = 200  # characters of a prompt that is refused
 
 SPLIT_NOISE = 0.01  # of the vocabulary's deviation: tells a handle's equal vectors apart
 COLUMNS = 64  # measured at once
@@ -186,18 +189,7 @@ class HandleTable(nn.Module):
         Raises:
             SceneError: Naming the first such prompt.
         """
-        for tokenizer in self._backbone[0].tokenizers:
-            limit = int(tokenizer.model_max_length)
-            for prompt in dict.fromkeys(prompts):
-                n = len(tokenizer(self.expand(prompt), verbose=False).input_ids)
-                if n > limit:
-                    raise SceneError(
-                        "a prompt is too long for the text encoder, and would be cut",
-                        where=where,
-                        expected=f"at most {limit} tokens",
-                        got=f"{n}: {prompt}",
-                        hint="a shorter template, fewer handles.n_vectors or concepts",
-                    )
+        refuse_cut(self._backbone[0], [self.expand(prompt) for prompt in prompts], where)
 
     def rows_of(self, index: int) -> tuple[Tensor, ...]:
         """Return concept `index`'s rows, one (n_vectors, d_i) tensor a text encoder."""
@@ -270,3 +262,28 @@ def _refuse_known(tokenizer: Any, tokens: Sequence[str]) -> None:
             where=", ".join(known),
             expected="new names in angle brackets, such as <my-bear>",
         )
+
+
+def refuse_cut(backbone: Backbone, prompts: Sequence[str], where: str) -> None:
+    """Refuse prompts that a base's tokenizer would cut.
+
+    Args:
+        backbone: The base.
+        prompts: As its tokenizers read them.
+        where: The setting that they come from.
+
+    Raises:
+        SceneError: Naming the first such prompt.
+    """
+    for tokenizer in backbone.tokenizers:
+        limit = int(tokenizer.model_max_length)
+        for prompt in dict.fromkeys(prompts):
+            n = len(tokenizer(prompt, verbose=False).input_ids)
+            if n > limit:
+                raise SceneError(
+                    "a prompt is too long for the text encoder, and would be cut",
+                    where=where,
+                    expected=f"at most {limit} tokens",
+                    got=f"{n}: {textwrap.shorten(prompt, SHOWN)}",
+                    hint="a shorter template or nouns, fewer handles.n_vectors or concepts",
+                )

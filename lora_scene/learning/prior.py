@@ -19,6 +19,7 @@ from torch import Tensor
 
 from lora_scene.backbones.backbone import Backbone, TextEncoding
 from lora_scene.files import writing
+from lora_scene.learning.handle_table import refuse_cut
 from lora_scene.learning.objective import EncodingCache, PriorBatch
 from lora_scene.ownership import metadata_of
 from lora_scene.recipe import Prior, Recipe
@@ -85,6 +86,9 @@ def draw_prior(
         cache: A safetensors file; written anew unless it holds just these pictures.
         is_text_fixed: Whether the text encoders stay as they are, so that encodings can be kept.
         base: What tells the base's numbers from others of the same name; its `repr` counts.
+
+    Raises:
+        SceneError: A prompt would be cut.
     """
     pairs = [(noun, template) for template in settings.prompts for noun in nouns]
     sizes = deal_sizes(shares, settings.n_images)
@@ -92,6 +96,7 @@ def draw_prior(
         template.format(noun)
         for noun, template in (pairs[i % len(pairs)] for i in range(len(sizes)))
     )
+    refuse_cut(backbone, prompts, "prior.prompts")
     drawn_as = repr((backbone.name, base, sizes, prompts, settings, seed))
     latents = _read_cache(cache, drawn_as)
     if latents is None:

@@ -9,6 +9,7 @@ import importlib.metadata
 import json
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -620,6 +621,18 @@ def test_prompt_that_is_too_long_names_the_handle_that_was_cut(bases, scene, tmp
     settings = made.recipe(bases["sd1"], "handles.n_vectors=16")
     with pytest.raises(Exception, match="too long for the text encoder"):
         made.run(scene, settings, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [("masked_loss.outside_weight=0.5", "masked_loss.outside_target=base"), ("prior.weight=1",)],
+)
+def test_nouns_that_the_base_would_be_asked_for_in_part_are_refused(bases, scene, tmp_path, asked):
+    long = replace(scene.concepts[0], noun="bear " * 30)
+    wordy = replace(scene, concepts=(long, *scene.concepts[1:]))
+    made.run(wordy, made.recipe(bases["sd1"], steps=(1, 0)), tmp_path / "handles alone")
+    with pytest.raises(SceneError, match="too long for the text encoder"):
+        made.run(wordy, made.recipe(bases["sd1"], *asked, steps=(1, 1)), tmp_path / "nouns")
 
 
 def test_finer_maps_can_be_asked_for(bases, scene, tmp_path):
