@@ -3,6 +3,7 @@
 python -m benchmarks.quality_page tables benchmarks/results/mini.jsonl docs/quality.md README.md
 python -m benchmarks.quality_page tables benchmarks/results/hard.jsonl docs/quality.md --of hard
 python -m benchmarks.quality_page picture RESULTS docs/images/quality.png
+python -m benchmarks.quality_page picture RESULTS docs/images/hard.png --seed 1 --scenes h03-3 h08-2
 
 A table stands between `<!-- table: NAME -->` and `<!-- end -->`, or `NAME_OF` for that of other
 rows; the text around, and tables of other rows, are left alone. The rows are a benchmark's
@@ -142,12 +143,12 @@ def filled(page: str, made: Mapping[str, str]) -> str:
     return _PLACE.sub(table, page)
 
 
-def picture(results: Path) -> Image.Image:
-    """Draw what the methods made of two of the scenes."""
+def picture(results: Path, scenes: Sequence[str], seed: int) -> Image.Image:
+    """Draw what the methods made of some of the scenes, with a training seed."""
     rows = [row for row in read_rows(results) if row["group"] == "test" and row["pictures"]]
     sheets = []
-    for scene in SHOWN:
-        of = {row["method"]: row for row in rows if row["scene"] == scene and row["seed"] == 0}
+    for scene in scenes:
+        of = {row["method"]: row for row in rows if row["scene"] == scene and row["seed"] == seed}
         sheets.append(scene_sheet([of[method] for method in METHODS if method in of], results))
     return stacked(sheets)
 
@@ -159,10 +160,12 @@ def main() -> None:
     parser.add_argument("source", type=Path)
     parser.add_argument("targets", type=Path, nargs="+")
     parser.add_argument("--of", default="", help="what the tables' names end with: hard, earlier")
+    parser.add_argument("--scenes", nargs="+", default=SHOWN, help="of the picture")
+    parser.add_argument("--seed", type=int, default=0, help="of the picture's trainings")
     asked = parser.parse_args()
     if asked.what == "picture":
         [target] = asked.targets
-        picture(asked.source).save(target, optimize=True)
+        picture(asked.source, asked.scenes, asked.seed).save(target, optimize=True)
         return
     made = tables(list(known_rows(asked.source).values()), of=asked.of)
     for target in asked.targets:

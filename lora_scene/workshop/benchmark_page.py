@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -169,8 +168,9 @@ def scene_sheet(rows: Sequence[Row], out: Path) -> Image.Image:
     """
     first = {row["method"]: row for row in reversed(rows)}
     picked = _telling_pictures(rows[0])
-    plain = Counter(one["plain"] for one in picked)  # things of one noun differ by their handles
-    columns = ["photo", *(one["plain" if plain[one["plain"]] == 1 else "prompt"] for one in picked)]
+    nouns = rows[0]["nouns"]
+    named = "plain" if len(set(nouns)) == len(nouns) else "prompt"  # or two things had one name
+    columns = ["photo", *(one[named] for one in picked)]
     photo = _thumbnail(scene_folder(out, rows[0]) / "photo0.png")
     cells = []
     for method in methods_of(rows):

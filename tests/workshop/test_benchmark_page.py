@@ -70,8 +70,11 @@ def test_a_sheet_tells_two_things_of_one_noun_apart(tmp_path, monkeypatch) -> No
         benchmark_page, "contact_sheet", lambda cells, **labels: seen.update(labels, cells=cells)
     )
     rows = [row for row in read_rows(tmp_path) if row["method"] in made.METHODS[:2]]
+    for row in rows:  # no two columns ask for the same
+        for key in ("plain", "prompt"):
+            row["pictures"][1][key] += " in the snow"
     scene_sheet(rows, tmp_path)
-    assert seen["columns"] == ["photo", "a photo of <bear>", "a photo of <bowl>"]
+    assert seen["columns"] == ["photo", "a photo of <bear>", "a photo of <bowl> in the snow"]
     ours = seen["cells"][seen["rows"].index("ours")]
     for k, cell in enumerate(ours[1:]):
         assert tuple(cell[0, 0]) == tuple(drawn[k][0, 0])
