@@ -57,6 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     studio = open_studio([], base="mini", device="cpu")
     finder = load_judge("mini", device="cpu").finder
+    assert finder is not None, "the embedded judge finds things by their nouns"
     once: dict[int, list[bool]] = defaultdict(list)
     for folder in sorted(SCENES.glob(given.scenes)):
         scene = frame_scene(load_scene(folder), studio.backbone.canvas())
