@@ -91,6 +91,9 @@ def product(up: torch.Tensor, down: torch.Tensor) -> torch.Tensor:
     return up.flatten(1) @ down.flatten(1)
 
 
+MERGED = "merge"  # the recipe's name of what was merged
+
+
 @dataclass(frozen=True)
 class TrainingInfo:
     """Where an adapter comes from; it travels in every file's metadata.
@@ -124,6 +127,15 @@ class TrainingInfo:
     sizes: tuple[Size, ...] = ()
     begun: str = ""
     taken: str = ""
+
+    @property
+    def merged(self) -> tuple[str, ...]:
+        """Return what each adapter was that this one was merged of; empty for one that was not.
+
+        Seed and steps are the first one's then.
+        """
+        lines = self.recipe_toml.splitlines() if self.recipe_name == MERGED else ()
+        return tuple(line.removeprefix("# ") for line in lines)
 
     @property
     def first_size(self) -> Size:

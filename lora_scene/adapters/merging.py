@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from lora_scene.adapters.adapter import Adapter, LoraModule, TrainingInfo
+from lora_scene.adapters.adapter import MERGED, Adapter, LoraModule, TrainingInfo
 from lora_scene.adapters.whole_model import needs_whole_model
 from lora_scene.backbones.sources import is_same_base
 from lora_scene.errors import AdapterError
@@ -172,20 +172,25 @@ def concatenate(
 
 
 def _joined_info(adapters: Sequence[Adapter], weights: Sequence[float]) -> TrainingInfo:
-    recipes = [
-        f"# weight {weight:g}: {', '.join(adapter.handles)}, recipe {adapter.info.recipe_name}"
-        + (f", {adapter.info.taken}" if adapter.info.taken else "")
-        for adapter, weight in zip(adapters, weights, strict=True)
-    ]
+    pairs = zip(adapters, weights, strict=True)
+    recipes = [f"# weight {weight:g}: {_told(adapter)}" for adapter, weight in pairs]
     return replace(
         adapters[0].info,
-        recipe_name="merge",
+        recipe_name=MERGED,
         recipe_toml="\n".join(recipes) + "\n",
         image_hashes=tuple(h for adapter in adapters for h in adapter.info.image_hashes),
         sizes=_joined_sizes([adapter.info for adapter in adapters]),
         taken="",
         begun="; ".join(filter(None, dict.fromkeys(adapter.info.begun for adapter in adapters))),
     )
+
+
+def _told(adapter: Adapter) -> str:
+    info = adapter.info
+    told = [*adapter.handles, f"recipe {info.recipe_name}"]
+    if not info.merged:
+        told += [f"{info.steps[0]} + {info.steps[1]} steps", f"seed {info.seed}"]
+    return ", ".join([*told, *([info.taken] if info.taken else [])])
 
 
 def _joined_sizes(infos: Sequence[TrainingInfo]) -> tuple[Size, ...]:

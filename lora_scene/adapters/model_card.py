@@ -285,16 +285,16 @@ def _training(adapter: Adapter) -> dict[str, object]:
     parts = ", ".join(sorted({part_of(key) for key in adapter.modules})) or "nothing"
     highest = highest_ranks(adapter.modules)
     ranks = ", ".join(f"{part} rank {rank}" for part, rank in highest.items())
+    steps = {"steps": f"{info.steps[0]} for the rows alone, then {info.steps[1]}"}
     return {
         "base": f"{info.base_model} (UNet sha256 {info.base_hash[:16]})",
         "learnt": f"{adapter.n_parameters:,} numbers; LoRA on {parts}"
         f"{f' ({ranks})' if ranks else ''}, rows of {len(adapter.concepts)} handles",
-        "steps": f"{info.steps[0]} for the rows alone, then {info.steps[1]}",
+        **({"merged of": "; ".join(info.merged)} if info.merged else steps | {"seed": info.seed}),
         **{k: v for k, v in (("begun from", info.begun), ("taken", info.taken)) if v},
         "resolution": info.told_sizes,
         "prediction": info.prediction_type,
         "recipe": info.recipe_name,
-        "seed": info.seed,
         "photos": len(info.image_hashes),
         "versions": ", ".join(f"{name} {number}" for name, number in info.versions.items()),
     }

@@ -67,10 +67,11 @@ def _print_note(out: Console, note: Note) -> None:
         table.add_row(concept.handle, noun, str(concept.n_vectors))
     out.print(table)
     info = note.info
+    made = f"{info.steps[0]} + {info.steps[1]} steps at {info.told_sizes}, seed {info.seed}, "
     rows = {
         "base": f"{info.base_model} (sha256 {info.base_hash[:12]}), {info.prediction_type}",
-        "trained": f"{info.steps[0]} + {info.steps[1]} steps at {info.told_sizes}, "
-        f"seed {info.seed}, recipe {info.recipe_name}",
+        "trained": "" if info.merged else f"{made}recipe {info.recipe_name}",
+        "merged of": "; ".join(info.merged),
         "begun": f"from {info.begun}" if info.begun else "",
         "taken": info.taken,
         "versions": ", ".join(f"{name} {version}" for name, version in info.versions.items()),

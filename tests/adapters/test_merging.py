@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import html
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from click.testing import CliRunner
 from lora_scene import load_adapter
 from lora_scene.adapters.folder import read_adapter, save_adapter
 from lora_scene.adapters.merging import merge_adapters
+from lora_scene.adapters.model_card import CardFacts, write_card
 from lora_scene.adapters.renaming import parse_renames
 from lora_scene.cli.main import root
 from lora_scene.errors import AdapterError
@@ -64,6 +66,27 @@ def test_svd_is_the_nearest_of_its_rank_and_its_error_is_true(pair):
     assert merge.worst_error == pytest.approx(worst, rel=1e-4)
     assert merge.error == pytest.approx((losses / squares) ** 0.5, rel=1e-4)
     assert 0 < merge.error < merge.worst_error < 1
+
+
+def test_a_merge_is_told_as_one_and_not_as_its_first(pair, tmp_path):
+    """Seed and steps of one run say nothing of two."""
+    one, two = pair
+    other = dataclasses.replace(two, info=dataclasses.replace(two.info, seed=99, steps=(3, 4)))
+    merged = merge_adapters([one, other], [0.8, 0.5]).adapter
+    facts = CardFacts("both", "user/both", "mit")
+    card = write_card(merged, facts)
+    folder = save_adapter(merged, tmp_path / "both")
+    shown = CliRunner().invoke(root, ["inspect", str(folder)]).output
+    for text in (html.unescape(card).replace("\\", ""), " ".join(shown.split())):
+        assert "merged of" in text
+        assert "weight 0.8: <bear>, recipe sd15, 400 + 300 steps, seed 7" in text
+        assert "weight 0.5: <bowl>, recipe sd15, 3 + 4 steps, seed 99" in text
+        assert "for the rows alone" not in text
+        assert "trained " not in text
+    again = merge_adapters(
+        [merged, made.adapter(tiny.pipeline(), "sd1", handles=("<cat>",))], [1, 1]
+    )
+    assert again.adapter.info.merged[0] == "weight 1: <bear>, <bowl>, recipe merge"
 
 
 def test_what_cannot_be_merged_is_refused(pair):
