@@ -10,6 +10,7 @@ import click
 from lora_scene.adapters.layouts import LAYOUTS
 from lora_scene.cli.options import (
     TitleOptions,
+    base_config_option,
     file_dtype_option,
     folder_argument,
     json_option,
@@ -28,6 +29,7 @@ FORMATS = (*LAYOUTS, "all", "pipeline", "checkpoint")
 @out_option
 @title_options
 @click.option("--base", help="For a pipeline: its base.  [default: the one it was trained on]")
+@base_config_option
 @json_option
 def command(
     folder: Path,
@@ -36,6 +38,7 @@ def command(
     out: Path,
     titled: TitleOptions,
     base: str | None,
+    config: str | None,
     as_json: bool,
 ) -> None:
     """Write the adapter in DIR for diffusers, ComfyUI, A1111, Forge, SD.Next and InvokeAI."""
@@ -49,10 +52,10 @@ def command(
         refuse_checkpoint()
     if layout == "pipeline":
         refuse_idle(fields_of(TitleOptions), "a pipeline's files have their own names and no card")
-        _write_pipeline(folder, out, base, dtype)
+        _write_pipeline(folder, out, base, config, dtype)
         click.echo(json.dumps({"pipeline": str(out)}) if as_json else f"wrote {out}")
         return
-    refuse_idle(["base"], f"--format {layout} holds nothing of a base")
+    refuse_idle(["base", "config"], f"--format {layout} holds nothing of a base")
     adapter = read_adapter(folder)
     export = export_adapter(
         adapter,
@@ -70,7 +73,9 @@ def command(
     show_notices(export.notes)
 
 
-def _write_pipeline(folder: Path, out: Path, base: str | None, dtype: str) -> None:
+def _write_pipeline(
+    folder: Path, out: Path, base: str | None, config: str | None, dtype: str
+) -> None:
     """Merge the adapter in a folder into its base, and write all of that."""
     from lora_scene.adapters.folder import read_adapter
     from lora_scene.adapters.whole_model import base_of
@@ -81,7 +86,7 @@ def _write_pipeline(folder: Path, out: Path, base: str | None, dtype: str) -> No
     check_new(out)
     adapter = read_adapter(folder)
     source = base or base_of(adapter, folder)
-    pipeline = load_pipeline(source)
+    pipeline = load_pipeline(source, config=config)
     difference = strange_base(adapter, pipeline, name=source)
     if difference:
         note(f"the adapter {difference}: its concepts may look different", warning=True)

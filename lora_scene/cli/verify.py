@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lora_scene.cli.options import json_option
+from lora_scene.cli.options import base_config_option, json_option
 from lora_scene.cli.paths import GIVEN
 
 if TYPE_CHECKING:
@@ -19,10 +19,13 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("path", type=GIVEN)
 @click.option("--base", help="The base.  [default: the one that the files name]")
+@base_config_option
 @click.option("--adapter", "folder", type=GIVEN, help="Folder of the adapter as trained.  "
               "[default: PATH, where it holds one]")  # fmt: skip
 @json_option
-def command(path: Path, base: str | None, folder: Path | None, as_json: bool) -> None:
+def command(
+    path: Path, base: str | None, config: str | None, folder: Path | None, as_json: bool
+) -> None:
     """Load each file of PATH into a fresh pipeline: counts, scale, effect, equality.
 
     Fails, with the reason, on a file that is refused, ignored in part, scaled wrongly, or that
@@ -42,7 +45,7 @@ def command(path: Path, base: str | None, folder: Path | None, as_json: bool) ->
         notes[0].info.base_model, base_hash=notes[0].info.base_hash, near=path
     )
     reference = own_reference(path) if folder is None else read_adapter(folder)
-    checks = verify_path(path, lambda: load_pipeline(source), reference=reference)
+    checks = verify_path(path, lambda: load_pipeline(source, config=config), reference=reference)
     if as_json:
         click.echo(json.dumps([_as_json(check) for check in checks], allow_nan=False))
     else:

@@ -29,6 +29,7 @@ from lora_scene.cli.main import root
 from lora_scene.errors import AdapterError, FileError, VerificationError
 from tests import tiny
 from tests.adapters import made
+from tests.backbones import ldm
 
 TITLE = Title("scene", "someone", "openrail++", datetime.date(2026, 11, 22))
 
@@ -573,3 +574,23 @@ def test_a_pipeline_on_another_base_is_told_whatever_that_is_called(tmp_path):
         done = CliRunner().invoke(root, args, catch_exceptions=False)
         assert done.exit_code == 0, done.output
         assert ("warning: the adapter was trained on other weights" in done.stderr) == told
+
+
+def test_a_base_in_one_file_is_read_with_another_folders_configurations(tmp_path):
+    pipe = tiny.pipeline("sd1", seed=7)
+    pipe.save_pretrained(tmp_path / "folder")
+    file = ldm.write(pipe, tmp_path / "base.safetensors")
+    save_adapter(made.adapter(pipe, "sd1"), tmp_path / "adapter")
+    named = ["--base", str(file), "--base-config", str(tmp_path / "folder")]
+    words = ["export", str(tmp_path / "adapter"), "--format", "pipeline", "--dtype", "fp32"]
+    done = CliRunner().invoke(root, [*words, *named, "--out", str(tmp_path / "one")])
+    assert done.exit_code == 0, f"{done.output} {done.exception}"
+    named_folder = ["--base", str(tmp_path / "folder"), "--out", str(tmp_path / "two")]
+    CliRunner().invoke(root, [*words, *named_folder], catch_exceptions=False)
+    parts = ("unet/diffusion_pytorch_model.safetensors", "text_encoder/model.safetensors")
+    for part in parts:
+        one, two = (load_file(tmp_path / out / part) for out in ("one", "two"))
+        assert one.keys() == two.keys()
+        assert all(torch.equal(one[key], two[key]) for key in one)
+    checked = CliRunner().invoke(root, ["verify", str(tmp_path / "adapter"), *named])
+    assert checked.exit_code == 0, f"{checked.output} {checked.exception}"

@@ -118,7 +118,7 @@ def test_a_shell_is_told_what_completes_a_word(words, typed, expected):
     [
         ("generate a --again p.png --out OUT --seed 5 --size 64", "--seed, --size"),
         ("generate a --again p.png --out OUT --negative dark --at b=0,0,1,1", "--negative, --at"),
-        ("export a --out OUT --base x", "--base"),
+        ("export a --out OUT --base x --base-config y", "--base, --base-config"),
         ("export a --out OUT --format pipeline --name x --author me", "--name, --author"),
         ("pick a --take 3:1 --judge mini", "--judge"),
         ("pick a --clip x --finder clipseg", "--clip, --finder"),
