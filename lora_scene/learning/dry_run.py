@@ -248,7 +248,7 @@ def _beside(trainer: Trainer, behind: tuple[int, int]) -> Iterator[Share]:
 
 def _picking(trainer: Trainer, n: int) -> Iterator[Share]:
     with trainer.as_delivered():
-        yield Share(PICKING, n, _draw_one(trainer)[0], "pictures, afterwards; judging left out")
+        yield Share(PICKING, n, _draw_one(trainer)[0], "pictures at most so long; eight at once")
 
 
 def _draw_one(trainer: Trainer) -> tuple[float, int]:
