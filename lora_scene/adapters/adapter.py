@@ -91,9 +91,6 @@ def product(up: torch.Tensor, down: torch.Tensor) -> torch.Tensor:
     return up.flatten(1) @ down.flatten(1)
 
 
-MERGED = "merge"  # the recipe's name of what was merged
-
-
 @dataclass(frozen=True)
 class TrainingInfo:
     """Where an adapter comes from; it travels in every file's metadata.
@@ -132,10 +129,11 @@ class TrainingInfo:
     def merged(self) -> tuple[str, ...]:
         """Return what each adapter was that this one was merged of; empty for one that was not.
 
-        Seed and steps are the first one's then.
+        Seed and steps are the first one's then. A merge has such lines in the place of a recipe,
+        which has no comments.
         """
-        lines = self.recipe_toml.splitlines() if self.recipe_name == MERGED else ()
-        return tuple(line.removeprefix("# ") for line in lines)
+        lines = self.recipe_toml.splitlines()
+        return tuple(line.removeprefix("# ") for line in lines if line.startswith("# weight "))
 
     @property
     def first_size(self) -> Size:

@@ -28,7 +28,7 @@ from lora_scene.adapters.hub_calls import (
     redacted,
     status_of,
 )
-from lora_scene.adapters.staging import refuse_published_links, staged_files
+from lora_scene.adapters.staging import refuse_linked, staged_files
 from lora_scene.adapters.untrusted import MAX_FILE_BYTES, read_header
 from lora_scene.errors import HubError
 from lora_scene.file_groups import written_together
@@ -75,7 +75,7 @@ def publish(
     """
     from huggingface_hub import CommitOperationAdd, HfApi
 
-    refuse_published_links(stage.rglob("*"))
+    refuse_linked(stage.rglob("*"))
     api = HfApi(endpoint=endpoint)
     expected = staged_files(stage)
     with plain_errors(repo_id, "nothing was published"):

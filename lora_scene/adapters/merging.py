@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from lora_scene.adapters.adapter import MERGED, Adapter, LoraModule, TrainingInfo
+from lora_scene.adapters.adapter import Adapter, LoraModule, TrainingInfo
 from lora_scene.adapters.whole_model import needs_whole_model
 from lora_scene.backbones.sources import is_same_base
 from lora_scene.errors import AdapterError
@@ -176,7 +176,7 @@ def _joined_info(adapters: Sequence[Adapter], weights: Sequence[float]) -> Train
     recipes = [f"# weight {weight:g}: {_told(adapter)}" for adapter, weight in pairs]
     return replace(
         adapters[0].info,
-        recipe_name=MERGED,
+        recipe_name="merge",
         recipe_toml="\n".join(recipes) + "\n",
         image_hashes=tuple(h for adapter in adapters for h in adapter.info.image_hashes),
         sizes=_joined_sizes([adapter.info for adapter in adapters]),

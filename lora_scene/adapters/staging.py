@@ -46,7 +46,7 @@ def stage_adapter(folder: Path, stage: Path, *, title: Title, repo_id: str, dtyp
     """
     parts = (folder / FOLDER, folder / SAMPLES)
     inner = [path for part in parts for path in part.glob("*")]
-    refuse_published_links([folder / "README.md", *folder.glob("*.safetensors"), *parts, *inner])
+    refuse_linked([folder / "README.md", *folder.glob("*.safetensors"), *parts, *inner])
     adapter = read_adapter(folder)
     samples = last_samples(folder, adapter)
     export_adapter(adapter, stage, title=title, dtype=dtype, samples=samples)
@@ -76,7 +76,7 @@ def staged_files(stage: Path) -> dict[str, int]:
     }
 
 
-def refuse_published_links(paths: Iterable[Path]) -> None:
+def refuse_linked(paths: Iterable[Path]) -> None:
     """Refuse symbolic links: what they lead to was not meant to be published.
 
     Raises:

@@ -66,14 +66,14 @@ def check_tokenizers(pipeline: Any, where: str) -> None:
     """
     family = identify(pipeline.unet.config)
     for part, encoder in zip(family.tokenizers, family.text_encoders, strict=True):
-        n_known = len(getattr(pipeline, part))
+        tokenizer = getattr(pipeline, part)
         n_rows = len(getattr(pipeline, encoder).get_input_embeddings().weight)
-        if not knows_its_words(getattr(pipeline, part), n_rows):
+        if not knows_its_words(tokenizer, n_rows):
             raise BackboneError(
                 f"the {part} is not the {encoder}'s, or its files are missing",
                 where=where,
                 expected=f"{n_rows:,} tokens",
-                got=f"{n_known:,}",
+                got=f"{len(tokenizer):,}",
             )
 
 

@@ -162,8 +162,7 @@ def command(
     from lora_scene.cli.progress import counting_bar
     from lora_scene.files import check_target
     from lora_scene.judging import evaluation
-    from lora_scene.judging.distribution import read_pictures, refuse_few
-    from lora_scene.judging.plans import cells_of
+    from lora_scene.judging.distribution import read_pictures
     from lora_scene.scenes.scene import load_scene
 
     if out is not None:
@@ -174,9 +173,7 @@ def command(
     evaluation.check_learnt(cast, learnt_from)
     _warn_of_strange_photos(evaluation.strange_photos(cast, learnt_from))
     name = judges.name_for(cast.infos[0].base_model)
-    cells = cells_of(drawn.plan(name, 0.0), learnt_from)  # what is wrong with it is told at once
-    if against:
-        refuse_few(len(reference), len(cells))
+    _refuse_early(drawn.plan(name, 0.0), learnt_from, reference if against else None)
     studio = base.open(cast)
     judge = judges.load(name, base.device)
     if name == "mini":
@@ -191,6 +188,16 @@ def command(
     _tell(result, sets, as_json=as_json)
     if out is not None:  # last: what was measured is told, whatever becomes of the disk
         _keep(result, sets, out)
+
+
+def _refuse_early(plan: Plan, scene: Scene, reference: list[Pixels] | None) -> None:
+    """Refuse what no base could make of a plan, and sets too small to be compared."""
+    from lora_scene.judging.distribution import refuse_few
+    from lora_scene.judging.plans import cells_of
+
+    n_drawn = len(cells_of(plan, scene))
+    if reference is not None:
+        refuse_few(len(reference), n_drawn)
 
 
 def _keep(result: Evaluation, sets: SetReport | None, out: Path) -> None:

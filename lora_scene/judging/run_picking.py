@@ -91,7 +91,7 @@ def pick_run(
 def n_pictures(scene: Scene, recipe: Recipe) -> int:
     """Return how many pictures `pick_run` draws, as it is by default, of a run to its end."""
     n_pairs = len(evenly(recipe.phase2.steps, recipe.run.snapshots)) * len(WEIGHTS)
-    return n_pairs * n_drawn(usual_plan(recipe.base.model, Sampling()), scene)
+    return n_pairs * n_drawn(usual_plan("", Sampling()), scene)  # as many for every judge
 
 
 def judge_at_hand(

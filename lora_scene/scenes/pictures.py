@@ -129,13 +129,7 @@ def open_image(path: Path) -> tuple[Image.Image, int]:
                 expected="a whole JPEG, PNG, WebP, TIFF, BMP, GIF or AVIF file",
                 got=str(error).replace(f" {str(path)!r}", "") or type(error).__name__,
             ) from error
-        if image.format == "TIFF" and image.tag_v2.get(REDUCED, 0) & 1:  # type: ignore[attr-defined]
-            raise SceneError(
-                "its first page is the preview of a larger photo, as in a camera's raw files",
-                where=path,
-                got=f"{image.width} x {image.height} pixels",
-                hint="develop it to a JPEG or PNG",
-            )
+        _refuse_preview(image, path)
         orientation = _orientation(image)
     if not orientation:
         warn_of(path, "its EXIF data cannot be read; if it lies on its side, turn it and save it")
@@ -144,6 +138,16 @@ def open_image(path: Path) -> tuple[Image.Image, int]:
     if image.mode == "F":
         raise _ranges_unknown(path, "floats")
     return image, orientation or UPRIGHT
+
+
+def _refuse_preview(image: Image.Image, path: Path) -> None:
+    if image.format == "TIFF" and image.tag_v2.get(REDUCED, 0) & 1:  # type: ignore[attr-defined]
+        raise SceneError(
+            "its first page is the preview of a larger photo, as in a camera's raw files",
+            where=path,
+            got=f"{image.width} x {image.height} pixels",
+            hint="develop it to a JPEG or PNG",
+        )
 
 
 def _orientation(image: Image.Image) -> int:

@@ -87,6 +87,7 @@ def test_a_merge_is_told_as_one_and_not_as_its_first(pair, tmp_path):
         [merged, made.adapter(tiny.pipeline(), "sd1", handles=("<cat>",))], [1, 1]
     )
     assert again.adapter.info.merged[0] == "weight 1: <bear>, <bowl>, recipe merge"
+    assert dataclasses.replace(made.INFO, recipe_name="merge").merged == (), "a name that is free"
 
 
 def test_what_cannot_be_merged_is_refused(pair):
