@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
+import numpy.typing as npt
 
 from lora_scene.scenes.canvas import Canvas
 from lora_scene.scenes.framing import Resize, frame, grid_masks, plan_frame
@@ -17,6 +18,8 @@ from lora_scene.size import Size
 LEAST_CELLS = 0.5  # of the latents' grid: less is a smear of a few pixels, and is refused
 SMALL = 0.02  # of the frame: about five of the 256 cells of an attention map
 MUCH_SHARED = 0.1  # of the smaller mask
+SPECK = 0.01  # of a mask's area: a part that is smaller may be a slip of the brush
+STRETCHED = 1.25  # times a thing's longer side: by less a speck does no harm
 WHOLE = 0.95  # of the photo's rim: a thing seldom covers so much of it, an inverted mask does
 MANY_CONCEPTS = 4  # the paper saw more than four underfit (arXiv:2305.16311, section 5)
 
@@ -122,6 +125,7 @@ def report_on(scene: Scene, canvas: Canvas, *, resize: Resize = "area") -> Scene
         present = {k: scene.handles[k] for k in photo.present}
         seen |= {name for k, name in present.items() if _is_seen(framed, k, canvas, resize)}
         said += [*_losses(framed, present, canvas, resize), *_inverted(photo, scene)]
+        said += _specks(photo, things)
         said += [] if present else ["it shows none of the concepts: nothing is learnt from it"]
         warnings += [f"{photo.source}: {one}" for one in said]
     warnings += _doubts(scene, coverages, overlaps)
@@ -225,6 +229,33 @@ def _inverted(photo: Photo, scene: Scene) -> list[str]:
                 "is its mask inverted, or all white? white is where the concept is"
             )
     return said
+
+
+def _specks(photo: Photo, things: Mapping[int, str]) -> list[str]:
+    """Name the things whose masks have specks apart from the rest, which stretch its box."""
+    import cv2
+
+    said = []
+    for k, handle in things.items():
+        inside = (photo.masks[k] >= INSIDE).astype(np.uint8)
+        parts = cv2.connectedComponentsWithStats(inside)[2][1:]  # left, top, width, height, area
+        small = parts[:, 4] < SPECK * inside.sum()
+        if not small.any() or small.all():
+            continue
+        stretch = _longer_side(parts) / _longer_side(parts[~small])
+        if stretch > STRETCHED:
+            said.append(
+                f"{handle}: specks of its mask ({parts[small, 4].sum()} px in {small.sum()}) lie "
+                f"apart from it, so that its box is {stretch:.1f} times as long: pictures that "
+                "are composed anew show it small or off its place; erase them"
+            )
+    return said
+
+
+def _longer_side(parts: npt.NDArray[np.int32]) -> int:
+    """Return the longer side of the box around parts of (left, top, width, height, ...), pixels."""
+    ends = parts[:, :2] + parts[:, 2:4]
+    return int((ends.max(axis=0) - parts[:, :2].min(axis=0)).max())
 
 
 def _doubts(scene: Scene, coverages: Sequence[Coverage], overlaps: Sequence[Overlap]) -> list[str]:

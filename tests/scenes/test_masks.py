@@ -151,3 +151,21 @@ def test_what_no_photo_shows_enough_of_cannot_be_learnt():
         assert report_on(scene_of(example), canvas(64)).unlearnable == expected
     both = replace(scene_of(dot), photos=(dot, thin))
     assert report_on(both, canvas(64)).unlearnable == ()
+
+
+def test_specks_that_stretch_a_things_box_are_told():
+    thing, speck = (slice(20, 40), slice(20, 40)), (slice(60, 61), slice(62, 64))
+    said = _specks_told(thing, speck)
+    assert "<a>: specks of its mask (2 px in 1) lie apart" in said
+    assert "2.2 times as long" in said  # columns 20 to 63 beside 20 to 39
+    beside, half = (slice(42, 43), slice(41, 42)), (slice(45, 60), slice(45, 60))
+    assert not _specks_told(thing, beside)
+    assert not _specks_told(thing, half)
+    beads = [(slice(y, y + 1), slice(x, x + 1)) for y in range(0, 64, 5) for x in range(0, 64, 5)]
+    assert not _specks_told(*beads)
+
+
+def _specks_told(*parts):
+    mask = photo(64, 64, *parts).masks.max(axis=0, keepdims=True)
+    report = report_on(scene_of(Photo(photo(64, 64).pixels, mask, "x")), canvas(64))
+    return " ".join(w for w in report.warnings if "specks" in w)
