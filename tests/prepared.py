@@ -17,8 +17,14 @@ from tests.mapped_files import refuse_mapped
 gc.set_threshold(20_000, 20, 20)  # the libraries' own objects are not worth a tenth of the suite
 refuse_mapped()
 torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+os.fsync = os.fstat  # what tests write need not outlive a power cut
 torch.backends.mps.is_available = lambda: False  # on a Mac too the suite's numbers are the CPU's
 PROCESSES = Processes() if os.name == "posix" else None
+
+
+def pytest_collection_finish() -> None:
+    """Let no collection look through what the libraries and the tests' modules made."""
+    gc.freeze()
 
 
 @pytest.fixture
