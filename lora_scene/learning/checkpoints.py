@@ -23,7 +23,7 @@ from torch import Tensor
 from lora_scene.errors import CheckpointError
 from lora_scene.files import writing
 from lora_scene.ownership import is_ours, metadata_of
-from lora_scene.targets import refuse_foreign
+from lora_scene.targets import flush, refuse_foreign
 
 FORMAT = "lora_scene.checkpoint.2"
 PREVIOUS = "previous.safetensors"
@@ -68,8 +68,7 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
     previous = path.with_name(PREVIOUS)
     with writing(path, root=path.parents[1]) as aside:
         save_file(tensors, aside, metadata)
-        with aside.open("rb+") as file:
-            os.fsync(file.fileno())
+        flush(aside)
         if path.is_file():
             refuse_foreign(previous, path.parents[1])
             os.replace(path, previous)
