@@ -20,6 +20,7 @@ from lora_scene.judging.watched_drawing import Drawn
 from lora_scene.scenes.scene import Scene, load_scene
 
 ROOT = Path(__file__).parents[2] / "benchmarks" / "scenes"
+BLANK = np.full((64, 64, 3), GREY, np.uint8)
 
 
 @pytest.fixture(scope="module")
@@ -43,24 +44,32 @@ def marked(judge: Judge, scene: Scene, pixels: np.ndarray) -> Scores:
     return measure([cell], [drawn], [found], scene=scene, judge=judge)[0]
 
 
+@pytest.fixture(scope="module")
+def marks(judge: Judge) -> list[tuple[Scene, Scores, Scores]]:
+    """Return each scene, the marks of its photo, and those of a blank."""
+    return [
+        (scene, marked(judge, scene, scene.photos[0].pixels), marked(judge, scene, BLANK))
+        for scene in scenes()
+    ]
+
+
 def share(scores: Sequence[Scores]) -> float:
     return sum(len(one.missing) for one in scores) / sum(len(one.identity) for one in scores)
 
 
-def test_the_photo_itself_has_the_highest_identity(judge) -> None:
-    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
-    for scene in scenes():
-        own = marked(judge, scene, scene.photos[0].pixels)
+def test_the_photo_itself_has_the_highest_identity(judge, marks) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, BLANK.shape, dtype=np.uint8)
+    for scene, own, blank in marks:
         other = next(one for one in scenes() if not set(one.nouns) & set(scene.nouns))
-        for rival in (noise, np.full_like(noise, GREY), other.photos[0].pixels):
-            identity = marked(judge, scene, rival).identity
-            assert sum(own.identity.values()) > sum(identity.values()), scene.source
+        rivals = [marked(judge, scene, pixels) for pixels in (noise, other.photos[0].pixels)]
+        for rival in (blank, *rivals):
+            assert sum(own.identity.values()) > sum(rival.identity.values()), scene.source
 
 
-def test_a_blank_misses_everything_and_the_photo_little(judge) -> None:
-    blank = np.full((64, 64, 3), GREY, np.uint8)
-    assert share([marked(judge, scene, blank) for scene in scenes()]) > 0.8
-    assert share([marked(judge, scene, scene.photos[0].pixels) for scene in scenes()]) < 0.2
+def test_a_blank_misses_everything_and_the_photo_little(marks) -> None:
+    _, photos, blanks = zip(*marks, strict=True)
+    assert share(blanks) > 0.8
+    assert share(photos) < 0.2
 
 
 def test_a_swapped_pair_is_mixed(judge) -> None:
