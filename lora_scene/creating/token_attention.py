@@ -18,7 +18,7 @@ from lora_scene.adapters.vocabulary import handle_tokens
 from lora_scene.backbones.families import map_level
 from lora_scene.creating.studio import Studio
 from lora_scene.errors import CreationError
-from lora_scene.learning.attention import Columns, handle_map, layers_at
+from lora_scene.learning.attention import Columns, handle_map, layers_at, listening
 from lora_scene.size import Size
 
 BiasOf = Callable[[Size], Tensor]  # a grid's cells to a bias (b, n_cells, n_tokens) on logits
@@ -116,22 +116,15 @@ class MapReader:
         self._layers = telling_layers(unet)
         self._latents = latents
         self._selection = Columns.of(columns, n_tokens).selection
-        self._queries: dict[nn.Module, Tensor] = {}
         self._maps: list[Tensor] = []
 
     @contextlib.contextmanager
     def attached(self) -> Iterator[None]:
         """Listen to the layers; stop listening afterwards."""
-        hooks = []
-        for layer in self._layers:
-            hooks.append(layer.to_q.register_forward_hook(self._keep_query(layer)))
-            hooks.append(layer.to_k.register_forward_hook(self._read(layer)))
         try:
-            yield
+            with listening(self._layers, self._read):
+                yield
         finally:
-            for hook in hooks:
-                hook.remove()
-            self._queries.clear()
             self._maps.clear()
 
     def take(self) -> Tensor:
@@ -145,17 +138,7 @@ class MapReader:
         """Forget what was read."""
         self._maps.clear()
 
-    def _keep_query(self, layer: nn.Module) -> Any:
-        def hook(module: nn.Module, args: Any, query: Tensor) -> None:
-            self._queries[layer] = query
-
-        return hook
-
-    def _read(self, layer: Any) -> Any:
-        def hook(module: nn.Module, args: Any, key: Tensor) -> None:
-            query = self._queries.pop(layer)
-            b = len(self._selection)
-            self._selection = self._selection.to(key.device)
-            self._maps.append(handle_map(query[-b:], key[-b:], self._selection, layer.heads))
-
-        return hook
+    def _read(self, layer: Any, query: Tensor, key: Tensor) -> None:
+        b = len(self._selection)
+        self._selection = self._selection.to(key.device)
+        self._maps.append(handle_map(query[-b:], key[-b:], self._selection, layer.heads))

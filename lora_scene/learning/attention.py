@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -73,7 +74,6 @@ class AttentionRecorder:
         self._columns: Columns | None = None
         self._is_open = False
         self._latents = Size(0, 0)
-        self._queries: dict[nn.Module, Tensor] = {}
         self._total: Tensor | None = None
 
     @property
@@ -84,17 +84,11 @@ class AttentionRecorder:
     @contextlib.contextmanager
     def attached(self) -> Iterator[None]:
         """Listen to the layers; stop listening afterwards."""
-        hooks = []
-        for attention in self._layers:
-            hooks.append(attention.to_q.register_forward_hook(self._keep_query(attention)))
-            hooks.append(attention.to_k.register_forward_hook(self._read_map(attention)))
         try:
-            yield
+            with listening(self._layers, self._read):
+                yield
         finally:
-            for hook in hooks:
-                hook.remove()
             self._columns = None
-            self._queries.clear()
 
     @contextlib.contextmanager
     def recording(self, columns: Columns, latents: Tensor) -> Iterator[None]:
@@ -121,38 +115,47 @@ class AttentionRecorder:
             for sample, k in zip(mean, self._columns.counts, strict=True)
         ]
 
-    def _keep_query(self, attention: nn.Module) -> Any:
-        def hook(module: nn.Module, args: Any, query: Tensor) -> None:
-            if self._is_listening():
-                self._queries[attention] = query
-
-        return hook
-
-    def _read_map(self, attention: Any) -> Any:
-        def hook(module: nn.Module, args: Any, key: Tensor) -> None:
-            if not self._is_listening():
-                return
-            assert self._columns is not None
-            query = self._queries.pop(attention)
-            selection = self._columns.selection.to(key.device)
-            b = len(selection)
-            read = checkpoint(
-                handle_map,
-                query[:b],
-                key[:b],
-                selection,
-                attention.heads,
-                use_reentrant=False,
-                preserve_rng_state=False,
-            )
-            if self._is_open:
-                self._total = read if self._total is None else self._total + read
-
-        return hook
+    def _read(self, layer: Any, query: Tensor, key: Tensor) -> None:
+        if not self._is_listening():
+            return
+        assert self._columns is not None
+        selection = self._columns.selection.to(key.device)
+        b = len(selection)
+        read = checkpoint(
+            handle_map,
+            query[:b],
+            key[:b],
+            selection,
+            layer.heads,
+            use_reentrant=False,
+            preserve_rng_state=False,
+        )
+        if self._is_open:
+            self._total = read if self._total is None else self._total + read
 
     def _is_listening(self) -> bool:
         """Tell a recorded pass, or its repetition in the backward pass, from all others."""
         return self._is_open or (self._columns is not None and torch.is_grad_enabled())
+
+
+@contextlib.contextmanager
+def listening(layers: Sequence[Any], hear: Callable[[Any, Tensor, Tensor], None]) -> Iterator[None]:
+    """Tell `hear` each cross-attention layer that runs, what `to_q` gave, and what `to_k`."""
+    queries: dict[nn.Module, Tensor] = {}
+
+    def keep(layer: Any, module: nn.Module, args: Any, query: Tensor) -> None:
+        queries[layer] = query
+
+    def tell(layer: Any, module: nn.Module, args: Any, key: Tensor) -> None:
+        hear(layer, queries.pop(layer), key)
+
+    hooks = [layer.to_q.register_forward_hook(partial(keep, layer)) for layer in layers]
+    hooks += [layer.to_k.register_forward_hook(partial(tell, layer)) for layer in layers]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def handle_map(query: Tensor, key: Tensor, selection: Tensor, n_heads: int) -> Tensor:
