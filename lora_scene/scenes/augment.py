@@ -22,6 +22,7 @@ Backdrop = Literal["plain", "noise"]
 
 _CROP_TRIES = 20
 _PLACE_TRIES = 40
+_MOST_OVERLAP = 0.1  # fraction of the smaller of two pasted concepts that they may share
 _MAX_ENLARGEMENT = 1.5  # beyond it a pasted concept is visibly blurred
 _GRAIN = 20.0  # largest change of brightness by noise, of 255
 _GRAIN_CELLS = 16  # a side
@@ -110,7 +111,7 @@ def recompose(
     generator: np.random.Generator,
     *,
     scale: tuple[float, float] = (0.3, 0.8),
-    max_overlap: float = 0.1,
+    max_overlap: float = _MOST_OVERLAP,
     backdrop: Backdrop = "noise",
 ) -> Variant:
     """Cut concepts out with their soft masks and paste them at random sizes and places.
@@ -143,7 +144,6 @@ def rearrange(
     generator: np.random.Generator,
     *,
     scale: tuple[float, float] = (0.85, 1.15),
-    max_overlap: float = 0.1,
 ) -> Variant:
     """Put concepts, and nothing else, at random places of the photo's own background.
 
@@ -156,12 +156,11 @@ def rearrange(
         subset: The concepts to paste, the background's never among them; later ones lie on top.
         generator: Source of randomness.
         scale: Range of a concept's size, as a fraction of its size in the photo.
-        max_overlap: Fraction of the smaller one that two concepts may share, where that is found.
     """
     present = tuple(k for k in subset if k in photo.present)
     longer = {k: max(np.ptp(np.nonzero(photo.masks[k] >= _VISIBLE), axis=1) + 1) for k in present}
     spans = {k: (scale[0] * longer[k], scale[1] * longer[k]) for k in present}
-    composed = _assemble(photo, empty.astype(np.float32), spans, generator, max_overlap)
+    composed = _assemble(photo, empty.astype(np.float32), spans, generator, _MOST_OVERLAP)
     return Variant(composed, present)
 
 

@@ -8,11 +8,12 @@ import numpy.typing as npt
 from lora_scene.scenes.refine import Flags
 
 STEP_COST = 3.0  # of one pixel's path in flat colour, against 1 a level of Lab difference
+N_SWEEPS = 6  # of all four directions; more turns of a path need more
 
 Values = npt.NDArray[np.float64]
 
 
-def geodesic_distance(seeds: Flags, features: Values, *, n_sweeps: int = 6) -> Values:
+def geodesic_distance(seeds: Flags, features: Values) -> Values:
     """Return each pixel's cheapest path to a seed, over 4-neighbours.
 
     A step costs `STEP_COST` and the sum of the absolute differences of the features. Sweeps to
@@ -22,7 +23,6 @@ def geodesic_distance(seeds: Flags, features: Values, *, n_sweeps: int = 6) -> V
     Args:
         seeds: (h, w), where the distance is 0.
         features: (h, w, n).
-        n_sweeps: Sweeps of all four directions; more turns of a path need more.
     """
     distance = np.where(seeds, 0.0, np.inf)
     costs = []
@@ -31,7 +31,7 @@ def geodesic_distance(seeds: Flags, features: Values, *, n_sweeps: int = 6) -> V
         margins = [(0, 0), (0, 0)]
         margins[axis] = (1, 0)
         costs.append(np.pad(np.cumsum(steps, axis=axis), margins))
-    for _ in range(n_sweeps):
+    for _ in range(N_SWEEPS):
         for axis, cost in enumerate(costs):
             forth = np.minimum.accumulate(distance - cost, axis=axis) + cost
             back = np.flip(np.minimum.accumulate(np.flip(distance + cost, axis), axis=axis), axis)

@@ -20,6 +20,7 @@ from lora_scene.scenes.pictures import Mask, Pixels
 IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], dtype=np.float32)
 IMAGENET_STD = np.array([0.229, 0.224, 0.225], dtype=np.float32)
 
+SHORTER, LONGER = 800, 1333  # pixels: a detector's shorter side, and the most of the longer one
 TIMEOUT = 10  # seconds to wait for the hub's first answer
 
 Channels = npt.NDArray[np.float32]
@@ -162,19 +163,15 @@ def to_values(
     return torch.from_numpy(values.transpose(2, 0, 1).copy())[None]
 
 
-def detector_shape(
-    shape: tuple[int, int], *, shorter: int = 800, longer: int = 1333
-) -> tuple[int, int]:
+def detector_shape(shape: tuple[int, int]) -> tuple[int, int]:
     """Return the input size of a detector: the usual sides, in multiples of 32.
 
     Rounding the sides, in place of padding them, keeps the whole input the photo.
 
     Args:
         shape: (height, width) of the photo.
-        shorter: What the shorter side is brought to, pixels.
-        longer: What the longer side may not pass, pixels.
     """
-    factor = min(shorter / min(shape), longer / max(shape))
+    factor = min(SHORTER / min(shape), LONGER / max(shape))
     height, width = (max(round(side * factor / 32), 1) * 32 for side in shape)
     return height, width
 
