@@ -217,8 +217,11 @@ def order_of(work: Work) -> Order | None:
     if not path.is_file():
         return None
     problems: list[LoraSceneError] = []
-    table = parse_json(read_text(path, TrainingError), path, TrainingError)
-    return build(Order, table, problems, error=TrainingError, ignores_unknown=True)
+    table, place = parse_json(read_text(path, TrainingError), path, TrainingError), f"{path}: "
+    order = build(Order, table, problems, error=TrainingError, where=place, ignores_unknown=True)
+    if problems:
+        raise TrainingError.collect(problems, f"{path} is damaged")
+    return order
 
 
 def _write(work: Work, order: Order) -> None:

@@ -81,10 +81,11 @@ def test_what_cannot_be_started_is_told_and_the_next_begins(works, trainings, mo
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the stand-in waits for a signal of POSIX")
-def test_a_damaged_order_stops_no_other_training(works, trainings):
+@pytest.mark.parametrize("damaged", ["{", '{"recipe": "mini", "base": "mini", "pid": "7"}'])
+def test_a_damaged_order_stops_no_other_training(works, trainings, damaged):
     queue, until = trainings
     first, second = works
-    (first.folder / ORDER).write_text("{")
+    (first.folder / ORDER).write_text(damaged)
     queue.ask(second, "mini", "mini", [])
     assert queue.place(second) == 0
     until(lambda: progress_of(second).notes == ("here",))
