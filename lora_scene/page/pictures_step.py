@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -237,22 +237,21 @@ class PicturesStep:
         return photo, self.brush.read(value, photo.shape).astype(np.float32)
 
     def _edit(self, value: Any, *asked: Any) -> None:
-        photo, mask = self._painted(value)
-        request, out = self._request(*asked), self._desk.need().pictures
-        self._painter.edit(self._choices(), photo, mask, request, out)
-        self._desk.touch()
+        self._redraw(self._painter.edit, *self._painted(value), asked)
 
     def _fill(self, value: Any, *asked: Any) -> None:
         photo, hole = self._painted(value)
-        request, out = self._request(*asked), self._desk.need().pictures
-        self._painter.complete(self._choices(), photo, spread(hole, SPREAD), request, out)
-        self._desk.touch()
+        self._redraw(self._painter.complete, photo, spread(hole, SPREAD), asked)
 
     def _grow(self, margin: int, value: Any, *asked: Any) -> None:
         photo = self.brush.photo(value)
-        request, out = self._request(*asked), self._desk.need().pictures
         hole = grown(photo, Growth(*[int(margin)] * 4))[1]
-        self._painter.complete(self._choices(), photo, hole, request, out)
+        self._redraw(self._painter.complete, photo, hole, asked)
+
+    def _redraw(
+        self, draw: Callable[..., Path], photo: Pixels, mask: Mask, asked: Sequence[Any]
+    ) -> None:
+        draw(self._choices(), photo, mask, self._request(*asked), self._desk.need().pictures)
         self._desk.touch()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import functools
 import json
@@ -137,11 +138,8 @@ class Stage:
             remarks: list[str] = []
             token = _remarks.set(remarks)
             try:
-                if is_long:
+                with contextlib.nullcontext() if is_long else self.desk.lock:
                     more = work(*args, **named)
-                else:
-                    with self.desk.lock:
-                        more = work(*args, **named)
             except Exception as error:  # whatever it is, the page says it and goes on
                 if not isinstance(error, (LoraSceneError, OSError)):
                     traceback.print_exc()  # for whoever reads the terminal
