@@ -7,8 +7,6 @@ import functools
 import pytest
 import torch
 
-from lora_scene.adapters.attachment import load_adapter
-from lora_scene.backbones.backbone import Backbone
 from lora_scene.backbones.storage import store
 from lora_scene.learning.lora import lora_parameters
 from tests import tiny
@@ -81,22 +79,6 @@ def test_low_bit_bases_give_a_gradient_that_points_the_same_way(scene, quantizat
     low, other = measured(scene, "lora.conv_rank=2", f"base.quantization={quantization}")
     assert low == pytest.approx(loss, rel=limit)
     assert torch.nn.functional.cosine_similarity(other, gradient, dim=0) > 1 - limit**2 / 2
-
-
-@pytest.mark.parametrize("quantization", ["nf4", "int8", "fp8"])
-def test_adapters_of_a_low_bit_base_load_on_the_full_precision_one(
-    scene, bases, tmp_path, quantization
-):
-    overrides = ("lora.conv_rank=2", f"base.quantization={quantization}")
-    settings = made.recipe(bases["sd1"], *overrides, steps=(0, 2))
-    result = made.run(scene, settings, tmp_path / "low")
-    pipeline = tiny.pipeline("sd1")
-    plain = Backbone(pipeline, name="plain", resolution=tiny.RESOLUTION)
-    assert result.adapter.info.base_hash == plain.content_hash()
-    assert all(module.up.abs().max() > 0 for module in result.adapter.modules.values())
-    load_adapter(pipeline, tmp_path / "low", name="scene")
-    layers = [name for name, _ in pipeline.unet.named_modules() if name.endswith("lora_B.scene")]
-    assert len(layers) == len(result.adapter.modules)
 
 
 def test_kept_encodings_change_nothing_but_time(scene, monkeypatch):

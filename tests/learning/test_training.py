@@ -22,7 +22,7 @@ from safetensors.torch import load_file
 from lora_scene import load_adapter
 from lora_scene.adapters.folder import read_adapter, save_adapter
 from lora_scene.adapters.gallery import last_samples
-from lora_scene.backbones.backbone import SMALL_GUIDANCE
+from lora_scene.backbones.backbone import SMALL_GUIDANCE, Backbone
 from lora_scene.backbones.loading import load_pipeline
 from lora_scene.errors import (
     BackboneError,
@@ -245,7 +245,7 @@ def poison(monkeypatch, term, from_call):
     monkeypatch.setattr(objective.Objective, "__call__", call)
 
 
-@pytest.mark.parametrize("term", ["diffusion", "attention", "pairwise", "prior", "total"])
+@pytest.mark.parametrize("term", ["pairwise", "total"])
 def test_nonfinite_loss_stops_and_names_phase_step_and_term(
     term, bases, scene, tmp_path, monkeypatch
 ):
@@ -400,7 +400,9 @@ def test_phase_two_can_be_learnt_alone(bases, scene, tmp_path):
 
 def test_same_seed_gives_the_same_bytes_and_another_seed_others(bases, scene, tmp_path):
     runs = [
-        made.run(scene, made.recipe(bases["sd1"], f"run.seed={seed}"), tmp_path / str(i))
+        made.run(
+            scene, made.recipe(bases["sd1"], f"run.seed={seed}", steps=(1, 1)), tmp_path / str(i)
+        )
         for i, seed in enumerate((3, 3, 4))
     ]
     made.assert_equal(made.numbers(runs[0]), made.numbers(runs[1]))
@@ -591,9 +593,10 @@ def test_samples_are_drawn_in_the_precision_that_trains(
         "phase2.weights_lr=1e-3",
         "base.dtype=bf16",
         "run.sample_every=2",
+        'run.sample_prompts=["a"]',
     )
     made.run(scene, settings, tmp_path)
-    assert len(list((tmp_path / "samples").glob("*-*.png"))) == 12
+    assert len(list((tmp_path / "samples").glob("*-*.png"))) == 3
 
 
 def test_samples_and_adapter_show_a_schedule_free_run_s_average(
@@ -623,16 +626,14 @@ def test_prompt_that_is_too_long_names_the_handle_that_was_cut(bases, scene, tmp
         made.run(scene, settings, tmp_path)
 
 
-@pytest.mark.parametrize(
-    "asked",
-    [("masked_loss.outside_weight=0.5", "masked_loss.outside_target=base"), ("prior.weight=1",)],
-)
-def test_nouns_that_the_base_would_be_asked_for_in_part_are_refused(bases, scene, tmp_path, asked):
+def test_nouns_that_the_base_would_be_asked_for_in_part_are_refused(bases, scene, tmp_path):
     long = replace(scene.concepts[0], noun="bear " * 30)
     wordy = replace(scene, concepts=(long, *scene.concepts[1:]))
     made.run(wordy, made.recipe(bases["sd1"], steps=(1, 0)), tmp_path / "handles alone")
-    with pytest.raises(SceneError, match="too long for the text encoder"):
-        made.run(wordy, made.recipe(bases["sd1"], *asked, steps=(1, 1)), tmp_path / "nouns")
+    held_to_base = ("masked_loss.outside_weight=0.5", "masked_loss.outside_target=base")
+    for asked in (held_to_base, ("prior.weight=1",)):
+        with pytest.raises(SceneError, match="too long for the text encoder"):
+            made.run(wordy, made.recipe(bases["sd1"], *asked, steps=(1, 1)), tmp_path / "nouns")
 
 
 def test_finer_maps_can_be_asked_for(bases, scene, tmp_path):
@@ -685,13 +686,17 @@ def test_adapter_trained_on_a_low_bit_base_loads_on_the_full_one(
         bases[family],
         f"base.quantization={quantization}",
         "base.gradient_checkpointing=true",
+        "lora.conv_rank=2",
         *STRONG,
     )
     result = made.run(scene, settings, tmp_path)
     assert all(module.up.abs().max() > 0 for module in result.adapter.modules.values())
     pipe = tiny.pipeline(family)
+    assert result.adapter.info.base_hash == Backbone(pipe, name="full").content_hash()
     before = draw(pipe, "a photo of a bear")
-    load_adapter(pipe, tmp_path)
+    load_adapter(pipe, tmp_path, name="scene")
+    layers = [name for name, _ in pipe.unet.named_modules() if name.endswith("lora_B.scene")]
+    assert len(layers) == len(result.adapter.modules)
     after = draw(pipe)
     assert np.isfinite(after).all()
     assert np.abs(before - after).max() > 0.01
@@ -715,16 +720,6 @@ def test_bf16_base_trains_float32_parameters(bases, scene, tmp_path, watched):
             assert low.losses["total"] == pytest.approx(high.losses["total"], rel=0.05)
     ups = [m.up for key, m in result.adapter.modules.items() if key.startswith("unet.")]
     assert all(up.abs().max() > 0 for up in ups)
-
-
-def test_checkpointing_leaves_the_loss_as_it_is(bases, scene, tmp_path):
-    losses = []
-    for i, overrides in enumerate(((), ("base.gradient_checkpointing=true",))):
-        events = []
-        settings = made.recipe(bases["sd1"], *overrides)
-        made.run(scene, settings, tmp_path / str(i), listener=events.append)
-        losses.append([e.losses["total"] for e in events if isinstance(e, StepDone)])
-    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
 
 
 def fail_after_a_step(event):
