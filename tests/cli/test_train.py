@@ -34,6 +34,7 @@ from tests import tiny
 from tests.backbones import ldm
 
 SHORT = ["phase1.steps=2", "phase2.steps=2", "prior.weight=0", "optimizer.name=adamw"]
+SHORT += ["run.watch=0"]
 
 
 @pytest.fixture
@@ -107,7 +108,8 @@ def test_names_that_are_no_utf8_end_no_training(train, folder, bases, monkeypatc
     with pytest.raises(BackboneError, match="read below a name that is no UTF-8"):
         train("--base", str(odd), place=scene)
     monkeypatch.chdir(odd)
-    result = train("--base", ".", "--set", "phase2.steps=0", place=scene)
+    watched = ("--set", "phase2.steps=0", "--set", "run.watch=1")
+    result = train("--base", ".", *watched, place=scene)
     assert result.exit_code == 0
     run = read_run(folder / "out")
     assert run.summary is not None
@@ -128,6 +130,7 @@ def test_train_tells_scripts_every_event_and_auto_makes_a_pick_the_adapter(
         return SimpleNamespace(chosen=SimpleNamespace(step=1, weight=0.5), why="it is the first")
 
     monkeypatch.setattr("lora_scene.judging.run_picking.pick_run", picked)
+    monkeypatch.setattr("lora_scene.learning.samples.N_STEPS", 1)
     plan = json.loads(train("--dry-run", "--auto", "--json").stdout)
     picking = {part["name"]: part["n"] for part in plan["parts"]}["picking"]
     assert picking == (2 * 5) * (2 * 3 * 2 + 2 * 4), "pairs; prompts, subsets, seeds; drift"
