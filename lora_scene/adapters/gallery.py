@@ -31,7 +31,7 @@ PROMPT = "prompt"  # the text of a picture that keeps what it was drawn from
 DRAWN_BY = "adapter"  # the text that keeps the fingerprint of what drew it, after training
 MOST_ROWS = 12  # of a sheet: of more stops, some are left out
 MOST_CELL = 320  # pixels; larger pictures are shown smaller there
-_NAME = re.compile(r"(\d+)-(\d+)\.png")
+_STOP = re.compile(r"(\d+)-(\d+)")  # the name of a picture: step, number
 
 
 @dataclass(frozen=True)
@@ -135,11 +135,11 @@ def write_sheet(folder: Path, *, delivered: int | None = None) -> Path | None:
     return write_picture(folder / FOLDER / SHEET, sheet, root=folder)
 
 
-def stops_of(folder: Path) -> dict[int, dict[int, Path]]:
-    """Return the pictures that lie in an adapter's folder: step, then number, to file."""
+def stops_of(folder: Path, part: str = FOLDER, ending: str = ".png") -> dict[int, dict[int, Path]]:
+    """Return the pictures that lie in a part of an adapter's folder: step, then number, to file."""
     stops: dict[int, dict[int, Path]] = {}
-    for path in (folder / FOLDER).glob("*.png"):
-        if (match := _NAME.fullmatch(path.name)) is not None:
+    for path in sorted((folder / part).glob(f"*{ending}")):
+        if (match := _STOP.fullmatch(path.stem)) is not None:
             stops.setdefault(int(match[1]), {})[int(match[2])] = path
     return stops
 

@@ -68,7 +68,7 @@ class LossLog:
         self.append({"phase": event.phase, "step": event.step, **event.losses, **own, **skipped})
 
     def append(self, line: Mapping[str, Any]) -> None:
-        """Append a line, which names its phase and step."""
+        """Append a line, which names its phase and step, or a time."""
         with told_plainly(self._path), self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(seal_json({k: _plain(v) for k, v in line.items()})) + "\n")
 

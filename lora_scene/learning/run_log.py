@@ -8,9 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lora_scene.faults import told_plainly
 from lora_scene.learning.events import Event, Listener, StepDone
-from lora_scene.ownership import seal_json
+from lora_scene.learning.loss_log import LossLog
 from lora_scene.targets import refuse_foreign
 
 
@@ -50,9 +49,7 @@ class RunLog:
 
     def _append(self, line: Mapping[str, Any]) -> None:
         refuse_foreign(self._path, self._path.parent, force=True)
-        plain = json.loads(json.dumps(line, default=_plain))
-        with told_plainly(self._path), self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(seal_json(plain)) + "\n")
+        LossLog(self._path).append(json.loads(json.dumps(line, default=_plain)))
 
 
 def _plain(value: Any) -> Any:

@@ -30,7 +30,6 @@ from lora_scene.learning.runs import (
 from lora_scene.ownership import is_ours
 from lora_scene.recipe import Recipe, parse_recipe
 
-_MAP = re.compile(r"(\d+)-(\d+)\.jpg")
 _SNAPSHOT = re.compile(r"phase([12])-(\d+)")
 
 Line = Mapping[str, Any]
@@ -152,11 +151,7 @@ def read_run(folder: Path | str) -> RunRecord:
 
 def maps_of(folder: Path) -> dict[int, dict[int, Path]]:
     """Return where handles looked, pictures: steps over both phases to concept to path."""
-    stops: dict[int, dict[int, Path]] = {}
-    for path in sorted((folder / MAPS).glob("*.jpg")):
-        if (match := _MAP.fullmatch(path.name)) is not None and is_ours(path):
-            stops.setdefault(int(match[1]), {})[int(match[2])] = path
-    return dict(sorted(stops.items()))
+    return _ours(stops_of(folder, MAPS, ".jpg"))
 
 
 def snapshots_of(folder: Path) -> dict[int, Path]:
