@@ -70,15 +70,10 @@ def command(
         requests = plan(
             cast,
             lines,
-            seeds=_seeds(seeds or (0,), count),
+            seeds=list(dict.fromkeys(first + k for first in seeds or (0,) for k in range(count))),
             weights=weights or (GRID_WEIGHTS if grid else (1.0,)),
             default=pictures.request(),
             with_base=with_base,
         )
     sheet = (GRID, grid_sheet) if grid else None
     draw_list(cast, requests, told, how=pictures, sheet=sheet)
-
-
-def _seeds(first: tuple[int, ...], count: int) -> list[int]:
-    """Count up from each seed; none comes twice."""
-    return list(dict.fromkeys(seed + k for seed in first for k in range(count)))

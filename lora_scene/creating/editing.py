@@ -32,12 +32,12 @@ from lora_scene.creating.studio import Studio
 from lora_scene.creating.windows import (
     FEATHER,
     SquareWindow,
-    back_to_window,
     feathered,
     to_size,
     window_around,
 )
 from lora_scene.errors import CreationError
+from lora_scene.scenes.framing import resize_pixels
 from lora_scene.scenes.pictures import Mask, Pixels
 from lora_scene.size import Size
 
@@ -127,7 +127,7 @@ def repaint(
     source, mask = to_size(window, photo, region.mask, studio.backbone.resolution)
     drawn = redraw(studio, source, mask, region.request, tick=tick)
     alpha = feathered(window.cut_mask(region.mask), window.side, feather)
-    return window.paste(photo, back_to_window(window, drawn), alpha)
+    return window.paste(photo, resize_pixels(drawn, (window.side, window.side)), alpha)
 
 
 def redraw(

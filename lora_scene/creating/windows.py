@@ -114,11 +114,6 @@ def to_size(window: SquareWindow, photo: Pixels, mask: Mask, size: int) -> tuple
     return resize_pixels(pixels, (size, size)), rescale_masks(cut[None], (size, size))[0]
 
 
-def back_to_window(window: SquareWindow, pixels: Pixels) -> Pixels:
-    """Return drawn pixels, resized to the window's own side."""
-    return resize_pixels(pixels, (window.side, window.side))
-
-
 def feathered(mask: Mask, side: int, feather: float = FEATHER) -> Mask:
     """Return an alpha (H, W) that is 0 outside a mask and rises to the mask's value inside it.
 

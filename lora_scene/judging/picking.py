@@ -22,7 +22,7 @@ from lora_scene.errors import JudgingError
 from lora_scene.judging.evaluation import attention_fit, check_learnt, measure_drift, weigh
 from lora_scene.judging.judge import Judge
 from lora_scene.judging.metrics import mean
-from lora_scene.judging.plans import Cell, Plan, cells_of
+from lora_scene.judging.plans import Plan, cells_of
 from lora_scene.judging.scores import Scores
 from lora_scene.judging.watched_drawing import draw_watched
 from lora_scene.scenes.framing import frame_scene
@@ -182,7 +182,7 @@ def _try(
             summary = {**weighed.summary, "drift": drift, "attention_iou": fit}
             is_told = judge.finder is not None
             scores = [picture_score(one, fit, is_told=is_told) - drift for one in weighed.scores]
-            shown = _largest(cells)
+            shown = max(range(len(cells)), key=lambda n: len(cells[n].subset))  # of most things
             yield Tried(step, weight, np.array(scores), summary, weighed.pictures[shown])
     finally:
         for adapter in loaded.adapters:
@@ -256,8 +256,3 @@ def _told(best: Tried, last: Tried) -> str:
         if ours is not None and theirs is not None:
             words.append(f"{name} {ours:.2f} against {theirs:.2f}")
     return ", ".join(words)
-
-
-def _largest(cells: Sequence[Cell]) -> int:
-    """Return which picture shows the most things."""
-    return max(range(len(cells)), key=lambda n: len(cells[n].subset))

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Mapping
 from dataclasses import replace
 
-from lora_scene.adapters.adapter import Adapter, LearnedConcept, LoraModule, TrainingInfo
+from lora_scene.adapters.adapter import Adapter, LearnedConcept, TrainingInfo
 from lora_scene.adapters.merging import concatenate
 from lora_scene.backbones.backbone import Backbone
 from lora_scene.backbones.sources import public_name
@@ -69,28 +68,17 @@ def assemble_adapter(
         sizes=sizes if any(size.width != size.height for size in sizes) else (),
         begun=begun.told if begun else "",
     )
-    held = {} if begun is None or recipe.is_full else begun.modules  # a whole model holds it itself
-    return Adapter(backbone.family.key, concepts, _joined(held, learned_modules(backbone)), info)
-
-
-def _joined(
-    begun: Mapping[str, LoraModule], learnt: dict[str, LoraModule]
-) -> dict[str, LoraModule]:
-    """Return what was learnt with what a run began from, which it stands on."""
-    return concatenate([begun, learnt], [1.0, 1.0]) if begun else learnt
+    modules = learned_modules(backbone)
+    if begun and begun.modules and not recipe.is_full:  # a whole model holds it itself
+        modules = concatenate([begun.modules, modules], [1.0, 1.0])
+    return Adapter(backbone.family.key, concepts, modules, info)
 
 
 def public(recipe: Recipe) -> Recipe:
     """Return the recipe without the places of things on this machine."""
     base = recipe.base
-    return replace(
-        recipe,
-        base=replace(base, model=public_name(base.model), config=_name_or_none(base.config)),
-    )
-
-
-def _name_or_none(config: str) -> str:
-    return public_name(config) if config else ""
+    config = base.config and public_name(base.config)
+    return replace(recipe, base=replace(base, model=public_name(base.model), config=config))
 
 
 def installed_versions() -> dict[str, str]:

@@ -20,7 +20,7 @@ from torch import Tensor
 from lora_scene.backbones.backbone import Backbone, TextEncoding
 from lora_scene.files import writing
 from lora_scene.learning.handle_table import refuse_cut
-from lora_scene.learning.objective import EncodingCache, PriorBatch
+from lora_scene.learning.objective import PriorBatch
 from lora_scene.ownership import metadata_of
 from lora_scene.recipe import Prior, Recipe
 from lora_scene.size import Size
@@ -107,8 +107,8 @@ def draw_prior(
         _write_cache(cache, drawn_as, latents)
     encodings = None
     if is_text_fixed:
-        cache_of_encodings = EncodingCache(backbone)
-        encodings = {p: cache_of_encodings.encode([p]) for p in dict.fromkeys(prompts)}
+        told = dict.fromkeys(prompts)
+        encodings = {p: backbone.encode_tokens(backbone.tokenize([p])) for p in told}
     return PriorSet(latents, prompts, encodings)
 
 

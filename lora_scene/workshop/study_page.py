@@ -114,7 +114,7 @@ def make_study(
     study: dict[str, Any] = {
         "id": hashlib.sha256(told.encode()).hexdigest()[:12],
         "perPerson": min(per_person, len(picked)),
-        "isSmall": _side(next(iter(picked[0].files.values()))) < SMALL,
+        "isSmall": max(open_image(next(iter(picked[0].files.values())))[0].size) < SMALL,
         "items": page_items,
         "checks": checks,
     }
@@ -250,7 +250,3 @@ def _embedded(path: Path) -> str:
     is_large = max(small.size) > SMALL
     small.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.LANCZOS)
     return inlined(small, quality=QUALITY if is_large else 0)
-
-
-def _side(path: Path) -> int:
-    return max(open_image(path)[0].size)

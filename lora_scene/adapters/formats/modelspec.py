@@ -66,7 +66,8 @@ def modelspec(adapter: Adapter, title: Title, *, kind: str, sha256: str) -> dict
         "hash_sha256": f"0x{sha256}",
         "license": title.license,
         "tags": ", ".join(concept.noun for concept in adapter.concepts),
-        "trigger_phrase": trigger_phrase(adapter),
+        # as InvokeAI, which shows this field, wants embeddings called
+        "trigger_phrase": ", ".join(f"<{concept.stem}>" for concept in adapter.concepts),
         "prediction_type": "v" if adapter.info.prediction_type == "v_prediction" else "epsilon",
     }
     return {f"modelspec.{key}": value for key, value in fields.items() if value}
@@ -98,11 +99,6 @@ def kohya_metadata(adapter: Adapter, title: Title, sha256: str) -> dict[str, str
         "ss_tag_frequency": json.dumps({title.name: words}, ensure_ascii=False),
         "sshs_model_hash": sha256,
     }
-
-
-def trigger_phrase(adapter: Adapter) -> str:
-    """Return the words as InvokeAI, which shows this field, wants embeddings called: `<stem>`."""
-    return ", ".join(f"<{concept.stem}>" for concept in adapter.concepts)
 
 
 def sidecar(adapter: Adapter, title: Title) -> dict[str, Any]:
