@@ -217,9 +217,9 @@ def _shrink(made: Any, layer: nn.Linear | nn.Conv2d) -> None:
 
 
 def _restored(layer: Any) -> Tensor:
-    scale: Tensor = layer.scale
+    scale: Tensor = layer.scale  # in float32: a small row's would be nothing in float16
     weight: Tensor = layer.stored.view(STORED).to(layer.computes_in)
-    return weight.mul_(scale.to(layer.computes_in).view(-1, *[1] * (weight.dim() - 1)))
+    return weight.mul_(scale.view(-1, *[1] * (weight.dim() - 1)))
 
 
 class _LinearProduct(torch.autograd.Function):
@@ -242,7 +242,7 @@ class _Int8Product(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, None, None]:
         (grad,), state = grads, ctx.state
-        weight = state.CB.to(grad.dtype).mul_((state.SCB / 127).to(grad.dtype)[:, None])
+        weight = state.CB.to(grad.dtype).mul_((state.SCB / 127)[:, None])
         return grad @ weight, None, None
 
 

@@ -47,6 +47,22 @@ def test_float8_layers_compute_just_what_their_restored_weights_would(unet):
         torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.parametrize(("quantization", "limit"), [("int8", 0.012), ("fp8", 0.035)])
+def test_float16_loses_no_row_of_small_weights(quantization, limit):
+    """Peaks of rows from 0.1 down to 0.0001; the limits are what 8 bits lose of any row."""
+    model = nn.ModuleDict({"mid_block": nn.Linear(64, 4, bias=False).half()})
+    noise = torch.randn(4, 64, generator=torch.Generator().manual_seed(0))
+    sizes = torch.tensor([[1e-1], [1e-2], [1e-3], [1e-4]])
+    weight = model["mid_block"].weight.data.copy_(sizes * noise / noise.abs().amax(1, True)).float()
+    store(model, quantization, device="cpu")
+    for row, exact in enumerate(weight):
+        x = torch.zeros(1, 64, dtype=torch.float16, requires_grad=True)
+        (model["mid_block"](x)[0, row] * 1024).backward()  # as scaled as gradients are in float16
+        assert x.grad is not None
+        error = float((x.grad.float() / 1024 - exact).norm() / exact.norm())
+        assert error < limit, (row, error)
+
+
 @pytest.mark.parametrize("quantization", ["nf4", "int8", "fp8"])
 def test_checkpointing_changes_nothing_on_a_low_bit_base(unet, quantization):
     store(unet, quantization, device="cpu")
