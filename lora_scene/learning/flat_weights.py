@@ -3,7 +3,8 @@
 bitsandbytes launches one kernel and waits for the device once a tensor: 256 times a step for LoRA
 on Stable Diffusion 1.5, and keeps 32-bit state for every tensor that is small. Over a flat tensor
 it does so once. Each weight begins at a block of its own, so the quantised state, which has one
-scale a block, and every step are bit for bit what they would be tensor by tensor.
+scale a block, and every step are bit for bit what they would be tensor by tensor. Prodigy waits
+twice a tensor, for its two sums, which run over all tensors anyway.
 """
 
 from __future__ import annotations

@@ -143,9 +143,9 @@ def _weights_optimizer(
     if settings.name == "prodigy":
         if lr < LEAST_PRODIGY_LR:
             notice(f"prodigy finds its rate itself; weights_lr={lr:g} is a factor on it, usually 1")
-        prodigy: Callable[..., torch.optim.Optimizer] = optimizer_library(settings.name).Prodigy
+        prodigy: type[torch.optim.Optimizer] = optimizer_library(settings.name).Prodigy
         with contextlib.redirect_stdout(None):  # it prints its kind of weight decay
-            return prodigy(weights, **common)
+            return flat_optimizer(prodigy, weights, **common)
     if settings.name == "schedulefree":
         library = optimizer_library(settings.name)
         free: Callable[..., torch.optim.Optimizer] = library.AdamWScheduleFree

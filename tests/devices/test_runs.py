@@ -12,6 +12,8 @@ from safetensors.torch import load_file
 from lora_scene.adapters.whole_model import FULL_MODEL
 from lora_scene.learning import samples
 from lora_scene.learning.events import Event, StepDone
+from lora_scene.learning.optimizers import build_optimizers
+from lora_scene.recipe import Optimizer, Phase
 from lora_scene.scenes.scene import Scene
 from tests.devices.absent import NAME, Counts
 from tests.learning import made
@@ -57,6 +59,21 @@ def test_both_phases_learn_what_the_cpu_learns(
     assert worst(made.numbers(there), made.numbers(here)) < TOLERANCES[dtype]
     drawn, expected = (sorted((tmp_path / n / "samples").glob("*")) for n in ("there", "here"))
     assert [path.name for path in drawn] == [path.name for path in expected]
+
+
+@pytest.mark.parametrize("name", ["adamw", "adafactor", "prodigy", "schedulefree"])
+def test_no_optimizer_waits_once_a_weight(device: Counts, name: str) -> None:
+    weights = [torch.nn.Parameter(torch.full((4, 4), 0.5, device=NAME)) for _ in range(9)]
+    phase = Phase(trains="lora", rows_lr=0.0, weights_lr=1.0)
+    chosen = Optimizer(name=name)  # type: ignore[arg-type]
+    (made,) = build_optimizers([], weights, chosen, phase=phase, notice=print)
+    for _ in range(2):  # the first makes the states
+        torch.stack([weight.square().sum() for weight in weights]).sum().backward()
+        before = device.waits
+        made.step()
+        made.zero_grad()
+    assert device.waits - before <= 2, device.where
+    assert all(weight.detach().sum().item() != 8 for weight in weights), "it has moved all"
 
 
 def test_a_whole_model_is_trained_in_mixed_precision_as_on_the_cpu(

@@ -105,7 +105,9 @@ def test_the_prior_adds_a_phase_and_its_pictures_to_the_batch(bases, plain):
     assert prior.phases[-1].parts["activations"] > 1.5 * plain.phases[-1].parts["activations"]
 
 
-@pytest.mark.parametrize("name", ["adamw", "adamw8bit", "lion8bit", "schedulefree", "adafactor"])
+@pytest.mark.parametrize(
+    "name", ["adamw", "adamw8bit", "lion8bit", "schedulefree", "adafactor", "prodigy"]
+)
 def test_the_states_of_an_optimizer_are_those_that_it_makes(name):
     weights = [torch.nn.Parameter(torch.ones(64, 128)), torch.nn.Parameter(torch.ones(16, 8))]
     settings = Optimizer(name=name)

@@ -5,6 +5,7 @@ import functools
 import bitsandbytes as bnb
 import pytest
 import torch
+from prodigyopt import Prodigy
 from torch import nn
 
 from lora_scene.learning import flat_weights
@@ -42,6 +43,24 @@ def test_flat_steps_are_those_tensor_by_tensor_bit_for_bit(kind, largest, monkey
     for ours, theirs, first in zip(flat, apart, weights(), strict=True):
         assert torch.equal(ours, theirs)
         assert not torch.equal(ours, first)
+
+
+def test_prodigy_over_flat_tensors_is_prodigy():
+    """But for the order in which it sums; its rate comes from two sums over all weights."""
+    apart, flat = weights(), weights()
+    settings = {"lr": 1.0, "weight_decay": 0.01}
+    both = (Prodigy(apart, **settings), apart), (flat_optimizer(Prodigy, flat, **settings), flat)
+    rates = []
+    for optimizer, parameters in both:
+        for _ in range(40):
+            sum(10.0**-k * p.square().sum() for k, p in enumerate(parameters)).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        rates.append(optimizer.param_groups[0]["d"])
+    assert rates[1] == pytest.approx(rates[0], rel=1e-4)
+    assert rates[0] > 100 * optimizer.param_groups[0]["d0"], "it has found a rate"
+    for ours, theirs in zip(flat, apart, strict=True):
+        torch.testing.assert_close(ours.data, theirs.data, rtol=1e-3, atol=1e-4)
 
 
 def test_weights_are_views_of_few_tensors_and_keep_their_values():
