@@ -35,7 +35,9 @@ def run(module: str, arguments: list[str]) -> None:
     """Run a module as Python would, with the device there, and tell what it was asked for."""
     absent.register()  # before autograd is first used
     from lora_scene.backbones import loading
+    from lora_scene.learning import phases
 
+    phases.mixed_precision = absent.scaled(phases.mixed_precision)
     known = loading.resolve_device
     loading.resolve_device = lambda asked: asked if asked == absent.NAME else known(asked)
     sys.argv = [module, *arguments]

@@ -117,6 +117,11 @@ class AbsentTensor(torch.Tensor):
 
     __array__ = numpy
 
+    def double(self) -> torch.Tensor:
+        """Return a single number as it is: torch's gradient scaler asks so of all but MPS."""
+        wider: torch.Tensor = self if self.numel() == 1 else super().double()
+        return wider
+
     def untyped_storage(self) -> Any:
         """Return the host's storage: what tells shared weights apart."""
         return self.held.untyped_storage()
@@ -192,6 +197,18 @@ class _Module(backend_registration._DummyBackendModule):
 
     def get_amp_supported_dtype(self) -> list[torch.dtype]:
         return [torch.float16, torch.bfloat16]
+
+
+def scaled(given: Callable[..., Any]) -> Callable[..., Any]:
+    """Let a run's mixed precision scale float16's gradients here, as accelerate has cards do."""
+
+    def mixed_precision(dtype: torch.dtype, device: torch.device) -> Any:
+        accelerator = given(dtype, device)
+        if device.type == NAME and dtype == torch.float16:
+            accelerator.scaler = torch.amp.GradScaler(NAME)
+        return accelerator
+
+    return mixed_precision
 
 
 def register() -> None:

@@ -33,7 +33,9 @@ def device(monkeypatch: pytest.MonkeyPatch) -> Iterator[absent.Counts]:
     Whatever ran on it, a Mac's GPU runs too.
     """
     import lora_scene.learning.training  # noqa: F401
+    from lora_scene.learning import phases
 
+    monkeypatch.setattr(phases, "mixed_precision", absent.scaled(phases.mixed_precision))
     for name, module in list(sys.modules.items()):
         if name.startswith("lora_scene.") and hasattr(module, "resolve_device"):
             known = module.resolve_device

@@ -11,9 +11,11 @@ from safetensors.torch import load_file
 
 from lora_scene.adapters.whole_model import FULL_MODEL
 from lora_scene.learning import samples
+from lora_scene.learning.checkpoints import load_checkpoint
 from lora_scene.learning.events import Event, StepDone
 from lora_scene.learning.optimizers import build_optimizers
-from lora_scene.recipe import Optimizer, Phase
+from lora_scene.learning.runs import CHECKPOINT
+from lora_scene.recipe import Optimizer, Phase, Recipe
 from lora_scene.scenes.scene import Scene
 from tests.devices.absent import NAME, Counts
 from tests.learning import made
@@ -32,7 +34,7 @@ def worst(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> flo
 @pytest.mark.parametrize(
     ("family", "dtype", "settings"),
     [
-        ("sd1", "fp16", ("base.quantization=fp8",)),
+        ("sd1", "bf16", ("base.quantization=fp8",)),
         ("sd2", "bf16", ()),
         pytest.param("sd2", "fp16", (), marks=pytest.mark.slow),
         pytest.param("sdxl", "bf16", (), marks=pytest.mark.slow),
@@ -98,6 +100,7 @@ def test_a_whole_model_is_trained_in_mixed_precision_as_on_the_cpu(
 def test_a_step_waits_once_and_uploads_little_and_a_run_goes_on(
     device: Counts, bases: dict[str, str], scene: Scene, tmp_path: Path
 ) -> None:
+    """In float16, whose gradients are scaled; beside the CPU's bfloat16."""
     seen = {}
 
     def listen(event: Event) -> None:
@@ -105,17 +108,24 @@ def test_a_step_waits_once_and_uploads_little_and_a_run_goes_on(
             asked = (device.waits, device.uploads, device.uploaded, device.kernels)
             seen[event.phase, event.step] = asked
 
-    chosen = ["base.dtype=bf16", "optimizer.name=adamw8bit", "augment.n_variants=1"]
-    first, longer = (made.recipe(bases["sd1"], *chosen, name="sd15", steps=(2, n)) for n in (2, 3))
-    made.train(scene, first, out=tmp_path / "there", device=NAME, listener=listen)
+    def settings(dtype: str, n: int) -> Recipe:
+        chosen = [f"base.dtype={dtype}", "optimizer.name=adamw8bit", "augment.n_variants=1"]
+        return made.recipe(bases["sd1"], *chosen, name="sd15", steps=(2, n))
+
+    made.train(scene, settings("fp16", 2), out=tmp_path / "there", device=NAME, listener=listen)
     for phase in (1, 2):
         waits, uploads, uploaded, kernels = np.subtract(seen[phase, 2], seen[phase, 1])
         assert waits == 1, device.where  # the loss, to be told and to be found finite
         assert uploads <= 10, device.where
         assert uploaded < 16_000, device.where
         assert 0 < kernels <= MOST_KERNELS[phase]
+    kept = load_checkpoint(tmp_path / "there" / CHECKPOINT).state["scaler"]
+    assert kept["scale"] == 2**16
+    assert kept["_growth_tracker"] == 4, "steps since it last changed"
     seen.clear()
-    there = made.train(scene, longer, out=tmp_path / "there", device=NAME, listener=listen)
+    there = made.train(
+        scene, settings("fp16", 3), out=tmp_path / "there", device=NAME, listener=listen
+    )
     assert list(seen) == [(2, 3)]
-    here = made.run(scene, longer, tmp_path / "here")
+    here = made.run(scene, settings("bf16", 3), tmp_path / "here")
     assert worst(made.numbers(there), made.numbers(here)) < TOLERANCES["bf16"]
