@@ -99,7 +99,7 @@ class VerbGroup(click.Group):
             ctx.fail(f"no verb {args[0]!r}; {near}")
         name, command, rest = super().resolve_command(ctx, args)
         if command is not None and not ctx.resilient_parsing:
-            _refuse_repeated(command, rest)
+            _refuse_repeated(command, rest, ctx)
         return name, command, rest
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -109,13 +109,14 @@ class VerbGroup(click.Group):
                 formatter.write_dl(list(verbs.items()))
 
 
-def _refuse_repeated(command: click.Command, words: list[str]) -> None:
+def _refuse_repeated(command: click.Command, words: list[str], parent: click.Context) -> None:
     """Refuse an option that takes one value and is given several: click keeps the last alone.
 
     Raises:
         click.UsageError: There is one.
     """
-    ctx = click.Context(command, resilient_parsing=True)  # what else is wrong, the command tells
+    # what else is wrong, the command tells; click keeps the help option that it first makes
+    ctx = click.Context(command, parent=parent, resilient_parsing=True)
     _, rest, order = command.make_parser(ctx).parse_args(list(words))
     single = (p for p in order if isinstance(p, click.Option) and not (p.multiple or p.is_flag))
     for option, times in Counter(single).items():
@@ -124,7 +125,7 @@ def _refuse_repeated(command: click.Command, words: list[str]) -> None:
     if isinstance(command, click.Group) and rest:
         within = command.get_command(ctx, rest[0])
         if within is not None:
-            _refuse_repeated(within, rest[1:])
+            _refuse_repeated(within, rest[1:], ctx)
 
 
 @click.command(cls=VerbGroup, context_settings={"help_option_names": ["-h", "--help"]})

@@ -19,7 +19,7 @@ def command() -> None:
     """Build a blind study page from a benchmark's pictures, and analyse its answers."""
 
 
-@command.command()
+@command.command(short_help="Make a page of a benchmark's pictures.")
 @click.argument("results", type=EXISTING_FOLDER)
 @out_option
 @click.option("--method", "methods", multiple=True, help="Compared; repeatable.  [default: all]")
@@ -46,7 +46,7 @@ def make(
     click.echo(f"\nthen: {analyse} answers-*.json")
 
 
-@command.command()
+@command.command(short_help="Print what people's answers say.")
 @click.argument("answers", nargs=-1, required=True, type=GIVEN)
 @click.option("--key", type=GIVEN,
               help="The study's.  [default: key.json beside the answers or above]")  # fmt: skip

@@ -22,6 +22,9 @@ def test_every_listed_verb_exists_and_has_help(verb):
     assert result.exit_code == 0, result.output
     assert "Usage:" in result.output
     assert result.output.isascii()  # any console shows it
+    listed = result.output.partition("Commands:")[2]
+    assert "..." not in listed, "a sentence is cut"
+    assert CliRunner().invoke(root, [verb, "-h"]).output == result.output
 
 
 @pytest.mark.parametrize("verb", ALL_VERBS)

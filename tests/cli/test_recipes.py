@@ -5,6 +5,7 @@ import json
 import pytest
 from click.testing import CliRunner
 
+from lora_scene.cli import terminal
 from lora_scene.cli.main import root
 from lora_scene.errors import RecipeError
 from lora_scene.recipe import load_recipe, recipe_names, recipe_text
@@ -17,6 +18,12 @@ def run(*args: str):
 def test_the_list_names_every_recipe():
     assert set(json.loads(run("--json").stdout)) == set(recipe_names())
     assert all(name in run().stdout for name in recipe_names())
+
+
+def test_a_narrow_terminal_gets_whole_names_of_bases(monkeypatch):
+    monkeypatch.setattr(terminal, "WIDE", 80)
+    shown = [line[42:70].strip() for line in run().stdout.splitlines()]
+    assert "stable-diffusion-v1-5/stable-diffusion-v1-5" in "".join(shown)
 
 
 def test_show_prints_the_file_and_resolved_every_setting():
