@@ -72,6 +72,7 @@ def run_demo(
     *,
     overrides: Sequence[str] = (),
     device: str = "cpu",
+    restart: bool = False,
     listener: Callable[[Event], None] | None = None,
     tell: Callable[[str], None] = lambda sentence: None,
 ) -> Demo:
@@ -81,6 +82,7 @@ def run_demo(
         out: The folder of everything.
         overrides: Of the recipe `mini`; `SHORT` makes a demo of seconds that learns nothing.
         device: `auto`, `cuda`, `mps` or `cpu`.
+        restart: Whether an earlier demo's training is discarded.
         listener: Told what happens while training.
         tell: Told what is done next.
 
@@ -90,13 +92,14 @@ def run_demo(
     scene = demo_scene()
     tell(f"training {', '.join(scene.handles)} on the embedded base")
     recipe = load_recipe(BASE, list(overrides))
-    result = train(scene, recipe, out=out / "adapter", device=device, listener=listener)
+    adapter = out / "adapter"
+    result = train(scene, recipe, out=adapter, device=device, restart=restart, listener=listener)
     tell("exporting, and loading each file into a fresh stock pipeline")
     export_adapter(result.adapter, out / "exported", title=Title("demo"))
     checks = verify_path(out / "exported", lambda: load_pipeline(BASE), reference=result.adapter)
     refuse_failures(checks)
     tell(f"drawing each thing alone, in pairs and together; adapter at weight {WEIGHT}")
-    studio = open_studio([out / "adapter"], device=device)
+    studio = open_studio([adapter], device=device)
     figures, pictures = _weigh(studio, scene, load_judge(BASE))
     _draw_grid(pictures, scene, out / "grid.png")
     demo = Demo(out, figures, checks, result.seconds, scene.handles[0])

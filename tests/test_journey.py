@@ -10,6 +10,7 @@ from PIL import Image
 from lora_scene import journey
 from lora_scene.adapters.folder import read_adapter
 from lora_scene.cli.main import root
+from lora_scene.errors import TrainingError
 from lora_scene.journey import demo_scene
 
 
@@ -39,3 +40,15 @@ def test_the_short_demo_trains_exports_verifies_draws_and_weighs(tmp_path, monke
     assert written["figures"]["adapter"]["attention_iou"] is not None
     for said in ("identity", "grid.png", "lora-scene generate"):
         assert said in result.stdout
+
+
+def test_a_demo_begins_anew_where_it_is_told_that_it_may(tmp_path, monkeypatch):
+    def refuses(*_, restart: bool, **__):
+        raise TrainingError("another run's") if not restart else KeyError("begun anew")
+
+    monkeypatch.setattr(journey, "train", refuses)
+    arguments = ["demo", "--out", str(tmp_path)]
+    with pytest.raises(TrainingError):
+        CliRunner().invoke(root, arguments, catch_exceptions=False)
+    with pytest.raises(KeyError):
+        CliRunner().invoke(root, [*arguments, "--restart"], catch_exceptions=False)

@@ -24,9 +24,10 @@ SHOWN = {
 @click.command()
 @click.option("--out", default="demo", show_default=True, type=TARGET_FOLDER)
 @click.option("--short", is_flag=True, help="A few steps: everything runs, nothing is learnt.")
+@click.option("--restart", is_flag=True, help="Discard what --out holds of an earlier demo.")
 @device_option
 @json_option
-def command(out: Path, short: bool, device: str, as_json: bool) -> None:
+def command(out: Path, short: bool, restart: bool, device: str, as_json: bool) -> None:
     """Learn the embedded scene, export, verify and draw: offline, in minutes, on a CPU."""
     from lora_scene.cli.training_view import TrainingView
     from lora_scene.journey import SHORT, WEIGHT, run_demo
@@ -37,6 +38,7 @@ def command(out: Path, short: bool, device: str, as_json: bool) -> None:
             out,
             overrides=SHORT if short else (),
             device=device,
+            restart=restart,
             listener=None if as_json else view,
             tell=(lambda sentence: None) if as_json else (lambda s: click.echo(s, err=True)),
         )
