@@ -15,9 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from lora_scene.backbones.decoding import wide_enough
-from lora_scene.backbones.families import Family, identify, map_level
+from lora_scene.backbones.families import Family, check_resolution, identify, map_level
 from lora_scene.backbones.noise_schedules import check_schedule
-from lora_scene.errors import BackboneError
 from lora_scene.scenes.canvas import Canvas, Shape
 from lora_scene.size import Size
 
@@ -106,7 +105,7 @@ class Backbone:
         self.prediction_type: str = self.noise_scheduler.config.prediction_type
         self.vae_factor: int = 2 ** (len(self.vae.config.block_out_channels) - 1)
         self.resolution: int = resolution or self.unet.config.sample_size * self.vae_factor
-        self._check_size()
+        check_resolution(self.resolution, self.multiple)
         for part in (self.unet, self.vae, *self.text_encoders):
             part.requires_grad_(False)
             part.eval()
@@ -269,15 +268,6 @@ class Backbone:
     def text_hash(self) -> str:
         """Return the same over the text encoders."""
         return _hash_of(self.text_encoders)
-
-    def _check_size(self) -> None:
-        if self.resolution % self.multiple:
-            raise BackboneError(
-                "this base cannot work at that size",
-                where="base.resolution",
-                expected=f"a multiple of {self.multiple} pixels",
-                got=self.resolution,
-            )
 
 
 def _hash_of(parts: Sequence[nn.Module]) -> str:

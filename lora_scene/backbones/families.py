@@ -80,12 +80,32 @@ def usual_canvas(recipe: Recipe) -> Canvas:
 
     Args:
         recipe: `mini`'s cells are known by its base's name, all others' by the family.
+
+    Raises:
+        BackboneError: Training would refuse its size.
     """
     base, family = recipe.base, FAMILIES[recipe.base.family or "sd1"]
     multiple, latent_cell, map_cell = (16, 4, 8) if base.model == "mini" else family.cells
     resolution, side = base.resolution or family.resolution, recipe.attention_loss.map_side
+    check_resolution(resolution, multiple)
     map_cell = max(resolution // side, 1) if side else map_cell
     return Canvas(resolution, multiple, latent_cell, map_cell, base.shape)
+
+
+def check_resolution(resolution: int, multiple: int) -> None:
+    """Refuse a size, in pixels, that VAE and UNet cannot halve as often as they do.
+
+    Raises:
+        BackboneError: It is no multiple of `multiple`.
+    """
+    if resolution % multiple:
+        near = max(round(resolution / multiple), 1) * multiple
+        raise BackboneError(
+            "the base cannot work at that size",
+            where="base.resolution",
+            expected=f"a multiple of {multiple} pixels, such as {near}",
+            got=resolution,
+        )
 
 
 def identify(unet_config: Mapping[str, Any]) -> Family:

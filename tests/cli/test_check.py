@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from lora_scene.cli.main import root
-from lora_scene.errors import FileError
+from lora_scene.errors import BackboneError, FileError
 from lora_scene.picture_writing import write_picture
 from lora_scene.scenes.scene import Photo
 from tests.scenes.factory import TOML, write_reference_folder, write_toml_folder
@@ -27,7 +27,7 @@ def run(tmp_path, monkeypatch):
 def test_check_prints_a_table_and_writes_the_overlay_beside_not_inside(run, tmp_path):
     folder = write_toml_folder(tmp_path / "mine")
     before = sorted(folder.iterdir())
-    result = run("mine", "--size", "32")
+    result = run("mine", "--recipe", "mini", "--size", "32")
     assert result.exit_code == 0
     for part in ("<bear>", "teddy bear", "15.0 %", "overlay: mine_overlay.png", "lora-scene train"):
         assert part in result.stdout
@@ -35,7 +35,9 @@ def test_check_prints_a_table_and_writes_the_overlay_beside_not_inside(run, tmp_
         assert overlay.size == (768, 614)
     assert sorted(folder.iterdir()) == before
     folder.rename(tmp_path / "mine.v2")
-    assert "overlay: mine.v2_overlay.png" in run("mine.v2", "--size", "32").stdout
+    assert (
+        "overlay: mine.v2_overlay.png" in run("mine.v2", "--recipe", "mini", "--size", "32").stdout
+    )
 
 
 def test_check_tells_where_a_concept_is_absent(run, tmp_path):
@@ -43,7 +45,7 @@ def test_check_tells_where_a_concept_is_absent(run, tmp_path):
     text = text.replace('["mask0.png"]', '["mask0.png", ""]')
     text = text.replace('["mask1.png"]', '["mask1.png", "mask1.png"]')
     write_toml_folder(tmp_path / "mine", text)
-    result = run("mine", "--size", "32")
+    result = run("mine", "--recipe", "mini", "--size", "32")
     assert "2 photos" in result.stdout
     (line,) = [line for line in result.stdout.splitlines() if "absent" in line]
     assert "<bear>" in line
@@ -52,10 +54,10 @@ def test_check_tells_where_a_concept_is_absent(run, tmp_path):
 
 def test_check_offers_a_scene_toml_where_there_is_none(run, tmp_path):
     folder = write_reference_folder(tmp_path / "plain")
-    result = run("plain", "--size", "32")
+    result = run("plain", "--recipe", "mini", "--size", "32")
     draft = result.stdout[result.stdout.index("images = ") :]
     (folder / "scene.toml").write_text(draft, encoding="utf-8")
-    again = run("plain", "--size", "32", "--json")
+    again = run("plain", "--recipe", "mini", "--size", "32", "--json")
     assert [row["handle"] for row in json.loads(again.stdout)["coverages"]] == ["<v0>", "<v1>"]
 
 
@@ -105,13 +107,13 @@ def test_check_replaces_no_mask_that_we_made_however_the_scene_is_named(run, tmp
     toml.write_text(toml.read_text("utf-8").replace("mask0.png", mask), "utf-8")
     before = place.read_bytes()
     with pytest.raises(FileError, match="this is what is read"):
-        run(named, "--out", place, "--size", "32")
+        run(named, "--out", place, "--recipe", "mini", "--size", "32")
     assert place.read_bytes() == before
 
 
 def test_names_are_no_markup(run, tmp_path):
     write_toml_folder(tmp_path / "mine", TOML.replace("teddy bear", "[/x] [red]bear"))
-    assert "[/x] [red]bear" in run("mine", "--size", "32").stdout
+    assert "[/x] [red]bear" in run("mine", "--recipe", "sd15", "--size", "64").stdout
 
 
 def test_check_knows_the_grids_of_its_size(run, tmp_path):
@@ -176,12 +178,24 @@ def test_training_is_to_see_what_was_looked_at(run, tmp_path, looked, trained):
     assert f"next:    {following}\n" in run("mine", *looked).stdout
 
 
+@pytest.mark.parametrize(
+    ("looked", "fits"),
+    [(["--size", "500"], "64 pixels, such as 512"), (["--recipe", "mini", "--size", "50"], "16 ")],
+)
+def test_check_refuses_a_size_that_training_refuses(tmp_path, looked, fits):
+    folder = write_toml_folder(tmp_path / "mine")
+    arguments = ["check", str(folder), "--out", str(tmp_path / "o.png"), *looked]
+    with pytest.raises(BackboneError, match=f"cannot work at that size[\\s\\S]*multiple of {fits}"):
+        CliRunner().invoke(root, arguments, catch_exceptions=False)
+    assert not (tmp_path / "o.png").exists()
+
+
 def test_check_does_not_send_to_training_what_training_refuses(run, tmp_path):
     folder = write_toml_folder(tmp_path / "mine")
     mask = np.zeros((32, 40), np.uint8)
     mask[16, 20:22] = 255
     Image.fromarray(mask).save(folder / "mask0.png")
-    said = run("mine", "--size", "32").stdout
+    said = run("mine", "--recipe", "sd15", "--size", "64").stdout
     assert "next:    too little of <bear> is left at this size: training refuses it" in said
     assert "lora-scene train" not in said
 
