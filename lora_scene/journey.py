@@ -140,7 +140,7 @@ def _cells(scene: Scene, weight: float) -> list[Cell]:
 def _figures(
     cells: Sequence[Cell], drawn: Sequence[Drawn], framed: Scene, judge: Judge
 ) -> dict[str, float | None]:
-    found = [find_things(one, framed, judge) for one in drawn]
+    found = (find_things(one, framed, judge) for one in drawn)
     return summarise(measure(cells, drawn, found, scene=framed, judge=judge))
 
 

@@ -142,7 +142,7 @@ def weigh(
         pictures.append(one)
         if progress is not None:
             progress(len(pictures), len(cells))
-    found = [find_things(one, scene, judge) for one in pictures]
+    found = (find_things(one, scene, judge) for one in pictures)  # regions are as large as pictures
     scores = measure(cells, pictures, found, scene=scene, judge=judge)
     pixels = tuple(one.pixels for one in pictures)
     summary = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -92,7 +92,7 @@ def find_things(drawn: Drawn, scene: Scene, judge: Judge) -> list[Sighting]:
 def measure(
     cells: Sequence[Cell],
     drawn: Sequence[Drawn],
-    found: Sequence[Sequence[Sighting]],
+    found: Iterable[Sequence[Sighting]],
     *,
     scene: Scene,
     judge: Judge,
@@ -102,7 +102,7 @@ def measure(
     Args:
         cells: What was asked for.
         drawn: What came out, in the same order.
-        found: The things in each picture.
+        found: The things in each picture; those of one are held at a time.
         scene: Framed to the pictures' size.
         judge: What pictures are weighed with.
     """

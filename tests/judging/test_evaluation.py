@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -12,9 +13,10 @@ from lora_scene.creating.picture_files import save_picture
 from lora_scene.creating.requests import Request, Sampling
 from lora_scene.errors import JudgingError
 from lora_scene.judging import evaluation
-from lora_scene.judging.evaluation import evaluate, save_evaluation, untouched_base
-from lora_scene.judging.plans import Plan
-from lora_scene.judging.watched_drawing import draw_watched, training_maps
+from lora_scene.judging.evaluation import evaluate, save_evaluation, untouched_base, weigh
+from lora_scene.judging.finding import Sighting
+from lora_scene.judging.plans import Cell, Plan
+from lora_scene.judging.watched_drawing import Drawn, draw_watched, training_maps
 from tests.creating import studios
 from tests.judging import fakes
 
@@ -41,6 +43,26 @@ def test_an_evaluation_measures_every_prompt_subset_and_seed(tmp_path) -> None:
     kept = json.loads((tmp_path / "evaluation.json").read_text())
     assert kept["summary"] == result.summary
     assert len(list(tmp_path.glob("*.png"))) == 6
+
+
+def test_the_regions_of_one_picture_are_held_at_a_time() -> None:
+    alive: list[int] = []
+    found: weakref.WeakSet[Sighting] = weakref.WeakSet()
+
+    class Finder(fakes.PlaceFinder):
+        def find(self, pixels, concepts):
+            alive.append(len(found))
+            sighted = super().find(pixels, concepts)
+            found.update(sighted)
+            return sighted
+
+    cells = [Cell((0, 1), Request("<bear> <bowl>", seed), "bear bowl") for seed in range(5)]
+    pixels = fakes.picture(fakes.RED, fakes.BLUE)
+    drawn = [Drawn(cell.asked, pixels, (), np.zeros((0, 2, 2))) for cell in cells]
+    judge = replace(fakes.judge(), finder=Finder())
+    weighed = weigh(cells, drawn, scene=fakes.scene(), judge=judge)
+    assert [len(one.comparison.owners) for one in weighed.scores] == [2] * 5
+    assert max(alive) <= 2, "the two things of the picture before"
 
 
 def test_an_evaluation_replaces_neither_another_one_nor_pictures_of_other_verbs(tmp_path) -> None:
