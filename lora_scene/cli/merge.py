@@ -40,7 +40,7 @@ def command(
     with locked(out):
         refuse_another(out, write_note(merge.adapter.folded()))
         save_adapter(merge.adapter, out)
-    ranks = sorted({module.rank for module in merge.adapter.modules.values()})
+    ranks = ", ".join(map(str, sorted({one.rank for one in merge.adapter.modules.values()})))
     click.echo(f"wrote {out}: {', '.join(merge.adapter.handles)}; rank {ranks}")
     click.echo(f"error of the updates: {merge.error:.2e}, worst module {merge.worst_error:.2e}")
     show_notices(merge.notes)

@@ -64,7 +64,7 @@ def _show(check: Check) -> None:
     what = "rows" if check.layout == "embedding" else "modules"
     parts = [f"{check.n_matched} of {check.n_expected} {what} matched"]
     if check.effect is not None:
-        parts.append(f"changes the output by {100 * check.effect:.2g} %")
+        parts.append(f"changes the output by {100 * check.effect:.3g} %")
     if check.update_error is not None:
         parts.append(f"updates off by at most {check.update_error:.1e}")
     if check.output_error is not None:

@@ -146,5 +146,5 @@ def unknown_handle(name: str, known: Mapping[str, str], where: str | None = None
         f"no adapter knows the handle {name}",
         where=where,
         expected=listed or "no handles: no adapter is loaded",
-        hint=did_you_mean(name, known),
+        hint=did_you_mean(name, known) if known else "name the folder of an adapter that does",
     )

@@ -538,6 +538,15 @@ def test_a_base_that_the_adapter_does_not_fit_is_told_as_that(there, tmp_path):
         verify_path(tmp_path, lambda: tiny.pipeline(there), reference=adapter)
 
 
+def test_an_effect_is_shown_in_plain_digits(scene, monkeypatch):
+    folder, _ = scene
+    check = verification.Check(folder / "a.safetensors", "embedding", 1, 1, 2.83, None, None, ())
+    monkeypatch.setattr(verification, "verify_path", lambda *_, **__: (check,))
+    shown = CliRunner().invoke(root, ["verify", str(folder), "--base", "mini"])
+    said = "ok     a.safetensors: 1 of 1 rows matched; changes the output by 283 %\n"
+    assert shown.stdout == said, shown.exception
+
+
 def test_the_command_prints_counts_and_fails_with_the_reason(scene, tmp_path):
     folder, _ = scene
     path = folder / "scene.safetensors"

@@ -133,7 +133,7 @@ def test_the_command_writes_the_folder_and_prints_the_error(pair, tmp_path):
     args = ["merge", *folders, "--weights", "0.8,0.5", "--rank", "2", "--out", str(out)]
     result = CliRunner().invoke(root, args)
     assert result.exit_code == 0, f"{result.output} {result.exception}"
-    assert "error of the updates: " in result.stdout
+    assert f"wrote {out}: <bear>, <bowl>; rank 2\nerror of the updates: " in result.stdout
     assert read_adapter(out).handles == ("<bear>", "<bowl>")
     wrong = CliRunner().invoke(root, [*args[:3], "--weights", "a,b", "--out", str(out)])
     assert wrong.exit_code == 2

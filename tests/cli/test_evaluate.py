@@ -11,6 +11,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from lora_scene.adapters.folder import save_adapter
+from lora_scene.cli.evaluation_view import MEANINGS
 from lora_scene.cli.main import root
 from lora_scene.errors import FileError, JudgingError
 from lora_scene.scenes.scene import load_scene
@@ -66,6 +67,11 @@ def test_evaluate_shows_what_was_measured_and_keeps_the_pictures(evaluate, tmp_p
     assert "missing rate" in result.stdout
     assert "<bowl>" in result.stdout
     assert len(list((tmp_path / "kept").glob("*.png"))) == 3
+
+
+def test_every_metric_that_is_shown_is_explained_under_the_name_that_it_has_there():
+    page = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text(encoding="utf-8").lower()
+    assert [key for key in MEANINGS if key not in page.replace(" ", "_")] == []
 
 
 def test_the_embedded_judge_is_taken_for_its_own_base_alone(evaluate, monkeypatch):

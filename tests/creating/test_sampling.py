@@ -7,6 +7,7 @@ from diffusers import DDIMScheduler
 
 from lora_scene.backbones.backbone import Backbone
 from lora_scene.creating.encoding import encode_prompts
+from lora_scene.creating.names import unknown_handle
 from lora_scene.creating.requests import Sampling
 from lora_scene.creating.sampling import _begin, check_size, decode, denoise, start_noise
 from lora_scene.creating.schedulers import OWN, SAMPLERS, make_scheduler
@@ -131,6 +132,8 @@ def test_pndm_begun_in_the_middle_leaves_as_little_noise_as_from_the_start(stren
 def test_an_unknown_handle_is_refused_with_those_that_there_are():
     with pytest.raises(CreationError, match=r"(?s)<baer>.*<bear> \(noun 0\), <bowl>.*did you mean"):
         encode_prompts(studio(), ["a photo of <baer>"], [""])
+    with pytest.raises(CreationError, match="name the folder of an adapter"):
+        raise unknown_handle("<bear>", {})
 
 
 def test_a_prompt_that_would_be_cut_off_is_refused():
