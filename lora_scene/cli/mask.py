@@ -82,8 +82,8 @@ def command(
     one concept goes by its NAME, which becomes its handle, <NAME>.
 
     \b
-        lora-scene mask photo.jpg --box bear=40,60,300,420 --point bear=170,200 --out scene
-        lora-scene mask photo.jpg --words "panda plush" --segmenter clipseg --out scene
+        lora-scene mask photo.jpg --box bear=40,60,300,420 --out scene
+        lora-scene mask photo.jpg --words shell --segmenter clipseg --out scene
         lora-scene mask photo.jpg --list --segmenter maskformer
     """  # noqa: D301
     from lora_scene.scenes.masking import make_masks

@@ -63,7 +63,8 @@ picture_option = click.option(
 size_option = click.option(
     "--size",
     type=PictureSize(),
-    help="Pixels, 512 or 512x768.  [default: the base's own; apart or arranged: the photo's shape]",
+    help="Pixels, 512 or 512x768.  [default: the base's own; for decompose and variations the "
+    "photo's shape]",
 )
 steps_option = click.option(
     "--steps",

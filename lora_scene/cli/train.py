@@ -59,7 +59,8 @@ STRANGE = (
 @click.option("--auto", is_flag=True,
               help="Keep snapshots, and make the best of them the adapter.")  # fmt: skip
 @click.option("--log-with", "trackers", multiple=True, type=click.Choice(TRACKERS),
-              help="Tell a tracker too, whose library is installed; repeatable.")  # fmt: skip
+              metavar="TRACKER", help="Tell one too, whose library is installed: "
+              f"{', '.join(TRACKERS)}. Repeatable.")  # fmt: skip
 @click.option("--quiet", is_flag=True, help="Show notes and errors alone.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON line an event, on stdout.")
 def command(

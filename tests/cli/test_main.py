@@ -18,13 +18,14 @@ ALL_VERBS = [verb for verbs in VERBS.values() for verb in verbs]
 
 @pytest.mark.parametrize("verb", ALL_VERBS)
 def test_every_listed_verb_exists_and_has_help(verb):
-    result = CliRunner().invoke(root, [verb, "--help"])
+    result = CliRunner().invoke(root, [verb, "--help"], terminal_width=80)
     assert result.exit_code == 0, result.output
     assert "Usage:" in result.output
+    assert [line for line in result.output.splitlines() if len(line) > 80] == []
     assert result.output.isascii()  # any console shows it
     listed = result.output.partition("Commands:")[2]
     assert "..." not in listed, "a sentence is cut"
-    assert CliRunner().invoke(root, [verb, "-h"]).output == result.output
+    assert CliRunner().invoke(root, [verb, "-h"], terminal_width=80).output == result.output
 
 
 @pytest.mark.parametrize("verb", ALL_VERBS)
