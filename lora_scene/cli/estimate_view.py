@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 import click
 from rich.table import Table
 
-from lora_scene.cli.terminal import console
+from lora_scene.cli.terminal import console, note
 
 if TYPE_CHECKING:
     from lora_scene.learning.estimates import MemoryEstimate
     from lora_scene.learning.simulation import PhaseEstimate
 
 ASSUMED = (
-    "note: no card is here to ask, so bf16 is counted; one before Ampere (T4, V100, RTX 20) takes "
-    "fp16, and its VAE float32: --set base.dtype=fp16"
+    "no card is here to ask, so bf16 is counted; one before Ampere (T4, V100, RTX 20) takes fp16, "
+    "and its VAE float32: --set base.dtype=fp16"
 )
 
 
@@ -45,7 +45,7 @@ def show_estimate(
     head = f"{estimate.architecture} at {estimate.size} px, recipe {estimate.recipe}"
     click.echo(f"{head}, {estimate.dtype}, low-bit storage: {estimate.quantization}\n")
     if estimate.is_dtype_assumed:
-        click.echo(ASSUMED, err=True)
+        note(ASSUMED)
     console().print(table)
     card = "no usual card holds it" if estimate.card is None else f"fits a {estimate.card} GB card"
     click.echo(f"\nestimated, not measured: {estimate.peak_bytes / 1e9:.2f} GB to train; {card}")

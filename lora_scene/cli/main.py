@@ -17,7 +17,7 @@ from typing import TextIO
 import click
 
 import lora_scene
-from lora_scene.cli.terminal import shell
+from lora_scene.cli.terminal import note, shell
 from lora_scene.errors import LoraSceneWarning, did_you_mean
 from lora_scene.faults import sentence
 
@@ -198,7 +198,7 @@ def _remark(
 ) -> None:
     """Show the package's warnings as sentences, the libraries' as Python does."""
     if issubclass(category, LoraSceneWarning):
-        click.secho(f"warning: {message}", fg="yellow", err=True)
+        note(str(message), warning=True)
     else:
         click.echo(warnings.formatwarning(message, category, filename, lineno, line), err=True)
 

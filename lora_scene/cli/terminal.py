@@ -8,8 +8,6 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import click
-
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -37,7 +35,9 @@ def _beside(path: Path) -> str:
     return os.path.join(os.curdir, path) if str(path).startswith("-") else str(path)
 
 
-def note(text: str, *, warning: bool = False) -> None:
-    """Tell on stderr what a person should know."""
-    click.secho("warning: " if warning else "note: ", fg="yellow", nl=False, err=True)
-    click.echo(text, err=True)
+def note(text: str, *, warning: bool = False, on: Console | None = None) -> None:
+    """Tell what a person should know, on stderr; a terminal's lines break between words."""
+    from rich.text import Text
+
+    head = ("warning: " if warning else "note: ", "yellow")
+    (on or console(stderr=True)).print(Text.assemble(head, text))

@@ -19,7 +19,7 @@ from rich.progress import (
 )
 
 from lora_scene.cli.progress import Lines
-from lora_scene.cli.terminal import console
+from lora_scene.cli.terminal import console, note
 from lora_scene.learning.devices import NEARLY_FULL
 from lora_scene.learning.events import (
     Event,
@@ -137,8 +137,7 @@ class TrainingView:
         self._console.print(text if self._console.is_terminal else f"{_now()}{text}")
 
     def _note(self, text: str) -> None:
-        self._console.print("note:", style="yellow", end=" ")
-        self._console.print(text)
+        note(text, on=self._console)
 
 
 def _now() -> str:

@@ -12,10 +12,11 @@ from click.testing import CliRunner
 from rich.table import Table
 
 import lora_scene
-from lora_scene.cli import progress
-from lora_scene.cli.main import main
-from lora_scene.cli.terminal import console, shell
+from lora_scene.cli import progress, terminal
+from lora_scene.cli.main import _remark, main
+from lora_scene.cli.terminal import console, note, shell
 from lora_scene.cli.training_view import TrainingView
+from lora_scene.errors import LoraSceneWarning
 from lora_scene.learning.events import Notice, PhaseStarted, StepDone
 from tests.scenes.factory import TOML, write_toml_folder
 
@@ -35,6 +36,17 @@ def test_nothing_is_cut_off_in_a_pipe(capsys):
     table.add_row("organisation/" + "long-name-" * 40)
     console().print(table)
     assert "organisation/" + "long-name-" * 40 in capsys.readouterr().out
+
+
+def test_notes_break_between_words_wherever_they_come_from(monkeypatch, capsys):
+    monkeypatch.setattr(terminal, "WIDE", 30)
+    told = "a thing that takes up many more columns than there are"
+    note(told)
+    TrainingView()(Notice(told))
+    _remark(LoraSceneWarning(told), LoraSceneWarning, "a.py", 1)
+    lines = capsys.readouterr().err.splitlines()
+    assert max(map(len, lines)) <= 30
+    assert " ".join(line.strip() for line in lines) == f"note: {told} note: {told} warning: {told}"
 
 
 def test_every_console_has_the_letters_of_what_the_program_itself_says():
