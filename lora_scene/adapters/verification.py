@@ -7,7 +7,6 @@ loader has a part in.
 
 from __future__ import annotations
 
-import gc
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -82,7 +81,6 @@ def verify_path(
     expected = None if reference is None else _trained_output(open_base(), reference)
     checks = []
     for found in inspect_path(path):
-        gc.collect()  # the base before goes before the next one comes
         problem = _unusable(found)
         if problem:
             n = _n_expected(found)

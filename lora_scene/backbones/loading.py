@@ -13,6 +13,7 @@ import torch
 
 from lora_scene.backbones.completeness import check_text_weights, check_tokenizers, own_weights
 from lora_scene.backbones.families import Family, identify
+from lora_scene.backbones.host_memory import give_back
 from lora_scene.backbones.hub_folder import download_base, download_configurations
 from lora_scene.backbones.noise_schedules import EPSILON, VELOCITY, check_schedule, obey
 from lora_scene.backbones.pipeline_folder import (
@@ -71,6 +72,7 @@ def load_pipeline(
     kind = resolve_dtype(dtype, device)
     check_storage(quantization, device)
     source = Path(resolve_model(model))
+    give_back()  # the base before goes before the next one comes
     with _plain_errors(str(model)), quiet_libraries():
         if source.is_file():
             pipeline = _load_file(source, kind, config)
@@ -88,7 +90,9 @@ def load_pipeline(
         check_tokenizers(pipeline, str(model))
         store(pipeline.unet, quantization, device=device)
         pipeline.set_progress_bar_config(disable=True)
-        return pipeline.to(device)
+        pipeline.to(device)
+    give_back()
+    return pipeline
 
 
 def peek_family(model: str | Path) -> Family | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -151,7 +150,6 @@ def _try_run(bench: Bench, run: Attempt, *, scene: Scene, made_of: str) -> None:
         bench.tell(
             f"{run.key} ran out of memory and is left undone" + (f"; {hint}" if hint else "")
         )
-    gc.collect()
     write_rows(bench.out)
 
 
