@@ -29,6 +29,7 @@ from lora_scene.adapters.probe import distance, draw_probe, probe_prompt
 from lora_scene.adapters.stated import Updates, stated_problems, stated_updates
 from lora_scene.adapters.untrusted import read_tensors
 from lora_scene.adapters.vocabulary import add_concepts
+from lora_scene.backbones.host_memory import give_back
 from lora_scene.backbones.loading import quiet_libraries
 from lora_scene.errors import AdapterError, VerificationError
 
@@ -81,6 +82,7 @@ def verify_path(
     expected = None if reference is None else _trained_output(open_base(), reference)
     checks = []
     for found in inspect_path(path):
+        give_back()  # the base before goes before the next one comes, whoever opens it
         problem = _unusable(found)
         if problem:
             n = _n_expected(found)
