@@ -127,11 +127,28 @@ def trainings(parts: Mapping[str, Line]) -> str:
 def programs(parts: Mapping[str, Line]) -> str:
     """Tabulate how each program of the day ended."""
     rows = [
-        [name, "ended well" if not line["exit"] else f"exit {line['exit']}", line["seconds"]]
+        [name, _outcome(line["exit"]), line["seconds"]]
         for name, line in parts.items()
         if "exit" in line
     ]
     return table(("part", "end", "seconds"), rows) if rows else ""
+
+
+def _outcome(code: int | None) -> str:
+    if code is None:
+        return "stopped: out of its time"
+    return f"exit {code}" if code else "ended well"
+
+
+def day(lines: Sequence[Line]) -> str:
+    """Tabulate the command lines of a whole day, start and loading counted."""
+    rows = [
+        [line["verb"], _outcome(line["exit"]), line["seconds"], line["peak_gb"]]
+        for line in lines
+        if "verb" in line
+    ]
+    heads = ("command", "end", "seconds", "memory beside the card's, GB")
+    return table(heads, rows) if rows else ""
 
 
 def sections(lines: Sequence[Line]) -> Iterator[str]:
@@ -147,6 +164,7 @@ def sections(lines: Sequence[Line]) -> Iterator[str]:
         ("### Time of a step, medians with quartiles", step_times(lines)),
         ("### Peak memory, GB", peaks(lines)),
         ("### The demo scene in each dtype; gradients' cosine with float32's", trainings(parts)),
+        ("### A day with SD 1.5, 512 px: 100 + 100 steps of recipe `sd15`", day(lines)),
         ("### How each part ended", programs(parts)),
     ):
         if text:
