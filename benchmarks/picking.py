@@ -24,7 +24,7 @@ from lora_scene.creating.studio import open_studio
 from lora_scene.judging.judge import load_judge
 from lora_scene.judging.picking import Tried, pick, usual_plan
 from lora_scene.judging.plans import MINI_PROMPTS
-from lora_scene.learning.loss_log import LossLog
+from lora_scene.learning.run_lines import RunLines
 from lora_scene.learning.run_record import snapshots_of
 from lora_scene.learning.runs import HELD
 from lora_scene.learning.training import train
@@ -74,7 +74,7 @@ def measure(name: str, folder: Path) -> dict[str, Any]:
 
 def stop_of(folder: Path, patience: int) -> int:
     """Return the step of phase 2 after which a run with this patience would have ended."""
-    lines = [line for line in LossLog(folder / HELD).lines() if line["phase"] == 2]
+    lines = [line for line in RunLines(folder / HELD).lines() if line["phase"] == 2]
     for n in range(1, len(lines) + 1):
         if is_idle(lines[:n], patience):
             return int(lines[n - 1]["step"])

@@ -20,9 +20,9 @@ from benchmarks.records import circumstances, write
 from lora_scene.learning.attention_pictures import save_maps
 from lora_scene.learning.held import look
 from lora_scene.learning.interruption import Interruption
-from lora_scene.learning.loss_log import LossLog
 from lora_scene.learning.phases import Trainer
 from lora_scene.learning.preparation import Job, load_base, prepare_handles, prepare_materials
+from lora_scene.learning.run_lines import RunLines
 from lora_scene.learning.run_page import write_run_page
 from lora_scene.learning.runs import HELD, LOSSES
 from lora_scene.learning.training import train
@@ -97,7 +97,7 @@ def main() -> None:
 def lengthen(out: Path, recipe: Recipe, n_looks: int) -> None:
     """Give a short run the lines of a whole one."""
     for name, n in ((LOSSES, recipe.phase2.steps), (HELD, n_looks)):
-        log = LossLog(out / name)
+        log = RunLines(out / name)
         last = log.lines()[-1]
         for step in range(last["step"] + 1, n):
             log.append({**last, "step": step})

@@ -16,7 +16,7 @@ from lora_scene.adapters.folder import save_adapter
 from lora_scene.cli.main import VERBS as CHAPTERS
 from lora_scene.cli.main import root
 from lora_scene.errors import FileError
-from lora_scene.learning.loss_log import LossLog
+from lora_scene.learning.run_lines import RunLines
 from lora_scene.learning.runs import EVENTS, LOSSES
 from tests import tiny
 from tests.adapters import made
@@ -80,7 +80,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows.write(home / "out" / "rows")
     for folder in ("out/run", "out/run/snapshots/phase2-00001"):
         save_adapter(adapter, home / folder)
-    LossLog(home / "out" / "run" / LOSSES).append({"phase": 1, "step": 1, "diffusion": 0.5})
+    RunLines(home / "out" / "run" / LOSSES).append({"phase": 1, "step": 1, "diffusion": 0.5})
     write_scene(home / "scene")
     (home / "scenes").mkdir()
     write_scene(home / "scenes" / "a")

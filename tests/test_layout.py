@@ -45,7 +45,7 @@ ELSEWHERE = {
     "judging/test_scores.py": "judging/comparison",
     "learning/test_draws.py": "learning/latents",
     "learning/test_estimates.py": "learning/simulation",
-    "learning/test_resume.py": "learning/interruption learning/loss_log learning/runs",
+    "learning/test_resume.py": "learning/interruption learning/run_lines learning/runs",
     "learning/test_training.py": "learning/events learning/outcome learning/phases"
     " learning/preparation learning/prior learning/samples learning/step",
     "cli/test_ask.py": "cli/report",

@@ -11,7 +11,7 @@ from lora_scene.errors import TrainingError
 from lora_scene.file_groups import remove_ours
 from lora_scene.files import write_json
 from lora_scene.learning.checkpoints import load_checkpoint, newest_checkpoint
-from lora_scene.learning.loss_log import LossLog
+from lora_scene.learning.run_lines import RunLines
 from lora_scene.learning.runs import (
     CHECKPOINT,
     EVENTS,
@@ -89,7 +89,7 @@ def clear(out: Path) -> None:
 def forget_tries(out: Path) -> None:
     """Delete what tries told and drew that left nothing to go on from, maybe of another scene."""
     for name in (LOSSES, HELD, EVENTS):
-        LossLog(out / name).forget()
+        RunLines(out / name).forget()
     for name in (SAMPLES, MAPS):
         remove_ours(out / name, own_files(out / name))
     remove_ours(out, [page] if is_ours(page := out / PAGE) else [])

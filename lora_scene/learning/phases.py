@@ -19,8 +19,8 @@ from lora_scene.learning.events import Listener, Notice, PhaseEnded, PhaseStarte
 from lora_scene.learning.handle_table import HandleTable
 from lora_scene.learning.interruption import Interruption
 from lora_scene.learning.lora import remove_lora, trained_weights
-from lora_scene.learning.loss_log import LossLog
 from lora_scene.learning.optimizers import averaged, build_optimizers, rates_at
+from lora_scene.learning.run_lines import RunLines
 from lora_scene.learning.runs import CHECKPOINT, LOSSES
 from lora_scene.learning.samples import draw_samples, is_sampled
 from lora_scene.learning.step import (
@@ -82,7 +82,7 @@ class Trainer:
         self._folder = folder
         self._listener = listener
         self._interruption = interruption or Interruption()
-        self._log = LossLog(folder / LOSSES)
+        self._log = RunLines(folder / LOSSES)
         self._accelerator = mixed_precision(backbone.dtype, backbone.device)
         self._optimizers: list[torch.optim.Optimizer] = []
 

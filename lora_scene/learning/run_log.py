@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lora_scene.learning.events import Event, Listener, StepDone
-from lora_scene.learning.loss_log import LossLog
+from lora_scene.learning.run_lines import RunLines
 from lora_scene.targets import refuse_foreign
 
 
@@ -49,7 +49,7 @@ class RunLog:
 
     def _append(self, line: Mapping[str, Any]) -> None:
         refuse_foreign(self._path, self._path.parent, force=True)
-        LossLog(self._path).append(json.loads(json.dumps(line, default=_plain)))
+        RunLines(self._path).append(json.loads(json.dumps(line, default=_plain)))
 
 
 def _plain(value: Any) -> Any:

@@ -14,7 +14,7 @@ from lora_scene.documents import build, read_text
 from lora_scene.errors import LoraSceneError, TrainingError
 from lora_scene.learning.asking import is_training
 from lora_scene.learning.attention_pictures import MASKS
-from lora_scene.learning.loss_log import LossLog
+from lora_scene.learning.run_lines import RunLines
 from lora_scene.learning.runs import (
     CHECKPOINT,
     EVENTS,
@@ -132,14 +132,14 @@ def read_run(folder: Path | str) -> RunRecord:
             hint="give the --out of a training",
         )
     text, recipe = _read_recipe(folder / RECIPE)
-    events = LossLog(folder / EVENTS).events()
+    events = RunLines(folder / EVENTS).events()
     return RunRecord(
         folder=folder,
         recipe=recipe,
         recipe_toml=text,
         began=_began(events, folder / EVENTS),
-        steps=LossLog(folder / LOSSES).lines(),
-        looks=LossLog(folder / HELD).lines(),
+        steps=RunLines(folder / LOSSES).lines(),
+        looks=RunLines(folder / HELD).lines(),
         events=events,
         summary=read_summary(folder),
         samples=_ours(stops_of(folder)),

@@ -47,7 +47,6 @@ from lora_scene.learning.leftovers import (
     has_damaged_record,
     refuse_others,
 )
-from lora_scene.learning.loss_log import LossLog
 from lora_scene.learning.outcome import assemble_adapter
 from lora_scene.learning.phases import Trainer
 from lora_scene.learning.preparation import (
@@ -60,6 +59,7 @@ from lora_scene.learning.preparation import (
     prepare_materials,
     tell_doubts,
 )
+from lora_scene.learning.run_lines import RunLines
 from lora_scene.learning.run_log import RunLog
 from lora_scene.learning.run_page import write_run_page
 from lora_scene.learning.runs import (
@@ -193,7 +193,7 @@ def own_folder(
         refuse_links(out / name, out)
     refuse_others(checked, restart=restart)
     for name in (LOSSES, HELD, *((EVENTS,) if recipe.run.watch else ())):
-        LossLog(checked / name).refuse_foreign()
+        RunLines(checked / name).refuse_foreign()
     if recipe.run.sample_every:
         refuse_foreign_samples(checked)
     return checked

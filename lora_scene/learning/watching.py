@@ -22,8 +22,8 @@ from lora_scene.learning.attention_pictures import MASKS, save_maps, save_masks
 from lora_scene.learning.devices import peak_bytes
 from lora_scene.learning.events import Looked, Notice, Saved
 from lora_scene.learning.held import held_prompt, look
-from lora_scene.learning.loss_log import LossLog
 from lora_scene.learning.outcome import installed_versions
+from lora_scene.learning.run_lines import RunLines
 from lora_scene.learning.run_page import write_run_page
 from lora_scene.learning.runs import HELD, SNAPSHOTS
 from lora_scene.learning.step import refuse_not_finite
@@ -52,7 +52,7 @@ class Watcher:
         self._job = job
         self._run = job.recipe.run
         self._deliver = deliver
-        self._log = LossLog(job.out / HELD)
+        self._log = RunLines(job.out / HELD)
         self._can_look = bool(self._run.watch)
         self._began = self._written = time.monotonic()
         self._spent = self._last = 0.0  # seconds, on the page: altogether, the last time

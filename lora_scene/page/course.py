@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lora_scene.adapters.gallery import prompt_in, stops_of
-from lora_scene.learning.loss_log import LossLog
+from lora_scene.learning.run_lines import RunLines
 from lora_scene.learning.run_record import maps_of
 from lora_scene.learning.runs import LOSSES, SUMMARY
 from lora_scene.page.desk import Work
@@ -55,7 +55,7 @@ def progress_of(work: Work) -> Progress:
         return Progress("finished" if (work.adapter / SUMMARY).is_file() else "none")
     if order.waits:
         return Progress("waiting")
-    losses = tuple(LossLog(work.adapter / LOSSES).lines())
+    losses = tuple(RunLines(work.adapter / LOSSES).lines())
     notes, error = _said(work.folder / LOG)
     state = _state(work, order, error)
     if not losses:

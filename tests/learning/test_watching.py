@@ -26,8 +26,8 @@ from lora_scene.learning.events import Looked, Notice, PhaseStarted, Saved, Step
 from lora_scene.learning.held import map_iou
 from lora_scene.learning.interruption import Interruption
 from lora_scene.learning.leftovers import forget_tries
-from lora_scene.learning.loss_log import LossLog
 from lora_scene.learning.run_charts import draw_charts
+from lora_scene.learning.run_lines import RunLines
 from lora_scene.learning.run_log import RunLog
 from lora_scene.learning.run_page import write_run_page
 from lora_scene.learning.run_record import read_run, snapshots_of
@@ -196,7 +196,7 @@ def test_the_page_needs_nothing_else_tells_no_place_and_escapes(watched, bases, 
 
 def test_records_that_hold_what_no_run_writes_are_left_out_or_told(tmp_path):
     """Sealed, as a stranger can; a picture of a broken disk is left out too."""
-    steps, told = LossLog(tmp_path / "losses.jsonl"), LossLog(tmp_path / "run.jsonl")
+    steps, told = RunLines(tmp_path / "losses.jsonl"), RunLines(tmp_path / "run.jsonl")
     steps.append({"phase": 1, "step": 1, "diffusion": 0.5})
     for wrong in ({"phase": 9, "step": 1}, {"phase": 1, "step": 10**400}, {"phase": 1}):
         steps.append(wrong)
@@ -229,7 +229,7 @@ def test_a_log_of_somebody_elses_is_not_written_on(bases, scene, tmp_path):
 @pytest.mark.parametrize("rest", ['{"time": "2026', '{"phase": 1, "st', '{"ti'])
 def test_a_log_whose_first_line_a_kill_cut_is_ours(rest, tmp_path):
     (tmp_path / "run.jsonl").write_text(rest)
-    LossLog(tmp_path / "run.jsonl").refuse_foreign()
+    RunLines(tmp_path / "run.jsonl").refuse_foreign()
 
 
 @pytest.mark.parametrize("anew", [True, False])

@@ -5,7 +5,7 @@ import pytest
 
 from lora_scene.errors import RecipeError, TrainingError
 from lora_scene.files import write_json
-from lora_scene.learning.loss_log import LossLog
+from lora_scene.learning.run_lines import RunLines
 from lora_scene.page.course import progress_of
 from lora_scene.page.desk import Work
 from lora_scene.page.trainings import LOG, ORDER, Order, Trainings
@@ -110,8 +110,8 @@ def test_what_stopped_a_training_is_told_in_its_own_words(works):
     (work.folder / LOG).write_text("note: a\nerror: the disk is full\n  hint:     free some\n")
     work.adapter.mkdir()
     kept = work.adapter / "losses.jsonl"
-    LossLog(kept).append({"phase": 1, "step": 10, "seconds": 9.0, "diffusion": 0.5})
-    LossLog(kept).append({"phase": 2, "step": 10, "seconds": 0.5, "diffusion": 0.25})
+    RunLines(kept).append({"phase": 1, "step": 10, "seconds": 9.0, "diffusion": 0.5})
+    RunLines(kept).append({"phase": 2, "step": 10, "seconds": 0.5, "diffusion": 0.25})
     kept.write_text(kept.read_text() + '{"phase": 2, "st')  # as a kill leaves it
     found = progress_of(work)
     assert found.state == "failed"

@@ -1,4 +1,4 @@
-"""What was measured of a run's steps, a JSON line each, in its folder."""
+"""A run's lines of JSON: what was measured of its steps, and what it told."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ FIRST = (b'{"phase": ', b'{"time": "')  # how the lines of runs begin
 LARGEST = 3.5e38  # of float32, and above every count
 
 
-class LossLog:
-    """Keeps a line a step, each step once, however often the run was taken up again.
+class RunLines:
+    """One file of a run: a line a step, each step once, however often it was taken up again.
 
     Args:
         path: A `.jsonl` file, which need not exist.
