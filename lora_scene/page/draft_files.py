@@ -3,12 +3,13 @@
 draft/
 ├── draft.json       names, things, prompts; written last
 ├── photo0.png       as read: upright, sRGB, no EXIF data
-├── mask-1.png       what the segmenter found; each file is written once
-└── touches-2.png    0 painted out, 128 as found, 255 painted in
+├── mask-<of its content>.png      what the segmenter found; each file is written once
+└── touches-<of its content>.png   0 painted out, 128 as found, 255 painted in
 """
 
 from __future__ import annotations
 
+import hashlib
 import weakref
 from dataclasses import asdict
 from pathlib import Path
@@ -30,9 +31,7 @@ from lora_scene.scenes.pictures import open_image, read_photo
 DRAFT = "draft.json"
 UNTOUCHED = 128  # of a picture of touches
 
-_names: weakref.WeakKeyDictionary[Proposal, dict[Path, dict[str, str]]] = (
-    weakref.WeakKeyDictionary()
-)
+_names: weakref.WeakKeyDictionary[Proposal, dict[str, str]] = weakref.WeakKeyDictionary()
 
 
 def is_draft(folder: Path) -> bool:
@@ -121,31 +120,30 @@ def _found(folder: Path, thing: Any, kept: Any) -> Proposal:
         levels = _pixels(folder / kept["touches"]).astype(int) - UNTOUCHED
         touches = np.sign(levels).astype(np.int8)
     found = Proposal(prompt, mask, touches)
-    _names[found] = {folder: {key: kept[key] for key in ("mask", "touches") if kept.get(key)}}
+    _names[found] = {key: kept[key] for key in ("mask", "touches") if kept.get(key)}
     return found
 
 
 def _write_masks(folder: Path, found: Proposal) -> dict[str, str]:
-    """Write a thing's masks on a photo, once; return the files' names."""
-    known = _names.setdefault(found, {})
-    if folder not in known:
-        names = {"mask": _free(folder, "mask")}
-        _write(folder / names["mask"], (found.mask * 255).round().astype(np.uint8))
-        if found.touches is not None:
-            names["touches"] = _free(folder, "touches")
-            levels = np.clip(UNTOUCHED + found.touches.astype(int) * UNTOUCHED, 0, 255)
-            _write(folder / names["touches"], levels.astype(np.uint8))
-        known[folder] = names
-    return known[folder]
+    """Write what is not there of a thing's masks on a photo; return the files' names."""
+    names = _names.setdefault(found, {})
+    if names and all((folder / name).is_file() for name in names.values()):
+        return names
+    pictures = {"mask": (found.mask * 255).round().astype(np.uint8)}
+    if found.touches is not None:
+        levels = np.clip(UNTOUCHED + found.touches.astype(int) * UNTOUCHED, 0, 255)
+        pictures["touches"] = levels.astype(np.uint8)
+    for key, pixels in pictures.items():
+        names.setdefault(key, f"{key}-{_digest(pixels)}.png")
+    for key, pixels in pictures.items():
+        if not (folder / names[key]).exists():
+            write_picture(folder / names[key], Image.fromarray(pixels))
+    return names
 
 
-def _free(folder: Path, stem: str) -> str:
-    numbers = (int(p.stem.rpartition("-")[2]) for p in folder.glob("*-*.png"))
-    return f"{stem}-{max(numbers, default=0) + 1}.png"
-
-
-def _write(path: Path, values: npt.NDArray[np.uint8]) -> None:
-    write_picture(path, Image.fromarray(values))
+def _digest(pixels: npt.NDArray[np.uint8]) -> str:
+    """Return what two pictures have in common only if they are equal, their shapes too."""
+    return hashlib.sha256(f"{pixels.shape}".encode() + pixels.tobytes()).hexdigest()[:16]
 
 
 def _pixels(path: Path) -> npt.NDArray[np.uint8]:

@@ -114,3 +114,29 @@ def test_a_new_work_from_an_earlier_one_leaves_that_as_it_is(tmp_path):
     assert kept == {"demo": 3, "demo-2": 2}
     again.open("demo")
     assert Desk(tmp_path / "out").need().name == "demo"
+
+
+def test_a_work_that_is_moved_away_while_it_is_open_is_written_whole_where_it_was(tmp_path):
+    desk = Desk(tmp_path / "out")
+    desk.begin_scene(resources.files("lora_scene.scenes") / "demo", "demo")
+    for handle in ("<fir>", "<oak>"):
+        desk.change(desk.draft.renamed(0, handle, "tree"))
+    painted = np.zeros(desk.draft.photos[0].shape[:2], dtype=bool)
+    desk.change(desk.draft.touched(painted))
+    desk.need().folder.rename(tmp_path / "moved")
+    desk.change(desk.draft.without(2))
+    desk.undo()
+    desk.undo()  # what was painted out is there again
+    shown = [thing.found[0].shown for thing in desk.draft.things]
+    again = Desk(tmp_path / "out")
+    assert again.need().name == "demo"
+    for thing, before in zip(again.draft.things, shown, strict=True):
+        np.testing.assert_array_equal(thing.found[0].shown, before)
+
+
+def test_what_another_program_left_beside_the_masks_stops_no_click(tmp_path):
+    desk = Desk(tmp_path / "out")
+    desk.begin_scene(resources.files("lora_scene.scenes") / "demo", "demo")
+    (desk.need().folder / "draft" / "mask-1 (copy).png").write_bytes(b"")
+    desk.change(desk.draft.touched(np.ones(desk.draft.photos[0].shape[:2], dtype=bool)))
+    assert Desk(tmp_path / "out").draft.things[0].found[0].shown.all()
