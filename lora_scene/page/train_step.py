@@ -84,7 +84,7 @@ class TrainStep:
         hears = work is not None and state.state == "running" and is_training(work.adapter)
         return {
             **dict.fromkeys(self.wishes, gr.update(visible=hears)),
-            self.status: _status(state, place),
+            self.status: _status(state, place, self._trainings.fault),
             self.start: gr.update(interactive=work is not None and not busy),
             self.pause: gr.update(visible=busy),
             self.resume: gr.update(visible=state.state in ("paused", "failed")),
@@ -230,7 +230,7 @@ def _hidden(label: str, elem_id: str) -> Any:
     return gr.Button(label, size="sm", min_width=90, elem_id=elem_id, visible=False)
 
 
-def _status(state: Progress, place: int) -> str:
+def _status(state: Progress, place: int, hindrance: str) -> str:
     words = {
         "none": "Not trained yet.",
         "waiting": f"Waits in the queue: {place} before it.",
@@ -248,7 +248,7 @@ def _status(state: Progress, place: int) -> str:
             f'<div class="bar" role="progressbar" aria-label="Training" aria-valuemin="0" '
             f'aria-valuemax="100" aria-valuenow="{percent}"><i style="width:{percent}%"></i></div>'
         )
-    fault = state.error if state.state == "failed" else ""
+    fault = {"failed": state.error, "waiting": hindrance}.get(state.state, "")
     told = look.said(fault, state.notes)
     return f'<div class="progress" data-state="{state.state}">{bar}<p>{text}</p></div>{told}'
 

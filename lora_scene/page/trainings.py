@@ -85,11 +85,15 @@ class Trainings:
     Args:
         works: Gives all works.
         changed: Called when something began or ended.
+
+    Attributes:
+        fault: What keeps the next from beginning, such as a full disk; empty for nothing.
     """
 
     def __init__(self, works: Callable[[], Sequence[Work]], changed: Callable[[], None]) -> None:
         self._works = works
         self._changed = changed
+        self.fault = ""
         self._lock = threading.RLock()
         self._children: dict[Path, subprocess.Popen[bytes]] = {}
         self._ended = threading.Event()
@@ -153,17 +157,29 @@ class Trainings:
 
     def _watch(self) -> None:
         while not self._ended.wait(GLANCE):
-            with self._lock, contextlib.suppress(LoraSceneError, OSError):  # tried again
-                self._reap()
-                orders = self._orders()
-                waiting = sorted((o.asked, w.name) for w, o in orders if o.waits)
-                if waiting and not any(order.runs for _, order in orders):
-                    work, order = next(pair for pair in orders if pair[0].name == waiting[0][1])
-                    try:
-                        self._start(work, order)
-                    except OSError as error:
-                        _fail(work, order, error)
-                        self._changed()
+            fault = ""
+            with self._lock:
+                try:
+                    self._reap()
+                    self._begin_next()
+                except (LoraSceneError, OSError) as error:  # tried again
+                    fault = sentence(error)
+            if fault != self.fault:
+                self.fault = fault
+                self._changed()
+
+    def _begin_next(self) -> None:
+        orders = self._orders()
+        waiting = sorted((o.asked, w.name) for w, o in orders if o.waits)
+        if not waiting or any(order.runs for _, order in orders):
+            return
+        work, order = next(pair for pair in orders if pair[0].name == waiting[0][1])
+        _write(work, order)  # where that fails, who runs could not be noted: it would begin again
+        try:
+            self._start(work, order)
+        except OSError as error:
+            _fail(work, order, error)
+            self._changed()
 
     def _start(self, work: Work, order: Order) -> None:
         options: dict[str, Any] = (

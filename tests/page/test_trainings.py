@@ -3,7 +3,7 @@ import threading
 
 import pytest
 
-from lora_scene.errors import RecipeError, TrainingError
+from lora_scene.errors import FileError, RecipeError, TrainingError
 from lora_scene.files import write_json
 from lora_scene.learning.run_lines import RunLines
 from lora_scene.page.course import progress_of
@@ -78,6 +78,30 @@ def test_what_cannot_be_started_is_told_and_the_next_begins(works, trainings, mo
     assert "/no/such/python" in progress_of(first).error
     queue.pause(second)
     until(lambda: progress_of(second).state == "paused")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the stand-in waits for a signal of POSIX")
+def test_where_nobody_can_note_that_a_training_runs_none_begins_and_that_is_told(
+    works, trainings, monkeypatch
+):
+    queue, until = trainings
+    work, disk = works[0], {"is_full": False}
+
+    def write(path, value):
+        if disk["is_full"]:
+            raise FileError("the disk is full", where=path)
+        disk["is_full"] = True  # after what was asked for
+        return write_json(path, value)
+
+    monkeypatch.setattr("lora_scene.page.trainings.write_json", write)
+    queue.ask(work, "mini", "mini", [])
+    until(lambda: "the disk is full" in queue.fault)
+    assert progress_of(work).state == "waiting"
+    assert not (work.folder / LOG).exists()
+    monkeypatch.setattr("lora_scene.page.trainings.write_json", write_json)
+    until(lambda: progress_of(work).state == "running" and not queue.fault)
+    queue.pause(work)
+    until(lambda: progress_of(work).state == "paused")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the stand-in waits for a signal of POSIX")
