@@ -95,9 +95,11 @@ def is_out_of_memory(error: BaseException) -> bool:
     Libraries wrap it, and then speak of damaged files. Does not import torch.
     """
     link: BaseException | None = error
-    while link is not None and not isinstance(link, OutOfMemoryError):
+    seen: list[BaseException] = []  # an error may be the cause of its own cause
+    while link is not None and link not in seen and not isinstance(link, OutOfMemoryError):
         if _tells_of_memory(link):
             return True
+        seen.append(link)
         link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)
     return False
 

@@ -451,6 +451,9 @@ def test_errors_of_libraries_are_sentences_too() -> None:
         wrapped.__context__ = OSError("Unable to load weights")  # as libraries word it
         wrapped.__context__.__context__ = RuntimeError(words)
         assert is_out_of_memory(wrapped), "before the words of what it led to"
+    ring = ValueError("first"), ValueError("second")
+    ring[0].__cause__, ring[1].__cause__ = ring[1], ring[0]
+    assert not is_out_of_memory(ring[0])
 
 
 @pytest.mark.skipif(not MAPS.exists(), reason="only Linux tells what a process maps")

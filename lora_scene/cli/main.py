@@ -5,9 +5,11 @@ Every verb is a module of this package that holds a click command named `command
 
 from __future__ import annotations
 
+import atexit
 import importlib
 import io
 import os
+import signal
 import sys
 import warnings
 from collections import Counter
@@ -167,6 +169,8 @@ def main() -> None:
         click.secho("error: ", fg="red", bold=True, nl=False, err=True)
         click.echo(_told(error), err=True)
         code = getattr(error, "exit_code", 1)
+    finally:  # a late Ctrl-C meets libraries that are closing, and nothing that it could stop
+        atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
     sys.exit(code if isinstance(code, int) else 0)
 
 

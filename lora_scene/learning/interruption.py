@@ -45,7 +45,7 @@ class Interruption:
         except Exception as error:
             if self._stopped is None or isinstance(error, InterruptedRunError):
                 raise
-            raise self._stopped from error  # which a library turned into an error of its own
+            raise self._stopped from None  # which a library turned into an error of its own
         finally:
             for number, handler in kept.items():
                 signal.signal(number, handler)

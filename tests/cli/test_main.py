@@ -182,3 +182,12 @@ def test_what_may_be_given_twice_is_not_refused():
     assert "seed = 1" in CliRunner().invoke(root, words).output
     several = ["generate", "no/such", "--prompt", "a", "--prompt", "b", "--out", "x"]
     assert "no such folder" in str(CliRunner().invoke(root, several).exception)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends a signal")
+def test_a_ctrl_c_that_comes_when_all_is_done_shows_no_traceback():
+    late = "atexit.register(os.kill, os.getpid(), signal.SIGINT)"  # as libraries close, before us
+    code = f"import atexit, os, signal, lora_scene.cli.main as cli; {late}; cli.main()"
+    words = [sys.executable, "-c", code, "--version"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -267,8 +267,12 @@ def test_a_signal_is_no_fault_of_a_library_that_it_met(is_told, request):
             raise AssertionError("a step was begun")
 
     interruption = Interruption()
-    with pytest.raises(InterruptedRunError, match="stopped at once"), interruption.heard():
+    with (
+        pytest.raises(InterruptedRunError, match="stopped at once") as told,
+        interruption.heard(),
+    ):
         load(interruption)
+    assert told.value.__cause__ is None, "the library's error came from this one: a ring"
 
 
 @pytest.mark.skipif(os.name != "posix", reason="sends signals")
