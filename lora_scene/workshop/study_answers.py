@@ -68,7 +68,8 @@ def read_answers(key: Path, answers: Sequence[Path]) -> tuple[Key, list[AnswerFi
     """Read a study's key and its participants' files.
 
     Raises:
-        JudgingError: A file cannot be read, belongs to another study, or is given twice.
+        JudgingError: A file cannot be read, belongs to another study, answers something twice, or
+            is given twice.
     """
     meaning = _read(Key, key)
     files = [_read(AnswerFile, path) for path in answers]
@@ -84,6 +85,9 @@ def read_answers(key: Path, answers: Sequence[Path]) -> tuple[Key, list[AnswerFi
             continue
         if unknown := {answer.trial for answer in file.answers} - meaning.trials.keys():
             refuse("answers to unknown trials", got=len(unknown))
+        n_twice = len(file.answers) - len({answer.trial for answer in file.answers})
+        if n_twice:
+            refuse("more than one answer to a picture", got=f"{n_twice} too many")
         if (twin := seen.get(file.participant)) is not None:
             got, hint = f"the same as {twin}", "keep the later file"
             refuse("one participant's answers twice", got=got, hint=hint)

@@ -98,10 +98,13 @@ def make_study(
         seed: Of the choice of items and the trials' names.
 
     Raises:
-        JudgingError: Too few or too many methods, an unknown one, no item that all drew, or `out`
-            holds another study, whose key its answers need.
+        JudgingError: No run is finished, too few or too many methods, an unknown one, no item that
+            all drew, or `out` holds another study, whose key its answers need.
     """
     rows = read_rows(results)
+    if not rows:
+        hint = "`lora-scene benchmark` writes them"
+        raise JudgingError("no finished run of a benchmark", where=results, hint=hint)
     chosen = _chosen_methods(rows, methods)
     items = find_items(rows, chosen, results=results)
     rng = np.random.default_rng(seed)
@@ -167,10 +170,10 @@ def _chosen_methods(rows: Sequence[Row], methods: Sequence[str]) -> list[str]:
             raise JudgingError(
                 "no such method in the results",
                 where=method,
-                expected=", ".join(known) or "none: no run is finished",
+                expected=", ".join(known),
                 hint=did_you_mean(method, known),
             )
-    chosen = list(methods or known)
+    chosen = list(dict.fromkeys(methods or known))
     if not 2 <= len(chosen) <= MAX_METHODS:
         raise JudgingError(
             "a study compares a few methods",

@@ -142,6 +142,13 @@ def test_strange_files_are_refused_all_at_once(crowd, tmp_path) -> None:
     assert "another study" in str(caught.value)
 
 
+def test_a_picture_that_one_participant_answers_twice_counts_for_no_two(crowd, tmp_path) -> None:
+    told = json.loads(crowd[0].read_text())
+    crowd[0].write_text(json.dumps({**told, "answers": [*told["answers"], *told["answers"][:2]]}))
+    with pytest.raises(JudgingError, match=r"more than one answer[\s\S]*2 too many"):
+        analyse_study(write_key(tmp_path), crowd)
+
+
 @pytest.mark.parametrize("text", ["no json", "[1]", "{}"])
 def test_a_file_that_is_no_answer_is_refused(tmp_path, text) -> None:
     (tmp_path / "a.json").write_text(text)

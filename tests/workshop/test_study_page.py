@@ -134,8 +134,11 @@ def test_unknown_and_lonely_methods_are_refused(tmp_path) -> None:
     made.write(tmp_path)
     with pytest.raises(JudgingError, match=r"no such method[\s\S]*naive"):
         make_study(tmp_path, tmp_path / "s", methods=["naiv", "ours"])
-    with pytest.raises(JudgingError, match="2 to 8"):
-        make_study(tmp_path, tmp_path / "s", methods=["ours"])
+    for methods in (["ours"], ["ours", "ours"]):
+        with pytest.raises(JudgingError, match=r"2 to 8\s+got:\s+1: ours"):
+            make_study(tmp_path, tmp_path / "s", methods=methods)
+    with pytest.raises(JudgingError, match="no finished run of a benchmark"):
+        make_study(tmp_path / "scenes", tmp_path / "s")
 
 
 # What a participant does, played inside the page; what was seen is left on the body.
