@@ -160,8 +160,9 @@ class Desk:
     def undo(self) -> None:
         """Bring the draft before the last change back, if there is one."""
         if self._history:
-            *self._history, self.draft = self._history
-            write_draft(self.need().folder / "draft", self.draft)
+            *history, draft = self._history
+            write_draft(self.need().folder / "draft", draft)
+            self._history, self.draft = history, draft
             self.touch()
 
     @property

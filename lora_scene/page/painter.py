@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from lora_scene.creating.records import VERB, PictureTold, differences, parse_re
 from lora_scene.creating.requests import Request
 from lora_scene.creating.studio import AdapterChoice, Cast, Studio, read_cast
 from lora_scene.creating.windows import FEATHER
-from lora_scene.errors import CreationError
+from lora_scene.errors import CreationError, LoraSceneError
 from lora_scene.page.stage import remark
 from lora_scene.picture_writing import write_picture
 from lora_scene.scenes.pictures import Mask, Pixels, open_image
@@ -144,7 +145,10 @@ def _looked_at(cast: Cast, requests: Sequence[Request]) -> list[Request]:
 
 def _drawn_by(told: PictureTold, adapters: Sequence[Path]) -> list[AdapterChoice]:
     """Return the adapters that a record names, as it weighs them."""
-    here = {fingerprint(read_adapter(path)): path for path in adapters}
+    here = {}
+    for path in adapters:
+        with suppress(LoraSceneError, OSError):  # one that is damaged tells that in its own work
+            here[fingerprint(read_adapter(path))] = path
     missing = [one for one in told.adapters if one.fingerprint not in here]
     if missing:
         raise CreationError(

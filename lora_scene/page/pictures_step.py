@@ -207,10 +207,10 @@ class PicturesStep:
 
     def _make_again(self, name: str | None) -> None:
         work = self._desk.need()
-        if name is None:
-            raise CreationError("no picture is chosen", hint="click on one")
         before = _newest(work.pictures)
-        path = next(p for p in before if p.name == name)
+        path = work.pictures / (name or "")
+        if path not in before:  # or it is another work's, or gone
+            raise CreationError("no picture is chosen", hint="click on one")
         adapters = [self._desk.find(one).adapter for one in self._trained()]
         if set(self._painter.again(adapters, path, out=work.pictures)) <= set(before):
             remark(f"{name} came out the same, byte for byte")

@@ -24,6 +24,7 @@ from lora_scene.errors import AdapterError
 from lora_scene.file_groups import scratch_folder
 from lora_scene.learning.runs import SUMMARY
 from lora_scene.page import look
+from lora_scene.page.desk import Work
 from lora_scene.page.stage import Stage, Updates, remark
 
 
@@ -32,6 +33,8 @@ class ShareStep:
 
     def __init__(self, stage: Stage) -> None:
         self._desk, self._stage = stage.desk, stage
+        self._told: Work | None = None  # the work of which the fields below tell
+        self._looked: tuple[Work, Title, str] | None = None  # what was shown before an upload
         with gr.Row(equal_height=False):
             with gr.Column(scale=2, min_width=280):
                 self.name = gr.Textbox("", label="Name of the files", max_lines=1, elem_id="name")
@@ -84,7 +87,10 @@ class ShareStep:
         ready = work is not None and (work.adapter / SUMMARY).is_file()
         files = sorted(p for p in work.exported.rglob("*") if p.is_file()) if work else []
         files = [path for path in files if not path.name.startswith(".")]
+        others = {self.checks: "", self.card: "", self.uploads: ""} if work != self._told else {}
         return {
+            **others,
+            self.push: gr.update(interactive=self._looked is not None and self._looked[0] == work),
             self.export: gr.update(interactive=ready),
             self.verify: gr.update(interactive=bool(files)),
             self.files: gr.update(value=[str(path) for path in files] or None, visible=bool(files)),
@@ -94,8 +100,13 @@ class ShareStep:
         today = datetime.datetime.now(datetime.UTC).date()
         return Title(name.strip() or self._desk.need().name, author.strip(), licence.strip(), today)
 
+    def _begin(self) -> Work:
+        """Return the work at hand, of which what follows will tell."""
+        self._told = self._desk.need()
+        return self._told
+
     def _export(self, name: str, author: str, licence: str, layouts: Sequence[Any]) -> Updates:
-        work = self._desk.need()
+        work = self._begin()
         adapter = read_adapter(work.adapter)
         done = export_adapter(
             adapter,
@@ -111,7 +122,7 @@ class ShareStep:
         return {self.checks: look.facts([f"{len(done.files)} files in {work.exported}"])}
 
     def _verify(self) -> Updates:
-        work = self._desk.need()
+        work = self._begin()
         adapter = read_adapter(work.adapter)
         source = base_of(adapter, work.adapter)
         checks = verify_path(work.exported, lambda: load_pipeline(source), reference=adapter)
@@ -120,31 +131,37 @@ class ShareStep:
         return {self.checks: look.facts(good, bad)}
 
     def _preview(self, name: str, author: str, licence: str, repo: str) -> Updates:
-        work = self._desk.need()
+        work = self._begin()
         adapter = read_adapter(work.adapter)
         title = self._title(name, author, licence)
         facts = CardFacts(title.name, repo.strip(), title.license, (), work.name)
         return {self.card: _body(write_card(adapter, facts))}
 
     def _dry_run(self, name: str, author: str, licence: str, repo: str) -> Updates:
+        asked = (self._begin(), self._title(name, author, licence), repo.strip())
         with scratch_folder(self._desk.out) as stage:
-            self._stage_files(stage, self._title(name, author, licence), repo)
+            _stage_files(stage, *asked)
             lines = [f"{size / 1e6:.3f} MB  {path}" for path, size in staged_files(stage).items()]
-        lines.append(f"would be uploaded to {repo.strip()}; nothing was")
-        return {self.uploads: look.facts(lines), self.push: gr.update(interactive=True)}
+        self._looked = asked
+        return {self.uploads: look.facts([*lines, f"would be uploaded to {asked[2]}; nothing was"])}
 
     def _push(self, name: str, author: str, licence: str, repo: str, private: bool) -> Updates:
+        asked = (self._desk.need(), self._title(name, author, licence), repo.strip())
+        if asked != self._looked:
+            hint = "click on `Show what would be uploaded` again"
+            raise AdapterError("this is not what was shown", hint=hint)
         with scratch_folder(self._desk.out) as stage:
-            self._stage_files(stage, self._title(name, author, licence), repo)
+            _stage_files(stage, *asked)
             published = publish(stage, repo.strip(), private=private)
+        self._looked = None
         done = f"done: {len(published.files)} files, {published.url}"
-        return {self.uploads: look.facts([done]), self.push: gr.update(interactive=False)}
+        return {self.uploads: look.facts([done])}
 
-    def _stage_files(self, stage: Path, title: Title, repo: str) -> None:
-        if not repo.strip():
-            raise AdapterError("no repository is named", expected="USER/NAME")
-        work = self._desk.need()
-        stage_adapter(work.adapter, stage, title=title, repo_id=repo.strip(), dtype="fp16")
+
+def _stage_files(stage: Path, work: Work, title: Title, repo: str) -> None:
+    if not repo:
+        raise AdapterError("no repository is named", expected="USER/NAME")
+    stage_adapter(work.adapter, stage, title=title, repo_id=repo, dtype="fp16")
 
 
 def _told(check: Check) -> str:

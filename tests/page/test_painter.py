@@ -51,6 +51,14 @@ def test_a_region_and_a_strength_go_with_every_prompt_that_names_the_handle(monk
     assert control.strengths == (("<bear>", 0.5),)
 
 
+@pytest.mark.parametrize("name", [None, "another-works.png"])
+def test_a_picture_that_is_not_of_this_work_is_not_made_again(tmp_path, name) -> None:
+    step = PicturesStep.__new__(PicturesStep)
+    step._desk = SimpleNamespace(need=lambda: Work(tmp_path))
+    with pytest.raises(CreationError, match="no picture is chosen"):
+        step._make_again(name)
+
+
 @pytest.mark.filterwarnings(studios.QUIET)
 def test_a_picture_with_a_renamed_handle_leaves_the_next_one_its_own_handles(tmp_path) -> None:
     """As of `generate --rename bear=cub`, made again here before <bear> is drawn."""
@@ -73,7 +81,9 @@ def test_a_picture_with_a_renamed_handle_leaves_the_next_one_its_own_handles(tmp
         )
         return np.asarray(Image.open(path)).tobytes()
 
+    damaged = tmp_path / "damaged"
+    damaged.mkdir()
     painter = Painter()
-    (again,) = painter.again([folder], cub.path, out=tmp_path / "again")
+    (again,) = painter.again([damaged, folder], cub.path, out=tmp_path / "again")
     assert np.array_equal(np.asarray(Image.open(again)), cub.pixels)
     assert drawn(painter, tmp_path / "after") == drawn(Painter(), tmp_path / "alone")

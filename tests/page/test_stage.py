@@ -43,15 +43,17 @@ def test_memory_that_ran_out_is_told_as_that_whoever_says_it(desk, capsys):
     assert said_of(desk, desk.undo) == ""
 
 
-@pytest.mark.parametrize("work", ["begin", "change", "start"])
+@pytest.mark.parametrize("work", ["begin", "change", "undo", "start"])
 def test_a_full_disk_is_told_and_what_was_there_stays(desk, tmp_path, work):
     def start():
         desk.write_scene()
 
+    desk.change(desk.draft.renamed(0, "<fir>", "tree"))
     before, draft, folder = contents(desk.out), desk.draft, desk.need()
     works = {
         "begin": lambda: desk.begin([DEMO / "img.png"]),
         "change": lambda: desk.change(draft.without(0)),
+        "undo": desk.undo,
         "start": start,
     }
     with disk_of(300):
