@@ -10,8 +10,10 @@ import gradio as gr
 import numpy as np
 
 from lora_scene.backbones.families import usual_canvas
+from lora_scene.errors import SceneError
 from lora_scene.page import look
 from lora_scene.page.brush import Brush
+from lora_scene.page.desk import Work
 from lora_scene.page.draft import Draft, Mode
 from lora_scene.page.pointing import as_source, canvas
 from lora_scene.page.stage import Stage, Updates
@@ -32,6 +34,7 @@ class ThingsStep:
     def __init__(self, stage: Stage, recipe: Recipe) -> None:
         self._desk, self._stage, self._recipe = stage.desk, stage, recipe
         self._segmenters: dict[str, Segmenter] = {}
+        self._brushed: tuple[Work, int, int | None] | None = None  # what the brush changes
         self._drawn: tuple[Draft | None, str] = (None, "")
         with gr.Row(equal_height=False):
             with gr.Column(scale=3, min_width=300):
@@ -172,14 +175,22 @@ class ThingsStep:
         if draft.thing is not None:
             self._desk.change(draft.without(draft.thing))
 
+    @property
+    def _at_hand(self) -> tuple[Work, int, int | None]:
+        """Return the work, and the numbers of its photo and thing at hand."""
+        return self._desk.need(), self._desk.draft.photo, self._desk.draft.thing
+
     def _load(self) -> Updates:
-        draft = self._desk.draft
+        self._brushed, draft = self._at_hand, self._desk.draft
         chosen = draft.chosen
         found = chosen.found.get(draft.photo) if chosen else None
         mask = found.shown if found else None
         return {self.brush.editor: self.brush.value(draft.photos[draft.photo], mask)}
 
     def _keep(self, value: Any) -> Updates:
+        if self._brushed not in (None, self._at_hand):
+            hint = "choose it again, or bring the photo here again"
+            raise SceneError("what is painted is of another thing or photo", hint=hint)
         draft = self._desk.draft
         found = draft.chosen.found.get(draft.photo) if draft.chosen else None
         nothing = np.zeros(draft.photos[draft.photo].shape[:2], dtype=np.float32)
