@@ -75,8 +75,9 @@ def test_light_modules_import_without_heavy_libraries(names):
 
 def test_every_package_folder_is_listed():
     listed = set(project()["tool"]["setuptools"]["packages"])
-    found = {".".join(f.parent.relative_to(ROOT).parts) for f in PACKAGE.rglob("__init__.py")}
-    assert found | {"lora_scene.recipes"} == listed
+    files = (f for f in PACKAGE.rglob("*") if f.is_file() and f.parent.name != "__pycache__")
+    found = {".".join(f.parent.relative_to(ROOT).parts) for f in files}
+    assert found | {"lora_scene.recipes"} == listed, "folders of data too, or builds warn of each"
 
 
 def test_folder_with_modules_has_an_init():
@@ -117,9 +118,10 @@ def wheel(tmp_path_factory) -> Path:
         _copy(ROOT / part, copy / part)
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         (copy / name).write_bytes((ROOT / name).read_bytes())
-    subprocess.run(
+    built = subprocess.run(
         [sys.executable, "-c", script, str(out)], cwd=copy, capture_output=True, check=True
     )
+    assert b"Warning" not in built.stderr, "the first thing that who installs it would see"
     return next(out.glob("*.whl"))
 
 
