@@ -123,7 +123,8 @@ def whole_day(base: str, recipe: str, *, out: str, device: str) -> list[list[str
     """
     at = ["--device", device]
     train = ["train", str(SCENE), "--recipe", recipe, "--base", base, "--out", out]
-    train += [f"--set=phase{n}.{key}" for n in (1, 2) for key in ("steps=100", "draws=25")]
+    train += ["--set=phase1.steps=100", "--set=phase1.draws=25"]
+    train += ["--set=phase2.steps=100", "--set=phase2.draws=12"]
     generate = ["generate", out, *PROMPT, *at]
     return [
         [*train, *at],
