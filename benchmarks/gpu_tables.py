@@ -61,7 +61,6 @@ def _step_cell(line: Line | None) -> str:
         return "does not fit"
     low, _, high = (1000 * value for value in line["quartiles_s"])
     apart = ", alone" if line["apart"] else ""
-    apart += ", other work beside" if "beside" in line else ""
     share = f", {100 * line['share_of_peak']:.0f} % of its products"
     return f"{1000 * line['median_s']:.0f} ({low:.0f}-{high:.0f}){share}{apart}"
 

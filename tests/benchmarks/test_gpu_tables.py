@@ -51,6 +51,8 @@ LINES = [
     {"part": "training in fp16", "exit": 0, "seconds": 70.0, **LEARNT, **ABOUT},
     {"part": "training in bf16", "exit": 1, "seconds": 3.0, **ABOUT},
     {"part": "gradients in bf16", **COSINES, **ABOUT},
+    {"part": "a whole day", "exit": None, "seconds": 220.1, **ABOUT},
+    {"verb": "train", "exit": 0, "seconds": 77.3, "peak_gb": 4.17, **ABOUT},
 ]
 
 
@@ -66,6 +68,8 @@ def test_every_figure_has_its_place_and_the_last_of_two_counts() -> None:
         "| fp16 | 61 | 0.80 | 2 | 0.50 | 0.83 |  |  |",
         "| tests | exit 1 | 12.5 |",
         "| training in fp16 | ended well | 70.0 |",
+        "| a whole day | stopped: out of its time | 220.1 |",
+        "| train | ended well | 77.3 | 4.17 |",
     ):
         assert row in text, row
     assert "9000" not in text
