@@ -1,4 +1,4 @@
-"""What every test may rely on: garbage seldom collected, tiny bases, a small scene."""
+"""What every test may rely on: little collected and plotted, tiny bases, a small scene."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from lora_scene.learning import run_charts
 from lora_scene.scenes.scene import Concept, Photo, Scene
 from tests import tiny
 from tests.forked import Processes
@@ -19,6 +20,8 @@ refuse_mapped()
 torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 os.fsync = os.fstat  # what tests write need not outlive a power cut
 torch.backends.mps.is_available = lambda: False  # on a Mac too the suite's numbers are the CPU's
+PLOT = run_charts._draw
+run_charts._draw = lambda *_, **__: "<svg></svg>"  # a page of them takes as long as a tiny run
 PROCESSES = Processes() if os.name == "posix" else None
 
 

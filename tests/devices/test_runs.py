@@ -36,8 +36,6 @@ def worst(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> flo
     [
         ("sd1", "bf16", ("base.quantization=fp8",)),
         ("sd2", "bf16", ()),
-        pytest.param("sd2", "fp16", (), marks=pytest.mark.slow),
-        pytest.param("sdxl", "bf16", (), marks=pytest.mark.slow),
         ("sdxl", "fp16", (*PRIOR, *SAMPLED)),
     ],
 )

@@ -60,13 +60,11 @@ RECIPES = {
     ],
     "schedulefree": ["optimizer.name=schedulefree"],
     "prodigy": ["optimizer.name=prodigy"],
-    "lion8bit": ["optimizer.name=lion8bit"],
     "adafactor": ["optimizer.name=adafactor"],
     "full": ["phase2.trains=full"],
 }
 STOPPED_AT = {
     "adamw": tuple(STOPS),
-    "dropout": ("at the boundary", "inside phase 2"),
     "schedulefree": ("inside phase 2", "after the last step"),
 }
 CASES = [(name, stop) for name in RECIPES for stop in STOPPED_AT.get(name, ("inside phase 2",))]

@@ -88,7 +88,7 @@ def watched(monkeypatch):
     return seen
 
 
-@pytest.mark.parametrize("family", tiny.FAMILIES)
+@pytest.mark.parametrize("family", ["sd1", "sdxl"])
 def test_base_is_bit_identical_after_both_phases(family, bases, scene, tmp_path, watched):
     result = made.run(scene, made.recipe(bases[family]), tmp_path)
     before = state(load_pipeline(bases[family]))

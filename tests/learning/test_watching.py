@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
+import re
 import signal
 from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -21,12 +24,11 @@ from lora_scene.errors import (
     TrainingError,
 )
 from lora_scene.folder_lock import locked
-from lora_scene.learning import asking, samples, training
+from lora_scene.learning import asking, run_charts, samples, training
 from lora_scene.learning.events import Looked, Notice, PhaseStarted, Saved, StepDone
 from lora_scene.learning.held import map_iou
 from lora_scene.learning.interruption import Interruption
 from lora_scene.learning.leftovers import forget_tries
-from lora_scene.learning.run_charts import draw_charts
 from lora_scene.learning.run_lines import RunLines
 from lora_scene.learning.run_log import RunLog
 from lora_scene.learning.run_page import write_run_page
@@ -34,6 +36,7 @@ from lora_scene.learning.run_record import read_run, snapshots_of
 from lora_scene.learning.tracking import tracked
 from lora_scene.learning.watching import evenly, has_stalled
 from tests.learning import made
+from tests.prepared import PLOT
 
 WATCHED = ("run.watch=2", "run.snapshots=2", "run.checkpoint_every=1", "run.patience=90")
 STEPS = (2, 4)
@@ -81,7 +84,8 @@ def watched(bases, scene, tmp_path_factory):
     """Return the folder of a watched and tracked run, its result, and its events."""
     out, events = tmp_path_factory.mktemp("watched"), []
     settings = made.recipe(bases["sd1"], *WATCHED, steps=STEPS)
-    return out, run_tracked(scene, settings, out, SPY, events.append), events
+    with mock.patch.object(run_charts, "_draw", PLOT):
+        return out, run_tracked(scene, settings, out, SPY, events.append), events
 
 
 def lines(path):
@@ -189,7 +193,10 @@ def test_the_page_needs_nothing_else_tells_no_place_and_escapes(watched, bases, 
         assert outside not in page.replace("http://www.w3.org", ""), outside
     assert "masked loss" in page
     assert 'type="range"' in page
-    assert all("mathdefault" not in chart.svg for chart in draw_charts([read_run(watched[0])]))
+    charts = re.findall(r"data:image/svg\+xml;base64,([^\"]+)", page)
+    assert all(b"<path" in base64.b64decode(chart) for chart in charts)
+    assert all(b"mathdefault" not in base64.b64decode(chart) for chart in charts)
+    assert len(charts) >= 4
     both = write_run_page(watched[0], watched[0], to=tmp_path / "both.html").read_text("utf-8")
     assert "Side by side" in both
 
