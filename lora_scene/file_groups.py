@@ -22,6 +22,7 @@ from lora_scene.targets import (
     refuse_foreign,
     refuse_no_folder,
 )
+from lora_scene.written import note_written
 
 _JOURNAL = "journal.json"  # in a group's folder, while its files change places
 _NEW, _OLD = "new", "old"
@@ -139,6 +140,8 @@ def _exchange(part: Path, folder: Path, obsolete: Iterable[str], force: bool) ->
         _take_back(part, folder)
         raise
     (part / _JOURNAL).unlink()
+    for name in names:
+        note_written(folder / name)
     for place in {(folder / name).parent for name in names}:
         flush_folder(place)
 

@@ -18,6 +18,7 @@ from lora_scene.faults import told_plainly
 from lora_scene.file_groups import clean_up
 from lora_scene.ownership import seal_json, seal_text
 from lora_scene.targets import create, flush, flush_folder, new_part, probe, refuse_foreign
+from lora_scene.written import note_written
 
 
 def check_target(
@@ -95,6 +96,7 @@ def writing(path: Path, *, root: Path | None = None, force: bool = False) -> Ite
             flush(aside)
             refuse_foreign(path, root, force=force)
             os.replace(aside, path)
+            note_written(path)
             flush_folder(path.parent)
         finally:
             aside.unlink(missing_ok=True)

@@ -10,7 +10,7 @@ HERE = Path(__file__).parent
 PACKAGE = HERE.parent / "lora_scene"
 ELSEWHERE = {
     "test_documents.py": "errors recipe/reading",
-    "test_files.py": "faults file_groups ownership targets",
+    "test_files.py": "faults file_groups ownership targets written",
     "test_journey.py": "cli/demo",
     "test_packaging.py": "cli/paths",
     "adapters/test_attachment.py": "adapters/fit adapters/layers adapters/layouts"

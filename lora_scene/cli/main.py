@@ -13,7 +13,8 @@ import signal
 import sys
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import TextIO
 
 import click
@@ -22,6 +23,7 @@ import lora_scene
 from lora_scene.cli.terminal import note, shell
 from lora_scene.errors import LoraSceneWarning, did_you_mean
 from lora_scene.faults import sentence
+from lora_scene.written import noting_written
 
 VERBS: dict[str, dict[str, str]] = {
     "Begin": {
@@ -67,6 +69,15 @@ VERBS: dict[str, dict[str, str]] = {
 
 
 INTERRUPTED = 130  # as shells count signals
+BEGINS_ANEW = "the same command again begins anew"
+GOES_ON = "the same command again goes on with what is kept"
+DRAWS_ANEW = f"{BEGINS_ANEW}, and a picture that comes out the same is not written twice"
+AFTER_INTERRUPTION = {  # what comes of what is kept; of all other verbs `BEGINS_ANEW`
+    **dict.fromkeys(("demo", "train", "benchmark"), GOES_ON),
+    **dict.fromkeys(("generate", "decompose", "variations"), DRAWS_ANEW),
+    "ask": "a wish that stands in the folder is taken up after the training's step",
+    "push": "the hub has all of it or nothing, as its page tells; the same command sends it again",
+}
 SAVES_MEMORY = (  # a verb that has the option can be called so; the largest gain first
     ("restart", "what `lora-scene estimate --switches` lists"),  # a training's
     ("methods", "recipes with what `lora-scene estimate --switches` lists"),  # a benchmark's
@@ -154,12 +165,13 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):  # for names that the terminal cannot show
             stream.reconfigure(errors="backslashreplace")
     try:
-        code = root.main(standalone_mode=False)
+        with noting_written() as written:
+            code = root.main(standalone_mode=False)
     except click.ClickException as error:
         error.show()
         code = error.exit_code
     except click.Abort:
-        click.echo("\ninterrupted", err=True)
+        click.echo(f"\ninterrupted: {_kept(written, sys.argv)}", err=True)
         code = INTERRUPTED
     except SystemExit:
         raise
@@ -185,11 +197,25 @@ def _told(error: BaseException) -> str:
 
 def _saves_memory(words: Sequence[str]) -> str:
     """Return what of a call's options would take less memory."""
-    context = click.Context(root)
-    verb = next((word for word in words[1:] if word in root.list_commands(context)), "")
-    command = root.get_command(context, verb)
+    command = root.get_command(click.Context(root), _verb(words))
     names = [param.name for param in command.params] if command else []
     return "; ".join(less for name, less in SAVES_MEMORY if name in names)
+
+
+def _kept(written: Iterable[Path], words: Sequence[str]) -> str:
+    """Say what an interrupted call has written, and what the same call would do with it."""
+    paths = [path for path in written if path.exists()]  # what lay aside is gone by now
+    told = "nothing was written"
+    if paths:
+        others = f", and {len(paths) - 1} before it" if len(paths) > 1 else ""
+        told = f"{paths[-1]} is written{others}"
+    return f"{told}; {AFTER_INTERRUPTION.get(_verb(words), BEGINS_ANEW)}"
+
+
+def _verb(words: Sequence[str]) -> str:
+    """Return the verb of a call, or nothing."""
+    verbs = root.list_commands(click.Context(root))
+    return next((word for word in words[1:] if word in verbs), "")
 
 
 def _remark(

@@ -7,7 +7,8 @@ import pytest
 from click.testing import CliRunner
 
 from lora_scene.adapters.folder import save_adapter
-from lora_scene.cli.main import root
+from lora_scene.cli.main import main, root
+from lora_scene.creating import generation
 from lora_scene.errors import CreationError
 from tests import tiny
 from tests.adapters import made
@@ -68,6 +69,28 @@ def test_a_picture_is_made_again(run, folders, tmp_path):
     first = Path(record["path"]).read_bytes()
     (again,) = json.loads(run(folders[1], "--again", record["path"], "--json").stdout)
     assert Path(again["path"]).read_bytes() == first
+
+
+def test_an_interrupted_call_keeps_its_pictures_and_the_next_writes_none_twice(
+    run, folders, tmp_path, monkeypatch, capsys
+):
+    asked = [folders[1], "--prompt", "a <bear>", "--count", "2", "--base", folders[0]]
+    asked += ["--out", str(tmp_path / "out"), "--device", "cpu", "--steps", "2"]
+    whole = generation.save_numbered
+    drawn = iter((whole, _interrupts))
+    monkeypatch.setattr(generation, "save_numbered", lambda *given: next(drawn)(*given))
+    monkeypatch.setattr("sys.argv", ["lora-scene", "generate", *asked])
+    with pytest.raises(SystemExit, match="130"):
+        main()
+    (kept,) = (tmp_path / "out").glob("*.png")
+    assert f"interrupted: {kept} is written; the same command" in capsys.readouterr().err
+    monkeypatch.setattr(generation, "save_numbered", whole)
+    run(*asked[:5])
+    assert len(list((tmp_path / "out").glob("*.png"))) == 2
+
+
+def _interrupts(*_):
+    raise KeyboardInterrupt
 
 
 def test_the_bare_base_draws_without_an_adapter(run):

@@ -9,9 +9,11 @@ import pytest
 from click.testing import CliRunner
 
 from lora_scene import faults
-from lora_scene.cli.main import VERBS, main, root
+from lora_scene.cli.main import AFTER_INTERRUPTION, VERBS, main, root
 from lora_scene.cli.values import Number
 from lora_scene.errors import LoraSceneError
+from lora_scene.file_groups import scratch_folder, written_together
+from lora_scene.files import write_text
 
 ALL_VERBS = [verb for verbs in VERBS.values() for verb in verbs]
 
@@ -103,7 +105,7 @@ def outcome(monkeypatch, capsys, error, *flags):
     ("error", "code", "said"),
     [
         (LoraSceneError("it rains"), 1, "error: it rains"),
-        (KeyboardInterrupt(), 130, "interrupted"),
+        (KeyboardInterrupt(), 130, "interrupted: nothing was written; the same command"),
         (MemoryError(), 1, "the memory ran out"),
         (OSError(28, "No space left on device", "a.png"), 1, "a.png: the disk is full"),
         (click.UsageError("what?"), 2, "Error: what?"),
@@ -118,6 +120,33 @@ def test_every_end_has_a_sentence_and_an_exit_code(monkeypatch, capsys, error, c
     assert said in told
     assert "Traceback" not in told
     assert len(told) < 3000
+
+
+def test_who_interrupts_is_told_the_files_that_are_there(monkeypatch, capsys, tmp_path):
+    def works(**_: object) -> None:
+        write_text(tmp_path / "a.toml", "x = 1")
+        write_text(tmp_path / "b.toml", "x = 1")
+        with written_together(tmp_path / "group") as aside:
+            write_text(aside / "c.toml", "x = 1")
+        write_text(tmp_path / "a.toml", "x = 2")
+        write_text(tmp_path / "gone.toml", "x = 1").unlink()
+        with scratch_folder(tmp_path) as scratch, written_together(tmp_path) as aside:
+            write_text(scratch / "d.toml", "x = 1")
+            write_text(aside / "e.toml", "x = 1")
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(importlib.import_module("lora_scene.cli.doctor").command, "callback", works)
+    monkeypatch.setattr(sys, "argv", ["lora-scene", "doctor"])
+    with pytest.raises(SystemExit):
+        main()
+    told = capsys.readouterr().err
+    assert f"interrupted: {tmp_path / 'a.toml'} is written, and 2 before it; the same" in told
+    there = {path.name for path in tmp_path.rglob("*.toml")}
+    assert there == {"a.toml", "b.toml", "c.toml"}
+
+
+def test_what_follows_an_interruption_is_told_of_verbs_that_there_are():
+    assert AFTER_INTERRUPTION.keys() <= set(ALL_VERBS)
 
 
 @pytest.mark.parametrize(
