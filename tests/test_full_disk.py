@@ -108,6 +108,7 @@ def contents(folder: Path) -> dict[str, str]:
     }
 
 
+@pytest.mark.filterwarnings("ignore:what is drawn from here on is lost")  # and evaluate goes on
 @pytest.mark.parametrize("n_bytes", [300, 700])
 @pytest.mark.parametrize("verb", VERBS)
 def test_a_full_disk_is_a_sentence_and_leaves_what_was_there(

@@ -39,7 +39,7 @@ ELSEWHERE = {
     "creating/test_requests.py": "creating/limits",
     "creating/test_rendering.py": "adapters/vocabulary creating/encoding",
     "judging/test_embedded_judge.py": "judging/judge",
-    "judging/test_evaluation.py": "judging/watched_drawing",
+    "judging/test_evaluation.py": "judging/kept_pictures judging/watched_drawing",
     "judging/test_picking.py": "cli/pick judging/base_features judging/pick_sheet"
     " judging/run_picking judging/taking",
     "judging/test_scores.py": "judging/comparison",

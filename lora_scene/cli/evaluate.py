@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -155,6 +155,7 @@ def command(
 ) -> None:
     """Draw pictures with the adapter in DIR and measure them against its scene.
 
+    With --out the same command again goes on where an interrupted one stopped.
     Identity, prompt, missing and mixed concepts, copied layout, diversity, drift: docs/metrics.md
     says what each number means.
     """
@@ -163,6 +164,7 @@ def command(
     from lora_scene.files import check_target
     from lora_scene.judging import evaluation
     from lora_scene.judging.distribution import read_pictures
+    from lora_scene.judging.kept_pictures import UNFINISHED, KeptPictures
     from lora_scene.scenes.scene import load_scene
 
     if out is not None:
@@ -178,7 +180,8 @@ def command(
     judge = judges.load(name, base.device)
     if name == "mini":
         warn_of_strange_nouns(learnt_from, STRANGE)
-    plan = drawn.plan(name, studio.backbone.usual_guidance)
+    kept = KeptPictures(out / UNFINISHED) if out is not None else None
+    plan = replace(drawn.plan(name, studio.backbone.usual_guidance), kept=kept)
     untouched = evaluation.untouched_base(studio, device=base.device)
     with counting_bar("drawing", is_quiet=as_json) as progress:
         result = evaluation.evaluate(
@@ -188,6 +191,8 @@ def command(
     _tell(result, sets, as_json=as_json)
     if out is not None:  # last: what was measured is told, whatever becomes of the disk
         _keep(result, sets, out)
+    if kept is not None:
+        kept.forget()
 
 
 def _refuse_early(plan: Plan, scene: Scene, reference: list[Pixels] | None) -> None:

@@ -64,7 +64,8 @@ def command(
 
     Nothing leaves the machine, and nothing is downloaded unless --judge clip+dino asks for it.
     OUT/pick.png shows all of them, OUT/pick.json holds the figures. With --take
-    STEP:WEIGHT nothing is drawn.
+    STEP:WEIGHT nothing is drawn. The same command again goes on where an
+    interrupted one stopped.
     """
     if isinstance(take, tuple):
         _take(out, *take)

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from lora_scene.errors import JudgingError
 from lora_scene.extras import optional
 from lora_scene.judging.encoders import CaptionEncoder, PictureEncoder, Vectors
+from lora_scene.judging.kept_pictures import UNFINISHED
 from lora_scene.judging.metrics import cosines
 from lora_scene.ownership import is_ours
 from lora_scene.scenes.pictures import Pixels, read_photo
@@ -183,7 +184,8 @@ def coverage(anchors: Vectors, points: Vectors) -> float:
 def read_pictures(folder: Path) -> list[Pixels]:
     """Read every picture of a folder and those below it, in the order of their names.
 
-    The sheets that verbs write beside their pictures show these once more, and are left out.
+    The sheets that verbs write beside their pictures show these once more, and are left out, as
+    is what an interrupted judgement keeps in its folder.
 
     Raises:
         JudgingError: There is none, or torchmetrics is not installed, which compares them.
@@ -191,7 +193,9 @@ def read_pictures(folder: Path) -> list[Pixels]:
     """
     optional("torchmetrics", error=JudgingError, where=folder)
     found = sorted(f for f in Path(folder).rglob("[!.]*") if f.suffix.lower() in SUFFIXES)
-    files = [f for f in found if not (SHEET.fullmatch(f.stem) and is_ours(f))]
+    doubtful = [f for f in found if SHEET.fullmatch(f.stem) or f.parent.name == UNFINISHED]
+    ours = {f for f in doubtful if is_ours(f)}
+    files = [f for f in found if f not in ours]
     if not files:
         raise JudgingError("no pictures", where=folder, expected=", ".join(SUFFIXES))
     return [read_photo(file).pixels for file in files]

@@ -5,7 +5,7 @@ adapter, scene, judge, plan -> pictures -> found things -> scores a picture -> m
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -111,9 +111,16 @@ def draw_and_weigh(
     """Draw a plan's pictures and measure them; see `weigh`."""
     cells = cells_of(plan, scene)
     asked = [cell.asked for cell in cells]
-    drawn = draw_watched(studio, asked, sampling=plan.sampling, batch_size=plan.batch_size)
+    drawn = draw_planned(studio, asked, plan)
     framed = frame_scene(scene, studio.backbone.canvas())
     return weigh(cells, drawn, scene=framed, judge=judge, progress=progress)
+
+
+def draw_planned(studio: Studio, asked: Sequence[Request], plan: Plan) -> Iterator[Drawn]:
+    """Draw requests as a plan says, or take those up that it has kept; see `draw_watched`."""
+    return draw_watched(
+        studio, asked, sampling=plan.sampling, batch_size=plan.batch_size, kept=plan.kept
+    )
 
 
 def weigh(
@@ -194,8 +201,7 @@ def measure_drift(
     bare = [replace(one, weight=0.0) for one in wanted]
 
     def embedded(by: Studio, asked: Sequence[Request]) -> Vectors:
-        drawn = draw_watched(by, asked, sampling=plan.sampling, batch_size=plan.batch_size)
-        return judge.captions.embed_pictures([picture.pixels for picture in drawn])
+        return judge.captions.embed_pictures([one.pixels for one in draw_planned(by, asked, plan)])
 
     return drift(embedded(base or studio, bare), embedded(studio, wanted))
 

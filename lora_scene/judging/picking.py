@@ -19,12 +19,17 @@ from lora_scene.adapters.attachment import unload_adapter
 from lora_scene.creating.requests import Sampling
 from lora_scene.creating.studio import Studio, read_cast
 from lora_scene.errors import JudgingError
-from lora_scene.judging.evaluation import attention_fit, check_learnt, measure_drift, weigh
+from lora_scene.judging.evaluation import (
+    attention_fit,
+    check_learnt,
+    draw_planned,
+    measure_drift,
+    weigh,
+)
 from lora_scene.judging.judge import Judge
 from lora_scene.judging.metrics import mean
 from lora_scene.judging.plans import Plan, cells_of
 from lora_scene.judging.scores import Scores
-from lora_scene.judging.watched_drawing import draw_watched
 from lora_scene.scenes.framing import frame_scene
 from lora_scene.scenes.pictures import Pixels
 from lora_scene.scenes.scene import Scene
@@ -113,9 +118,9 @@ def usual_plan(judge: str, sampling: Sampling, *, n_seeds: int = 2) -> Plan:
     return Plan(prompts, "edges", seeds, sampling, n_drift=N_DRIFT)
 
 
-def n_drawn(plan: Plan, scene: Scene) -> int:
-    """Return how many pictures each pair draws, those that tell the drift among them."""
-    return len(cells_of(plan, scene)) + 2 * plan.n_drift  # with the adapter and without
+def n_drawn(plan: Plan, scene: Scene, *, n_weights: int) -> int:
+    """Return how many pictures a snapshot draws; without it those of the drift, once in all."""
+    return n_weights * (len(cells_of(plan, scene)) + plan.n_drift) + plan.n_drift
 
 
 def pick(
@@ -174,7 +179,7 @@ def _try(
             own = replace(plan, weight=weight)
             cells = cells_of(own, framed)
             asked = [cell.asked for cell in cells]
-            drawn = list(draw_watched(loaded, asked, sampling=plan.sampling))
+            drawn = list(draw_planned(loaded, asked, own))
             weighed = weigh(cells, drawn, scene=framed, judge=judge)
             drift = measure_drift(loaded, framed, base=None, judge=judge, plan=own) or 0.0
             with loaded.weighted(weight):

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import combinations, pairwise
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from lora_scene.creating.requests import Request, Sampling
 from lora_scene.errors import JudgingError
 from lora_scene.scenes.scene import Scene
 from lora_scene.scenes.union import prompt_for
+
+if TYPE_CHECKING:
+    from lora_scene.judging.kept_pictures import KeptPictures
 
 Subsets = Literal["singles", "powerset", "edges"]
 
@@ -58,6 +61,7 @@ class Plan:
         weight: Factor of the adapter's weights.
         n_drift: Prompts without handles that are drawn with and without the adapter.
         batch_size: Pictures drawn at once.
+        kept: What holds the pictures until there is a result; None holds none.
     """
 
     prompts: tuple[str, ...] = MINI_PROMPTS
@@ -67,6 +71,7 @@ class Plan:
     weight: float = 1.0
     n_drift: int = 8
     batch_size: int = 8
+    kept: KeptPictures | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         wrong = [prompt for prompt in self.prompts if prompt.count("{}") != 1]

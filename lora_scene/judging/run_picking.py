@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from lora_scene.folder_lock import locked
 from lora_scene.judging.base_features import base_judge
 from lora_scene.judging.encoders import CLIP, DINO
 from lora_scene.judging.judge import Judge, load_judge
+from lora_scene.judging.kept_pictures import UNFINISHED, KeptPictures
 from lora_scene.judging.pick_sheet import draw_pick
 from lora_scene.judging.picking import WEIGHTS, Pick, Progress, n_drawn, pick, usual_plan
 from lora_scene.judging.taking import refuse_strangers
@@ -44,6 +46,8 @@ def pick_run(
     **storage: Any,
 ) -> Pick:
     """Pick between a run's snapshots, and write the sheet and the figures into its folder.
+
+    What an interrupted call drew is taken up by the next one, see `KeptPictures`.
 
     Args:
         out: The run's folder.
@@ -75,7 +79,8 @@ def pick_run(
         studio = open_studio([], base=base or _base_of(last, out), device=device, **storage)
         sampling = Sampling(n_steps, studio.backbone.usual_guidance)
         judge = judge or judge_at_hand(studio, last, sampling, device=device, tell=tell)
-        plan = usual_plan(judge.name, sampling, n_seeds=n_seeds)
+        drawn = KeptPictures(out / UNFINISHED)
+        plan = replace(usual_plan(judge.name, sampling, n_seeds=n_seeds), kept=drawn)
         found = pick(
             studio, kept, learnt, judge=judge, plan=plan, weights=weights, progress=progress
         )
@@ -85,13 +90,15 @@ def pick_run(
         except FileError:  # what took minutes is told, whatever becomes of the disk
             tell(found.told)
             raise
+        drawn.forget()
     return found
 
 
 def n_pictures(scene: Scene, recipe: Recipe) -> int:
     """Return how many pictures `pick_run` draws, as it is by default, of a run to its end."""
-    n_pairs = len(evenly(recipe.phase2.steps, recipe.run.snapshots)) * len(WEIGHTS)
-    return n_pairs * n_drawn(usual_plan("", Sampling()), scene)  # as many for every judge
+    n_snapshots = len(evenly(recipe.phase2.steps, recipe.run.snapshots))
+    plan = usual_plan("", Sampling())  # as many for every judge
+    return n_snapshots * n_drawn(plan, scene, n_weights=len(WEIGHTS))
 
 
 def judge_at_hand(

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -18,6 +19,9 @@ from lora_scene.creating.studio import Studio
 from lora_scene.creating.token_attention import token_columns
 from lora_scene.learning.attention import AttentionRecorder, Columns
 from lora_scene.scenes.pictures import Mask, Pixels
+
+if TYPE_CHECKING:
+    from lora_scene.judging.kept_pictures import KeptPictures
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +47,7 @@ def draw_watched(
     *,
     sampling: Sampling,
     batch_size: int = 8,
+    kept: KeptPictures | None = None,
 ) -> Iterator[Drawn]:
     """Draw pictures at the base's own size, in the order asked for.
 
@@ -51,13 +56,15 @@ def draw_watched(
         wanted: The pictures.
         sampling: Solver, steps, guidance.
         batch_size: How many are drawn at once; pictures of different weights never are.
+        kept: Where batches are kept, and those that lie there are taken from; None keeps none.
     """
     for batch in _batches([replace(one, sampling=sampling) for one in wanted], batch_size):
-        watch = AttentionWatch(studio, [one.prompt for one in batch], sampling)
-        done = render(studio, batch, guides=[watch])
-        for one, pixels, maps in zip(batch, done.pixels, watch.mean_maps(), strict=True):
-            named = studio.handles_in(one.prompt)
-            yield Drawn(one, pixels, named, maps.cpu().numpy())
+        drawn = kept.find(studio, batch) if kept else []
+        if not drawn:
+            drawn = _draw_batch(studio, batch, sampling)
+            if kept:
+                kept.keep(studio, drawn)
+        yield from drawn
 
 
 class AttentionWatch:
@@ -167,6 +174,15 @@ def training_maps(studio: Studio, pixels: Pixels, prompt: str, *, shares: Sequen
     assert total is not None
     averaged: Mask = (total / len(shares)).cpu().numpy()
     return averaged
+
+
+def _draw_batch(studio: Studio, batch: Sequence[Request], sampling: Sampling) -> list[Drawn]:
+    watch = AttentionWatch(studio, [one.prompt for one in batch], sampling)
+    done = render(studio, batch, guides=[watch])
+    return [
+        Drawn(one, pixels, studio.handles_in(one.prompt), maps.cpu().numpy())
+        for one, pixels, maps in zip(batch, done.pixels, watch.mean_maps(), strict=True)
+    ]
 
 
 def _first_run(row: Sequence[int], tokens: Sequence[int]) -> list[int]:

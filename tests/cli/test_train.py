@@ -133,7 +133,8 @@ def test_train_tells_scripts_every_event_and_auto_makes_a_pick_the_adapter(
     monkeypatch.setattr("lora_scene.learning.samples.N_STEPS", 1)
     plan = json.loads(train("--dry-run", "--auto", "--json").stdout)
     picking = {part["name"]: part["n"] for part in plan["parts"]}["picking"]
-    assert picking == (2 * 5) * (2 * 3 * 2 + 2 * 4), "pairs; prompts, subsets, seeds; drift"
+    own = 2 * 3 * 2 + 4  # prompts, subsets, seeds; the drift's
+    assert picking == 2 * (5 * own + 4), "snapshots, weights; the untouched base's once a snapshot"
     done = train("--json", "--auto")
     assert done.exit_code == 0
     assert asked["kept"] == [1, 2]

@@ -98,6 +98,7 @@ def test_pictures_are_read_from_a_folder_and_below(tmp_path) -> None:
         Image.fromarray(fakes.picture(fakes.RED, None)).save(tmp_path / name)
     for name in ("below/grid.png", "below/strip_2.png"):  # sheets of the program's own
         write_picture(tmp_path / name, Image.new("RGB", (8, 8)))
+    write_picture(tmp_path / "unfinished" / "a.png", Image.new("RGB", (8, 8)))
     (tmp_path / "notes.txt").write_text("no picture")
     assert [one.shape for one in read_pictures(tmp_path)] == [(64, 64, 3)] * 2
     with pytest.raises(JudgingError, match="no pictures"):

@@ -9,12 +9,20 @@ import pytest
 from PIL import Image
 
 from lora_scene.adapters.layers import lora_layers
-from lora_scene.creating.picture_files import save_picture
+from lora_scene.creating.picture_files import read_record, save_picture
 from lora_scene.creating.requests import Request, Sampling
-from lora_scene.errors import JudgingError
-from lora_scene.judging import evaluation
-from lora_scene.judging.evaluation import evaluate, save_evaluation, untouched_base, weigh
+from lora_scene.errors import JudgingError, LoraSceneWarning
+from lora_scene.judging import evaluation, watched_drawing
+from lora_scene.judging.evaluation import (
+    draw_and_weigh,
+    evaluate,
+    measure_drift,
+    save_evaluation,
+    untouched_base,
+    weigh,
+)
 from lora_scene.judging.finding import Sighting
+from lora_scene.judging.kept_pictures import KeptPictures
 from lora_scene.judging.plans import Cell, Plan
 from lora_scene.judging.watched_drawing import Drawn, draw_watched, training_maps
 from tests.creating import studios
@@ -63,6 +71,94 @@ def test_the_regions_of_one_picture_are_held_at_a_time() -> None:
     weighed = weigh(cells, drawn, scene=fakes.scene(), judge=judge)
     assert [len(one.comparison.owners) for one in weighed.scores] == [2] * 5
     assert max(alive) <= 2, "the two things of the picture before"
+
+
+def test_an_interrupted_evaluation_goes_on_to_the_same_bytes(tmp_path, monkeypatch) -> None:
+    plan, unfinished = replace(PLAN, batch_size=4), tmp_path / "cut" / "unfinished"
+    render, drawn = watched_drawing.render, []
+
+    def judged(plan):
+        return draw_and_weigh(studios.studio(), fakes.scene(), judge=fakes.judge(), plan=plan)
+
+    def breaks_off(studio, batch, **how):
+        drawn.append(len(batch))
+        if len(drawn) == 2:
+            raise KeyboardInterrupt
+        return render(studio, batch, **how)
+
+    save_evaluation(judged(plan), tmp_path / "whole")
+    monkeypatch.setattr(watched_drawing, "render", breaks_off)
+    with pytest.raises(KeyboardInterrupt):
+        judged(replace(plan, kept=KeptPictures(unfinished)))
+    kept = sorted(unfinished.iterdir())
+    assert len(kept) == 4
+    assert read_record(kept[0])["prompt"].startswith("a photo of <bear>")
+    again = replace(plan, kept=KeptPictures(unfinished))
+    save_evaluation(judged(again), tmp_path / "cut")
+    assert drawn == [4, 2, 2], "the first batch once"
+    again.kept.forget()
+    files = [{p.name: p.read_bytes() for p in (tmp_path / w).iterdir()} for w in ("whole", "cut")]
+    assert files[0] == files[1]
+
+
+def test_a_kept_batch_is_taken_up_for_the_same_alone(tmp_path) -> None:
+    studio, kept = studios.studio(), KeptPictures(tmp_path / "kept")
+    batch = [Request("a <bear>", seed, sampling=Sampling(1)) for seed in (0, 1)]
+    maps = np.random.default_rng(0).random((1, 4, 4), dtype=np.float32)
+    pixels = [fakes.picture(fakes.RED, None), fakes.picture(None, fakes.BLUE)]
+    pairs = zip(batch, pixels, strict=True)
+    kept.keep(studio, [Drawn(one, own, ("<bear>",), maps) for one, own in pairs])
+    found = kept.find(studio, batch)
+    assert [one.asked for one in found] == batch
+    assert [one.handles for one in found] == [("<bear>",)] * 2
+    for one, own in zip(found, pixels, strict=True):
+        assert np.array_equal(one.pixels, own)
+        assert np.array_equal(one.maps, maps)
+        assert one.maps.dtype == maps.dtype
+    others = (
+        {"seed": 2}, {"prompt": "a <bowl>"}, {"weight": 0.5}, {"sampling": Sampling(2)},
+        {"sampling": Sampling(1, 2.0)}, {"negative": "snow"},
+    )  # fmt: skip
+    for other in others:
+        assert kept.find(studio, [batch[0], replace(batch[1], **other)]) == [], other
+    assert kept.find(studio, batch[:1]) == [], "alone it might round otherwise"
+    assert kept.find(studios.studio("sd1", 2), batch) == [], "another adapter"
+    assert kept.find(replace(studio, base_hash="0"), batch) == [], "another base"
+    assert kept.find(replace(studio, base_hash=""), batch) == [], "who knows which base"
+    path = sorted((tmp_path / "kept").iterdir())[1]
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-20] + bytes(20))
+    assert kept.find(studio, batch) == [], "damaged"
+    path.write_bytes(whole)
+    (tmp_path / "kept" / "of_a_user.png").write_bytes(b"")
+    kept.forget()
+    assert [one.name for one in (tmp_path / "kept").iterdir()] == ["of_a_user.png"]
+
+
+def test_the_untouched_bases_pictures_are_drawn_once_for_all_weights(tmp_path, monkeypatch) -> None:
+    render, drawn = watched_drawing.render, []
+
+    def counts(studio, batch, **how):
+        drawn.append([one.weight for one in batch])
+        return render(studio, batch, **how)
+
+    monkeypatch.setattr(watched_drawing, "render", counts)
+    plan = replace(PLAN, sampling=Sampling(1), kept=KeptPictures(tmp_path / "kept"))
+    how = {"base": None, "judge": fakes.judge()}
+    for weight in (0.5, 1.0):
+        own = replace(plan, weight=weight)
+        measure_drift(studios.studio(), fakes.scene(), plan=own, **how)
+    assert drawn == [[0.0] * 2, [0.5] * 2, [1.0] * 2]
+
+
+def test_a_disk_that_keeps_nothing_is_told_once_and_stops_no_judgement(tmp_path) -> None:
+    (tmp_path / "kept").write_text("a file")
+    kept = KeptPictures(tmp_path / "kept")
+    wanted = [Request("a <bear>", seed) for seed in (0, 1)]
+    drawn = draw_watched(studios.studio(), wanted, sampling=Sampling(1), batch_size=1, kept=kept)
+    with pytest.warns(LoraSceneWarning, match="is lost if this is interrupted") as told:
+        assert len(list(drawn)) == 2
+    assert len(told) == 1
 
 
 def test_an_evaluation_replaces_neither_another_one_nor_pictures_of_other_verbs(tmp_path) -> None:

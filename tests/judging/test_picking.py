@@ -78,15 +78,22 @@ def run(bases, scene, tmp_path_factory):
 
 
 def test_a_run_is_picked_from_by_the_bases_own_features_and_says_so(run, scene, monkeypatch):
-    told, drawn = [], []
+    told, drawn, ends = [], [], [None, None, KeyboardInterrupt]
     render = watched_drawing.render
-    monkeypatch.setattr(
-        watched_drawing,
-        "render",
-        lambda studio, batch, **how: drawn.extend(batch) or render(studio, batch, **how),
-    )
+
+    def draws(studio, batch, **how):
+        if ends and (end := ends.pop(0)):
+            raise end
+        drawn.extend(batch)
+        return render(studio, batch, **how)
+
+    monkeypatch.setattr(watched_drawing, "render", draws)
     asked = {"scene": scene, "weights": (1.0,), "n_seeds": 1, "n_steps": 1, "device": "cpu"}
+    with pytest.raises(KeyboardInterrupt):
+        pick_run(run, **asked)
+    assert len(list((run / "unfinished").iterdir())) == len(drawn) > 0
     found = pick_run(run, **asked, tell=told.append)
+    assert not (run / "unfinished").exists()
     assert [(one.step, one.weight) for one in found.tried] == [(1, 1), (2, 1)]
     assert "base's own features" in told[0]
     kept = json.loads((run / "pick.json").read_text("utf-8"))
@@ -94,7 +101,7 @@ def test_a_run_is_picked_from_by_the_bases_own_features_and_says_so(run, scene, 
     assert (run / "pick.png").is_file()
     assert all(np.isfinite(one.scores).all() for one in found.tried)
     plan = usual_plan(found.judge, Sampling(1), n_seeds=1)
-    assert len(drawn) == 2 * n_drawn(plan, scene), "what a dry run counts"
+    assert len(drawn) == 2 * n_drawn(plan, scene, n_weights=1), "what a dry run counts"
     monkeypatch.setattr(run_picking, "pick", lambda *asked, **how: found)
     monkeypatch.setattr(run_picking, "draw_pick", _full_disk)
     with pytest.raises(FileError):
