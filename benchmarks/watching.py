@@ -52,7 +52,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "run"
         train(scene, short, out=out, device="cpu")
-        backbone = load_base(recipe, "cpu", lambda event: None)
+        backbone = load_base(scene, recipe, "cpu", lambda event: None)
         job = Job(scene, recipe, out, "cpu", "", "", lambda event: None, Interruption())
         materials = prepare_materials(backbone, job)
         table = prepare_handles(backbone, job, materials)

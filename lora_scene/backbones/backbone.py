@@ -15,7 +15,14 @@ import torch
 from torch import Tensor, nn
 
 from lora_scene.backbones.decoding import wide_enough
-from lora_scene.backbones.families import Family, check_resolution, identify, map_level
+from lora_scene.backbones.families import (
+    Family,
+    check_resolution,
+    identify,
+    map_level,
+    side_multiple,
+    vae_factor,
+)
 from lora_scene.backbones.noise_schedules import check_schedule
 from lora_scene.scenes.canvas import Canvas, Shape
 from lora_scene.size import Size
@@ -103,7 +110,7 @@ class Backbone:
         check_schedule(type(scheduler).__name__, scheduler.config, where=name)
         self.noise_scheduler = DDPMScheduler.from_config(scheduler.config)
         self.prediction_type: str = self.noise_scheduler.config.prediction_type
-        self.vae_factor: int = 2 ** (len(self.vae.config.block_out_channels) - 1)
+        self.vae_factor: int = vae_factor(self.vae.config)
         self.resolution: int = resolution or self.unet.config.sample_size * self.vae_factor
         check_resolution(self.resolution, self.multiple)
         for part in (self.unet, self.vae, *self.text_encoders):
@@ -119,7 +126,7 @@ class Backbone:
     @property
     def multiple(self) -> int:
         """Return what the sides of its pictures are multiples of, pixels."""
-        return int(self.vae_factor * 2 ** (len(self.unet.config.down_block_types) - 1))
+        return side_multiple(self.unet.config, self.vae.config)
 
     def canvas(self, shape: Shape = "square", *, level: int | None = None) -> Canvas:
         """Return what it is shown in training; `level` is that of the maps, see `map_level`."""

@@ -108,6 +108,16 @@ def check_resolution(resolution: int, multiple: int) -> None:
         )
 
 
+def vae_factor(vae_config: Mapping[str, Any]) -> int:
+    """Return the side of a cell of the latents, pixels, by `AutoencoderKL.config`."""
+    return int(2 ** (len(vae_config["block_out_channels"]) - 1))
+
+
+def side_multiple(unet_config: Mapping[str, Any], vae_config: Mapping[str, Any]) -> int:
+    """Return what sides of pictures are multiples of, pixels: VAE and UNet halve them so often."""
+    return int(vae_factor(vae_config) * 2 ** (len(unet_config["down_block_types"]) - 1))
+
+
 def identify(unet_config: Mapping[str, Any]) -> Family:
     """Tell the family from a UNet's configuration.
 

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from lora_scene.backbones.backbone import Backbone
-from lora_scene.backbones.families import Family
+from lora_scene.backbones.families import Family, check_resolution
 from lora_scene.backbones.noise_schedules import EPSILON, VELOCITY
+from lora_scene.backbones.pipeline_folder import StatedSizes
 from lora_scene.backbones.single_file import read_file
 from lora_scene.errors import BackboneError
 from lora_scene.recipe.settings import Base
@@ -75,6 +76,26 @@ def check_family(family: Family | None, base: Base, *, where: object) -> None:
         raise problem
 
 
+def check_stated_size(stated: StatedSizes, base: Base, *, where: object) -> int:
+    """Return the size at which a base is trained; refuse one that does not suit it.
+
+    Args:
+        stated: What its configurations say.
+        base: The recipe's section.
+        where: What the base is called.
+
+    Raises:
+        BackboneError: It is no multiple of what the base can halve, or, unless `base.force` is
+            set, more than twice off.
+    """
+    resolution = base.resolution or stated.own
+    check_resolution(resolution, stated.multiple)
+    problem = None if base.force else _wrong_size(stated.own, resolution, where)
+    if problem is not None:
+        raise problem
+    return resolution
+
+
 @torch.no_grad()
 def check_prediction(backbone: Backbone, z: Tensor, generator: torch.Generator) -> None:
     """Ask a base's weights what they predict, and refuse a target that they contradict.
@@ -128,22 +149,26 @@ def _other_family(family: Family, base: Base, where: object) -> BackboneError | 
     )
 
 
+def _wrong_size(own: int, resolution: int, where: object) -> BackboneError | None:
+    if _ratio(own, resolution) <= WRONG_SIZE:
+        return None
+    return BackboneError(
+        f"the base was made for {own} px",
+        where=where,
+        expected=f"base.resolution={own}, or up to twice or half of it",
+        got=resolution,
+        hint=f"take a recipe of its family (lora-scene recipes), or {FORCE}",
+    )
+
+
 def _unsuited(backbone: Backbone, base: Base) -> list[BackboneError]:
     """Return what speaks against a training, one problem each."""
     own = int(backbone.unet.config.sample_size) * backbone.vae_factor
     found: list[BackboneError] = []
     other = _other_family(backbone.family, base, backbone.name)
     found += [] if other is None else [other]
-    if _ratio(own, backbone.resolution) > WRONG_SIZE:
-        found.append(
-            BackboneError(
-                f"the base was made for {own} px",
-                where=backbone.name,
-                expected=f"base.resolution={own}, or up to twice or half of it",
-                got=backbone.resolution,
-                hint=f"take a recipe of its family (lora-scene recipes), or {FORCE}",
-            )
-        )
+    wrong = _wrong_size(own, backbone.resolution, backbone.name)
+    found += [] if wrong is None else [wrong]
     sign = _sign_of_distillation(backbone, base.model)
     if sign is not None:
         found.append(

@@ -5,7 +5,7 @@ One question is asked first, with a time limit: libraries ask six times and wait
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from lora_scene.backbones.pipeline_folder import (
@@ -21,20 +21,23 @@ SHARDS = ("", "-?????-of-?????")
 SMALL = ("*.json", "*.txt", "*/*.json", "*/*.txt")
 
 
-def download_base(model: str) -> Path:
+def download_base(model: str, look: Callable[[Path], None] = lambda folder: None) -> Path:
     """Return the folder of a base of the hub: its small files are looked at before its weights.
 
     Args:
         model: Hub id.
+        look: Called with the folder once its small files are there.
 
     Raises:
         BackboneError: It is not there, not to be had, or not a base.
     """
     asked = _ask(model)
     if isinstance(asked, Path):
+        look(asked)
         return asked
     names, revision = asked
     folder = _fetch(model, revision, SMALL)
+    look(folder)
     parts = weight_parts(check_parts(folder, read_index(folder, where=model), where=model))
     variant = choose_variant(names, parts, where=model)
     ending = ("" if variant is None else f".{variant}", ".safetensors")

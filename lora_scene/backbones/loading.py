@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,7 +26,7 @@ from lora_scene.backbones.pipeline_folder import (
 from lora_scene.backbones.single_file import SingleFile, read_file
 from lora_scene.backbones.sources import resolve_model
 from lora_scene.backbones.storage import Quantization, check_storage, store
-from lora_scene.errors import BackboneError
+from lora_scene.errors import BackboneError, LoraSceneError
 
 Dtype = Literal["auto", "fp32", "fp16", "bf16"]
 
@@ -51,6 +51,7 @@ def load_pipeline(
     dtype: Dtype = "fp32",
     quantization: Quantization = "none",
     config: str | Path | None = None,
+    look: Callable[[Path], None] = lambda folder: None,
 ) -> Any:
     """Load a base as its stock diffusers pipeline, without a safety checker.
 
@@ -62,6 +63,8 @@ def load_pipeline(
             bitsandbytes; `fp8` of its convolutions too.
         config: For a single file: hub id or folder of a base of the same family, for what the
             file lacks (tokenizer and configurations); None lets diffusers guess a hub id.
+        look: Called with the folder of its configurations before its weights are downloaded or
+            read; what it raises ends the loading.
 
     Returns:
         A `StableDiffusionPipeline` or `StableDiffusionXLPipeline` on `device`.
@@ -75,7 +78,7 @@ def load_pipeline(
     give_back()  # the base before goes before the next one comes
     with _plain_errors(str(model)), quiet_libraries():
         if source.is_file():
-            pipeline = _load_file(source, kind, config)
+            pipeline = _load_file(source, kind, config, look)
         elif config:
             raise BackboneError(
                 "a folder or hub id has configurations of its own",
@@ -84,7 +87,9 @@ def load_pipeline(
                 hint="leave it out; it is for a single .safetensors file",
             )
         else:
-            folder = source if source.is_dir() else download_base(str(model))
+            if source.is_dir():
+                look(source)
+            folder = source if source.is_dir() else download_base(str(model), look)
             pipeline = _load_folder(folder, kind, where=str(model))
         own_weights(pipeline, str(model))
         check_tokenizers(pipeline, str(model))
@@ -189,10 +194,13 @@ def _load_folder(folder: Path, kind: torch.dtype, *, where: str) -> Any:
     return pipeline
 
 
-def _load_file(path: Path, kind: torch.dtype, config: str | Path | None) -> Any:
+def _load_file(
+    path: Path, kind: torch.dtype, config: str | Path | None, look: Callable[[Path], None]
+) -> Any:
     """Load a single file as what its header says it is."""
     file = read_file(path)
     folder = _configurations(file, config, where=path)
+    look(folder)
     try:
         pipeline = _pipeline_class(file.family).from_single_file(
             str(path),
@@ -261,7 +269,7 @@ def _plain_errors(source: str) -> Iterator[None]:
     """Turn the libraries' loading errors into one sentence."""
     try:
         yield
-    except (BackboneError, torch.OutOfMemoryError):
+    except (LoraSceneError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # of four libraries, by files from anywhere
         lines = str(error).strip().splitlines() or [""]

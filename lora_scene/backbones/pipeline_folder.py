@@ -9,10 +9,17 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lora_scene.backbones.families import Family, identify
+from lora_scene.backbones.families import (
+    Family,
+    identify,
+    map_level,
+    side_multiple,
+    vae_factor,
+)
 from lora_scene.backbones.noise_schedules import check_schedule
 from lora_scene.errors import BackboneError
 
@@ -31,6 +38,23 @@ WEIGHTS = re.compile(
     r"(?:model|diffusion_pytorch_model)(?:\.(?P<variant>\w+))?(?:-\d{5}-of-\d{5})?\.safetensors"
 )
 ALIEN_WEIGHTS = {".bin": "pickles", ".msgpack": "flax", ".onnx": "ONNX", ".gguf": "GGUF"}
+
+
+@dataclass(frozen=True)
+class StatedSizes:
+    """What the configurations of a base say of sizes, pixels.
+
+    Attributes:
+        own: The side that it was made for.
+        multiple: What sides are multiples of.
+        latent_cell: Side of a cell of the latents.
+        map_cell: Side of a cell of the attention maps that are usually read.
+    """
+
+    own: int
+    multiple: int
+    latent_cell: int
+    map_cell: int
 
 
 def read_index(folder: Path, *, where: object) -> dict[str, Any]:
@@ -90,6 +114,21 @@ def check_parts(folder: Path, index: Mapping[str, Any], *, where: object) -> Fam
     kind = str(schedule.get("_class_name", index["scheduler"][1]))
     check_schedule(kind, {"beta_schedule": "linear", **schedule}, where=where)
     return family
+
+
+def stated_sizes(folder: Path) -> StatedSizes | None:
+    """Read a base's sizes in its configurations.
+
+    None where they leave them to a library's defaults, or are none of a base.
+    """
+    try:
+        unet, vae = (read_json(folder / part / "config.json") for part in ("unet", "vae"))
+        cell = vae_factor(vae)
+        own = unet["sample_size"] * cell
+        found = StatedSizes(own, side_multiple(unet, vae), cell, cell * 2 ** map_level(unet))
+    except (BackboneError, KeyError, TypeError, AttributeError):
+        return None
+    return found if isinstance(own, int) and own > 0 else None
 
 
 def choose_variant(files: Collection[str], parts: Collection[str], *, where: object) -> str | None:

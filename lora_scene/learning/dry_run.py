@@ -142,7 +142,7 @@ def plan_run(
     chosen = resolve_device(device)
     place = torch.device(chosen)
     with memory_advice(recipe), fast_float32(place), forked_rng(chosen):
-        backbone = load_base(recipe, chosen, listener, begin)
+        backbone = load_base(scene, recipe, chosen, listener, begin)
         check_early(backbone, recipe, listener)
         base_hash, mine = lineage_on(backbone, scene, recipe, begin)
         done = None if restart else finished(out, mine, recipe)

@@ -7,7 +7,7 @@ The VAE is needed for this alone; afterwards it may leave the device.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -30,18 +30,17 @@ from lora_scene.scenes.augment import (
 from lora_scene.scenes.canvas import Canvas
 from lora_scene.scenes.framing import Resize, cut, grid_masks, plan_frame, resized
 from lora_scene.scenes.masks import LEAST_CELLS
-from lora_scene.scenes.pictures import Mask
+from lora_scene.scenes.pictures import Mask, Pixels
 from lora_scene.scenes.scene import Concept, Photo, Scene
 from lora_scene.scenes.union import draw_subset
 from lora_scene.size import Size
 
 
-@dataclass(frozen=True)
-class EncodedVariant:
-    """One variant of a photo, ready for the loss.
+@dataclass(frozen=True, kw_only=True)
+class ShownVariant:
+    """One variant of a photo, as it is shown to a base.
 
     Attributes:
-        moments: Its latent's mean and deviation, (c, h, w) each.
         masks: (K, h, w), 0..1, on the latent grid.
         map_masks: (K, r_h, r_w), 0..1, on the attention maps' grid.
         present: Indices of the concepts that it shows.
@@ -53,7 +52,6 @@ class EncodedVariant:
         source: The photo's file.
     """
 
-    moments: Moments
     masks: Tensor
     map_masks: Tensor
     present: tuple[int, ...]
@@ -62,6 +60,17 @@ class EncodedVariant:
     probability: float
     size_ids: tuple[int, ...] = ()
     source: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodedVariant(ShownVariant):
+    """One variant of a photo, ready for the loss.
+
+    Attributes:
+        moments: Its latent's mean and deviation, (c, h, w) each.
+    """
+
+    moments: Moments
 
     @property
     def latents(self) -> Size:
@@ -78,37 +87,48 @@ def encode_variants(
     generator: np.random.Generator,
     resize: Resize = "area",
 ) -> tuple[EncodedVariant, ...]:
-    """Make and encode all variants of a scene's photos that show a concept.
+    """Make and encode all variants of a scene's photos that show a concept; see `show_variants`."""
+    shown = show_variants(scene, settings, canvas=canvas, generator=generator, resize=resize)
+    return tuple(
+        EncodedVariant(moments=backbone.encode_picture(pixels).on_cpu(), **vars(one))
+        for pixels, one in shown
+    )
+
+
+def show_variants(
+    scene: Scene,
+    settings: Augment,
+    *,
+    canvas: Canvas,
+    generator: np.random.Generator,
+    resize: Resize = "area",
+) -> Iterator[tuple[Pixels, ShownVariant]]:
+    """Make all variants of a scene's photos that show a concept, with their pixels.
 
     Args:
-        backbone: The base.
         scene: The scene.
         settings: Which variants, how likely each.
         canvas: The sizes at which the photos are shown.
         generator: Source of crops and recompositions.
         resize: How masks come to the grids; see `grid_masks`.
     """
-    encoded = []
     for photo in scene.photos:
         size = canvas.size_for(photo.size)
         for made in _make(photo, scene, size, settings, generator):
             shown = made.variant.photo
             if not made.variant.present:  # no prompt could name anything in it
                 continue
-            encoded.append(
-                EncodedVariant(
-                    moments=backbone.encode_picture(shown.pixels).on_cpu(),
-                    masks=resize_masks(shown.masks, canvas.latents(size), resize),
-                    map_masks=resize_masks(shown.masks, canvas.maps(size), resize),
-                    present=made.variant.present,
-                    names_all=made.names_all,
-                    caption_suffix=made.variant.caption_suffix,
-                    probability=made.share / len(scene.photos),
-                    size_ids=size_ids(shown) if canvas.shape == "photo" else (),
-                    source=photo.source,
-                )
+            variant = ShownVariant(
+                masks=resize_masks(shown.masks, canvas.latents(size), resize),
+                map_masks=resize_masks(shown.masks, canvas.maps(size), resize),
+                present=made.variant.present,
+                names_all=made.names_all,
+                caption_suffix=made.variant.caption_suffix,
+                probability=made.share / len(scene.photos),
+                size_ids=size_ids(shown) if canvas.shape == "photo" else (),
+                source=photo.source,
             )
-    return tuple(encoded)
+            yield shown.pixels, variant
 
 
 def size_ids(photo: Photo) -> tuple[int, ...]:
@@ -131,18 +151,38 @@ def resize_masks(masks: Mask | Tensor, grid: Size | int, resize: Resize = "area"
 
 
 def refuse_unseen(
-    variants: Sequence[EncodedVariant], concepts: Sequence[Concept], resize: Resize = "area"
+    variants: Sequence[ShownVariant], concepts: Sequence[Concept], resize: Resize = "area"
 ) -> None:
     """Refuse a concept of which no variant shows enough to learn from.
 
     Args:
-        variants: The photos, encoded.
+        variants: The photos'.
         concepts: The things to learn.
         resize: How masks came to the grids.
 
     Raises:
         SceneError: Naming all such concepts, and what is left of each on both grids.
     """
+    problems = _unseen(variants, concepts, resize)
+    if problems:
+        raise SceneError.collect(problems, "concepts that cannot be learnt")
+
+
+def refuse_never_shown(
+    variants: Iterable[ShownVariant], concepts: Sequence[Concept], resize: Resize = "area"
+) -> None:
+    """Do as `refuse_unseen`, and make no more variants than it takes to find that all is well."""
+    made: list[ShownVariant] = []
+    for one in variants:
+        made.append(one)
+        if not _unseen(made, concepts, resize):
+            return
+    refuse_unseen(made, concepts, resize)
+
+
+def _unseen(
+    variants: Sequence[ShownVariant], concepts: Sequence[Concept], resize: Resize
+) -> list[LoraSceneError]:
     problems: list[LoraSceneError] = []
     other = 'take masked_loss.resize="area", ' if resize != "area" else ""
     for k, concept in enumerate(concepts):
@@ -160,8 +200,7 @@ def refuse_unseen(
                     f"{other}or leave it out",
                 )
             )
-    if problems:
-        raise SceneError.collect(problems, "concepts that cannot be learnt")
+    return problems
 
 
 @dataclass(frozen=True)

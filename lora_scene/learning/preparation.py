@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,14 @@ import torch
 
 from lora_scene.adapters.gallery import sample_prompts
 from lora_scene.backbones.backbone import Backbone
-from lora_scene.backbones.fitness import check_family, check_prediction, check_trainable
+from lora_scene.backbones.fitness import (
+    check_family,
+    check_prediction,
+    check_stated_size,
+    check_trainable,
+)
 from lora_scene.backbones.loading import DTYPES, load_pipeline, peek_family, resolve_dtype
+from lora_scene.backbones.pipeline_folder import stated_sizes
 from lora_scene.backbones.sources import is_hub_id, public_name
 from lora_scene.backbones.storage import check_storage, store
 from lora_scene.backbones.switches import switch_on
@@ -25,7 +32,13 @@ from lora_scene.learning.events import Listener, Notice
 from lora_scene.learning.handle_table import HandleTable
 from lora_scene.learning.held import MOST_PHOTOS
 from lora_scene.learning.interruption import Interruption
-from lora_scene.learning.latents import EncodedVariant, encode_variants, refuse_unseen
+from lora_scene.learning.latents import (
+    EncodedVariant,
+    encode_variants,
+    refuse_never_shown,
+    refuse_unseen,
+    show_variants,
+)
 from lora_scene.learning.lora import unet_targets
 from lora_scene.learning.optimizers import optimizer_library
 from lora_scene.learning.prior import PriorSet, draw_prior, trains_text
@@ -67,9 +80,14 @@ class Job:
 
 
 def load_base(
-    recipe: Recipe, device: str, tell: Listener, begin: Beginning | None = None
+    scene: Scene, recipe: Recipe, device: str, tell: Listener, begin: Beginning | None = None
 ) -> Backbone:
-    """Load the base into the host's memory, in the dtype that the device will compute in."""
+    """Load the base into the host's memory, in the dtype that the device will compute in.
+
+    Raises:
+        BackboneError: It cannot be had, or does not suit the recipe.
+        SceneError: Too little of a concept is left at its size, which is known before its weights.
+    """
     base = recipe.base
     family = peek_family(base.model)
     check_family(family, base, where=public_name(base.model))
@@ -85,10 +103,31 @@ def load_base(
         base.model,
         dtype=name_of[kind],  # type: ignore[arg-type]
         config=base.config or None,
+        look=partial(_check_sizes, scene=scene, recipe=recipe),
     )
     backbone = Backbone(pipeline, name=public_name(base.model), resolution=base.resolution)
     switch_on(backbone.unet, base, device=device)
     return backbone
+
+
+def _check_sizes(folder: Path, *, scene: Scene, recipe: Recipe) -> None:
+    """Refuse what the configurations of a base tell of sizes, before its weights are there."""
+    stated, base = stated_sizes(folder), recipe.base
+    if stated is None:
+        return
+    resolution = check_stated_size(stated, base, where=public_name(base.model))
+    if recipe.attention_loss.map_side:
+        return  # whether there are such maps, the layers tell
+    canvas = Canvas(resolution, stated.multiple, stated.latent_cell, stated.map_cell, base.shape)
+    variants = show_variants(
+        scene,
+        recipe.augment,
+        canvas=canvas,
+        generator=np.random.default_rng([recipe.run.seed, 0]),  # as `prepare_materials`
+        resize=recipe.masked_loss.resize,
+    )
+    shown = (one for _, one in variants)
+    refuse_never_shown(shown, scene.concepts, recipe.masked_loss.resize)
 
 
 def check_early(backbone: Backbone, recipe: Recipe, tell: Listener) -> None:

@@ -134,7 +134,7 @@ def train(
         forked_rng(chosen),
     ):
         answered(out, asked(out))  # of a run before: who finds this one's lock may ask already
-        backbone = load_base(recipe, chosen, tell, begin)
+        backbone = load_base(scene, recipe, chosen, tell, begin)
         check_early(backbone, recipe, tell)
         if restart:
             clear(out)

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import functools
+import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,8 +11,13 @@ import torch
 from diffusers import DDIMScheduler, EulerDiscreteScheduler, LCMScheduler
 
 from lora_scene.backbones.backbone import Backbone
-from lora_scene.backbones.fitness import check_family, check_prediction, check_trainable
+from lora_scene.backbones.fitness import (
+    check_family,
+    check_prediction,
+    check_trainable,
+)
 from lora_scene.backbones.loading import load_pipeline, peek_family
+from lora_scene.backbones.pipeline_folder import StatedSizes, stated_sizes
 from lora_scene.errors import BackboneError
 from lora_scene.recipe.settings import Base
 from tests import tiny
@@ -59,6 +66,29 @@ def test_size_far_from_the_bases_own_is_told_and_more_than_twice_off_refused(siz
     notices = check_trainable(found, Base(model="base"))
     assert len(notices) == (outcome == "told")
     assert all(f"was made for 64 px, and this recipe trains it at {size}" in n for n in notices)
+
+
+@pytest.mark.parametrize(
+    ("part", "key", "value"),
+    [
+        ("unet", "sample_size", None),
+        ("unet", "sample_size", [16, 16]),
+        ("unet", "sample_size", 0),
+        ("vae", "block_out_channels", None),
+    ],
+)
+def test_a_size_that_no_configuration_tells_is_left_to_the_loaded_base(
+    part, key, value, bases, tmp_path
+):
+    for name in ("unet", "vae"):
+        config = json.loads((Path(bases["sd1"]) / name / "config.json").read_text("utf-8"))
+        if name == part:
+            config[key] = value
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text(json.dumps(config), "utf-8")
+    assert stated_sizes(tmp_path) is None
+    # a VAE of 3 levels halves twice; of the UNet's 4 levels the third has the coarsest attention
+    assert stated_sizes(Path(bases["sd1"])) == StatedSizes(64, 4 * 8, 4, 4 * 4)
 
 
 def test_another_family_is_known_before_the_base_is_loaded(bases, tmp_path):

@@ -16,6 +16,8 @@ from lora_scene.backbones import hub_folder
 from lora_scene.backbones.hub_folder import download_base, download_configurations
 from lora_scene.backbones.loading import load_pipeline
 from lora_scene.errors import BackboneError
+from lora_scene.learning.preparation import load_base
+from lora_scene.recipe import load_recipe
 from tests import tiny
 
 SHA = "a" * 40
@@ -91,6 +93,15 @@ def test_what_is_no_base_is_refused_before_its_weights_are_downloaded(hub):
     path.write_text(path.read_text("utf-8").replace("StableDiffusionP", "FluxP"), "utf-8")
     with pytest.raises(BackboneError, match="someone/base: not a Stable Diffusion"):
         load_pipeline("someone/base")
+    assert not any(name.endswith(".safetensors") for name in hub.asked)
+
+
+def test_a_size_is_refused_before_weights_are_downloaded(hub, scene):
+    tiny.pipeline("sd1").save_pretrained(hub.folder)
+    settings = load_recipe("sd15", ["base.model=someone/base", "base.resolution=100"])
+    with pytest.raises(BackboneError, match="a multiple of 32 pixels, such as 96"):
+        load_base(scene, settings, "cpu", lambda said: None)
+    assert "unet/config.json" in hub.asked
     assert not any(name.endswith(".safetensors") for name in hub.asked)
 
 

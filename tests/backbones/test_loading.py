@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import threading
 from pathlib import Path
 
@@ -53,6 +54,19 @@ def test_single_file_in_the_original_layout_is_loaded_with_a_folders_configurati
     assert_same_weights(pipe, original)
     assert len(pipe.tokenizer) == len(original.tokenizer)
     assert pipe.safety_checker is None
+
+
+def test_the_configurations_of_a_single_file_are_looked_at_before_its_weights(
+    bases, tmp_path, monkeypatch
+):
+    path = ldm.write(tiny.pipeline("sd1"), tmp_path / "checkpoint.safetensors")
+    monkeypatch.setattr("diffusers.StableDiffusionPipeline.from_single_file", None)
+
+    def look(folder):
+        raise BackboneError("seen", where=folder)
+
+    with pytest.raises(BackboneError, match=f"{re.escape(str(Path(bases['sd1'])))}: seen"):
+        load_pipeline(path, config=bases["sd1"], look=look)
 
 
 def test_single_file_without_configurations_says_what_is_missing_offline(tmp_path):

@@ -770,6 +770,24 @@ def test_a_size_that_the_base_was_not_made_for_is_told(side, n_told, bases, scen
     assert sum(f"was made for {tiny.RESOLUTION} px" in text for text in notices) == n_told
 
 
+@pytest.mark.parametrize(
+    ("family", "side", "told"),
+    [  # a VAE of 3 levels halves twice, a UNet of 4 three times, XL's of 3 twice
+        ("sd1", 100, "base.resolution: the base cannot work.*multiple of 32 pixels, such as 96"),
+        ("sdxl", 72, "base.resolution: the base cannot work.*multiple of 16 pixels, such as 64"),
+        ("sd1", 160, "the base was made for 64 px.*base.resolution=64"),
+    ],
+)
+def test_a_wrong_size_is_told_before_weights_are_read(
+    family, side, told, bases, scene, tmp_path, monkeypatch
+):
+    for kind in ("StableDiffusionPipeline", "StableDiffusionXLPipeline"):
+        monkeypatch.setattr(f"diffusers.{kind}.from_pretrained", None)
+    settings = made.recipe(bases[family], f"base.resolution={side}")
+    with pytest.raises(BackboneError, match=f"(?s){told}"):
+        made.run(scene, settings, tmp_path)
+
+
 def test_another_scene_in_the_folder_is_refused(bases, scene, tmp_path):
     settings = made.recipe(bases["sd1"], steps=(1, 0))
     made.run(scene, settings, tmp_path)
@@ -779,16 +797,22 @@ def test_another_scene_in_the_folder_is_refused(bases, scene, tmp_path):
         made.run(other, settings, tmp_path)
 
 
-def test_concept_without_a_cell_is_refused_before_the_first_step(bases, scene, tmp_path):
+def test_concept_without_a_cell_is_refused_before_weights_are_read(
+    bases, scene, tmp_path, monkeypatch
+):
     photo = scene.photos[0]
     masks = photo.masks.copy()
     masks[1] = 0
     masks[1, 30, 30] = 1  # a pixel
     thin = dataclasses.replace(scene, photos=(Photo(photo.pixels, masks, "thin"),))
+    side = made.recipe(bases["sd1"], "attention_loss.map_side=4")  # which the layers tell of
     told = []
-    with pytest.raises(SceneError, match="<bowl>: too little of it is left") as told_so:
-        made.run(thin, made.recipe(bases["sd1"]), tmp_path, listener=told.append)
+    with pytest.raises(SceneError, match="<bowl>: too little of it is left"):
+        made.run(thin, side, tmp_path / "side", listener=told.append)
     assert not any(isinstance(event, StepDone) for event in told)
+    monkeypatch.setattr("diffusers.StableDiffusionPipeline.from_pretrained", None)
+    with pytest.raises(SceneError, match="<bowl>: too little of it is left") as told_so:
+        made.run(thin, made.recipe(bases["sd1"]), tmp_path)
     assert 'take masked_loss.resize="area", or leave it out' in str(told_so.value)
     with pytest.raises(SceneError, match=r"enlarge its mask or base\.resolution, or leave it out"):
         made.run(thin, made.recipe(bases["sd1"], "masked_loss.resize=area"), tmp_path / "area")
