@@ -48,7 +48,10 @@ class Number(click.FloatRange):
         """Read a number within the range."""
         if not math.isfinite(click.FLOAT.convert(value, param, ctx)):
             self.fail(f"{value!r:.40} is not a finite number", param, ctx)
-        number: float = super().convert(value, param, ctx)
+        try:
+            number: float = super().convert(value, param, ctx)
+        except click.BadParameter:  # which tells the range as the help does: in part not at all
+            self.fail(f"{value!s:.40} is not in the range {super()._describe_range()}", param, ctx)
         return number
 
 

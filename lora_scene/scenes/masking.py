@@ -12,7 +12,7 @@ from lora_scene.errors import SegmenterError
 from lora_scene.scenes.handles import check_handles
 from lora_scene.scenes.mask_prompts import Prompt, check_prompts
 from lora_scene.scenes.overlay import draw_masks, draw_overlay
-from lora_scene.scenes.pictures import MAX_PIXELS, Pixels
+from lora_scene.scenes.pictures import MAX_PIXELS, Mask, Pixels
 from lora_scene.scenes.refine import settle_overlaps
 from lora_scene.scenes.scene import INSIDE, MIN_COVERAGE, Concept, Photo, Scene
 from lora_scene.scenes.segmenters.catalog import open_segmenter
@@ -77,10 +77,12 @@ def make_masks(
         wrong = check_handles(handles, "background", nouns=nouns, error=SegmenterError)
         if wrong:
             raise SegmenterError.collect(wrong, "the background's handle cannot be used")
-    masks = settle_overlaps(chosen.segment(pixels, prompts))
-    _check_found(masks, prompts, chosen.name)
+    found = chosen.segment(pixels, prompts)
+    masks = settle_overlaps(found)
+    _check_found(found, masks, prompts, chosen.name)
     if background is not None:
         masks = np.concatenate([masks, 1.0 - masks.max(axis=0, keepdims=True)])
+        _check_left(masks[-1], background)
     scene = Scene(concepts, (Photo(pixels, masks, source),), source)
     return MaskedPhoto(scene, draw_overlay(scene))
 
@@ -127,27 +129,42 @@ def _check_pixels(pixels: Pixels, source: str) -> None:
         )
 
 
-def _check_found(
-    masks: np.ndarray[tuple[int, ...], np.dtype[np.float32]],
-    prompts: Sequence[Prompt],
-    segmenter: str,
-) -> None:
+def _check_found(found: Mask, masks: Mask, prompts: Sequence[Prompt], segmenter: str) -> None:
+    """Refuse concepts of which nothing was found, or left once overlaps were settled."""
     missing = []
-    for mask, prompt in zip(masks, prompts, strict=True):
+    for alone, mask, prompt in zip(found, masks, prompts, strict=True):
         coverage = float((mask >= INSIDE).mean())
-        if coverage < MIN_COVERAGE:
-            if "words" in prompt.kinds:
-                hint = "try plainer words, or give a box: --box NAME=left,top,right,bottom"
-            else:
-                hint = "draw the box around all of it, and point at it once or twice"
-            missing.append(
-                SegmenterError(
-                    f"{segmenter} found nothing",
-                    where=prompt.handle,
-                    expected=f"at least {100 * MIN_COVERAGE:.1f} % of the photo",
-                    got=f"{100 * coverage:.3f} %",
-                    hint=hint,
-                )
+        if coverage >= MIN_COVERAGE:
+            continue
+        what = f"{segmenter} found nothing"
+        if (alone >= INSIDE).mean() >= MIN_COVERAGE:
+            what = f"all that {segmenter} found lies in masks of other concepts, no larger"
+            hint = "give each thing a box or points of its own, or leave one of them out"
+        elif "words" in prompt.kinds:
+            hint = "try plainer words, or give a box: --box NAME=left,top,right,bottom"
+        else:
+            hint = "draw the box around all of it, and point at it once or twice"
+        missing.append(
+            SegmenterError(
+                what,
+                where=prompt.handle,
+                expected=f"at least {100 * MIN_COVERAGE:.1f} % of the photo",
+                got=f"{100 * coverage:.3f} %",
+                hint=hint,
             )
+        )
     if missing:
         raise SegmenterError.collect(missing, "concepts were not found")
+
+
+def _check_left(mask: Mask, background: Concept) -> None:
+    """Refuse a background of which the other concepts leave nothing."""
+    coverage = float((mask >= INSIDE).mean())
+    if coverage < MIN_COVERAGE:
+        raise SegmenterError(
+            "the other concepts leave nothing for the background",
+            where=background.handle,
+            expected=f"at least {100 * MIN_COVERAGE:.1f} % of the photo",
+            got=f"{100 * coverage:.3f} %",
+            hint="leave --background out, or draw closer boxes",
+        )

@@ -62,11 +62,16 @@ def test_the_largest_seed_is_one():
     assert str(2**63 - 1) in run("--seed", str(2**63 - 1)).stdout
 
 
-@pytest.mark.parametrize("weight", ["nan", "inf", "-inf", "1e999", "3", "x"])
-def test_a_number_is_finite_and_within_its_range(weight):
+@pytest.mark.parametrize(
+    ("weight", "told"),
+    [("nan", "finite"), ("inf", "finite"), ("-inf", "finite"), ("1e999", "finite"),
+     ("3", "3 is not in the range -2<=x<=2"), ("x", "not a valid float")],
+)  # fmt: skip
+def test_a_number_is_finite_and_within_its_range(weight, told):
     done = run("--weight", weight)
     assert done.exit_code == 2
     assert "--weight" in done.stderr
+    assert told in done.stderr
 
 
 @pytest.mark.parametrize(

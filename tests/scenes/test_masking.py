@@ -60,6 +60,12 @@ def test_the_background_is_the_complement():
     assert masked.scene.concepts[2] == room
 
 
+def test_a_background_of_which_nothing_is_left_is_refused():
+    whole, room = Prompt("<bear>", "bear", Box(0, 0, 60, 40)), Concept("<room>", "room", True)
+    with pytest.raises(SegmenterError, match="<room>: the other concepts leave nothing"):
+        make_masks(PIXELS, [whole], segmenter=Filler(), background=room)
+
+
 def test_the_backgrounds_handle_must_be_free():
     with pytest.raises(SegmenterError, match="used twice"):
         make_masks(PIXELS, PROMPTS, segmenter=Filler(), background=Concept("<bear>", "x", True))
@@ -73,9 +79,9 @@ def test_what_was_not_found_is_named_with_a_way_out():
         assert part in str(caught.value)
 
 
-def test_a_concept_swallowed_by_smaller_ones_is_not_found():
+def test_a_concept_swallowed_by_others_is_told_from_one_that_was_not_found():
     twin = Prompt("<twin>", "twin", Box(30, 20, 50, 40))
-    with pytest.raises(SegmenterError, match=r"<twin>: filler found nothing(.|\n)*draw the box"):
+    with pytest.raises(SegmenterError, match=r"<twin>: all .* lies in masks of other(.|\n)*own"):
         make_masks(PIXELS, [*PROMPTS, twin], segmenter=Filler())
 
 
