@@ -13,6 +13,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -23,6 +24,7 @@ from lora_scene.adapters.folder import own_adapter_files, read_adapter
 from lora_scene.adapters.formats.metadata import fingerprint
 from lora_scene.adapters.inspection import inspect_file
 from lora_scene.adapters.layers import base_layer
+from lora_scene.adapters.stated import factor_pairs, folded_tensors
 from lora_scene.adapters.untrusted import read_tensors
 from lora_scene.adapters.whole_model import FULL_MODEL, needs_whole_model
 from lora_scene.adapters.writing import tensors_sha256
@@ -36,6 +38,8 @@ from lora_scene.learning.handle_table import HandleTable
 from lora_scene.learning.lora import learned_modules, remove_lora
 
 NAME = "beginning"
+PEFT_OWN = "base_model.model."  # before its modules' names, where PEFT saves them itself
+PEFT_CONFIG = "lora_adapter_metadata"  # diffusers' own note of alphas, which its reader heeds
 _KNOWN = re.compile(
     r".+[._](alpha|lora_(down|up)\.weight|lora_[AB](\.default)?\.weight"
     r"|lora(_linear_layer)?\.(down|up)\.weight)"
@@ -202,6 +206,12 @@ def _read_own(path: Path, weight: float) -> Beginning:
 def _read_stranger(path: Path, weight: float) -> Beginning:
     tensors, _ = read_tensors(path)
     found = inspect_file(path)
+    if any(key.startswith(PEFT_OWN) for key in tensors):
+        raise AdapterError(
+            "a file of PEFT's own, which tells neither its part of the base nor its alpha",
+            where=path,
+            hint="write it by diffusers' save_lora_weights",
+        )
     odd = [key for key in tensors if _KNOWN.fullmatch(key) is None]
     if found.has_magnitudes or odd or not found.n_modules:
         raise AdapterError(
@@ -210,22 +220,32 @@ def _read_stranger(path: Path, weight: float) -> Beginning:
             expected="pairs of down and up factors for every module",
             got=f"{odd[0]} and {len(odd) - 1} more tensors" if odd else found.layout,
         )
+    factor_pairs(tensors)
     digest = tensors_sha256(tensors, torch.float32)
     return Beginning(public_name(str(path.absolute())), weight, digest, found.family, path)
 
 
 def _load_stranger(begun: Beginning, backbone: Backbone) -> dict[str, LoraModule]:
-    """Let diffusers read a LoRA of any layout; return its modules, the base as it was."""
-    wanted = sum(inspect_file(begun.path).n_modules.values())
+    """Let diffusers read a LoRA of any layout; return its modules, the base as it was.
+
+    It finds the modules' places. Where ranks or alphas differ it scales some modules wrong, so
+    that it is given factors without alphas, and its scales are not taken.
+    """
+    found_in_file = inspect_file(begun.path)
+    wanted = sum(found_in_file.n_modules.values())
+    has_config = PEFT_CONFIG in found_in_file.metadata
+    source: Any = folded_tensors(read_tensors(begun.path)[0])
+    place = {}
+    if has_config:
+        source, place = str(begun.path.parent), {"weight_name": begun.path.name}
     try:
         with quiet_libraries(), torch.random.fork_rng(devices=[]):
             backbone.pipeline.load_lora_weights(
-                str(begun.path.parent),
-                weight_name=begun.path.name,
-                adapter_name=NAME,
-                low_cpu_mem_usage=False,
+                source, adapter_name=NAME, low_cpu_mem_usage=False, **place
             )
         found = learned_modules(backbone, NAME)
+        if not has_config:
+            found = {key: replace(one, alpha=float(one.rank)) for key, one in found.items()}
     except Exception as error:  # the libraries raise whatever their readers stumble over
         raise AdapterError(
             "does not fit this base", where=begun.name, expected=backbone.family.title, got=error

@@ -11,7 +11,7 @@ from safetensors.torch import load, load_file, save_file
 from lora_scene.adapters.adapter import product
 from lora_scene.adapters.folder import read_adapter, save_adapter
 from lora_scene.adapters.formats.diffusers import to_diffusers
-from lora_scene.adapters.formats.kohya import to_kohya
+from lora_scene.adapters.formats.kohya import kohya_name, to_kohya
 from lora_scene.adapters.merging import merge_adapters
 from lora_scene.adapters.model_card import CardFacts, write_card
 from lora_scene.backbones.backbone import Backbone
@@ -124,6 +124,29 @@ def test_a_lora_of_any_layout_is_merged_into_the_base_as_it_says(family, layout,
         assert torch.allclose(adapters.update(begun.modules[key]), expected, atol=1e-5), key
 
 
+def test_each_module_has_its_own_rank_and_alpha(tmp_path):
+    pipe = tiny.pipeline("sd1")
+    modules = adapters.adapter(pipe, "sd1", text=True, kind="ranks", strength=0.05).modules
+    tensors, expected = {}, {}
+    for n, (key, module) in enumerate(modules.items()):
+        name = kohya_name(key, FAMILIES["sd1"])
+        tensors[f"{name}.lora_down.weight"], tensors[f"{name}.lora_up.weight"] = (
+            module.down,
+            module.up,
+        )
+        own = (module.rank, module.rank / 2, None)[n % 3]
+        tensors |= {} if own is None else {f"{name}.alpha": torch.tensor(float(own))}
+        expected[key] = adapters.update(
+            dataclasses.replace(module, alpha=float(own or module.rank))
+        )
+    assert len({module.rank for module in modules.values()}) > 1
+    save_file(tensors, tmp_path / "a.safetensors")
+    begun = merge_beginning(read_beginning(tmp_path), Backbone(pipe, name="x"), "", print)
+    assert begun.modules.keys() == expected.keys()
+    for key, update in expected.items():
+        assert torch.allclose(adapters.update(begun.modules[key]), update, atol=1e-6), key
+
+
 def test_handles_of_an_earlier_adapter_begin_at_its_rows_and_what_differs_is_told(tmp_path):
     pipe = tiny.pipeline("sd1")
     earlier = adapters.adapter(pipe, "sd1", handles=("<Bear>", "<cup>"))
@@ -171,6 +194,19 @@ def _file(path, tensors):
                 },
             ),
             "unet.a.lora_magnitude_vector and 0 more",
+        ),
+        (
+            lambda at: _file(
+                at / "half.safetensors", {"lora_unet_a.lora_down.weight": torch.ones(1, 2)}
+            ),
+            "lora_unet_a.lora_down.weight: a factor without its partner",
+        ),
+        (
+            lambda at: _file(
+                at / "own.safetensors",
+                {f"base_model.model.a.lora_{x}.weight": torch.ones(1, 1) for x in "AB"},
+            ),
+            "a file of PEFT's own",
         ),
         (
             lambda at: _file(
