@@ -91,6 +91,17 @@ def test_no_two_public_functions_or_classes_share_a_name() -> None:
     assert shared.keys() == {"command"}, shared  # each verb's, in a file of its own
 
 
+def test_every_warning_is_of_the_kind_that_command_line_and_page_show() -> None:
+    hidden = []
+    for path in PACKAGE.rglob("*.py"):
+        text = path.read_text("utf-8")
+        for node in ast.walk(ast.parse(text)) if "warnings.warn(" in text else ():
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "warnings.warn":
+                kinds = [ast.unparse(given) for given in node.args[1:]]
+                hidden += [] if kinds == ["LoraSceneWarning"] else [f"{path}:{node.lineno}"]
+    assert hidden == []
+
+
 def test_every_benchmark_can_be_begun() -> None:
     for path in sorted((HERE.parent / "benchmarks").glob("*.py")):
         importlib.import_module(f"benchmarks.{path.stem}")

@@ -40,7 +40,7 @@ from lora_scene.adapters.vocabulary import (
 )
 from lora_scene.backbones.families import FAMILIES
 from lora_scene.backbones.loading import LIBRARIES
-from lora_scene.errors import AdapterError, HubError, did_you_mean
+from lora_scene.errors import AdapterError, HubError, LoraSceneWarning, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -251,6 +251,7 @@ def _warn_of_other_prediction(pipeline: Any, adapter: Adapter, name: str) -> Non
         warnings.warn(
             f"{name} was trained on a base that predicts {adapter.info.prediction_type}, and this"
             f" one predicts {here}: its things may come out washed out or not at all",
+            LoraSceneWarning,
             stacklevel=4,
         )
 

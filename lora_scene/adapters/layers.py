@@ -12,7 +12,7 @@ from lora_scene.adapters.adapter import LoraModule
 from lora_scene.adapters.formats.diffusers import to_diffusers
 from lora_scene.adapters.formats.factors import PARTS
 from lora_scene.backbones.loading import quiet_libraries
-from lora_scene.errors import AdapterError
+from lora_scene.errors import AdapterError, LoraSceneWarning
 
 
 def add_modules(
@@ -146,6 +146,7 @@ def refuse_fused(pipeline: Any, name: str, before: Mapping[str, tuple[str, int]]
     warnings.warn(
         f"{len(changed)} weights of the base are not what they were before {name} was loaded:"
         " fusing and unfusing leaves rounding behind. Load the base anew for its own weights",
+        LoraSceneWarning,
         stacklevel=4,
     )
 

@@ -25,7 +25,7 @@ from lora_scene.adapters.attachment import loaded_adapters
 from lora_scene.adapters.folder import read_adapter, save_adapter
 from lora_scene.adapters.formats.metadata import fingerprint
 from lora_scene.backbones.loading import quiet_libraries
-from lora_scene.errors import AdapterError
+from lora_scene.errors import AdapterError, LoraSceneWarning
 from tests import tiny
 from tests.adapters import made
 
@@ -413,7 +413,7 @@ def test_a_fused_adapter_is_not_taken_for_unloaded():
         load_adapter(pipe, late, name="late")
     assert list(loaded_adapters(pipe)) == ["scene"]
     pipe.unfuse_lora()
-    with pytest.warns(UserWarning, match="leaves rounding behind"):
+    with pytest.warns(LoraSceneWarning, match="leaves rounding behind"):
         unload_adapter(pipe, "scene")
     assert loaded_adapters(pipe) == {}
 
@@ -539,7 +539,9 @@ def test_another_prediction_type_is_warned_of():
     pipe = tiny.pipeline("sd2")
     adapter = made.adapter(pipe, "sd2")
     other = dataclasses.replace(adapter, info=made.INFO)
-    with pytest.warns(UserWarning, match="predicts epsilon, and this one predicts v_prediction"):
+    with pytest.warns(
+        LoraSceneWarning, match="predicts epsilon, and this one predicts v_prediction"
+    ):
         load_adapter(pipe, other, name="scene")
 
 
