@@ -54,7 +54,7 @@ def command(
 
     Where there is no hole, the result equals the photo in sRGB to the last bit.
     """
-    from lora_scene.cli.progress import drawing_bar
+    from lora_scene.cli.progress import drawing_bar, show_notices
     from lora_scene.creating.completion import (
         Growth,
         complete,
@@ -62,7 +62,7 @@ def command(
         count_windows,
         default_prompt,
     )
-    from lora_scene.creating.editing import check_photo_and_mask
+    from lora_scene.creating.editing import check_photo_and_mask, notes_on_mask
     from lora_scene.picture_writing import check_sides
     from lora_scene.scenes.pictures import read_photo
 
@@ -75,6 +75,7 @@ def command(
     canvas, hole = _opened(read, place, spread)
     check_sides(out, *canvas.shape[1::-1])
     check_photo_and_mask(canvas, hole, mask or "hole")
+    show_notices(notes_on_mask(hole, mask or "hole"))
     cast = chosen.read()
     prompt = default_prompt(cast) if prompt is None else prompt
     (request,) = look_at(cast, [replace(asked, prompt=prompt)])

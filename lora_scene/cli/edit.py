@@ -55,8 +55,14 @@ def command(
 
     Where all masks are black, the result equals the photo in sRGB to the last bit.
     """
-    from lora_scene.cli.progress import drawing_bar
-    from lora_scene.creating.editing import Region, check_photo_and_mask, edit, edit_record
+    from lora_scene.cli.progress import drawing_bar, show_notices
+    from lora_scene.creating.editing import (
+        Region,
+        check_photo_and_mask,
+        edit,
+        edit_record,
+        notes_on_mask,
+    )
     from lora_scene.picture_writing import check_sides
     from lora_scene.scenes.mask_files import read_mask
     from lora_scene.scenes.pictures import read_photo
@@ -70,6 +76,7 @@ def command(
     check_sides(out, *read.pixels.shape[1::-1])
     for mask, path in zip(loaded, masks, strict=True):
         check_photo_and_mask(read.pixels, mask, path)
+        show_notices(notes_on_mask(mask, path))
     cast = chosen.read()
     shares = asked.control.shared_out(cast, prompts)
     requests = [

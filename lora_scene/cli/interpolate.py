@@ -52,7 +52,7 @@ def command(
 
     The noise is the same in all frames. Writes each frame, strip.png and interpolation.gif.
     """
-    from lora_scene.cli.progress import drawing_bar
+    from lora_scene.cli.progress import drawing_bar, show_notices
     from lora_scene.creating.interpolation import interpolate, make_ends, save_frames
 
     cast = chosen.read()
@@ -64,6 +64,8 @@ def command(
         seed=to_seed,
     )
     start, end = look_at(cast, ends)
+    if start == end:
+        show_notices(["both ends are the same, and so are all frames"])
     studio = how.base.open(cast)
     with drawing_bar(f"drawing {frames}", frames, is_quiet=how.as_json) as tick:
         drawn = list(interpolate(studio, start, end, n_frames=frames, tick=tick))

@@ -223,5 +223,12 @@ def check_photo_and_mask(photo: Pixels, mask: Mask, where: object = "mask") -> N
         raise CreationError("an empty region", where=where, expected="at least one bright pixel")
 
 
+def notes_on_mask(mask: Mask, where: object = "mask") -> list[str]:
+    """Return what a person should know of a mask that keeps nothing of the photo."""
+    if not (mask > 0).all():
+        return []
+    return [f"{where}: all of the photo is drawn anew; black is where a photo stays as it is"]
+
+
 def _told(shape: Sequence[int]) -> str:
     return f"{shape[1]}x{shape[0]}"

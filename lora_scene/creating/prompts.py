@@ -45,6 +45,7 @@ READERS: dict[str, Callable[[str], Any]] = {
     "weight": float,
     "scheduler": str,
 }
+TABLES = (".json", ".jsonl", ".toml", ".yaml", ".yml")  # a line of theirs is no prompt
 SHORT = {
     "n": "negative",
     "w": "width",
@@ -60,8 +61,12 @@ def read_prompts(path: Path) -> list[PromptLine]:
     """Read a prompt file.
 
     Raises:
-        CreationError: It cannot be read, holds no prompt, or has wrong options, all collected.
+        CreationError: It cannot be read, is a table, holds no prompt, or has wrong options, all
+            collected.
     """
+    if path.suffix.lower() in TABLES:
+        expected = "a text with one prompt a line, such as prompts.txt"
+        raise CreationError("prompts are not read from tables", where=path, expected=expected)
     lines = read_text(path, CreationError).splitlines()
     prompts: list[PromptLine] = []
     problems: list[CreationError] = []

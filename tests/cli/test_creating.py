@@ -123,6 +123,23 @@ def test_a_mask_without_use_is_told_before_the_base_is_loaded(
         )
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [("edit --photo photo.png --mask white.png --prompt a --out e.png", "white.png: all of the"),
+     ("complete --photo photo.png --mask white.png --prompt a --out e.png", "drawn anew"),
+     ("interpolate --from a --to a --out f", "both ends are the same")],
+)  # fmt: skip
+def test_what_leaves_nothing_of_the_photo_or_to_draw_between_is_told(
+    home, tmp_path, monkeypatch, words, told
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("lora_scene.creating.studio.load_pipeline", None)
+    Image.open(home / "photo.png").save("photo.png")
+    Image.new("L", (80, 64), 255).save("white.png")
+    verb, *rest = words.split()
+    assert told in CliRunner().invoke(root, [verb, str(home / "scene"), *rest]).stderr
+
+
 def test_a_whole_pipeline_goes_into_a_new_folder_alone_which_needs_no_base_to_see(home):
     command = ["export", str(home / "scene"), "--format", "pipeline", "--out", str(home)]
     done = CliRunner().invoke(root, [*command, "--base", "nowhere"])

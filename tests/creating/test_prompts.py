@@ -54,6 +54,12 @@ def test_all_mistakes_are_reported_at_once_with_their_lines(tmp_path):
         assert part in told
 
 
+def test_a_table_is_refused_whose_lines_would_be_read_as_prompts(tmp_path):
+    (tmp_path / "prompts.JSON").write_text('[\n "a photo of <bear>"\n]\n', "utf-8")
+    with pytest.raises(CreationError, match="one prompt a line"):
+        read_prompts(tmp_path / "prompts.JSON")
+
+
 def test_an_empty_or_missing_file_is_refused(tmp_path):
     (tmp_path / "empty.txt").write_text("# nothing\n", "utf-8")
     with pytest.raises(CreationError, match="no prompt"):
