@@ -100,7 +100,7 @@ def plan_variations(
         CreationError: Nothing to show, an unknown handle, a template without {}, places both
             given and drawn, or something asked of a handle that is not shown.
     """
-    chosen = [names.find_handle(handle) for handle in handles] or list(names.nouns)
+    chosen = list(dict.fromkeys(map(names.find_handle, handles))) or list(names.nouns)
     if not chosen:
         raise CreationError("nothing to arrange: no adapter is loaded")
     _check_template(template)

@@ -62,6 +62,7 @@ class Manifest:
         masks: For each concept one file name an image, "" where it is absent; none for the
             background.
         is_named: Whether a scene.toml, or the caller, chose the handles.
+        left_out: What is called nearly like a mask or scene.toml, and is not read.
     """
 
     folder: Path
@@ -69,6 +70,7 @@ class Manifest:
     concepts: tuple[Concept, ...]
     masks: tuple[tuple[str, ...], ...]
     is_named: bool = True
+    left_out: tuple[str, ...] = ()
 
 
 def read_manifest(
@@ -177,7 +179,11 @@ def _from_file_names(
     _raise_any(problems, folder)
     concepts = tuple(map(Concept, chosen, named))
     masks = tuple((numbered[n][0],) for n in range(len(numbered)))
-    return Manifest(folder, (images[0],), concepts, masks, is_named=handles is not None)
+    read = {name for (name,) in masks}
+    unread = [path.name for path in found if path.name not in read]
+    alike = [name for name in unread if name.lower().startswith("mask")]
+    alike += [p.name for p in folder.iterdir() if p.name.lower().startswith(MANIFEST_NAME)]
+    return Manifest(folder, (images[0],), concepts, masks, handles is not None, tuple(alike))
 
 
 def _file_name_problems(

@@ -13,9 +13,9 @@ import numpy.typing as npt
 
 from lora_scene.errors import LoraSceneError, SceneError
 from lora_scene.scenes.handles import Concept
-from lora_scene.scenes.manifest import Manifest, read_manifest
+from lora_scene.scenes.manifest import MANIFEST_NAME, Manifest, read_manifest
 from lora_scene.scenes.mask_files import INSIDE, MIN_COVERAGE, read_mask
-from lora_scene.scenes.pictures import Mask, Pixels, UprightPhoto, read_photo
+from lora_scene.scenes.pictures import Mask, Pixels, UprightPhoto, read_photo, warn_of
 from lora_scene.size import Size
 
 SAME_REGION_IOU = 0.95
@@ -147,6 +147,10 @@ def load_scene(
     """
     problems: list[LoraSceneError] = []
     manifest = read_manifest(Path(path), handles=handles, nouns=nouns, problems=problems)
+    if manifest.left_out:
+        names = ", ".join(manifest.left_out)
+        text = f"{names} left out: only mask0.png, mask1.png... and a {MANIFEST_NAME} are read"
+        warn_of(manifest.folder, text)
     photos = [_read(manifest, n, problems) for n in range(len(manifest.images))]
     if problems:
         raise SceneError.collect(problems, f"{manifest.folder} cannot be learnt from")

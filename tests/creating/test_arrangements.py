@@ -101,7 +101,8 @@ def test_boxes_lie_in_the_picture_beside_each_other():
 
 
 def test_variations_are_shown_on_a_sheet_with_the_photo_first():
-    planned = plan_variations(studio(), 5, handles=["bear"], default=QUICK)
+    planned = plan_variations(studio(), 5, handles=["bear", "<Bear>"], default=QUICK)
+    assert {one.prompt for one in planned} == {"a photo of <bear>"}
     assert [request.prompt for request in planned] == ["a photo of <bear>"] * 5
     photo = np.zeros((64, 64, 3), np.uint8)
     assert variations_sheet([photo] * 5, photo).height == 2 * (192 + 6)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lora_scene.errors import SceneError
+from lora_scene.errors import LoraSceneWarning, SceneError
 from lora_scene.scenes.scene import Concept, load_scene
 from tests.scenes.factory import (
     BEAR,
@@ -36,6 +36,14 @@ def test_a_scene_is_read_with_its_pixels_masks_and_names(tmp_path):
 def test_a_reference_folder_loads_with_chosen_handles(tmp_path):
     scene = load_scene(write_reference_folder(tmp_path), handles=["<a1>", "<b>"], nouns=["x", "y"])
     assert scene.concepts == (Concept("<a1>", "x"), Concept("<b>", "y"))
+
+
+def test_what_a_reference_folder_leaves_out_is_told(tmp_path):
+    write_reference_folder(tmp_path)
+    for name in ("mask_2.png", "scene.toml.txt", "notes.png"):
+        (tmp_path / name).write_bytes(b"")
+    with pytest.warns(LoraSceneWarning, match=r"mask_2.png, scene.toml.txt left out: only mask0"):
+        load_scene(tmp_path)
 
 
 def test_the_background_is_the_complement_of_all_others(tmp_path):
