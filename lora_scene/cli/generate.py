@@ -63,6 +63,7 @@ def command(
     if again:
         refuse_idle(IN_THE_PICTURE, "--again takes all this from the picture")
         told = parse_record(read_record(again))
+        told.refuse_others(len(chosen.adapters))
         cast = chosen.read(told.renames)
         requests = [told.request]
     else:

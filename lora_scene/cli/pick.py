@@ -13,7 +13,7 @@ from lora_scene.cli.evaluate import JudgeOptions, judge_options
 from lora_scene.cli.options import BaseOptions, base_options, json_option
 from lora_scene.cli.paths import GIVEN
 from lora_scene.cli.terminal import note, shell
-from lora_scene.cli.values import COUNT, Number, fields_of, refuse_idle
+from lora_scene.cli.values import COUNT, Number, Numbers, fields_of, refuse_idle
 from lora_scene.creating.limits import MAX_STEPS
 
 if TYPE_CHECKING:
@@ -41,7 +41,8 @@ class StepWeight(click.ParamType):  # type: ignore[type-arg]
 @click.option("--scene", type=GIVEN, help="Its scene.  [default: where the training found it]")
 @click.option("--take", type=StepWeight(), metavar="STEP:WEIGHT|best",
               help="Make it OUT's adapter, the weight folded in.")  # fmt: skip
-@click.option("--weights", default="0.5,0.7,0.85,1,1.1", show_default=True, help="Tried.")
+@click.option("--weights", default="0.5,0.7,0.85,1,1.1", show_default=True, help="Tried.",
+              type=Numbers(Number(min=0.0)))  # fmt: skip
 @click.option("--seeds", default=2, show_default=True, type=COUNT,
               help="Pictures a prompt and subset of handles.")  # fmt: skip
 @click.option("--steps", default=20, show_default=True, type=click.IntRange(1, MAX_STEPS),
@@ -53,7 +54,7 @@ def command(
     out: Path,
     scene: Path | None,
     take: tuple[int, float] | str | None,
-    weights: str,
+    weights: list[float],
     seeds: int,
     steps: int,
     judges: JudgeOptions,
@@ -79,7 +80,7 @@ def command(
         found = pick_run(
             out,
             scene=scene,
-            weights=[Number(min=0.0).convert(text, None, None) for text in weights.split(",")],
+            weights=weights,
             n_seeds=seeds,
             n_steps=steps,
             judge=None if judges.judge is None else judges.load(judges.judge, base.device),

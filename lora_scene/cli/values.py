@@ -55,6 +55,21 @@ class Number(click.FloatRange):
         return number
 
 
+class Numbers(click.ParamType):  # type: ignore[type-arg]
+    """Numbers of one kind with commas between."""
+
+    name = "numbers"
+
+    def __init__(self, kind: Number) -> None:
+        """Take each to be of a kind."""
+        self.kind = kind
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> list[float]:
+        """Read all of them."""
+        parts = value if isinstance(value, list) else str(value).split(",")
+        return [self.kind.convert(part, param, ctx) for part in parts]
+
+
 class PictureSize(click.ParamType):  # type: ignore[type-arg]
     """`512` or `512x768`, pixels, as a `Size`."""
 

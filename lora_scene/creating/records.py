@@ -90,6 +90,19 @@ class PictureTold:
         numbered = enumerate(self.adapters, 1)
         return [f"{n}:{old}={new}" for n, one in numbered for old, new in one.renamed.items()]
 
+    def refuse_others(self, n_adapters: int) -> None:
+        """Refuse more or fewer adapters than it was made with, before they are read.
+
+        Raises:
+            CreationError: There are.
+        """
+        if n_adapters != len(self.adapters):
+            raise CreationError(
+                "more or fewer adapters than this picture was made with",
+                expected=", ".join(map(str, self.adapters)) or "none",
+                got=n_adapters,
+            )
+
 
 def record_of(studio: Studio, request: Request) -> dict[str, Any]:
     """Return everything that makes a picture again; of a request that was `checked`."""

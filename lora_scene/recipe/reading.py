@@ -139,6 +139,16 @@ def _read_tree(name: str | Path, seen: tuple[str, ...] = ()) -> dict[str, Any]:
         raise RecipeError(
             "recipes extend each other in a circle, or without end", where=name, got=parent
         )
+    try:
+        recipe_text(parent)
+    except RecipeError as error:
+        raise RecipeError(
+            error.what,
+            where=f"{name} extends {parent}",
+            expected=error.expected,
+            got=error.got,
+            hint=error.hint,
+        ) from error
     return _overlay(_read_tree(parent, chain), tree)
 
 

@@ -135,6 +135,8 @@ def test_two_adapters_of_one_handle_draw_together_and_again(run, folders, tmp_pa
     assert record["adapters"][1]["renamed"] == {"<bear>": "<cub>", "<bowl>": "<cup>"}
     (again,) = json.loads(run(*pair, "--again", record["path"], "--json").stdout)
     assert again["path"] == record["path"]  # the same bytes: nothing is written anew
+    with pytest.raises(CreationError, match=r"more or fewer(.|\n)*expected: \S+:1 .*, other:1"):
+        run(folders[1], "--again", record["path"])
 
 
 @pytest.mark.parametrize(

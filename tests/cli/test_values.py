@@ -99,6 +99,7 @@ def test_no_verb_takes_what_is_not_finite(verb, flag, value, tmp_path):
     done = CliRunner().invoke(root, [verb, *needed, *target, flag, value])
     assert done.exit_code == 2, done.output
     assert "finite" in done.output
+    assert flag in done.stderr
 
 
 def test_the_help_shows_no_range_where_there_is_none():
