@@ -153,7 +153,9 @@ def _handle_problems(pipeline: Any, adapter: Adapter, family: Family) -> Iterato
             sentences.update(dict.fromkeys(clashes(handles, tokenizer)))
     for sentence in sentences:
         yield AdapterError(
-            sentence, hint='load it with rename={"<bear>": "<other>"}, or unload the other one'
+            sentence,
+            hint='rename it (--rename bear=other, or rename={"<bear>": "<other>"} in Python), '
+            "unload the other one, or take a base that it was not merged into",
         )
 
 

@@ -248,7 +248,7 @@ def _begin(scheduler: Any, sampling: Sampling) -> Tensor:
     n_all = len(scheduler.timesteps) // order or 1
     skipped = 0
     if sampling.strength < 1:
-        skipped = min(round(n_all * (1 - sampling.strength)), n_all - 1) * order
+        skipped = _n_skipped(n_all, sampling.strength) * order
     if hasattr(scheduler, "set_begin_index"):
         scheduler.set_begin_index(skipped)
     timesteps: Tensor = scheduler.timesteps[skipped:]
@@ -263,8 +263,13 @@ def _uploaded(timesteps: Tensor, device: torch.device) -> Tensor:
 def _begin_plms(timesteps: Tensor, strength: float) -> Tensor:
     """Return PNDM's timesteps from the middle on: it always visits the second of them twice."""
     once = torch.unique_consecutive(timesteps)
-    kept = once[min(round(len(once) * (1 - strength)), len(once) - 1) :]
+    kept = once[_n_skipped(len(once), strength) :]
     return torch.cat([kept[:2], kept[1:]])
+
+
+def _n_skipped(n_steps: int, strength: float) -> int:
+    """Return how many steps a strength below 1 leaves out: one at least, and never the last."""
+    return min(max(round(n_steps * (1 - strength)), 1), n_steps - 1)
 
 
 def _step_arguments(scheduler: Any, start: Start) -> dict[str, Any]:

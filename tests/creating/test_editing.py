@@ -254,6 +254,7 @@ def test_a_hole_spreads_by_pixels():
     hole[4, 4] = 0.1
     assert spread(hole, 0).sum() == 1
     assert spread(hole, 1).sum() == 5
+    assert spread(hole, 8192).all()  # at once, however far
 
 
 def test_the_background_fills_by_default_where_one_was_learnt():

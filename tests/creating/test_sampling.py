@@ -100,7 +100,8 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_does_not():
     assert not np.array_equal(drawn(one)[0], drawn(one, seeds=(4,))[0])
 
 
-def test_half_a_strength_runs_half_the_steps_from_the_given_latents():
+@pytest.mark.parametrize(("strength", "n"), [(0.5, 3), (0.95, 5), (0.01, 1)])
+def test_a_strength_runs_its_share_of_the_steps_from_the_given_latents_and_never_all(strength, n):
     one = studio()
     text = encode_prompts(one, [PROMPT], [""])
     start = start_noise(one, [3], (64, 64))
@@ -111,8 +112,8 @@ def test_half_a_strength_runs_half_the_steps_from_the_given_latents():
         steps.append((done, total))
 
     half = type(start)(start.eps, start.generators, z)
-    denoise(one, text, half, sampling=Sampling(6, strength=0.5), tick=tick)
-    assert steps == [(1, 3), (2, 3), (3, 3)]
+    denoise(one, text, half, sampling=Sampling(6, strength=strength), tick=tick)
+    assert steps == [(k, n) for k in range(1, n + 1)]
 
 
 @pytest.mark.parametrize("strength", [0.3, 0.5, 0.9])

@@ -265,9 +265,7 @@ def test_extended_file_is_looked_for_beside_the_file_that_names_it(tmp_path, mon
 
 def test_a_recipe_that_extends_none_is_named(tmp_path):
     (tmp_path / "mine.toml").write_text('extends = "sd51"\n', "utf-8")
-    with pytest.raises(
-        RecipeError, match=r"mine.toml extends sd51: no such(.|\n)*one of full"
-    ):
+    with pytest.raises(RecipeError, match=r"mine.toml extends sd51: no such(.|\n)*one of full"):
         load_recipe(tmp_path / "mine.toml")
 
 
