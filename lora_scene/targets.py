@@ -99,7 +99,8 @@ def refuse_no_folder(folder: Path) -> None:
         if os.path.lexists(folder) and not folder.is_dir():
             raise FileError("not a folder", where=folder, hint="choose another place")
     if folder.parts and folder.parts[0].startswith("~") and not Path(folder.parts[0]).exists():
-        raise FileError("no such user's home", where=folder, hint="write the path out")
+        what = "no such user's home" if folder.parts[0] != "~" else "a ~ that no shell has replaced"
+        raise FileError(what, where=folder, hint="write the path out, or ~ without quotes")
 
 
 def is_utf8(path: PurePath) -> bool:

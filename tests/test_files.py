@@ -218,6 +218,7 @@ def test_a_target_is_checked_whole_and_leaves_no_trace(tmp_path: Path) -> None:
         ("new/" + "y" * 300, "the name is too long"),
         pytest.param("/proc/nobody", "no such file|permission|refused|permit", marks=ON_LINUX),
         pytest.param("~nobody-of-that-name/out", "no such user's home", marks=ON_POSIX),
+        ("~/out", "a ~ that no shell has replaced"),
     ],
 )
 def test_a_place_that_cannot_hold_files_is_told_before_the_work(

@@ -19,7 +19,7 @@ def check_range(name: str, value: int, low: int, high: int) -> None:
     """
     if not low <= value <= high:
         expected = f"at least {low}" if value < low else f"at most {high}"
-        raise CreationError(f"a wrong {name}", where=name, expected=expected, got=value)
+        raise CreationError("a number out of range", where=name, expected=expected, got=value)
 
 
 def check_number(name: str, value: float, most: float = MAX_AMOUNT) -> None:

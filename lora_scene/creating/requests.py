@@ -59,6 +59,10 @@ class Sampling:
             raise CreationError(
                 "a strength out of range", where="strength", expected="0..1", got=self.strength
             )
+        if self.strength < 1 and self.n_steps == 1:
+            raise CreationError(
+                "one step redraws everything", where="steps", expected="2 or more", got=self.n_steps
+            )
 
     @property
     def is_guided(self) -> bool:

@@ -16,6 +16,7 @@ from tests.adapters import made
     [
         lambda: Sampling(1001),
         lambda: Sampling(0),
+        lambda: Sampling(1, strength=0.9),
         lambda: Sampling(guidance=math.nan),
         lambda: Sampling(guidance=math.inf),
         lambda: Sampling(guidance=2.0**70),
