@@ -29,6 +29,7 @@ from lora_scene.learning.events import Looked, Notice, PhaseStarted, Saved, Step
 from lora_scene.learning.held import map_iou
 from lora_scene.learning.interruption import Interruption
 from lora_scene.learning.leftovers import forget_tries
+from lora_scene.learning.run_charts import draw_losses
 from lora_scene.learning.run_lines import RunLines
 from lora_scene.learning.run_log import RunLog
 from lora_scene.learning.run_page import write_run_page
@@ -182,7 +183,10 @@ def test_a_killed_run_keeps_the_same_looks_and_snapshots_whatever_its_tracker_do
         assert (snapshots_of(tmp_path)[step] / name).read_bytes() == (folder / name).read_bytes()
 
 
-def test_the_page_needs_nothing_else_tells_no_place_and_escapes(watched, bases, tmp_path):
+def test_the_page_needs_nothing_else_tells_no_place_and_escapes(
+    watched, bases, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(run_charts, "_draw", PLOT)
     page = (watched[0] / "run.html").read_text("utf-8")
     assert f"{watched[0].name}/checkpoint" in page
     for place in (watched[0], bases["sd1"]):
@@ -199,10 +203,14 @@ def test_the_page_needs_nothing_else_tells_no_place_and_escapes(watched, bases, 
     assert len(charts) >= 4
     both = write_run_page(watched[0], watched[0], to=tmp_path / "both.html").read_text("utf-8")
     assert "Side by side" in both
+    losses = draw_losses(read_run(watched[0]))
+    assert losses.title.startswith("masked loss ")
+    assert "<path" in losses.svg
 
 
-def test_records_that_hold_what_no_run_writes_are_left_out_or_told(tmp_path):
+def test_records_that_hold_what_no_run_writes_are_left_out_or_told(tmp_path, monkeypatch):
     """Sealed, as a stranger can; a picture of a broken disk is left out too."""
+    monkeypatch.setattr(run_charts, "_draw", PLOT)
     steps, told = RunLines(tmp_path / "losses.jsonl"), RunLines(tmp_path / "run.jsonl")
     steps.append({"phase": 1, "step": 1, "diffusion": 0.5})
     for wrong in ({"phase": 9, "step": 1}, {"phase": 1, "step": 10**400}, {"phase": 1}):
