@@ -86,10 +86,11 @@ def load_pipeline(
                 got=str(model),
                 hint="leave it out; it is for a single .safetensors file",
             )
+        elif source.is_dir():
+            look(source)
+            pipeline = _load_folder(source, kind, where=str(model))
         else:
-            if source.is_dir():
-                look(source)
-            folder = source if source.is_dir() else download_base(str(model), look)
+            folder = download_base(str(model), look)
             pipeline = _load_folder(folder, kind, where=str(model))
         own_weights(pipeline, str(model))
         check_tokenizers(pipeline, str(model))

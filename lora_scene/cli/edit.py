@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -24,6 +25,9 @@ from lora_scene.cli.picture_options import (
     save_result,
 )
 from lora_scene.cli.values import Number
+
+if TYPE_CHECKING:
+    from lora_scene.scenes.pictures import Mask, UprightPhoto
 
 
 @click.command(short_help="Redraw regions of a photo.")
@@ -55,16 +59,9 @@ def command(
 
     Where all masks are black, the result equals the photo in sRGB to the last bit.
     """
-    from lora_scene.cli.progress import drawing_bar, show_notices
-    from lora_scene.creating.editing import (
-        Region,
-        check_photo_and_mask,
-        edit,
-        edit_record,
-        notes_on_mask,
-    )
+    from lora_scene.cli.progress import drawing_bar
+    from lora_scene.creating.editing import Region, edit, edit_record
     from lora_scene.picture_writing import check_sides
-    from lora_scene.scenes.mask_files import read_mask
     from lora_scene.scenes.pictures import read_photo
 
     if len(masks) != len(prompts):
@@ -72,11 +69,8 @@ def command(
     check_picture(out, [photo, *masks])
     asked = how.sampling.request(seed=how.seed, strength=redraw, control=controls.read())
     read = read_photo(photo)
-    loaded = [read_mask(mask, read) for mask in masks]
+    loaded = [_read_mask(mask, read) for mask in masks]
     check_sides(out, *read.pixels.shape[1::-1])
-    for mask, path in zip(loaded, masks, strict=True):
-        check_photo_and_mask(read.pixels, mask, path)
-        show_notices(notes_on_mask(mask, path))
     cast = chosen.read()
     shares = asked.control.shared_out(cast, prompts)
     requests = [
@@ -91,3 +85,15 @@ def command(
         result = edit(studio, read.pixels, regions, feather=feather, tick=tick)
     record = edit_record(studio, read.pixels, regions, feather)
     save_result(out, result, record, as_json=how.as_json)
+
+
+def _read_mask(path: Path, photo: UprightPhoto) -> Mask:
+    """Read a region that is to be redrawn, and look at it."""
+    from lora_scene.cli.progress import show_notices
+    from lora_scene.creating.editing import check_photo_and_mask, notes_on_mask
+    from lora_scene.scenes.mask_files import read_mask
+
+    mask = read_mask(path, photo)
+    check_photo_and_mask(photo.pixels, mask, path)
+    show_notices(notes_on_mask(mask, path))
+    return mask

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from lora_scene.judging.distribution import SetReport
     from lora_scene.judging.evaluation import Evaluation
     from lora_scene.judging.judge import Judge
+    from lora_scene.judging.kept_pictures import KeptPictures
     from lora_scene.judging.plans import Plan, Subsets
     from lora_scene.scenes.pictures import Pixels
     from lora_scene.scenes.scene import Scene
@@ -164,7 +165,6 @@ def command(
     from lora_scene.files import check_target
     from lora_scene.judging import evaluation
     from lora_scene.judging.distribution import read_pictures
-    from lora_scene.judging.kept_pictures import UNFINISHED, KeptPictures
     from lora_scene.scenes.scene import load_scene
 
     if out is not None:
@@ -180,8 +180,7 @@ def command(
     judge = judges.load(name, base.device)
     if name == "mini":
         warn_of_strange_nouns(learnt_from, STRANGE)
-    kept = KeptPictures(out / UNFINISHED) if out is not None else None
-    plan = replace(drawn.plan(name, studio.backbone.usual_guidance), kept=kept)
+    plan = replace(drawn.plan(name, studio.backbone.usual_guidance), kept=_kept_in(out))
     untouched = evaluation.untouched_base(studio, device=base.device)
     with counting_bar("drawing", is_quiet=as_json) as progress:
         result = evaluation.evaluate(
@@ -191,8 +190,8 @@ def command(
     _tell(result, sets, as_json=as_json)
     if out is not None:  # last: what was measured is told, whatever becomes of the disk
         _keep(result, sets, out)
-    if kept is not None:
-        kept.forget()
+    if plan.kept is not None:
+        plan.kept.forget()
 
 
 def _refuse_early(plan: Plan, scene: Scene, reference: list[Pixels] | None) -> None:
@@ -203,6 +202,12 @@ def _refuse_early(plan: Plan, scene: Scene, reference: list[Pixels] | None) -> N
     n_drawn = len(cells_of(plan, scene))
     if reference is not None:
         refuse_few(len(reference), n_drawn)
+
+
+def _kept_in(out: Path | None) -> KeptPictures | None:
+    from lora_scene.judging.kept_pictures import UNFINISHED, KeptPictures
+
+    return KeptPictures(out / UNFINISHED) if out is not None else None
 
 
 def _keep(result: Evaluation, sets: SetReport | None, out: Path) -> None:

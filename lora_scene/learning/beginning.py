@@ -234,10 +234,10 @@ def _load_stranger(begun: Beginning, backbone: Backbone) -> dict[str, LoraModule
     found_in_file = inspect_file(begun.path)
     wanted = sum(found_in_file.n_modules.values())
     has_config = PEFT_CONFIG in found_in_file.metadata
-    source: Any = folded_tensors(read_tensors(begun.path)[0])
-    place = {}
-    if has_config:
-        source, place = str(begun.path.parent), {"weight_name": begun.path.name}
+    source: Any = str(begun.path.parent)
+    place = {"weight_name": begun.path.name}
+    if not has_config:
+        source, place = folded_tensors(read_tensors(begun.path)[0]), {}
     try:
         with quiet_libraries(), torch.random.fork_rng(devices=[]):
             backbone.pipeline.load_lora_weights(

@@ -30,7 +30,7 @@ def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     Raises:
         RecipeError: Unknown names, wrong types, values out of range: all of them at once.
     """
-    tree = _read_tree(name)
+    tree = _read_tree(name, recipe_text(name))
     problems: list[LoraSceneError] = []
     for override in overrides:
         _apply_override(tree, override, problems)
@@ -124,9 +124,9 @@ def _checked(tree: Mapping[str, Any], problems: list[LoraSceneError], where: str
     return recipe
 
 
-def _read_tree(name: str | Path, seen: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Read a recipe's table, laid over the one that it extends."""
-    tree = parse_toml(recipe_text(name), name, RecipeError)
+def _read_tree(name: str | Path, text: str, seen: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Read the table in a recipe's text, laid over the one that it extends."""
+    tree = parse_toml(text, name, RecipeError)
     parent = tree.pop("extends", None)
     tree.setdefault("name", Path(name).stem)
     if parent is None:
@@ -140,7 +140,7 @@ def _read_tree(name: str | Path, seen: tuple[str, ...] = ()) -> dict[str, Any]:
             "recipes extend each other in a circle, or without end", where=name, got=parent
         )
     try:
-        recipe_text(parent)
+        inherited = recipe_text(parent)
     except RecipeError as error:
         raise RecipeError(
             error.what,
@@ -149,7 +149,7 @@ def _read_tree(name: str | Path, seen: tuple[str, ...] = ()) -> dict[str, Any]:
             got=error.got,
             hint=error.hint,
         ) from error
-    return _overlay(_read_tree(parent, chain), tree)
+    return _overlay(_read_tree(parent, inherited, chain), tree)
 
 
 def _place(name: str | Path) -> str:
