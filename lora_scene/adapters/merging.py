@@ -66,6 +66,11 @@ def merge_adapters(
     first, *others = [adapter.info.base_hash for adapter in adapters]
     is_mixed = not all(is_same_base(first, other) for other in others)
     notes = ["they were trained on different bases"] if is_mixed else []
+    notes += [
+        f"at weight 0 nothing but the row is left of {', '.join(one.handles)}"
+        for one, weight in zip(adapters, weights, strict=True)
+        if weight == 0 and one.modules
+    ]
     adapter = replace(
         adapters[0], concepts=concepts, modules=modules, info=_joined_info(adapters, weights)
     )

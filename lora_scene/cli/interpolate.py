@@ -68,7 +68,9 @@ def command(
         show_notices(["both ends are the same, and so are all frames"])
     studio = how.base.open(cast)
     with drawing_bar(f"drawing {frames}", frames, is_quiet=how.as_json) as tick:
-        drawn = list(interpolate(studio, start, end, n_frames=frames, tick=tick))
-    paths = save_frames(studio, drawn, (start, end), out=out, milliseconds=milliseconds)
+        drawn = interpolate(studio, start, end, n_frames=frames, tick=tick)
+        paths = save_frames(
+            studio, drawn, (start, end), n_frames=frames, out=out, milliseconds=milliseconds
+        )
     names = [str(path) for path in paths]
     click.echo(json.dumps({"paths": names}, indent=2) if how.as_json else "\n".join(names))

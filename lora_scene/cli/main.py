@@ -74,7 +74,7 @@ GOES_ON = "the same command again goes on with what is kept"
 DRAWS_ANEW = f"{BEGINS_ANEW}, and a picture that comes out the same is not written twice"
 AFTER_INTERRUPTION = {  # what comes of what is kept; of all other verbs `BEGINS_ANEW`
     **dict.fromkeys(("demo", "train", "pick", "benchmark"), GOES_ON),
-    **dict.fromkeys(("generate", "decompose", "variations"), DRAWS_ANEW),
+    **dict.fromkeys(("generate", "decompose", "variations", "interpolate"), DRAWS_ANEW),
     "evaluate": f"{GOES_ON}; without --out nothing is",
     "ask": "a wish that stands in the folder is taken up after the training's step",
     "push": "the hub has all of it or nothing, as its page tells; the same command sends it again",

@@ -10,7 +10,7 @@ The noise is shared, so that only what differs between the ends moves:
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from torch import Tensor
 
 from lora_scene.backbones.backbone import TextEncoding
 from lora_scene.creating.encoding import Text
-from lora_scene.creating.picture_files import picture_bytes, save_set
+from lora_scene.creating.picture_files import picture_bytes, save_growing
 from lora_scene.creating.records import provenance
 from lora_scene.creating.rendering import checked, encode, render
 from lora_scene.creating.requests import Amounts, Control, Request
@@ -79,18 +79,20 @@ def interpolate(
 
 def save_frames(
     studio: Studio,
-    frames: Sequence[Pixels],
+    frames: Iterable[Pixels],
     ends: tuple[Request, Request],
     *,
+    n_frames: int,
     out: Path | str,
     milliseconds: int = FRAME_MILLISECONDS,
 ) -> list[Path]:
-    """Write frames as pictures, a strip of them, and a GIF that swings to and fro.
+    """Write frames as pictures, each when it is drawn, then a strip and a GIF to and fro.
 
     Args:
-        studio: What drew them.
+        studio: What draws them.
         frames: (H, W, 3) uint8, in order.
         ends: What they lie between.
+        n_frames: How many there are.
         out: The folder.
         milliseconds: Of each frame in the GIF.
     """
@@ -100,20 +102,24 @@ def save_frames(
         **provenance(studio),
         "verb": "interpolate",
         "ends": [_end_record(studio, end) for end in ends],
-        "n_frames": len(frames),
+        "n_frames": n_frames,
         "steps": sampling.n_steps,
         "guidance": sampling.guidance,
         "scheduler": sampling.scheduler,
     }
-    shares = [index / (len(frames) - 1) for index in range(len(frames))]
-    files = {}
-    for index, (frame, share) in enumerate(zip(frames, shares, strict=True)):
-        path = out / f"{index:03}.png"
-        files[path] = picture_bytes(path, frame, {**record, "share": share})
-    files[out / STRIP] = encode_picture(strip(frames), out / STRIP)
-    swing = [fromarray(frame) for frame in (*frames, *frames[-2:0:-1])]
-    files[out / GIF] = encode_gif(swing, milliseconds=milliseconds)
-    return save_set(files)
+
+    def files() -> Iterator[tuple[Path, bytes]]:
+        drawn = []
+        for index, frame in enumerate(frames):
+            path = out / f"{index:03}.png"
+            told = {**record, "share": index / (n_frames - 1)}
+            yield path, picture_bytes(path, frame, told)
+            drawn.append(frame)
+        yield out / STRIP, encode_picture(strip(drawn), out / STRIP)
+        swing = [fromarray(frame) for frame in (*drawn, *drawn[-2:0:-1])]
+        yield out / GIF, encode_gif(swing, milliseconds=milliseconds)
+
+    return save_growing(files())
 
 
 def strip(frames: Sequence[Pixels]) -> Image:

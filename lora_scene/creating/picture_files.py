@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import stat
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -66,22 +66,28 @@ def save_set(files: Mapping[Path, bytes]) -> list[Path]:
     Raises:
         FileError: They cannot be written.
     """
+    with locked(next(iter(files)).parent, wait=WAIT, name=NUMBERS):  # or two would take one number
+        return _write_numbered(files, _free_number(files, 1))
+
+
+def save_growing(files: Iterable[tuple[Path, bytes]]) -> list[Path]:
+    """Write files that belong together, each as soon as it is there, all under one number.
+
+    What an interrupted call wrote, the same call finds as it left it. A later file whose name
+    another has moves the whole set on, see `save_set`.
+
+    Raises:
+        FileError: They cannot be written.
+    """
+    known: dict[Path, bytes] = {}
     number = 1
-    folder = next(iter(files)).parent
-    with locked(folder, wait=WAIT, name=NUMBERS):  # or two would take one number
-        while True:
-            paths = [
-                path if number == 1 else path.with_name(f"{path.stem}_{number}{path.suffix}")
-                for path in files
-            ]
-            states = [_state(path, data) for path, data in zip(paths, files.values(), strict=True)]
-            if "other" not in states:
-                break
-            number += 1
-        for path, data, state in zip(paths, files.values(), states, strict=True):
-            if state == "absent":
-                write_bytes(path, data)
-    return paths
+    for path, data in files:
+        known[path] = data
+        with locked(path.parent, wait=WAIT, name=NUMBERS):
+            same = _free_number({path: data}, number) == number
+            number = number if same else _free_number(known, number + 1)
+            _write_numbered({path: data} if same else known, number)
+    return [_numbered(path, number) for path in known]
 
 
 def read_record(path: Path) -> dict[str, Any]:
@@ -126,6 +132,26 @@ def parameters_text(record: Record) -> str:
     line = ", ".join(f"{name}: {value}" for name, value in settings.items())
     negative = f"Negative prompt: {record['negative']}\n" if record["negative"] else ""
     return f"{record['prompt']}\n{negative}{line}"
+
+
+def _free_number(files: Mapping[Path, bytes], number: int) -> int:
+    """Return the first number, from the given one on, under which nothing else stands."""
+    while any(_state(_numbered(path, number), data) == "other" for path, data in files.items()):
+        number += 1
+    return number
+
+
+def _write_numbered(files: Mapping[Path, bytes], number: int) -> list[Path]:
+    """Write what is not there yet; return where all of them are."""
+    named = {_numbered(path, number): data for path, data in files.items()}
+    for path, data in named.items():
+        if _state(path, data) == "absent":
+            write_bytes(path, data)
+    return list(named)
+
+
+def _numbered(path: Path, number: int) -> Path:
+    return path if number == 1 else path.with_name(f"{path.stem}_{number}{path.suffix}")
 
 
 def _state(path: Path, data: bytes) -> Literal["absent", "same", "other"]:

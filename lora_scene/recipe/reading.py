@@ -127,6 +127,8 @@ def _checked(tree: Mapping[str, Any], problems: list[LoraSceneError], where: str
 def _read_tree(name: str | Path, text: str, seen: tuple[str, ...] = ()) -> dict[str, Any]:
     """Read the table in a recipe's text, laid over the one that it extends."""
     tree = parse_toml(text, name, RecipeError)
+    if not tree:
+        raise RecipeError("the recipe says nothing", where=name, hint='extends = "sd15", say')
     parent = tree.pop("extends", None)
     tree.setdefault("name", Path(name).stem)
     if parent is None:

@@ -40,6 +40,12 @@ def test_concatenation_is_the_weighted_sum(pair):
         assert worst < 1e-6, f"{key}: largest difference {worst}"
 
 
+def test_what_a_weight_of_zero_leaves_is_told(pair):
+    (note,) = merge_adapters(pair, [0.8, 0.0]).notes
+    assert note == "at weight 0 nothing but the row is left of <bowl>"
+    assert len(merge_adapters(pair, [0.0, 0.0]).notes) == 2
+
+
 def test_the_merged_file_draws_what_both_draw_together(pair, tmp_path):
     pipe, other = tiny.pipeline(), tiny.pipeline()
     load_adapter(pipe, pair[0], name="one", weight=0.8)

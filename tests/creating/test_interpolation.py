@@ -67,7 +67,7 @@ def test_slerp_keeps_the_norm_and_divides_the_angle():
 def test_frames_a_strip_and_a_gif_are_written(tmp_path):
     one = studio()
     frames = list(interpolate(one, BEAR, BOWL, n_frames=4))
-    paths = save_frames(one, frames, (BEAR, BOWL), out=tmp_path)
+    paths = save_frames(one, frames, (BEAR, BOWL), n_frames=4, out=tmp_path)
     names = ["000.png", "001.png", "002.png", "003.png", "strip.png", "interpolation.gif"]
     assert [path.name for path in paths] == names
     assert read_record(paths[3])["share"] == 1.0
@@ -75,6 +75,24 @@ def test_frames_a_strip_and_a_gif_are_written(tmp_path):
     with Image.open(paths[-1]) as gif:
         assert gif.n_frames == 6
         assert gif.size == (64, 64)
+
+
+def test_what_was_drawn_before_an_interruption_is_kept_and_taken_up(tmp_path):
+    one = studio()
+    frames = list(interpolate(one, BEAR, BOWL, n_frames=4))
+
+    def interrupted():
+        yield from frames[:2]
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        save_frames(one, interrupted(), (BEAR, BOWL), n_frames=4, out=tmp_path)
+    kept = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*.png")}
+    assert sorted(path.name for path in kept) == ["000.png", "001.png"]
+    paths = save_frames(one, frames, (BEAR, BOWL), n_frames=4, out=tmp_path)
+    assert [path.name for path in paths[:2]] == ["000.png", "001.png"]
+    assert kept == {path: path.stat().st_mtime_ns for path in kept}
+    assert len(list(tmp_path.iterdir())) == 6
 
 
 def test_ends_are_made_from_a_template():

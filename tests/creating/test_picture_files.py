@@ -8,6 +8,7 @@ from PIL import Image, PngImagePlugin
 
 from lora_scene.creating.picture_files import (
     read_record,
+    save_growing,
     save_image,
     save_numbered,
     save_picture,
@@ -67,6 +68,17 @@ def test_files_that_belong_together_get_one_number(tmp_path):
     paths = save_set({tmp_path / "a.gif": gif, tmp_path / "b.png": b"theirs"})
     assert [path.name for path in paths] == ["a_2.gif", "b_2.png"]
     assert save_set({tmp_path / "a.gif": gif, tmp_path / "b.png": b"mine"})[0].name == "a.gif"
+
+
+def test_files_that_come_one_by_one_get_one_number(tmp_path):
+    (tmp_path / "b.png").write_bytes(b"mine")
+    (tmp_path / "c_2.png").write_bytes(b"mine")
+    files = [(tmp_path / f"{name}.png", name.encode()) for name in "abcd"]
+    paths = save_growing(files)
+    assert [path.name for path in paths] == [f"{name}_3.png" for name in "abcd"]
+    assert [path.read_bytes() for path in paths] == [data for _, data in files]
+    assert save_growing(files[:1]) == [tmp_path / "a.png"]
+    assert save_growing(files[3:]) == [tmp_path / "d.png"]
 
 
 def test_a_place_that_cannot_be_written_is_told(tmp_path):

@@ -278,6 +278,15 @@ def test_circle_of_recipes_is_refused(n, tmp_path):
         load_recipe(tmp_path / "0.toml")
 
 
+@pytest.mark.parametrize("text", ["", "# nothing but a remark\n"])
+def test_a_recipe_that_says_nothing_is_refused(text, tmp_path):
+    (tmp_path / "empty.toml").write_text(text, "utf-8")
+    (tmp_path / "child.toml").write_text('extends = "empty.toml"\n', "utf-8")
+    for name in ("empty.toml", "child.toml"):
+        with pytest.raises(RecipeError, match="says nothing"):
+            load_recipe(tmp_path / name)
+
+
 def test_a_chain_of_recipes_without_end_is_refused(tmp_path):
     for i in range(40):
         (tmp_path / f"{i}.toml").write_text(f'extends = "{i + 1}.toml"\n', "utf-8")
