@@ -1,9 +1,13 @@
 """Write the tables and the picture of docs/quality.md, and the README's row, from a benchmark.
 
-python -m benchmarks.quality_page tables benchmarks/results/mini.jsonl docs/quality.md README.md
-python -m benchmarks.quality_page tables benchmarks/results/hard.jsonl docs/quality.md --of hard
-python -m benchmarks.quality_page picture RESULTS docs/images/quality.png
-python -m benchmarks.quality_page picture RESULTS docs/images/hard.png --seed 1 --scenes h03-3 h08-2
+Q = python -m benchmarks.quality_page, R = benchmarks/results:
+
+Q tables R/mini.jsonl docs/quality.md README.md
+Q tables R/hard.jsonl docs/quality.md --of hard
+Q tables R/long-test.jsonl docs/quality.md --of long
+Q tables R/long-test.jsonl docs/quality.md --of long_hard --group test-hard
+Q picture RESULTS docs/images/quality.png
+Q picture RESULTS docs/images/hard.png --seed 1 --scenes h03-3 h08-2
 
 A table stands between `<!-- table: NAME -->` and `<!-- end -->`, or `NAME_OF` for that of other
 rows; the text around, and tables of other rows, are left alone. The rows are a benchmark's
@@ -44,13 +48,14 @@ PARTS = {
     "pairwise": "nothing, but the pairwise term added",
     "naive": "training together (each thing alone, put together)",
 }
+MANY = ("many", "test-many")
 SHOWN = ("t05-3", "t10-4")
 _PLACE = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
-def tables(rows: Sequence[Row], *, of: str = "") -> dict[str, str]:
-    """Return every table in Markdown, by name; names end with what the rows are of."""
-    tested = [row for row in rows if row["group"] == "test"]
+def tables(rows: Sequence[Row], *, of: str = "", group: str = "test") -> dict[str, str]:
+    """Return every table of a group of scenes in Markdown; names end with what the rows are of."""
+    tested = [row for row in rows if row["group"] == group]
     first = [row for row in tested if row["seed"] == 0]
     made = {
         "methods": markdown(
@@ -98,8 +103,10 @@ def _many(rows: Sequence[Row]) -> dict[str, list[str]]:
     body = {}
     for n in (6, 8, 10):
         for method in ("ours", "full"):
-            own = [row for row in rows if row["group"] == "many" and row["n_concepts"] == n]
-            values = [by_scene(own, f"{method}, many", metric=k).values() for k in SHORT]
+            own = [row for row in rows if row["group"] in MANY and row["n_concepts"] == n]
+            own = [row for row in own if row["method"].removesuffix(", many") == method]
+            name = own[0]["method"] if own else method
+            values = [by_scene(own, name, metric=k).values() for k in SHORT]
             body[f"{n}, {method}"] = [" and ".join(f"{v:.2f}" for v in one) for one in values]
     return body
 
@@ -160,6 +167,7 @@ def main() -> None:
     parser.add_argument("source", type=Path)
     parser.add_argument("targets", type=Path, nargs="+")
     parser.add_argument("--of", default="", help="what the tables' names end with: hard, earlier")
+    parser.add_argument("--group", default="test", help="of scenes, as the protocol names it")
     parser.add_argument("--scenes", nargs="+", default=SHOWN, help="of the picture")
     parser.add_argument("--seed", type=int, default=0, help="of the picture's trainings")
     asked = parser.parse_args()
@@ -167,7 +175,7 @@ def main() -> None:
         [target] = asked.targets
         picture(asked.source, asked.scenes, asked.seed).save(target, optimize=True)
         return
-    made = tables(list(known_rows(asked.source).values()), of=asked.of)
+    made = tables(list(known_rows(asked.source).values()), of=asked.of, group=asked.group)
     for target in asked.targets:
         target.write_text(filled(target.read_text("utf-8"), made), encoding="utf-8")
 

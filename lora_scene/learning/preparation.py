@@ -44,7 +44,7 @@ from lora_scene.learning.optimizers import optimizer_library
 from lora_scene.learning.prior import PriorSet, draw_prior, trains_text
 from lora_scene.learning.runs import CHECKPOINT, lineage
 from lora_scene.learning.step import Materials
-from lora_scene.recipe import Augment, Recipe
+from lora_scene.recipe import Augment, Recipe, doubts
 from lora_scene.scenes.canvas import Canvas
 from lora_scene.scenes.handles import HANDLE_FORM
 from lora_scene.scenes.masks import report_on
@@ -144,7 +144,7 @@ def check_early(backbone: Backbone, recipe: Recipe, tell: Listener) -> None:
         optimizer_library(recipe.optimizer.name)
     if recipe.run.watch or any(p.attention_weight or p.pairwise_weight for p in phases):
         read_level(backbone, recipe)
-    for notice in check_trainable(backbone, recipe.base):
+    for notice in (*check_trainable(backbone, recipe.base), *doubts(recipe)):
         tell(Notice(notice))
 
 

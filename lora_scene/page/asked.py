@@ -71,7 +71,12 @@ def overrides(recipe: str, table: Any) -> list[str]:
     return [f"{key}={value}" for key, value in rows if known.get(key, value) != str(value)]
 
 
-def counted(steps1: int, steps2: int, every: int) -> list[str]:
-    """Return what the sliders say."""
-    steps = [f"phase{n}.steps={int(steps)}" for n, steps in ((1, steps1), (2, steps2))]
-    return [*steps, f"run.sample_every={int(every)}"]
+def counted(recipe: str, steps1: int, steps2: int, every: int) -> list[str]:
+    """Return what the sliders say; draws that come again grow with their steps."""
+    found = [f"run.sample_every={int(every)}"]
+    phases = load_recipe(recipe).phases
+    for n, phase, steps in zip((1, 2), phases, (int(steps1), int(steps2)), strict=True):
+        found.append(f"phase{n}.steps={steps}")
+        if phase.draws and steps > phase.steps > 0:
+            found.append(f"phase{n}.draws={round(phase.draws * steps / phase.steps)}")
+    return found

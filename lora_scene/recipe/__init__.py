@@ -15,7 +15,7 @@
 A file may say `extends = "paper"` and then only what differs. All problems are reported at once.
 """
 
-from lora_scene.recipe.consistency import idle_settings
+from lora_scene.recipe.consistency import doubts, idle_settings
 from lora_scene.recipe.reading import (
     dump_recipe,
     flat_settings,
@@ -54,6 +54,7 @@ __all__ = [
     "Prior",
     "Recipe",
     "Run",
+    "doubts",
     "dump_recipe",
     "flat_settings",
     "idle_settings",

@@ -10,6 +10,9 @@ from typing import Any
 from lora_scene.errors import RecipeError
 from lora_scene.recipe.tree import Recipe
 
+USUAL_REPEATS = 8  # of a draw, in the recipes for real bases
+MOST_REPEATS = 12  # that lost nothing: benchmarks/README.md
+
 
 def contradictions(recipe: Recipe) -> Iterator[RecipeError]:
     """Yield settings that are right alone and wrong together."""
@@ -38,6 +41,18 @@ def idle_settings(recipe: Recipe, given: Sequence[str]) -> list[str]:
     keys = list(dict.fromkeys(one.partition("=")[0].strip() for one in given))
     why = {key: reason for names, reason in _idle(recipe) for key in names}
     return [f"{key} changes nothing: {why[key]}" for key in keys if key in why]
+
+
+def doubts(recipe: Recipe) -> Iterator[str]:
+    """Yield a sentence for each phase whose draws come again more often than was ever measured."""
+    for number, phase in enumerate(recipe.phases, 1):
+        draws = phase.draws if recipe.masked_loss.asks_base else 0
+        if phase.steps > MOST_REPEATS * draws > 0:
+            yield (
+                f"phase {number} has {draws} draws for {phase.steps} steps, and sees each"
+                f" {phase.steps / draws:.0f} times: a longer run wants more of them, from its"
+                f" first step on: phase{number}.draws={phase.steps // USUAL_REPEATS}"
+            )
 
 
 def _idle(recipe: Recipe) -> Iterator[tuple[list[str], str]]:

@@ -25,8 +25,18 @@ def test_all_that_the_fields_say_is_estimated(base, settings, photos, monkeypatc
         return SimpleNamespace(peak_bytes=2.5e9, card=4)
 
     monkeypatch.setattr(estimates, "estimate_memory", estimated)
-    said = memory_told("sd15-4gb", base, (*counted(400, 800, 7), *settings), 2, photos)
+    said = memory_told("sd15-4gb", base, (*counted("sd15-4gb", 400, 800, 7), *settings), 2, photos)
     assert "2.5 GB at most on a GPU: fits a card of 4 GiB" in said
     named = find_architecture(base or load_recipe("sd15-4gb").base.model)
-    recipe = load_recipe("sd15-4gb", [*counted(400, 800, 7), *settings])
+    recipe = load_recipe("sd15-4gb", [*counted("sd15-4gb", 400, 800, 7), *settings])
     assert asked == [(named, recipe, {"n_concepts": 2, "photos": photos})]
+
+
+def test_draws_that_come_again_follow_the_sliders_and_the_table_is_heeded() -> None:
+    settings = counted("sd15", 200, 4000, 0)
+    recipe = load_recipe("sd15", settings)
+    assert [(phase.steps, phase.draws) for phase in recipe.phases] == [(200, 100), (4000, 500)]
+    assert load_recipe("sd15", [*settings, "phase2.draws=7"]).phase2.draws == 7
+    shipped = load_recipe("mini")
+    same = counted("mini", shipped.phase1.steps, shipped.phase2.steps, shipped.run.sample_every)
+    assert load_recipe("mini", same) == shipped

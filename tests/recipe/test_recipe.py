@@ -10,6 +10,7 @@ import pytest
 from lora_scene.errors import RecipeError
 from lora_scene.recipe import (
     Recipe,
+    doubts,
     dump_recipe,
     idle_settings,
     load_recipe,
@@ -353,3 +354,16 @@ def test_a_setting_that_changes_nothing_is_told(setting, why):
 )
 def test_a_setting_that_counts_is_not_called_idle(name, settings):
     assert idle_settings(load_recipe(name, settings), settings) == []
+
+
+def test_draws_that_come_again_too_often_are_told() -> None:
+    (told,) = doubts(load_recipe("sd15", ["phase2.steps=4000"]))
+    assert "sees each 80 times" in told
+    assert "phase2.draws=500" in told
+    for settings in (["phase2.draws=500"], ["phase2.draws=0"], ["masked_loss.outside_weight=0"]):
+        assert not list(doubts(load_recipe("sd15", ["phase2.steps=4000", *settings])))
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_nothing_is_doubted_of_a_shipped_recipe(name) -> None:
+    assert not list(doubts(load_recipe(name)))
