@@ -20,7 +20,6 @@ from lora_scene.learning.flat_weights import flat_optimizer
 from lora_scene.recipe import Optimizer, Phase
 
 LIBRARIES = {"prodigy": "prodigyopt", "schedulefree": "schedulefree"}
-LEAST_PRODIGY_LR = 0.1  # below, a rate meant for AdamW was taken over
 
 Notice = Callable[[str], None]
 
@@ -141,8 +140,6 @@ def _weights_optimizer(
         )
         return adafactor
     if settings.name == "prodigy":
-        if lr < LEAST_PRODIGY_LR:
-            notice(f"prodigy finds its rate itself; weights_lr={lr:g} is a factor on it, usually 1")
         prodigy: type[torch.optim.Optimizer] = optimizer_library(settings.name).Prodigy
         with contextlib.redirect_stdout(None):  # it prints its kind of weight decay
             return flat_optimizer(prodigy, weights, **common)

@@ -8,10 +8,12 @@ from dataclasses import fields
 from typing import Any
 
 from lora_scene.errors import RecipeError
+from lora_scene.recipe.settings import Phase
 from lora_scene.recipe.tree import Recipe
 
 USUAL_REPEATS = 8  # of a draw, in the recipes for real bases
 MOST_REPEATS = 12  # that lost nothing: benchmarks/README.md
+LEAST_PRODIGY_LR = 0.1  # prodigy's factor, usually 1; no other optimizer's rate is as high
 
 
 def contradictions(recipe: Recipe) -> Iterator[RecipeError]:
@@ -44,7 +46,7 @@ def idle_settings(recipe: Recipe, given: Sequence[str]) -> list[str]:
 
 
 def doubts(recipe: Recipe) -> Iterator[str]:
-    """Yield a sentence for each phase whose draws come again more often than was ever measured."""
+    """Yield a sentence for each thing that is allowed, and was seldom meant."""
     for number, phase in enumerate(recipe.phases, 1):
         draws = phase.draws if recipe.masked_loss.asks_base else 0
         if phase.steps > MOST_REPEATS * draws > 0:
@@ -53,6 +55,19 @@ def doubts(recipe: Recipe) -> Iterator[str]:
                 f" {phase.steps / draws:.0f} times: a longer run wants more of them, from its"
                 f" first step on: phase{number}.draws={phase.steps // USUAL_REPEATS}"
             )
+        if phase.steps and phase.trains != "rows":
+            yield from _odd_rate(recipe.optimizer.name, phase, f"phase{number}.weights_lr")
+
+
+def _odd_rate(optimizer: str, phase: Phase, key: str) -> Iterator[str]:
+    """Yield a sentence about a rate that is another optimizer's."""
+    is_factor = phase.weights_lr >= LEAST_PRODIGY_LR
+    if optimizer == "prodigy" and not is_factor:
+        yield (
+            f"prodigy finds its own rate; {key}={phase.weights_lr:g} is a factor on it, usually 1"
+        )
+    if optimizer != "prodigy" and is_factor:
+        yield f"{key}={phase.weights_lr:g} is prodigy's; {optimizer} wants a hundredth or less"
 
 
 def _idle(recipe: Recipe) -> Iterator[tuple[list[str], str]]:

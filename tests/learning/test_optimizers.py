@@ -117,14 +117,6 @@ def test_optimizer_lowers_a_loss_by_its_name(name):
     assert weights.square().sum() < 15.9
 
 
-@pytest.mark.parametrize(("rate", "n_said"), [(1e-4, 1), (1.0, 0)])
-def test_rate_that_was_meant_for_another_optimizer_is_spoken_of(rate, n_said):
-    said = []
-    build("prodigy", Phase(trains="lora", weights_lr=rate), said)
-    assert len(said) == n_said
-    assert all("prodigy finds its rate itself" in text for text in said)
-
-
 def test_schedule_free_shows_its_average_and_takes_it_back():
     _, weights, made = build("schedulefree")
     for _ in range(3):

@@ -652,7 +652,7 @@ def test_optimizer_moves_rows_and_adapters_and_says_nothing_on_stdout(
     expected = {
         "pagedadamw8bit": ["paged memory needs CUDA; unpaged AdamW8bit takes its place on cpu"],
         "prodigy": [
-            "prodigy finds its rate itself; weights_lr=0.0001 is a factor on it, usually 1"
+            "prodigy finds its own rate; phase2.weights_lr=0.0001 is a factor on it, usually 1"
         ],
     }
     assert said == expected.get(name, [])

@@ -364,6 +364,21 @@ def test_draws_that_come_again_too_often_are_told() -> None:
         assert not list(doubts(load_recipe("sd15", ["phase2.steps=4000", *settings])))
 
 
+@pytest.mark.parametrize(
+    ("settings", "n_told"),
+    [
+        (["optimizer.name=prodigy"], 1),
+        (["optimizer.name=prodigy", "phase2.weights_lr=1"], 0),
+        (["phase2.weights_lr=1"], 1),
+        (["phase2.weights_lr=1", "phase2.steps=0"], 0),
+    ],
+)
+def test_a_rate_that_is_another_optimizers_is_told(settings, n_told) -> None:
+    told = list(doubts(load_recipe("sd15", settings)))
+    assert len(told) == n_told
+    assert all("phase2.weights_lr" in one and "prodigy" in one for one in told)
+
+
 @pytest.mark.parametrize("name", recipe_names())
 def test_nothing_is_doubted_of_a_shipped_recipe(name) -> None:
     assert not list(doubts(load_recipe(name)))
