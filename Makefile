@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+export PYTHONDONTWRITEBYTECODE =  # else every process compiles all that it imports: nine seconds each
 
 .PHONY: demo test suite rehearse venv lint format clean
 
