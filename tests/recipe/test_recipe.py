@@ -20,6 +20,8 @@ from lora_scene.recipe import (
     recipe_text,
 )
 
+BENCHED = sorted((Path(__file__).parents[2] / "benchmarks" / "recipes").rglob("*.toml"))
+
 
 def problems(*overrides: str, name: str = "paper") -> str:
     with pytest.raises(RecipeError) as caught:
@@ -379,6 +381,6 @@ def test_a_rate_that_is_another_optimizers_is_told(settings, n_told) -> None:
     assert all("phase2.weights_lr" in one and "prodigy" in one for one in told)
 
 
-@pytest.mark.parametrize("name", recipe_names())
-def test_nothing_is_doubted_of_a_shipped_recipe(name) -> None:
+@pytest.mark.parametrize("name", [*recipe_names(), *BENCHED])
+def test_nothing_is_doubted_of_a_shipped_or_benchmarked_recipe(name) -> None:
     assert not list(doubts(load_recipe(name)))
