@@ -7,6 +7,7 @@ Q tables R/hard.jsonl docs/quality.md --of hard
 Q tables R/long-test.jsonl docs/quality.md --of long
 Q tables R/long-test.jsonl docs/quality.md --of long_hard --group test-hard
 Q picture RESULTS docs/images/quality.png
+Q picture RESULTS docs/images/long.png
 Q picture RESULTS docs/images/hard.png --seed 1 --scenes h03-3 h08-2
 
 A table stands between `<!-- table: NAME -->` and `<!-- end -->`, or `NAME_OF` for that of other

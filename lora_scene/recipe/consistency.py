@@ -47,9 +47,10 @@ def idle_settings(recipe: Recipe, given: Sequence[str]) -> list[str]:
 
 def doubts(recipe: Recipe) -> Iterator[str]:
     """Yield a sentence for each thing that is allowed, and was seldom meant."""
+    yield from _unreached_variants(recipe)
     for number, phase in enumerate(recipe.phases, 1):
-        draws = phase.draws if recipe.masked_loss.asks_base else 0
-        if phase.steps > MOST_REPEATS * draws > 0:
+        draws = _n_draws(recipe, phase)
+        if phase.steps > MOST_REPEATS * draws:
             yield (
                 f"phase {number} has {draws} draws for {phase.steps} steps, and sees each"
                 f" {phase.steps / draws:.0f} times: a longer run wants more of them, from its"
@@ -57,6 +58,26 @@ def doubts(recipe: Recipe) -> Iterator[str]:
             )
         if phase.steps and phase.trains != "rows":
             yield from _odd_rate(recipe.optimizer.name, phase, f"phase{number}.weights_lr")
+
+
+def _unreached_variants(recipe: Recipe) -> Iterator[str]:
+    """Yield a sentence if most variants are never drawn, though there are steps for them."""
+    augment, run = recipe.augment, recipe.run
+    shares = (augment.crop_prob, augment.recompose_prob, augment.rearrange_prob, augment.paste_prob)
+    least = min((share for share in shares if share), default=0.0) * run.batch_size
+    in_steps = least * run.accumulation * sum(phase.steps for phase in recipe.phases)
+    drawn = least * run.accumulation * sum(_n_draws(recipe, phase) for phase in recipe.phases)
+    if drawn < augment.n_variants / 2 <= in_steps:
+        yield (
+            f"of {augment.n_variants} variants about {drawn:.0f} are drawn, again and again:"
+            " phase1.draws and phase2.draws grow with augment.n_variants"
+        )
+
+
+def _n_draws(recipe: Recipe, phase: Phase) -> int:
+    """Return how many steps of a phase draw anew."""
+    again = phase.draws if recipe.masked_loss.asks_base else 0
+    return min(phase.steps, again or phase.steps)
 
 
 def _odd_rate(optimizer: str, phase: Phase, key: str) -> Iterator[str]:

@@ -16,7 +16,13 @@ from lora_scene.workshop.results import known_rows
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
-FILES = {"": "mini.jsonl", "hard": "hard.jsonl", "earlier": "mini-earlier.jsonl"}
+FILES = {
+    "": ("mini.jsonl", "test"),
+    "hard": ("hard.jsonl", "test"),
+    "long": ("long-test.jsonl", "test"),
+    "long_hard": ("long-test.jsonl", "test-hard"),
+    "earlier": ("mini-earlier.jsonl", "test"),
+}
 
 
 def row(method: str, scene: str, identity: float, *, seed: int = 0) -> dict:
@@ -62,7 +68,8 @@ def test_tables_of_other_rows_are_left_alone() -> None:
 
 @cache
 def kept_tables(of: str) -> dict[str, str]:
-    return tables(list(known_rows(RESULTS / FILES[of]).values()), of=of)
+    name, group = FILES[of]
+    return tables(list(known_rows(RESULTS / name).values()), of=of, group=group)
 
 
 @pytest.mark.parametrize(
@@ -70,8 +77,9 @@ def kept_tables(of: str) -> dict[str, str]:
     [
         ("docs/quality.md", "", "methods"),
         ("docs/quality.md", "hard", "methods_hard"),
+        ("docs/quality.md", "long", "methods_long"),
         ("docs/quality.md", "earlier", "methods_earlier"),
-        ("README.md", "", "headline"),
+        ("README.md", "long", "headline_long"),
     ],
 )
 def test_the_page_shows_the_rows_that_are_kept(page: str, of: str, table: str) -> None:
@@ -86,14 +94,24 @@ def test_no_table_of_a_page_is_of_rows_that_are_not_kept(page: str) -> None:
     assert set(named) <= {name for of in FILES for name in kept_tables(of)}
 
 
-def test_pages_say_when_the_rows_are_of_an_earlier_version() -> None:
-    protocol = read_protocol(ROOT / "benchmarks" / "protocols" / "mini.toml")
-    load = cache(load_scene)
-    now = {run.key: fingerprint_of(protocol, run, scene=load(run.scene)) for run in protocol.runs()}
-    is_stale = {
-        of: any(now.get(key) != then for key, then in known_rows(RESULTS / FILES[of]))
-        for of in ("", "earlier")
-    }
-    for page, of in (("docs/quality.md", "earlier"), ("README.md", "")):
-        is_said = "made by an earlier version" in (ROOT / page).read_text("utf-8")
-        assert is_said == is_stale[of], page
+@pytest.mark.parametrize(
+    ("protocol", "file", "is_known"),
+    [
+        ("mini.toml", "mini.jsonl", True),
+        ("hard.toml", "hard.jsonl", True),
+        ("long-test.toml", "long-test.jsonl", True),
+        ("mini.toml", "mini-earlier.jsonl", False),
+    ],
+)
+def test_rows_are_of_the_protocol_or_said_to_be_of_an_earlier_version(
+    protocol: str, file: str, is_known: bool
+) -> None:
+    asked, load = read_protocol(ROOT / "benchmarks" / "protocols" / protocol), cache(load_scene)
+    now = {run.key: fingerprint_of(asked, run, scene=load(run.scene)) for run in asked.runs()}
+    assert all(now.get(key) == then for key, then in known_rows(RESULTS / file)) == is_known
+
+
+def test_the_page_says_which_rows_are_of_an_earlier_version() -> None:
+    said = "made by an earlier version"
+    assert said in (ROOT / "docs/quality.md").read_text("utf-8")
+    assert said not in (ROOT / "README.md").read_text("utf-8")

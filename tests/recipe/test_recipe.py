@@ -366,6 +366,15 @@ def test_draws_that_come_again_too_often_are_told() -> None:
         assert not list(doubts(load_recipe("sd15", ["phase2.steps=4000", *settings])))
 
 
+def test_variants_that_the_draws_never_reach_are_told() -> None:
+    many = ["augment.n_variants=200"]
+    (told,) = doubts(load_recipe("sd15", many))
+    assert "of 200 variants about 38 are drawn" in told
+    for settings in (["phase2.draws=400"], ["phase1.draws=0"], ["augment.rearrange_prob=0"]):
+        assert not list(doubts(load_recipe("sd15", [*many, *settings])))
+    assert not list(doubts(load_recipe("sd15", ["phase1.steps=4", "phase2.steps=4"])))
+
+
 @pytest.mark.parametrize(
     ("settings", "n_told"),
     [
