@@ -12,7 +12,8 @@ from lora_scene.page import look
 from lora_scene.recipe import Recipe, load_recipe
 from lora_scene.size import Size
 
-ASKED = ("base.model", "phase1.steps", "phase2.steps", "run.seed", "run.sample_every")  # above them
+STEPS = ("phase1.steps", "phase1.draws", "phase2.steps", "phase2.draws")  # of the two sliders
+ASKED = (*STEPS, "base.model", "run.seed", "run.sample_every")  # above the table
 
 
 @functools.cache

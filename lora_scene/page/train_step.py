@@ -171,7 +171,7 @@ class TrainStep:
     def _start(
         self, recipe: str, base: str, steps1: int, steps2: int, every: int, seed: int, table: Any
     ) -> None:
-        settings = [*counted(recipe, steps1, steps2, every), *overrides(recipe, table)]
+        settings = [*overrides(recipe, table), *counted(recipe, steps1, steps2, every)]
         settings += [f"run.seed={int(seed or 0)}"]
         earlier = self._desk.need()
         if any((earlier.adapter / kept).exists() for kept in (SUMMARY, CHECKPOINT, SNAPSHOTS)):
@@ -212,7 +212,7 @@ class TrainStep:
         n_concepts = max(len(draft.things) + draft.has_background, 1)
         photos = tuple(Size(pixels.shape[1], pixels.shape[0]) for pixels in draft.photos)
         try:
-            settings = (*counted(recipe, steps1, steps2, every), *overrides(recipe, table))
+            settings = (*overrides(recipe, table), *counted(recipe, steps1, steps2, every))
             return memory_told(recipe, base.strip(), settings, n_concepts, photos)
         except Exception as error:  # whatever it is, the page says it and goes on
             return look.said(sentence(error))
