@@ -1,0 +1,139 @@
+"""Whether things of colours that the base does not expect of their noun are learnt as well.
+
+    python -m benchmarks.colours ROWS [ROWS ...] [--methods ours full no-mask] [--out FILE]
+
+The base draws every noun of the rows' scenes on three grounds, two seeds each; a thing's distance
+is that of two mean CIELAB colours (CIE76): of its mask in the photo, and of what the judge finds in
+those pictures. The things are cut into quarters by it; a line a quarter tells the mean distance and
+every method's mean identity.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from benchmarks.layouts import PLAN, SCENES
+from benchmarks.records import circumstances, write
+from lora_scene.creating.rendering import checked, render
+from lora_scene.creating.requests import Request
+from lora_scene.creating.studio import Studio, open_studio
+from lora_scene.judging.finding import Finder
+from lora_scene.judging.judge import load_judge
+from lora_scene.judging.mini import with_article
+from lora_scene.scenes.framing import frame_scene
+from lora_scene.scenes.pictures import Pixels
+from lora_scene.scenes.scene import Scene, load_scene
+from lora_scene.workshop.results import known_rows
+from lora_scene.workshop.statistics import Row
+
+QUARTERS = 4
+Thing = tuple[str, str]
+"""A scene's name and a handle of it."""
+
+
+def colour_of(pixels: Pixels, region: np.ndarray) -> np.ndarray:
+    """Return the mean CIELAB colour (3,) of a region (H, W) of a picture (H, W, 3)."""
+    lab = cv2.cvtColor(pixels.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
+    return np.asarray(lab[region].mean(axis=0))
+
+
+def expected_colour(studio: Studio, noun: str, *, scene: Scene, finder: Finder) -> np.ndarray:
+    """Return the mean colour (3,) of what the base draws of a noun.
+
+    Args:
+        studio: The bare base.
+        noun: Of a concept of the scene.
+        scene: Its concepts are what the finder looks for.
+        finder: The judge's.
+    """
+    asked = [
+        checked(studio, Request(prompt.format(with_article(noun)), seed, sampling=PLAN.sampling))
+        for prompt in PLAN.prompts
+        for seed in PLAN.seeds
+    ]
+    colours = [
+        colour_of(pixels, one.region)
+        for pixels in render(studio, asked).pixels
+        for one in finder.find(pixels, scene.concepts)
+        if one.owner is not None and scene.concepts[one.owner].noun == noun
+    ]
+    return np.mean(colours, axis=0)
+
+
+def distances(studio: Studio, scenes: Mapping[str, Scene], finder: Finder) -> dict[Thing, float]:
+    """Return how far each thing's colour lies from the one that the base gives its noun.
+
+    Args:
+        studio: The bare base.
+        scenes: Framed, by name.
+        finder: The judge's.
+    """
+    shown_in = {noun: scene for scene in scenes.values() for noun in scene.nouns}
+    expected = {
+        noun: expected_colour(studio, noun, scene=scene, finder=finder)
+        for noun, scene in sorted(shown_in.items())
+    }
+    found = {}
+    for name, scene in scenes.items():
+        photo = scene.photos[0]
+        for k in scene.things:
+            concept, region = scene.concepts[k], np.asarray(photo.masks[k] > 0)
+            if region.any():
+                own = colour_of(photo.pixels, region)
+                found[name, concept.handle] = float(np.linalg.norm(own - expected[concept.noun]))
+    return found
+
+
+def identities(rows: Iterable[Row], method: str) -> dict[Thing, float]:
+    """Return each thing's identity by a method, the mean over training seeds."""
+    values: dict[Thing, list[float]] = defaultdict(list)
+    for row in rows:
+        if row["method"] == method:
+            for handle, found in row["concepts"].items():
+                values[row["scene"], handle].append(found["identity"])
+    return {thing: float(np.mean(own)) for thing, own in values.items()}
+
+
+def quarters(
+    far: Mapping[Thing, float], known: Mapping[str, Mapping[Thing, float]]
+) -> list[dict[str, float]]:
+    """Return, of each quarter of the things that all methods know, the distance and identities."""
+    shared = [thing for thing in far if all(thing in own for own in known.values())]
+    ordered = sorted(shared, key=lambda thing: far[thing])
+    return [
+        {
+            "things": len(part),
+            "distance": float(np.mean([far[ordered[i]] for i in part])),
+            **{m: float(np.mean([own[ordered[i]] for i in part])) for m, own in known.items()},
+        }
+        for part in np.array_split(np.arange(len(ordered)), QUARTERS)
+    ]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Write a line a quarter."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("rows", nargs="+", type=Path)
+    parser.add_argument("--methods", nargs="+", default=["ours", "full"])
+    parser.add_argument("--out", type=Path)
+    given = parser.parse_args(arguments)
+    rows = [row for path in given.rows for row in known_rows(path).values()]
+    studio, judge = open_studio([], base="mini", device="cpu"), load_judge("mini", device="cpu")
+    assert judge.finder is not None, "the embedded judge finds things by their nouns"
+    canvas = studio.backbone.canvas()
+    names = sorted({row["scene"] for row in rows})
+    scenes = {name: frame_scene(load_scene(SCENES / name), canvas) for name in names}
+    far = distances(studio, scenes, judge.finder)
+    about = circumstances("cpu")
+    for line in quarters(far, {method: identities(rows, method) for method in given.methods}):
+        write({**line, **about}, given.out)
+
+
+if __name__ == "__main__":
+    main()
