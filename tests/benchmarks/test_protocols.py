@@ -58,7 +58,7 @@ def test_the_absent_device_is_asked_for_every_method_of_the_gpu_s_in_little_work
 ) -> None:
     """On two things: `naive` learns each alone (12), `guided` none; four are the course of others.
 
-    Without phase 1 (9) eight steps ask the base once.
+    Without phase 1 (8) seven steps ask the base once.
     """
     text = (ROOT / "protocols" / "gpu.toml").read_text("utf-8")
     small = read_protocol(shrunk(tmp_path))
@@ -67,7 +67,7 @@ def test_the_absent_device_is_asked_for_every_method_of_the_gpu_s_in_little_work
     ]
     assert planned_work(small) == {
         "runs": 17,
-        "image_forwards": 8 * 10 + 12 + 9 + (4 + 2) + (6 + 4),
+        "image_forwards": 8 * 10 + 12 + 8 + (4 + 2) + (6 + 4),
         "pictures": 17 * 2 + 16 * 2,  # each thing; drift's one, with the adapter and without
     }
 
