@@ -2,10 +2,9 @@
 
 Q = python -m benchmarks.quality_page, R = benchmarks/results:
 
-Q tables R/mini.jsonl docs/quality.md README.md
+Q tables R/mini.jsonl docs/quality.md
 Q tables R/hard.jsonl docs/quality.md --of hard
-Q tables R/long-test.jsonl docs/quality.md --of long
-Q tables R/long-test.jsonl docs/quality.md --of long_hard --group test-hard
+Q tables R/long-test.jsonl docs/quality.md README.md --of long
 Q picture RESULTS docs/images/quality.png
 Q picture RESULTS docs/images/long.png
 Q picture RESULTS docs/images/hard.png --seed 1 --scenes h03-3 h08-2
@@ -49,14 +48,13 @@ PARTS = {
     "pairwise": "nothing, but the pairwise term added",
     "naive": "training together (each thing alone, put together)",
 }
-MANY = ("many", "test-many")
 SHOWN = ("t05-3", "t10-4")
 _PLACE = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
-def tables(rows: Sequence[Row], *, of: str = "", group: str = "test") -> dict[str, str]:
-    """Return every table of a group of scenes in Markdown; names end with what the rows are of."""
-    tested = [row for row in rows if row["group"] == group]
+def tables(rows: Sequence[Row], *, of: str = "") -> dict[str, str]:
+    """Return every table in Markdown, by name; names end with what the rows are of."""
+    tested = [row for row in rows if row["group"] == "test"]
     first = [row for row in tested if row["seed"] == 0]
     made = {
         "methods": markdown(
@@ -104,10 +102,8 @@ def _many(rows: Sequence[Row]) -> dict[str, list[str]]:
     body = {}
     for n in (6, 8, 10):
         for method in ("ours", "full"):
-            own = [row for row in rows if row["group"] in MANY and row["n_concepts"] == n]
-            own = [row for row in own if row["method"].removesuffix(", many") == method]
-            name = own[0]["method"] if own else method
-            values = [by_scene(own, name, metric=k).values() for k in SHORT]
+            own = [row for row in rows if row["group"] == "many" and row["n_concepts"] == n]
+            values = [by_scene(own, f"{method}, many", metric=k).values() for k in SHORT]
             body[f"{n}, {method}"] = [" and ".join(f"{v:.2f}" for v in one) for one in values]
     return body
 
@@ -167,8 +163,7 @@ def main() -> None:
     parser.add_argument("what", choices=("tables", "picture"))
     parser.add_argument("source", type=Path)
     parser.add_argument("targets", type=Path, nargs="+")
-    parser.add_argument("--of", default="", help="what the tables' names end with: hard, earlier")
-    parser.add_argument("--group", default="test", help="of scenes, as the protocol names it")
+    parser.add_argument("--of", default="", help="of the tables' names: hard, long, earlier")
     parser.add_argument("--scenes", nargs="+", default=SHOWN, help="of the picture")
     parser.add_argument("--seed", type=int, default=0, help="of the picture's trainings")
     asked = parser.parse_args()
@@ -176,7 +171,7 @@ def main() -> None:
         [target] = asked.targets
         picture(asked.source, asked.scenes, asked.seed).save(target, optimize=True)
         return
-    made = tables(list(known_rows(asked.source).values()), of=asked.of, group=asked.group)
+    made = tables(list(known_rows(asked.source).values()), of=asked.of)
     for target in asked.targets:
         target.write_text(filled(target.read_text("utf-8"), made), encoding="utf-8")
 

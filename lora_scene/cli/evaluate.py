@@ -162,13 +162,11 @@ def command(
     """
     from lora_scene.cli.evaluation_view import warn_of_strange_nouns
     from lora_scene.cli.progress import counting_bar
-    from lora_scene.files import check_target
     from lora_scene.judging import evaluation
     from lora_scene.judging.distribution import read_pictures
     from lora_scene.scenes.scene import load_scene
 
-    if out is not None:
-        check_target(out, [evaluation.EVALUATION])
+    _check_target(out)
     learnt_from = load_scene(scene)
     reference = read_pictures(against) if against else []
     cast = AdapterOptions((adapter,)).read()
@@ -202,6 +200,14 @@ def _refuse_early(plan: Plan, scene: Scene, reference: list[Pixels] | None) -> N
     n_drawn = len(cells_of(plan, scene))
     if reference is not None:
         refuse_few(len(reference), n_drawn)
+
+
+def _check_target(out: Path | None) -> None:
+    from lora_scene.files import check_target
+    from lora_scene.judging.evaluation import EVALUATION
+
+    if out is not None:
+        check_target(out, [EVALUATION])
 
 
 def _kept_in(out: Path | None) -> KeptPictures | None:

@@ -209,7 +209,7 @@ def _steps(trainer: Trainer, behind: tuple[int, int]) -> Iterator[Share]:
         if number < behind[0] or left <= 0:
             continue
         stepper = trainer.stepper(number)
-        again = phase.draws if recipe.masked_loss.asks_base else 0
+        again = recipe.draws_of(phase)
         with stepper.attached():
             seconds = median([_timed(stepper, i)[0] for i in range(1 + N_MEASURED)][1:])
             if 0 < again < left:  # what the base said in the first draws is remembered

@@ -148,7 +148,7 @@ class Stepper:
     def _forward(self, step: int, part: int) -> LossTerms:
         assert self._objective is not None, "a stepper works while it is attached"
         recipe, prior = self._materials.recipe, self._materials.prior
-        again = self.phase.draws if recipe.masked_loss.asks_base else 0
+        again = recipe.draws_of(self.phase)
         draw = step % again if again else step
         generators = step_generators(recipe.run.seed, self._number, draw, part)
         samples = draw_batch(

@@ -64,9 +64,10 @@ def _unreached_variants(recipe: Recipe) -> Iterator[str]:
     """Yield a sentence if most variants are never drawn, though there are steps for them."""
     augment, run = recipe.augment, recipe.run
     shares = (augment.crop_prob, augment.recompose_prob, augment.rearrange_prob, augment.paste_prob)
-    least = min((share for share in shares if share), default=0.0) * run.batch_size
-    in_steps = least * run.accumulation * sum(phase.steps for phase in recipe.phases)
-    drawn = least * run.accumulation * sum(_n_draws(recipe, phase) for phase in recipe.phases)
+    least = min((share for share in shares if share), default=0.0)
+    a_step = least * run.batch_size * run.accumulation
+    in_steps = a_step * sum(phase.steps for phase in recipe.phases)
+    drawn = a_step * sum(_n_draws(recipe, phase) for phase in recipe.phases)
     if drawn < augment.n_variants / 2 <= in_steps:
         yield (
             f"of {augment.n_variants} variants about {drawn:.0f} are drawn, again and again:"
@@ -76,8 +77,7 @@ def _unreached_variants(recipe: Recipe) -> Iterator[str]:
 
 def _n_draws(recipe: Recipe, phase: Phase) -> int:
     """Return how many steps of a phase draw anew."""
-    again = phase.draws if recipe.masked_loss.asks_base else 0
-    return min(phase.steps, again or phase.steps)
+    return min(phase.steps, recipe.draws_of(phase) or phase.steps)
 
 
 def _odd_rate(optimizer: str, phase: Phase, key: str) -> Iterator[str]:

@@ -43,6 +43,10 @@ class Recipe:
         """Return both phases, in order."""
         return (self.phase1, self.phase2)
 
+    def draws_of(self, phase: Phase) -> int:
+        """Return the steps after which a phase's draws come again; 0 where each draws anew."""
+        return phase.draws if self.masked_loss.asks_base else 0
+
     @property
     def is_full(self) -> bool:
         """Tell whether a phase moves the base's own weights."""

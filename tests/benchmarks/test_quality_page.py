@@ -17,11 +17,10 @@ from lora_scene.workshop.results import known_rows
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
 FILES = {
-    "": ("mini.jsonl", "test"),
-    "hard": ("hard.jsonl", "test"),
-    "long": ("long-test.jsonl", "test"),
-    "long_hard": ("long-test.jsonl", "test-hard"),
-    "earlier": ("mini-earlier.jsonl", "test"),
+    "": "mini.jsonl",
+    "hard": "hard.jsonl",
+    "long": "long-test.jsonl",
+    "earlier": "mini-earlier.jsonl",
 }
 
 
@@ -68,8 +67,7 @@ def test_tables_of_other_rows_are_left_alone() -> None:
 
 @cache
 def kept_tables(of: str) -> dict[str, str]:
-    name, group = FILES[of]
-    return tables(list(known_rows(RESULTS / name).values()), of=of, group=group)
+    return tables(list(known_rows(RESULTS / FILES[of]).values()), of=of)
 
 
 @pytest.mark.parametrize(
