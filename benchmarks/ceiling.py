@@ -1,11 +1,14 @@
 """The ceiling: what the judge gives to the real drawings of a scene, on the grounds asked for.
 
-    python -m benchmarks.ceiling --cache DIR [--protocol TOML] [--json FILE]
+    python -m benchmarks.ceiling (--cache DIR | --cut-out) [--protocol TOML] [--json FILE]
 
 Every picture of the protocol is composed by the world itself, from the drawings that the scene
 shows, in fresh places, and passed through the base's autoencoder: no adapter on this base can be
 better. Below it lies how well the base draws what it was trained on: asked by nouns, and weighed
 against its own drawings of them, the nearest of a noun's three.
+
+With `--cut-out` the things are cut out of the photo and put onto the ground in their places, for
+scenes whose drawings the world has not, such as the hard ones with their turned hues.
 """
 
 import argparse
@@ -17,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.mini_world.backgrounds import BACKGROUNDS
+from benchmarks.mini_world.backgrounds import BACKGROUNDS, paint_background
 from benchmarks.mini_world.compose import SIZES, Sprites, compose
 from benchmarks.mini_world.drawings import HELD_OUT_STYLE, load_drawings
 from benchmarks.mini_world.nouns import noun_set
@@ -31,6 +34,7 @@ from lora_scene.judging.plans import Cell, Plan, cells_of
 from lora_scene.judging.watched_drawing import Drawn
 from lora_scene.scenes.canvas import Canvas
 from lora_scene.scenes.framing import frame_scene
+from lora_scene.scenes.pictures import Pixels
 from lora_scene.scenes.scene import Photo, Scene, load_scene
 from lora_scene.workshop.protocol import read_protocol
 
@@ -68,9 +72,32 @@ def compose_cells(
         nouns = [scene.nouns[k] for k in cell.subset]
         pixels = compose(sprites, nouns, ground_of(cell.plain), rng).picture
         if studio is not None:
-            with torch.no_grad():
-                pixels = decode(studio, studio.backbone.encode_picture(pixels).mean[None])[0]
+            pixels = _through(studio, pixels)
         yield Drawn(cell.asked, pixels, tuple(scene.handles[k] for k in cell.subset), _NO_MAPS)
+
+
+def cut_out_cells(cells: Sequence[Cell], scene: Scene, studio: Studio) -> Iterator[Drawn]:
+    """Put what each prompt names, as the photo has it, onto the ground that it asks for.
+
+    Args:
+        cells: The pictures of a plan.
+        scene: Framed; its first photo is cut.
+        studio: Whose autoencoder the pictures pass through.
+    """
+    photo = scene.photos[0]
+    for number, cell in enumerate(cells):
+        rng = np.random.default_rng([cell.asked.seed, number])
+        ground = paint_background(ground_of(cell.plain), photo.size.width, rng)
+        opacity = photo.masks[list(cell.subset)].max(axis=0)[..., None]
+        mixed = opacity * photo.pixels + (1 - opacity) * ground
+        pixels = _through(studio, np.rint(mixed).astype(np.uint8))
+        yield Drawn(cell.asked, pixels, tuple(scene.handles[k] for k in cell.subset), _NO_MAPS)
+
+
+@torch.no_grad()
+def _through(studio: Studio, pixels: Pixels) -> Pixels:
+    """Return a picture as the autoencoder gives it back."""
+    return decode(studio, studio.backbone.encode_picture(pixels).mean[None])[0]
 
 
 def draw_known(cells: Sequence[Cell], scene: Scene, studio: Studio, plan: Plan) -> list[Drawn]:
@@ -119,21 +146,17 @@ def measure(
     return {name: mean(result.summary[name] for result in results) for name in names}
 
 
-def main() -> None:
-    """Weigh every scene of each group in each way; print means over scenes."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--cache", required=True, type=Path, help="folder of the drawings")
-    parser.add_argument(
-        "--protocol", type=Path, default=Path(__file__).parent / "protocols" / "mini.toml"
-    )
-    parser.add_argument("--json", type=Path, help="file for the figures")
-    options = parser.parse_args()
-    protocol = read_protocol(options.protocol)
-    studio = open_studio([], base=protocol.base)
-    plan, judge, canvas = protocol.plan, load_judge(protocol.judge), studio.backbone.canvas()
-    drawings, nouns = load_drawings(options.cache), noun_set("mini16")
+def ways_of_drawing(cache: Path, studio: Studio, plan: Plan) -> dict[str, Way]:
+    """Return the ways that have the drawings themselves, by name.
+
+    Args:
+        cache: Folder of the drawings.
+        studio: The base.
+        plan: How it draws.
+    """
+    drawings, nouns = load_drawings(cache), noun_set("mini16")
     own, known = Sprites(drawings, nouns, (HELD_OUT_STYLE,)), Sprites(drawings, nouns)
-    ways: dict[str, Way] = {
+    return {
         "drawings": lambda cells, scene: (compose_cells(cells, scene, own, studio=None), scene),
         "through the autoencoder": lambda cells, scene: (
             compose_cells(cells, scene, own, studio=studio), scene
@@ -142,6 +165,27 @@ def main() -> None:
             draw_known(cells, scene, studio, plan), known_scene(scene, known)
         ),
     }  # fmt: skip
+
+
+def main() -> None:
+    """Weigh every scene of each group in each way; print means over scenes."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--cache", type=Path, help="folder of the drawings")
+    source.add_argument("--cut-out", action="store_true", help="take the things from the photos")
+    parser.add_argument(
+        "--protocol", type=Path, default=Path(__file__).parent / "protocols" / "mini.toml"
+    )
+    parser.add_argument("--json", type=Path, help="file for the figures")
+    options = parser.parse_args()
+    protocol = read_protocol(options.protocol)
+    studio = open_studio([], base=protocol.base)
+    plan, judge, canvas = protocol.plan, load_judge(protocol.judge), studio.backbone.canvas()
+    ways: dict[str, Way] = {
+        "cut out": lambda cells, scene: (cut_out_cells(cells, scene, studio), scene)
+    }
+    if options.cache:
+        ways = ways_of_drawing(options.cache, studio, plan)
     figures: dict[str, dict[str, dict[str, float | None]]] = {}
     for way, drawn in ways.items():
         for group, folders in protocol.scenes.items():

@@ -6,7 +6,7 @@ Every step has generators of its own, so a resumed run draws what an unbroken on
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,7 @@ class Sample:
         t: Timestep.
         z: (c, h, w), its latent.
         eps: (c, h, w), the noise that is added.
+        on_ground: Whether the things stand on a ground that the base drew.
     """
 
     variant: EncodedVariant
@@ -40,6 +41,7 @@ class Sample:
     t: int
     z: Tensor
     eps: Tensor
+    on_ground: bool = False
 
 
 def step_generators(
@@ -114,6 +116,18 @@ def longest_prompts(
             for template in recipe.handles.templates:
                 found += [prompt_for(*each, template) + suffix for each in read]
     return tuple(found)
+
+
+def longest_on_grounds(
+    variants: Sequence[EncodedVariant], concepts: Sequence[Concept], recipe: Recipe
+) -> tuple[str, ...]:
+    """Return the longest prompts of a run that say on which ground things are."""
+    if not recipe.grounds.prob:
+        return ()
+    shown = [variant for variant in variants if not variant.caption_suffix]
+    unasked = replace(recipe.masked_loss, outside_target="data")  # the base reads none of them
+    prompts = longest_prompts(shown, concepts, replace(recipe, masked_loss=unasked))
+    return tuple(f"{prompt} {said}" for prompt in prompts for said in recipe.grounds.phrases)
 
 
 def draw_variant(

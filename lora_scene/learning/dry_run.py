@@ -52,7 +52,7 @@ from lora_scene.recipe import Recipe
 from lora_scene.scenes.scene import Scene
 
 N_MEASURED = 3  # steps, after one that warms up
-PRIOR, PICKING = "prior", "picking"
+PRIOR, GROUNDS, PICKING = "prior", "grounds", "picking"
 T = TypeVar("T")
 
 
@@ -180,25 +180,39 @@ def _head(trainer: Trainer, job: Job) -> tuple[str, ...]:
 def _measure(
     backbone: Backbone, job: Job, resumed: Checkpoint | None, n_picked: int
 ) -> tuple[Trainer, list[Share]]:
-    """Make ready, and measure; the prior is one picture, whose time counts for the rest."""
-    few = replace(job.recipe, prior=replace(job.recipe.prior, n_images=1))
+    """Make ready, and measure; of what the base draws before, one picture's time counts for all."""
+    few = replace(
+        job.recipe,
+        prior=replace(job.recipe.prior, n_images=1),
+        grounds=replace(job.recipe.grounds, n_images=1),
+    )
     seconds, materials = _timed(prepare_materials, backbone, replace(job, recipe=few))
     table = prepare_handles(backbone, job, materials)
     materials = replace(materials, recipe=job.recipe)
     trainer = Trainer(backbone, table, materials=materials, folder=job.out, listener=job.tell)
     behind = (resumed.phase, resumed.step) if resumed else (0, 0)
     with table.spliced():
-        parts = [*_prior(job.recipe, materials, seconds), *_steps(trainer, behind)]
-        has_steps = any(part.name != PRIOR for part in parts)
+        parts = [*_drawn_before(job.recipe, materials, seconds), *_steps(trainer, behind)]
+        has_steps = any(part.name not in (PRIOR, GROUNDS) for part in parts)
         parts += _beside(trainer, behind) if has_steps else ()
         return trainer, [*parts, *(_picking(trainer, n_picked) if n_picked else ())]
 
 
-def _prior(recipe: Recipe, materials: Materials, seconds: float) -> Iterator[Share]:
-    if materials.prior is not None:
-        n = len(materials.prior.latents)
-        told = "pictures of the untouched base; the encoding of the photos counted in"
-        yield Share(PRIOR, max(recipe.prior.n_images, n), seconds / n, told)
+def _drawn_before(recipe: Recipe, materials: Materials, seconds: float) -> Iterator[Share]:
+    """Yield what the base draws before, by its denoising steps of all the time that it took."""
+    drawn = [
+        (name, settings, len(pictures.latents))
+        for name, settings, pictures in (
+            (PRIOR, recipe.prior, materials.prior),
+            (GROUNDS, recipe.grounds, materials.grounds),
+        )
+        if pictures is not None
+    ]
+    n_steps = sum(settings.n_steps * n for _, settings, n in drawn)
+    told = "pictures of the untouched base; the encoding of the photos counted in"
+    for name, settings, n in drawn:
+        each = seconds * settings.n_steps / n_steps
+        yield Share(name, max(settings.n_images, n), each, told)
 
 
 def _steps(trainer: Trainer, behind: tuple[int, int]) -> Iterator[Share]:

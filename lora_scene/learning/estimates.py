@@ -91,7 +91,9 @@ def estimate_memory(
     )
     phases = [simulation.encode()]
     if recipe.prior.weight:
-        phases.append(simulation.prior())
+        phases.append(simulation.drawing("prior"))
+    if recipe.grounds.prob:
+        phases.append(simulation.drawing("grounds"))
     phases += [simulation.train(n) for n, phase in enumerate(recipe.phases, 1) if phase.steps]
     if recipe.run.sample_every:
         phases.append(simulation.samples())

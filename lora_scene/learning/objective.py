@@ -127,14 +127,14 @@ class Objective:
         z_t = backbone.add_noise(z, eps, t)
         target = backbone.target(z, eps, t)
         asks_base = self._recipe.masked_loss.asks_base
-        held = self._held_to_base(samples, z_t, t, draw) if asks_base else None
+        around = self._around(samples, z_t, t, target, draw) if asks_base else target
         if prior is not None:
             z_prior = backbone.add_noise(prior.z, prior.eps, prior.t)
             z_t, t = torch.cat([z_t, z_prior]), torch.cat([t, prior.t])
             text = text.append(prior.text)
         prediction, maps = self._predict(samples, ids[0], z_t, t, text)
         nothing = prediction.new_zeros((), dtype=torch.float32)
-        diffusion = self._diffusion(samples, prediction[:b], target, held)
+        diffusion = self._diffusion(samples, prediction[:b], target, around)
         attention = pairwise = prior_loss = nothing
         if maps is not None:
             attention = attention_term(maps, samples, self._recipe.attention_loss)
@@ -177,24 +177,28 @@ class Objective:
         return torch.tensor(told, device=z_t.device)
 
     def _diffusion(
-        self, samples: Sequence[Sample], prediction: Tensor, target: Tensor, held: Tensor | None
+        self, samples: Sequence[Sample], prediction: Tensor, target: Tensor, around: Tensor
     ) -> Tensor:
+        """Return the masked loss against `target` on the things and `around` beside them."""
         settings = self._recipe.masked_loss
         if not settings.enabled:
             everywhere = torch.ones_like(target[:, :1])
             return weighted_error(prediction, target, everywhere).mean()
         masks = [sample.variant.masks.to(target.device) for sample in samples]
         drawn = [mask[list(sample.subset)] for mask, sample in zip(masks, samples, strict=True)]
-        if held is None:
-            outside = settings.outside_weight
-            weight = torch.stack(
-                [cell_weights(d, every, outside) for d, every in zip(drawn, masks, strict=True)]
-            )
-        else:
+        weight = torch.stack(
+            [self._weights(*one) for one in zip(samples, drawn, masks, strict=True)]
+        )
+        if around is not target:
             inside = torch.stack([d.amax(dim=0, keepdim=True) for d in drawn])
-            target = inside * target + (1 - inside) * held
-            weight = inside + (1 - inside) * settings.outside_weight
+            target = inside * target + (1 - inside) * around
         return weighted_error(prediction, target, weight, normalize=settings.normalize).mean()
+
+    def _weights(self, sample: Sample, drawn: Tensor, every: Tensor) -> Tensor:
+        """Return the weight (1, h, w) of each cell; on a ground stand only the named things."""
+        if sample.on_ground:
+            return cell_weights(drawn, drawn, self._recipe.grounds.outside_weight)
+        return cell_weights(drawn, every, self._recipe.masked_loss.outside_weight)
 
     @property
     def _is_text_fixed(self) -> bool:
@@ -205,18 +209,34 @@ class Objective:
         return not (phase.rows_lr or is_adapted or is_full)
 
     @torch.no_grad()
-    def _held_to_base(
-        self, samples: Sequence[Sample], z_t: Tensor, t: Tensor, draw: Draw | None
+    def _around(
+        self,
+        samples: Sequence[Sample],
+        z_t: Tensor,
+        t: Tensor,
+        target: Tensor,
+        draw: Draw | None,
     ) -> Tensor:
-        """Return what the untouched base predicts for the prompts with class nouns."""
-        if draw is not None and draw in self._answers:
-            return self._answers[draw].float()
-        with without_lora(self._backbone):
-            text = self._encodings.encode([sample.plain_prompt for sample in samples])
-            answer = self._backbone.denoise(z_t, t, text, self._size_ids(samples, z_t))
-        if draw is not None:
-            self._answers[draw] = answer
-        return answer.float()
+        """Return what is to be predicted around the things.
+
+        That is what the untouched base predicts for the prompts with class nouns; where the things
+        stand on a ground of the base, the picture's own `target`.
+        """
+        asked = [i for i, sample in enumerate(samples) if not sample.on_ground]
+        if not asked:
+            return target
+        answer = self._answers.get(draw) if draw is not None else None
+        if answer is None:
+            about = [samples[i] for i in asked]
+            z_asked, t_asked = (torch.stack([one[i] for i in asked]) for one in (z_t, t))
+            with without_lora(self._backbone):
+                text = self._encodings.encode([sample.plain_prompt for sample in about])
+                sizes = self._size_ids(about, z_asked)
+                answer = self._backbone.denoise(z_asked, t_asked, text, sizes)
+            if draw is not None:
+                self._answers[draw] = answer
+        answers = dict(zip(asked, answer.float(), strict=True))
+        return torch.stack([answers.get(i, own.float()) for i, own in enumerate(target)])
 
 
 def attention_term(

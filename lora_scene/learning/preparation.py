@@ -27,8 +27,9 @@ from lora_scene.errors import RecipeError, did_you_mean
 from lora_scene.learning.attention import read_level
 from lora_scene.learning.beginning import Beginning, put_rows
 from lora_scene.learning.devices import free_cached, mixed_precision
-from lora_scene.learning.draws import longest_prompts
+from lora_scene.learning.draws import longest_on_grounds, longest_prompts
 from lora_scene.learning.events import Listener, Notice
+from lora_scene.learning.grounds import GroundSet, draw_grounds
 from lora_scene.learning.handle_table import HandleTable
 from lora_scene.learning.held import MOST_PHOTOS
 from lora_scene.learning.interruption import Interruption
@@ -165,6 +166,7 @@ def check_asked(scene: Scene, recipe: Recipe) -> None:
         RecipeError: So it is.
     """
     refuse_no_steps(recipe)
+    _refuse_things_on_grounds(scene, recipe)
     known = {handle.casefold() for handle in scene.handles}
     for prompt in recipe.run.sample_prompts:
         for handle in HANDLE_FORM.findall(prompt):
@@ -175,6 +177,25 @@ def check_asked(scene: Scene, recipe: Recipe) -> None:
                     expected=", ".join(scene.handles),
                     got=prompt,
                     hint=did_you_mean(handle, scene.handles),
+                )
+
+
+def _refuse_things_on_grounds(scene: Scene, recipe: Recipe) -> None:
+    """Refuse grounds that are asked for with a thing of the scene on them, or said with one.
+
+    Raises:
+        RecipeError: So it is.
+    """
+    if not recipe.grounds.prob:
+        return
+    for key, texts in (("prompts", recipe.grounds.prompts), ("phrases", recipe.grounds.phrases)):
+        for text in texts:
+            if HANDLE_FORM.search(text):
+                raise RecipeError(
+                    "a ground has no things on it",
+                    where=f"grounds.{key}",
+                    expected="a place, without a handle",
+                    got=text,
                 )
 
 
@@ -217,7 +238,8 @@ def prepare_materials(backbone: Backbone, job: Job) -> Materials:
     backbone.place(device)
     check_prediction(backbone, variants[0].moments.mean, torch.Generator().manual_seed(seed))
     prior = _prior(backbone, job, variants) if recipe.prior.weight else None
-    return Materials(variants, prior, recipe, job.fingerprint, held)
+    grounds = _grounds(backbone, job, variants) if recipe.grounds.prob else None
+    return Materials(variants, prior, recipe, job.fingerprint, held, grounds)
 
 
 def _held_photos(backbone: Backbone, scene: Scene, recipe: Recipe) -> tuple[EncodedVariant, ...]:
@@ -236,9 +258,7 @@ def _held_photos(backbone: Backbone, scene: Scene, recipe: Recipe) -> tuple[Enco
 def _prior(backbone: Backbone, job: Job, variants: Sequence[EncodedVariant]) -> PriorSet:
     """Draw the prior's pictures in the sizes of the variants, or find them in the checkpoint."""
     scene, recipe = job.scene, job.recipe
-    shares: dict[Size, float] = {}
-    for one in variants:
-        shares[one.latents] = shares.get(one.latents, 0.0) + one.probability
+    shares = _shares(variants)
     n = max(recipe.prior.n_images, len(shares))
     job.tell(Notice(f"the prior: {n} pictures of the untouched base"))
     return draw_prior(
@@ -249,13 +269,37 @@ def _prior(backbone: Backbone, job: Job, variants: Sequence[EncodedVariant]) -> 
         seed=recipe.run.seed,
         cache=job.out / CHECKPOINT.with_name("prior.safetensors"),
         is_text_fixed=not (trains_text(recipe) or _names_a_handle(recipe, scene)),
-        base=(
-            job.base_hash,
-            job.begun.mark if job.begun else "",
-            backbone.dtype,
-            recipe.base.quantization,
-        ),
+        base=_drawn_by(backbone, job),
     )
+
+
+def _grounds(backbone: Backbone, job: Job, variants: Sequence[EncodedVariant]) -> GroundSet:
+    """Draw the grounds in the sizes of the variants, or find them in the checkpoint."""
+    settings, shares = job.recipe.grounds, _shares(variants)
+    n = max(settings.n_images, len(shares))
+    job.tell(Notice(f"the grounds: {n} pictures of the untouched base"))
+    return draw_grounds(
+        backbone,
+        settings,
+        shares=shares,
+        seed=job.recipe.run.seed,
+        cache=job.out / CHECKPOINT.with_name("grounds.safetensors"),
+        base=_drawn_by(backbone, job),
+    )
+
+
+def _shares(variants: Sequence[EncodedVariant]) -> dict[Size, float]:
+    """Return how often each size, in cells of the latents, is drawn."""
+    shares: dict[Size, float] = {}
+    for one in variants:
+        shares[one.latents] = shares.get(one.latents, 0.0) + one.probability
+    return shares
+
+
+def _drawn_by(backbone: Backbone, job: Job) -> tuple[object, ...]:
+    """Return what tells the numbers of the base from others of the same name."""
+    begun = job.begun.mark if job.begun else ""
+    return job.base_hash, begun, backbone.dtype, job.recipe.base.quantization
 
 
 def _names_a_handle(recipe: Recipe, scene: Scene) -> bool:
@@ -284,6 +328,8 @@ def prepare_handles(backbone: Backbone, job: Job, materials: Materials) -> Handl
     with table.spliced():
         longest = longest_prompts(materials.variants, table.concepts, job.recipe)
         table.refuse_cut(longest, "handles.templates")
+        on_grounds = longest_on_grounds(materials.variants, table.concepts, job.recipe)
+        table.refuse_cut(on_grounds, "grounds.phrases")
         if job.recipe.run.sample_every:
             table.refuse_cut(sample_prompts(job.recipe, handles), "run.sample_prompts")
     return table

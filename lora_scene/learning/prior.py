@@ -1,27 +1,19 @@
-"""Prior preservation (DreamBooth, arXiv:2208.12242): pictures of the untouched base.
-
-They are kept as latents: drawn once, never decoded and encoded again.
-"""
+"""Prior preservation (DreamBooth, arXiv:2208.12242): pictures of the untouched base."""
 
 from __future__ import annotations
 
 import functools
-import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load, save_file
 from torch import Tensor
 
 from lora_scene.backbones.backbone import Backbone, TextEncoding
-from lora_scene.files import writing
-from lora_scene.learning.handle_table import refuse_cut
+from lora_scene.learning.base_pictures import deal_sizes, draw_pictures
 from lora_scene.learning.objective import PriorBatch
-from lora_scene.ownership import metadata_of
 from lora_scene.recipe import Prior, Recipe
 from lora_scene.size import Size
 
@@ -96,28 +88,21 @@ def draw_prior(
         template.format(noun)
         for noun, template in (pairs[i % len(pairs)] for i in range(len(sizes)))
     )
-    refuse_cut(backbone, prompts, "prior.prompts")
-    drawn_as = repr((backbone.name, base, sizes, prompts, settings, seed))
-    latents = _read_cache(cache, drawn_as)
-    if latents is None:
-        latents = tuple(
-            _draw(backbone, prompt, settings, seed + i, size)
-            for i, (prompt, size) in enumerate(zip(prompts, sizes, strict=True))
-        )
-        _write_cache(cache, drawn_as, latents)
+    latents = draw_pictures(
+        backbone,
+        prompts,
+        settings,
+        sizes=sizes,
+        seed=seed,
+        cache=cache,
+        where="prior.prompts",
+        base=base,
+    )
     encodings = None
     if is_text_fixed:
         told = dict.fromkeys(prompts)
         encodings = {p: backbone.encode_tokens(backbone.tokenize([p])) for p in told}
     return PriorSet(latents, prompts, encodings)
-
-
-def deal_sizes(shares: Mapping[Size, float], n: int) -> list[Size]:
-    """Return n sizes in proportion to their shares, but each at least once (D'Hondt's method)."""
-    given = list(shares)
-    while len(given) < n:
-        given.append(max(shares, key=lambda size: shares[size] / (given.count(size) + 1)))
-    return given
 
 
 def trains_text(recipe: Recipe) -> bool:
@@ -126,40 +111,3 @@ def trains_text(recipe: Recipe) -> bool:
     return ("full" in trained and recipe.full.text_encoder) or (
         "lora" in trained and recipe.lora.text_encoder_rank > 0
     )
-
-
-def _read_cache(cache: Path, drawn_as: str) -> tuple[Tensor, ...] | None:
-    """Return the latents that an interrupted run drew in the same way, if there are any."""
-    if metadata_of(cache).get("drawn") != drawn_as:
-        return None
-    try:
-        latents = tuple(latent for _, latent in sorted(load(cache.read_bytes()).items()))
-    except (SafetensorError, OSError):
-        return None
-    return latents if metadata_of(cache).get("sha256") == _digest(latents) else None
-
-
-def _write_cache(cache: Path, drawn_as: str, latents: Sequence[Tensor]) -> None:
-    metadata = {"format": "lora_scene.prior.2", "drawn": drawn_as, "sha256": _digest(latents)}
-    with writing(cache) as aside:
-        save_file({f"{i:05}": latent for i, latent in enumerate(latents)}, aside, metadata)
-
-
-def _digest(latents: Sequence[Tensor]) -> str:
-    numbers = b"".join(latent.contiguous().numpy().tobytes() for latent in latents)
-    return hashlib.sha256(numbers).hexdigest()
-
-
-def _draw(backbone: Backbone, prompt: str, settings: Prior, seed: int, cells: Size) -> Tensor:
-    """Return one picture's latent (c, h, w), float32, on the CPU."""
-    size = cells.times(backbone.vae_factor)
-    latent: Tensor = backbone.pipeline(
-        prompt,
-        height=size.height,
-        width=size.width,
-        num_inference_steps=settings.n_steps,
-        guidance_scale=settings.guidance,
-        generator=torch.Generator().manual_seed(seed),
-        output_type="latent",
-    ).images
-    return latent[0].float().cpu()

@@ -108,6 +108,8 @@ def run_fingerprint(scene: Scene, recipe: Recipe, base_hash: str) -> str:
     settings = dump_recipe(replace(recipe, run=run, name="", description=""))
     for later in ('shape = "square"\n', "snapshots = 0\n", "watch = 0\n", "patience = 0\n"):
         settings = settings.replace(later, "")  # runs from before there was a choice
+    if not recipe.grounds.prob:
+        settings = re.sub(r"(?m)^\[grounds\]\n(?:.+\n)+\n?", "", settings)
     digest = hashlib.sha256(settings.encode())
     digest.update(base_hash.encode())
     for part in scene_bytes(scene):

@@ -43,7 +43,7 @@ class PhaseEstimate:
     """The peak of one phase.
 
     Attributes:
-        name: `encode`, `prior`, `phase 1`, `phase 2` or `samples`.
+        name: `encode`, `prior`, `grounds`, `phase 1`, `phase 2` or `samples`.
         parts: Bytes by what they hold; they add up to the peak.
     """
 
@@ -118,7 +118,7 @@ class Simulation:
         kept = {**self._residents(Ledger("meta")), **self._trained(self._recipe.phase2)}
         return PhaseEstimate("samples", {**kept, **alone.parts})
 
-    def prior(self) -> PhaseEstimate:
+    def drawing(self, name: str) -> PhaseEstimate:
         """Denoise one picture with guidance: a batch of two, without gradients."""
         ledger, backbone = Ledger("meta"), self.backbone
         parts = self._residents(ledger)
@@ -127,7 +127,7 @@ class Simulation:
         t = torch.zeros(2, dtype=torch.long, device="meta")
         with torch.no_grad(), kernels_of_gpus(), ledger:
             backbone.denoise(z_t, t, backbone.encode_tokens(backbone.tokenize(["", ""])))
-        return PhaseEstimate("prior", _with_slack({**parts, "activations": ledger.peak - held}))
+        return PhaseEstimate(name, _with_slack({**parts, "activations": ledger.peak - held}))
 
     def train(self, number: int) -> PhaseEstimate:
         """Run one step of a phase, forward and backward; every sample names all handles."""

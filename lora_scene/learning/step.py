@@ -11,13 +11,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from lora_scene.backbones.backbone import Backbone
 from lora_scene.errors import NonFiniteLossError
 from lora_scene.learning.attention import AttentionRecorder, read_level
-from lora_scene.learning.draws import draw_batch, dropout_seed, step_generators
+from lora_scene.learning.draws import Sample, draw_batch, dropout_seed, step_generators
+from lora_scene.learning.grounds import GroundSet
 from lora_scene.learning.handle_table import HandleTable
 from lora_scene.learning.latents import EncodedVariant
 from lora_scene.learning.objective import LOSSES, LossTerms, Objective
@@ -38,6 +40,7 @@ class Materials:
         recipe: Every setting.
         fingerprint: Of recipe, scene and base; checkpoints carry it.
         held: The photos as they are, encoded, of the draws that are never trained on.
+        grounds: That the base drew, or None.
     """
 
     variants: tuple[EncodedVariant, ...]
@@ -45,6 +48,7 @@ class Materials:
     recipe: Recipe
     fingerprint: str
     held: tuple[EncodedVariant, ...] = ()
+    grounds: GroundSet | None = None
 
 
 @dataclass(frozen=True)
@@ -151,15 +155,7 @@ class Stepper:
         again = recipe.draws_of(self.phase)
         draw = step % again if again else step
         generators = step_generators(recipe.run.seed, self._number, draw, part)
-        samples = draw_batch(
-            recipe.run.batch_size,
-            self._materials.variants,
-            concepts=self._table.concepts,
-            phase=self.phase,
-            handles=recipe.handles,
-            n_timesteps=self._backbone.n_timesteps,
-            generators=generators,
-        )
+        samples = self._draw(generators)
         torch.manual_seed(dropout_seed(recipe.run.seed, self._number, step, part))
         with precision(self._backbone, recipe):
             batch = None
@@ -167,6 +163,26 @@ class Stepper:
                 size = samples[0].variant.latents
                 batch = prior.batch(self._backbone, recipe.run.batch_size, size, generators)
             return self._objective(samples, batch, (draw, part) if again else None)
+
+    def _draw(self, generators: tuple[np.random.Generator, torch.Generator]) -> list[Sample]:
+        recipe, grounds, concepts = (
+            self._materials.recipe,
+            self._materials.grounds,
+            self._table.concepts,
+        )
+        n_timesteps = self._backbone.n_timesteps
+        samples = draw_batch(
+            recipe.run.batch_size,
+            self._materials.variants,
+            concepts=concepts,
+            phase=self.phase,
+            handles=recipe.handles,
+            n_timesteps=n_timesteps,
+            generators=generators,
+        )
+        if grounds is None:
+            return samples
+        return grounds.under(samples, concepts, n_timesteps=n_timesteps, rng=generators[0])
 
     def _is_prior_idle(self, prior: PriorSet) -> bool:
         """Tell whether the prior's pictures move nothing: rows train alone, unread there."""

@@ -7,6 +7,7 @@
     ├── masked_loss     where the diffusion loss counts
     ├── attention_loss  how the handles' maps are held to the masks
     ├── prior           pictures of the base that keep it what it is
+    ├── grounds         where things are shown, as the base draws it
     ├── augment         flips, crops, recompositions
     ├── phase1, phase2  steps, rates, sampling and attention weights of each phase
     ├── optimizer       its name and constants
@@ -31,6 +32,7 @@ from lora_scene.recipe.settings import (
     Augment,
     Base,
     Full,
+    Grounds,
     Handles,
     Lora,
     MaskedLoss,
@@ -46,6 +48,7 @@ __all__ = [
     "Augment",
     "Base",
     "Full",
+    "Grounds",
     "Handles",
     "Lora",
     "MaskedLoss",

@@ -21,6 +21,7 @@ def contradictions(recipe: Recipe) -> Iterator[RecipeError]:
     yield from _texts(recipe)
     yield from _phases(recipe)
     yield from _watching(recipe)
+    yield from _grounds(recipe)
     augment = recipe.augment
     shares = augment.crop_prob + augment.recompose_prob
     shares += augment.rearrange_prob + augment.paste_prob
@@ -48,6 +49,9 @@ def idle_settings(recipe: Recipe, given: Sequence[str]) -> list[str]:
 def doubts(recipe: Recipe) -> Iterator[str]:
     """Yield a sentence for each thing that is allowed, and was seldom meant."""
     yield from _unreached_variants(recipe)
+    n, places = recipe.grounds.n_images, len(recipe.grounds.prompts)
+    if recipe.grounds.prob and n < places:
+        yield f"of {places} grounds.prompts the first {n} are drawn: grounds.n_images={places}"
     for number, phase in enumerate(recipe.phases, 1):
         draws = _n_draws(recipe, phase)
         if phase.steps > MOST_REPEATS * draws:
@@ -103,9 +107,14 @@ def _idle(recipe: Recipe) -> Iterator[tuple[list[str], str]]:
         yield ["optimizer.name", "optimizer.weight_decay"], "rows alone are trained, by AdamW"
     if not recipe.prior.weight:
         yield _keys("prior", recipe.prior, but="weight"), "prior.weight is 0"
+    if not recipe.grounds.prob:
+        yield _keys("grounds", recipe.grounds, but="prob"), "grounds.prob is 0"
+    elif recipe.grounds.noise_from == 1:
+        yield _keys("grounds", recipe.grounds, but="noise_from"), "grounds.noise_from is 1"
     if not masked.enabled:
         names = ("normalize", "outside_weight", "outside_target")
         yield [f"masked_loss.{name}" for name in names], "masked_loss.enabled is false"
+        yield ["grounds.outside_weight"], "masked_loss.enabled is false"
     elif not masked.outside_weight:
         yield ["masked_loss.outside_target"], "masked_loss.outside_weight is 0"
     if not any(phase.attention_weight for phase in recipe.phases if phase.steps):
@@ -196,6 +205,26 @@ def _watching(recipe: Recipe) -> Iterator[RecipeError]:
             expected="run.watch above 0",
             got=run.patience,
         )
+
+
+def _grounds(recipe: Recipe) -> Iterator[RecipeError]:
+    grounds = recipe.grounds
+    if len(grounds.prompts) != len(grounds.phrases) or not grounds.prompts:
+        yield RecipeError(
+            "each prompt that draws a ground needs a phrase that says where things then are",
+            where="grounds.phrases",
+            expected="as many as grounds.prompts, and at least one",
+            got=f"{len(grounds.phrases)} and {len(grounds.prompts)}",
+        )
+    for key, texts in (("prompts", grounds.prompts), ("phrases", grounds.phrases)):
+        for text in texts:
+            if not text.strip() or "{" in text or "}" in text:
+                yield RecipeError(
+                    "no place",
+                    where=f"grounds.{key}",
+                    expected="a few words, without a thing or {}",
+                    got=text,
+                )
 
 
 def _is_template(text: str) -> bool:

@@ -170,6 +170,53 @@ class Prior:
 
 
 @dataclass(frozen=True)
+class Grounds:
+    """Things cut out and shown on grounds that the untouched base draws, which prompts then name.
+
+    What stands around a thing is then the picture itself: no answer of the base, in which there may
+    be another thing of the noun, in the looks that the base gives it.
+
+    Attributes:
+        prob: Probability that a sample is shown so, among those with noise enough; 0 draws none.
+        noise_from: Least timestep, as a fraction of all; below it cut edges would be seen.
+        outside_weight: Weight of the ground's cells. Below 1 a thing is overstated where noise
+            hides it, and is not lost.
+        prompts: Each draws a ground without a thing; never the place of an evaluation prompt.
+        phrases: What a prompt says of each ground, behind the things.
+        n_images: Grounds drawn, the prompts' in turn.
+        n_steps: Denoising steps of each.
+        guidance: Guidance scale of each.
+    """
+
+    prob: float = between(0.0, 0.0, 1.0)
+    noise_from: float = between(0.6, 0.0, 1.0)
+    outside_weight: float = between(0.1, 0.0, 1.0)
+    prompts: tuple[str, ...] = (
+        "a photo of an empty room",
+        "a photo of an empty table",
+        "a photo of a meadow",
+        "a photo of an empty desert",
+        "a photo of a plain wall",
+    )
+    phrases: tuple[str, ...] = (
+        "in a room",
+        "on a table",
+        "in a meadow",
+        "in a desert",
+        "in front of a plain wall",
+    )
+    n_images: int = between(10, 1, 10_000)
+    n_steps: int = between(25, 1, 1000)
+    guidance: float = between(7.5, 1.0)
+
+    def share(self, phase: Phase) -> float:
+        """Return the fraction of a phase's samples that are shown so, by its timesteps' density."""
+        below = self.noise_from
+        least = {"uniform": below, "noisy": below**2, "clean": 1 - (1 - below) ** 2}
+        return self.prob * (1 - least[phase.timesteps])
+
+
+@dataclass(frozen=True)
 class Augment:
     """What is done to the photo and its masks, together.
 

@@ -9,6 +9,7 @@ from lora_scene.recipe.settings import (
     Augment,
     Base,
     Full,
+    Grounds,
     Handles,
     Lora,
     MaskedLoss,
@@ -32,6 +33,7 @@ class Recipe:
     masked_loss: MaskedLoss = MaskedLoss()
     attention_loss: AttentionLoss = AttentionLoss()
     prior: Prior = Prior()
+    grounds: Grounds = Grounds()
     augment: Augment = Augment()
     phase1: Phase = Phase()
     phase2: Phase = Phase(trains="lora", rows_lr=1e-4, weights_lr=1e-4)

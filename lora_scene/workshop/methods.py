@@ -100,18 +100,29 @@ def open_method(protocol: Protocol, trained: Trained, *, device: str) -> Studio:
 
 def forwards_of(recipe: Recipe) -> int:
     """Return the pictures that the UNet sees in a whole training, those of the base included."""
-    return sum(_phase_forwards(recipe, phase) for phase in recipe.phases)
+    in_steps = sum(_phase_forwards(recipe, phase) for phase in recipe.phases)
+    return in_steps + _ground_forwards(recipe)
 
 
 def _phase_forwards(recipe: Recipe, phase: Phase) -> int:
+    """Return those of a phase's steps; of how many the base is asked is what chance has of it."""
     batch = recipe.run.batch_size * recipe.run.accumulation
     asked = min(phase.steps, phase.draws or phase.steps) if recipe.masked_loss.asks_base else 0
-    return batch * (phase.steps * (1 + (recipe.prior.weight > 0)) + asked)
+    asked_about = batch * asked * (1 - recipe.grounds.share(phase))
+    return batch * phase.steps * (1 + (recipe.prior.weight > 0)) + round(asked_about)
+
+
+def _ground_forwards(recipe: Recipe) -> int:
+    """Return those that the grounds take which the base draws, with guidance two a step."""
+    grounds = recipe.grounds
+    a_step = 2 if grounds.guidance > 1 else 1
+    return grounds.n_images * grounds.n_steps * a_step if grounds.prob else 0
 
 
 def equalised(recipe: Recipe, image_forwards: int) -> Recipe:
     """Scale the phases' steps, and draws, so that the UNet sees so many pictures."""
-    factor = image_forwards / forwards_of(recipe)
+    fixed = _ground_forwards(recipe)
+    factor = max(image_forwards - fixed, 0) / (forwards_of(recipe) - fixed)
 
     def scaled(n: int) -> int:
         return max(1, round(n * factor)) if n else 0

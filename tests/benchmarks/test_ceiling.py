@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.ceiling import compose_cells, draw_known, ground_of, known_scene
+from benchmarks.ceiling import compose_cells, cut_out_cells, draw_known, ground_of, known_scene
 from benchmarks.mini_world.compose import Sprites, compose
 from benchmarks.mini_world.nouns import noun_set
 from benchmarks.mini_world.scene import save_scene
@@ -39,6 +39,20 @@ def test_each_picture_shows_the_drawings_that_its_prompt_names_and_no_other(tmp_
         one = np.pi * 12**2  # discs of 24 to 36 px across
         assert 0.9 * one * len(cell.subset) < n_drawn < 2.3 * one * len(cell.subset)
         assert drawn.handles == tuple(scene.handles[k] for k in cell.subset)
+
+
+def test_things_are_cut_out_of_the_photo_onto_the_ground_that_is_asked_for(tmp_path: Path) -> None:
+    sprites = Sprites(made.drawings(), noun_set("mini16"), ["noto"])
+    save_scene(compose(sprites, ("cat", "car"), "night", np.random.default_rng(0)), tmp_path)
+    scene = load_scene(tmp_path)
+    cells = cells_of(Plan(prompts=("a photo of {} in the snow",), seeds=(0,)), scene)
+    studio = open_studio([], base="mini", device="cpu")
+    photo = scene.photos[0]
+    for cell, drawn in zip(cells, cut_out_cells(cells, scene, studio), strict=True):
+        shown = photo.masks[list(cell.subset)].max(axis=0)
+        assert drawn.pixels[shown == 0].mean() > 200, "snow"
+        error = np.abs(drawn.pixels[shown == 1].astype(int) - photo.pixels[shown == 1])
+        assert np.median(error) < 20, "the autoencoder's"
 
 
 def test_the_base_is_weighed_against_every_drawing_that_it_was_trained_on(tmp_path: Path) -> None:

@@ -53,6 +53,18 @@ def test_a_plan_counts_looks_and_pictures(
     assert counted["samples"] == len(set(tmp_path.glob("samples/0*")) - drawn)
 
 
+def test_a_plan_counts_what_the_base_draws_before(bases, scene, tmp_path, monkeypatch):
+    monkeypatch.setattr(dry_run, "N_MEASURED", 1)
+    drawn = ("prior.weight=1", "prior.n_images=4", "prior.n_steps=3")
+    drawn += ("grounds.prob=1", "grounds.n_images=7", "grounds.n_steps=1")
+    short = ("handles.templates=['{}']", "grounds.prompts=['sand']", "grounds.phrases=['on sand']")
+    recipe = made.recipe(bases["sd1"], *drawn, *short, steps=(0, 2))
+    parts = {one.name: one for one in plan_run(scene, recipe, out=tmp_path, device="cpu").parts}
+    assert (parts["prior"].n, parts["grounds"].n) == (4, 7)
+    assert parts["prior"].seconds == pytest.approx(3 * parts["grounds"].seconds)
+    assert "phase 2 steps" in parts
+
+
 def test_a_plan_counts_what_is_kept_with_what_it_begins_from(bases, scene, tmp_path, monkeypatch):
     monkeypatch.setattr(dry_run, "N_MEASURED", 1)
     earlier = adapters.adapter(tiny.pipeline("sd1"), "sd1", strength=0.05)

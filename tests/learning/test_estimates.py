@@ -105,6 +105,12 @@ def test_the_prior_adds_a_phase_and_its_pictures_to_the_batch(bases, plain):
     assert prior.phases[-1].parts["activations"] > 1.5 * plain.phases[-1].parts["activations"]
 
 
+def test_grounds_are_drawn_before_and_leave_the_batch_as_it_is(bases, plain):
+    found = estimated(bases, "grounds.prob=1")
+    assert [phase.name for phase in found.phases] == ["encode", "grounds", "phase 1", "phase 2"]
+    assert found.phases[-1].parts == plain.phases[-1].parts
+
+
 @pytest.mark.parametrize(
     "name", ["adamw", "adamw8bit", "lion8bit", "schedulefree", "adafactor", "prodigy"]
 )

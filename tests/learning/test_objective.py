@@ -90,8 +90,8 @@ def test_masked_loss_ignores_what_lies_outside_the_drawn_masks(scene):
         predicted = torch.zeros_like(z_t)
         target = b.target(sample.z[None], sample.eps[None], t)
         far = target + 100 * outside
-        near = objective._diffusion([moved], predicted, target, None)
-        assert torch.equal(objective._diffusion([moved], predicted, far, None), near)
+        near = objective._diffusion([moved], predicted, target, target)
+        assert torch.equal(objective._diffusion([moved], predicted, far, far), near)
 
 
 def test_cells_outside_are_held_to_the_untouched_base(scene):
@@ -107,10 +107,55 @@ def test_cells_outside_are_held_to_the_untouched_base(scene):
     with torch.no_grad():
         states, _ = plain.encode_prompt(sample.plain_prompt, "cpu", 1, False)
         held = plain.unet(z_t, t, encoder_hidden_states=states).sample
-    mask = sample.variant.masks[0]
+    mask, every = sample.variant.masks[0], sample.variant.masks.amax(dim=0)
+    assert ((mask == 0) & (every == 1)).any(), "things that the prompt leaves out count nothing"
     target = mask * sample.eps + (1 - mask) * held
-    torch.testing.assert_close(found, (adapted - target).square().mean(), rtol=1e-4, atol=0)
+    weighed = torch.maximum(mask, 1 - every) * (adapted - target).square()
+    torch.testing.assert_close(found, weighed.mean(), rtol=1e-4, atol=0)
     assert not torch.allclose(adapted, held, atol=1e-3), "the adapters do nothing"
+
+
+@pytest.mark.parametrize("target", ["data", "base"])
+def test_a_things_ground_is_learnt_as_it_is_at_its_own_weight(target, scene):
+    """Each sample against the loss that stands here, written out; the base is asked of one."""
+    bench = ready(
+        scene,
+        "masked_loss.outside_weight=0.5",
+        f"masked_loss.outside_target={target}",
+        "grounds.outside_weight=0.25",
+    )
+    usual = bench.sample((0,), seed=1, t=9)
+    moved = dataclasses.replace(bench.sample((1,), seed=2, t=700), on_ground=True)
+    with bench.objective() as objective, torch.no_grad():
+        found = objective([usual, moved]).diffusion
+        alone = objective([usual]).diffusion
+        b = bench.backbone
+        t = torch.tensor([moved.t])
+        z_t = b.add_noise(moved.z[None], moved.eps[None], t)
+        predicted = b.denoise(z_t, t, b.encode_tokens(b.tokenize([moved.prompt])))
+    mask = moved.variant.masks[1]
+    error = (predicted[0] - moved.eps).square().mean(dim=0)
+    expected = (torch.maximum(mask, 0.25 * (1 - mask)) * error).mean()
+    torch.testing.assert_close(found, (alone + expected) / 2, rtol=1e-4, atol=0)
+
+
+def test_base_is_not_asked_of_things_on_grounds(scene, monkeypatch):
+    bench = ready(scene, "masked_loss.outside_weight=0.5", "masked_loss.outside_target=base")
+    usual, moved = bench.sample((0,), seed=1), bench.sample((1,), seed=2)
+    moved = dataclasses.replace(moved, on_ground=True)
+    asked, denoise = [], type(bench.backbone).denoise
+
+    def watched(self, z_t, *args):
+        asked.extend([len(z_t)] if not torch.is_grad_enabled() else [])
+        return denoise(self, z_t, *args)
+
+    monkeypatch.setattr(type(bench.backbone), "denoise", watched)
+    with bench.objective() as objective:
+        first = objective([usual, moved], None, (0, 0)).total.item()
+        assert asked == [1]
+        objective([moved, moved], None, (1, 0))
+        assert objective([usual, moved], None, (0, 0)).total.item() == first
+    assert asked == [1]
 
 
 def test_base_is_asked_once_about_a_batch_that_comes_again(scene, monkeypatch):

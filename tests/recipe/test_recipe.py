@@ -19,7 +19,9 @@ from lora_scene.recipe import (
     recipe_names,
     recipe_text,
 )
+from lora_scene.workshop.protocol import read_protocol
 
+PROTOCOLS = Path(__file__).parents[2] / "benchmarks" / "protocols"
 BENCHED = sorted((Path(__file__).parents[2] / "benchmarks" / "recipes").rglob("*.toml"))
 
 
@@ -102,7 +104,7 @@ def test_summary_recipe_does_what_the_circulating_summary_says():
     assert recipe.handles.init == "random"
 
 
-def test_no_prior_prompt_is_an_evaluation_prompt():
+def test_no_prompt_of_prior_or_grounds_is_an_evaluation_prompt():
     evaluated = [
         "beach",
         "jungle",
@@ -116,8 +118,13 @@ def test_no_prior_prompt_is_an_evaluation_prompt():
         "water",
     ]
     for name in recipe_names():
-        for prompt in load_recipe(name).prior.prompts:
+        recipe = load_recipe(name)
+        for prompt in (*recipe.prior.prompts, *(recipe.grounds.prompts if name != "mini" else ())):
             assert not [word for word in evaluated if word in prompt], prompt
+    judged = " ".join(read_protocol(PROTOCOLS / "long-test.toml").plan.prompts)
+    grounds = load_recipe("mini").grounds
+    words = {word for text in (*grounds.prompts, *grounds.phrases) for word in text.split()}
+    assert not (words - {"a", "photo", "of", "on", "in", "the", "at"}) & set(judged.split())
 
 
 @pytest.mark.parametrize(

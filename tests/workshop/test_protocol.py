@@ -82,6 +82,26 @@ def test_the_prior_and_the_base_as_target_cost_pictures() -> None:
         assert forwards_of(load_recipe("sd15", [*plain, *more])) == cost
 
 
+def test_grounds_cost_what_draws_them_and_save_what_the_base_is_not_asked() -> None:
+    steps = ["phase1.steps=0", "phase2.steps=100", "phase2.draws=50"]
+    drawn = [
+        "grounds.prob=0.5",
+        "grounds.n_images=3",
+        "grounds.n_steps=4",
+        "grounds.noise_from=0.6",
+    ]
+    for more, cost in (
+        ([], 100 + 50 - 10 + 3 * 4 * 2),  # of 50 draws two fifths have noise enough, half of those
+        (["phase2.timesteps=noisy"], 100 + 50 - 16 + 24),  # 1 - 0.36 of them
+        (["phase2.timesteps=clean"], 100 + 50 - 4 + 24),  # 0.16
+        (["grounds.guidance=1"], 100 + 50 - 10 + 12),
+        (["masked_loss.outside_target=data"], 100 + 24),
+    ):
+        assert forwards_of(load_recipe("sd15", [*steps, *drawn, *more])) == cost
+    recipe = equalised(load_recipe("sd15", [*steps, *drawn]), 304)  # 24 for the grounds
+    assert (recipe.phase2.steps, recipe.phase2.draws, forwards_of(recipe)) == (200, 100, 304)
+
+
 def test_draws_that_come_again_are_scaled_with_the_steps() -> None:
     settings = ['masked_loss.outside_target="base"', "phase1.steps=0", "phase2.steps=80"]
     recipe = equalised(load_recipe("sd15", [*settings, "phase2.draws=20"]), 50)

@@ -1,0 +1,111 @@
+"""Pictures that the untouched base draws before a training begins.
+
+They are kept as latents: drawn once, never decoded and encoded again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save_file
+from torch import Tensor
+
+from lora_scene.backbones.backbone import Backbone
+from lora_scene.files import writing
+from lora_scene.learning.handle_table import refuse_cut
+from lora_scene.ownership import metadata_of
+from lora_scene.recipe import Grounds, Prior
+from lora_scene.size import Size
+
+
+@torch.no_grad()
+def draw_pictures(
+    backbone: Backbone,
+    prompts: Sequence[str],
+    settings: Prior | Grounds,
+    *,
+    sizes: Sequence[Size],
+    seed: int,
+    cache: Path,
+    where: str,
+    base: object = "",
+) -> tuple[Tensor, ...]:
+    """Let the base draw pictures, or read them from `cache`.
+
+    Args:
+        backbone: The base, before anything is trained.
+        prompts: One a picture.
+        settings: Steps, guidance.
+        sizes: One a picture, in cells of the latents.
+        seed: Seed of the first picture; each has its own.
+        cache: A safetensors file; written anew unless it holds just these pictures.
+        where: The setting that the prompts are of.
+        base: What tells the base's numbers from others of the same name; its `repr` counts.
+
+    Returns:
+        (c, h, w) each, float32, on the CPU.
+
+    Raises:
+        SceneError: A prompt would be cut.
+    """
+    refuse_cut(backbone, prompts, where)
+    drawn_as = repr((backbone.name, base, list(sizes), tuple(prompts), settings, seed))
+    latents = _read_cache(cache, drawn_as)
+    if latents is None:
+        latents = tuple(
+            _draw(backbone, prompt, settings, seed + i, size)
+            for i, (prompt, size) in enumerate(zip(prompts, sizes, strict=True))
+        )
+        _write_cache(cache, drawn_as, latents)
+    return latents
+
+
+def deal_sizes(shares: Mapping[Size, float], n: int) -> list[Size]:
+    """Return n sizes in proportion to their shares, but each at least once (D'Hondt's method)."""
+    given = list(shares)
+    while len(given) < n:
+        given.append(max(shares, key=lambda size: shares[size] / (given.count(size) + 1)))
+    return given
+
+
+def _read_cache(cache: Path, drawn_as: str) -> tuple[Tensor, ...] | None:
+    """Return the latents that an interrupted run drew in the same way, if there are any."""
+    if metadata_of(cache).get("drawn") != drawn_as:
+        return None
+    try:
+        latents = tuple(latent for _, latent in sorted(load(cache.read_bytes()).items()))
+    except (SafetensorError, OSError):
+        return None
+    return latents if metadata_of(cache).get("sha256") == _digest(latents) else None
+
+
+def _write_cache(cache: Path, drawn_as: str, latents: Sequence[Tensor]) -> None:
+    metadata = {"format": "lora_scene.prior.2", "drawn": drawn_as, "sha256": _digest(latents)}
+    with writing(cache) as aside:
+        save_file({f"{i:05}": latent for i, latent in enumerate(latents)}, aside, metadata)
+
+
+def _digest(latents: Sequence[Tensor]) -> str:
+    numbers = b"".join(latent.contiguous().numpy().tobytes() for latent in latents)
+    return hashlib.sha256(numbers).hexdigest()
+
+
+def _draw(
+    backbone: Backbone, prompt: str, settings: Prior | Grounds, seed: int, cells: Size
+) -> Tensor:
+    """Return one picture's latent (c, h, w), float32, on the CPU."""
+    size = cells.times(backbone.vae_factor)
+    latent: Tensor = backbone.pipeline(
+        prompt,
+        height=size.height,
+        width=size.width,
+        num_inference_steps=settings.n_steps,
+        guidance_scale=settings.guidance,
+        generator=torch.Generator().manual_seed(seed),
+        output_type="latent",
+    ).images
+    return latent[0].float().cpu()
