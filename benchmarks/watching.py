@@ -20,8 +20,9 @@ from benchmarks.records import circumstances, write
 from lora_scene.learning.attention_pictures import save_maps
 from lora_scene.learning.held import look
 from lora_scene.learning.interruption import Interruption
+from lora_scene.learning.job import Job
 from lora_scene.learning.phases import Trainer
-from lora_scene.learning.preparation import Job, load_base, prepare_handles, prepare_materials
+from lora_scene.learning.preparation import load_base, prepare_handles, prepare_materials
 from lora_scene.learning.run_lines import RunLines
 from lora_scene.learning.run_page import write_run_page
 from lora_scene.learning.runs import HELD, LOSSES

@@ -43,11 +43,13 @@ ELSEWHERE = {
     "judging/test_picking.py": "cli/pick judging/base_features judging/pick_sheet"
     " judging/run_picking judging/taking",
     "judging/test_scores.py": "judging/comparison",
+    "learning/test_checkpoints.py": "learning/base_pictures",
     "learning/test_draws.py": "learning/latents",
     "learning/test_estimates.py": "learning/simulation",
     "learning/test_resume.py": "learning/interruption learning/run_lines learning/runs",
     "learning/test_training.py": "learning/events learning/outcome learning/phases"
-    " learning/preparation learning/prior learning/samples learning/step",
+    " learning/drawn_before learning/job learning/preparation learning/prior learning/samples"
+    " learning/step",
     "cli/test_ask.py": "cli/report",
     "learning/test_watching.py": "learning/asking learning/attention_pictures"
     " learning/held learning/leftovers learning/run_charts learning/run_log learning/run_page"
@@ -56,7 +58,7 @@ ELSEWHERE = {
     "page/test_page.py": "page/pointing page/look page/photo_step"
     " page/pictures_step page/server page/share_step page/stage page/things_step page/train_step",
     "page/test_trainings.py": "page/course",
-    "recipe/test_recipe.py": "recipe/consistency recipe/settings recipe/tree",
+    "recipe/test_recipe.py": "recipe/consistency recipe/settings recipe/shown recipe/tree",
     "scenes/test_framing.py": "scenes/canvas size",
     "scenes/segmenters/test_grabcut.py": "scenes/segmenters/marks",
     "scenes/segmenters/test_sam.py": "scenes/segmenters/automatic scenes/segmenters/segmenter",

@@ -34,9 +34,9 @@ from lora_scene.learning.devices import (
 from lora_scene.learning.events import Listener
 from lora_scene.learning.held import look
 from lora_scene.learning.interruption import Interruption
+from lora_scene.learning.job import Job
 from lora_scene.learning.phases import Trainer
 from lora_scene.learning.preparation import (
-    Job,
     check_early,
     lineage_on,
     load_base,

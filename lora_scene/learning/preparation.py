@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -27,12 +26,12 @@ from lora_scene.errors import RecipeError, did_you_mean
 from lora_scene.learning.attention import read_level
 from lora_scene.learning.beginning import Beginning, put_rows
 from lora_scene.learning.devices import free_cached, mixed_precision
+from lora_scene.learning.drawn_before import drawn_grounds, drawn_prior
 from lora_scene.learning.draws import longest_on_grounds, longest_prompts
 from lora_scene.learning.events import Listener, Notice
-from lora_scene.learning.grounds import GroundSet, draw_grounds
 from lora_scene.learning.handle_table import HandleTable
 from lora_scene.learning.held import MOST_PHOTOS
-from lora_scene.learning.interruption import Interruption
+from lora_scene.learning.job import Job
 from lora_scene.learning.latents import (
     EncodedVariant,
     encode_variants,
@@ -42,42 +41,13 @@ from lora_scene.learning.latents import (
 )
 from lora_scene.learning.lora import unet_targets
 from lora_scene.learning.optimizers import optimizer_library
-from lora_scene.learning.prior import PriorSet, draw_prior, trains_text
-from lora_scene.learning.runs import CHECKPOINT, lineage
+from lora_scene.learning.runs import lineage
 from lora_scene.learning.step import Materials
 from lora_scene.recipe import Augment, Recipe, doubts
 from lora_scene.scenes.canvas import Canvas
 from lora_scene.scenes.handles import HANDLE_FORM
 from lora_scene.scenes.masks import report_on
 from lora_scene.scenes.scene import Scene
-from lora_scene.size import Size
-
-
-@dataclass(frozen=True)
-class Job:
-    """What is to be learnt, from what, where to.
-
-    Attributes:
-        scene: What is learnt from.
-        recipe: Every setting.
-        out: Folder of the result.
-        device: A device that exists.
-        base_hash: `Backbone.content_hash` before training.
-        fingerprint: The run's `lineage`.
-        tell: Told what happens.
-        interruption: Looked at between steps.
-        begun: What is merged into the base.
-    """
-
-    scene: Scene
-    recipe: Recipe
-    out: Path
-    device: str
-    base_hash: str
-    fingerprint: str
-    tell: Listener
-    interruption: Interruption
-    begun: Beginning | None = None
 
 
 def load_base(
@@ -166,7 +136,7 @@ def check_asked(scene: Scene, recipe: Recipe) -> None:
         RecipeError: So it is.
     """
     refuse_no_steps(recipe)
-    _refuse_things_on_grounds(scene, recipe)
+    _refuse_things_on_grounds(recipe)
     known = {handle.casefold() for handle in scene.handles}
     for prompt in recipe.run.sample_prompts:
         for handle in HANDLE_FORM.findall(prompt):
@@ -180,8 +150,8 @@ def check_asked(scene: Scene, recipe: Recipe) -> None:
                 )
 
 
-def _refuse_things_on_grounds(scene: Scene, recipe: Recipe) -> None:
-    """Refuse grounds that are asked for with a thing of the scene on them, or said with one.
+def _refuse_things_on_grounds(recipe: Recipe) -> None:
+    """Refuse grounds that are asked for with a thing on them, or said with one.
 
     Raises:
         RecipeError: So it is.
@@ -237,8 +207,8 @@ def prepare_materials(backbone: Backbone, job: Job) -> Materials:
     store(backbone.unet, recipe.base.quantization, device=device)
     backbone.place(device)
     check_prediction(backbone, variants[0].moments.mean, torch.Generator().manual_seed(seed))
-    prior = _prior(backbone, job, variants) if recipe.prior.weight else None
-    grounds = _grounds(backbone, job, variants) if recipe.grounds.prob else None
+    prior = drawn_prior(backbone, job, variants) if recipe.prior.weight else None
+    grounds = drawn_grounds(backbone, job, variants) if recipe.grounds.prob else None
     return Materials(variants, prior, recipe, job.fingerprint, held, grounds)
 
 
@@ -253,59 +223,6 @@ def _held_photos(backbone: Backbone, scene: Scene, recipe: Recipe) -> tuple[Enco
         generator=np.random.default_rng(0),
         resize=recipe.masked_loss.resize,
     )
-
-
-def _prior(backbone: Backbone, job: Job, variants: Sequence[EncodedVariant]) -> PriorSet:
-    """Draw the prior's pictures in the sizes of the variants, or find them in the checkpoint."""
-    scene, recipe = job.scene, job.recipe
-    shares = _shares(variants)
-    n = max(recipe.prior.n_images, len(shares))
-    job.tell(Notice(f"the prior: {n} pictures of the untouched base"))
-    return draw_prior(
-        backbone,
-        [concept.noun for concept in scene.concepts if not concept.is_background],
-        recipe.prior,
-        shares=shares,
-        seed=recipe.run.seed,
-        cache=job.out / CHECKPOINT.with_name("prior.safetensors"),
-        is_text_fixed=not (trains_text(recipe) or _names_a_handle(recipe, scene)),
-        base=_drawn_by(backbone, job),
-    )
-
-
-def _grounds(backbone: Backbone, job: Job, variants: Sequence[EncodedVariant]) -> GroundSet:
-    """Draw the grounds in the sizes of the variants, or find them in the checkpoint."""
-    settings, shares = job.recipe.grounds, _shares(variants)
-    n = max(settings.n_images, len(shares))
-    job.tell(Notice(f"the grounds: {n} pictures of the untouched base"))
-    return draw_grounds(
-        backbone,
-        settings,
-        shares=shares,
-        seed=job.recipe.run.seed,
-        cache=job.out / CHECKPOINT.with_name("grounds.safetensors"),
-        base=_drawn_by(backbone, job),
-    )
-
-
-def _shares(variants: Sequence[EncodedVariant]) -> dict[Size, float]:
-    """Return how often each size, in cells of the latents, is drawn."""
-    shares: dict[Size, float] = {}
-    for one in variants:
-        shares[one.latents] = shares.get(one.latents, 0.0) + one.probability
-    return shares
-
-
-def _drawn_by(backbone: Backbone, job: Job) -> tuple[object, ...]:
-    """Return what tells the numbers of the base from others of the same name."""
-    begun = job.begun.mark if job.begun else ""
-    return job.base_hash, begun, backbone.dtype, job.recipe.base.quantization
-
-
-def _names_a_handle(recipe: Recipe, scene: Scene) -> bool:
-    """Tell whether a prompt of the prior reads rows, which move while they are trained."""
-    prompts = " ".join(recipe.prior.prompts).casefold()
-    return any(handle.casefold() in prompts for handle in scene.handles)
 
 
 def prepare_handles(backbone: Backbone, job: Job, materials: Materials) -> HandleTable:

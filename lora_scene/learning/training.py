@@ -41,6 +41,7 @@ from lora_scene.learning.devices import (
 )
 from lora_scene.learning.events import Listener, Notice, Saved
 from lora_scene.learning.interruption import Interruption
+from lora_scene.learning.job import Job
 from lora_scene.learning.leftovers import (
     clear,
     forget_tries,
@@ -50,7 +51,6 @@ from lora_scene.learning.leftovers import (
 from lora_scene.learning.outcome import assemble_adapter
 from lora_scene.learning.phases import Trainer
 from lora_scene.learning.preparation import (
-    Job,
     check_asked,
     check_early,
     lineage_on,

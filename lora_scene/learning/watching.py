@@ -30,8 +30,8 @@ from lora_scene.learning.step import refuse_not_finite
 from lora_scene.recipe import Recipe
 
 if TYPE_CHECKING:
+    from lora_scene.learning.job import Job
     from lora_scene.learning.phases import Trainer
-    from lora_scene.learning.preparation import Job
 
 ASKED, PATIENCE = "asked", "patience"  # why a run ended before its last step
 LOOKS_IN_PATIENCE = 4  # looks that must all show no gain

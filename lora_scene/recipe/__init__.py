@@ -29,18 +29,16 @@ from lora_scene.recipe.reading import (
 )
 from lora_scene.recipe.settings import (
     AttentionLoss,
-    Augment,
     Base,
     Full,
-    Grounds,
     Handles,
     Lora,
     MaskedLoss,
     Optimizer,
     Phase,
-    Prior,
     Run,
 )
+from lora_scene.recipe.shown import Augment, Grounds, Prior
 from lora_scene.recipe.tree import Recipe
 
 __all__ = [

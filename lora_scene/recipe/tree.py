@@ -6,18 +6,16 @@ from dataclasses import dataclass
 
 from lora_scene.recipe.settings import (
     AttentionLoss,
-    Augment,
     Base,
     Full,
-    Grounds,
     Handles,
     Lora,
     MaskedLoss,
     Optimizer,
     Phase,
-    Prior,
     Run,
 )
+from lora_scene.recipe.shown import Augment, Grounds, Prior
 
 
 @dataclass(frozen=True)
@@ -48,6 +46,12 @@ class Recipe:
     def draws_of(self, phase: Phase) -> int:
         """Return the steps after which a phase's draws come again; 0 where each draws anew."""
         return phase.draws if self.masked_loss.asks_base else 0
+
+    def ground_share(self, phase: Phase) -> float:
+        """Return the fraction of a phase's samples on grounds, by its timesteps' density."""
+        below = self.grounds.noise_from
+        least = {"uniform": below, "noisy": below**2, "clean": 1 - (1 - below) ** 2}
+        return self.grounds.prob * (1 - least[phase.timesteps])
 
     @property
     def is_full(self) -> bool:

@@ -108,7 +108,7 @@ def _phase_forwards(recipe: Recipe, phase: Phase) -> int:
     """Return those of a phase's steps; of how many the base is asked is what chance has of it."""
     batch = recipe.run.batch_size * recipe.run.accumulation
     asked = min(phase.steps, phase.draws or phase.steps) if recipe.masked_loss.asks_base else 0
-    asked_about = batch * asked * (1 - recipe.grounds.share(phase))
+    asked_about = batch * asked * (1 - recipe.ground_share(phase))
     return batch * phase.steps * (1 + (recipe.prior.weight > 0)) + round(asked_about)
 
 

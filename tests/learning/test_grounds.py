@@ -13,7 +13,7 @@ from lora_scene.learning.draws import draw_timestep, longest_on_grounds
 from lora_scene.learning.events import Notice, StepDone
 from lora_scene.learning.grounds import GroundSet, draw_grounds
 from lora_scene.learning.runs import run_fingerprint
-from lora_scene.recipe import Grounds, Phase, dump_recipe, load_recipe, parse_recipe
+from lora_scene.recipe import Grounds, Phase, Recipe, dump_recipe, load_recipe, parse_recipe
 from lora_scene.scenes.augment import SIMPLE_BACKGROUND
 from lora_scene.size import Size
 from tests import tiny
@@ -115,9 +115,9 @@ def test_grounds_are_drawn_in_turn_for_every_size(bench, tmp_path):
 def test_share_is_how_often_a_sample_is_shown_so(timesteps):
     """Against a count of what is drawn."""
     phase, rng = Phase(timesteps=timesteps), np.random.default_rng(0)
-    settings = replace(ALWAYS, prob=0.5)
+    recipe = Recipe(grounds=replace(ALWAYS, prob=0.5))
     drawn = [draw_timestep(phase, 1000, rng) >= 600 for _ in range(20_000)]
-    assert settings.share(phase) == pytest.approx(0.5 * np.mean(drawn), abs=0.01)
+    assert recipe.ground_share(phase) == pytest.approx(0.5 * np.mean(drawn), abs=0.01)
 
 
 def test_a_run_draws_its_grounds_once_and_tells_of_them(bases, scene, tmp_path):
