@@ -8,6 +8,7 @@ Q tables R/long-test.jsonl docs/quality.md README.md --of long
 Q picture RESULTS docs/images/quality.png
 Q picture RESULTS docs/images/long.png
 Q picture RESULTS docs/images/hard.png --seed 1 --scenes h03-3 h08-2
+Q picture RESULTS docs/images/grounds.png --scenes h01-2 h03-3
 
 A table stands between `<!-- table: NAME -->` and `<!-- end -->`, or `NAME_OF` for that of other
 rows; the text around, and tables of other rows, are left alone. The rows are a benchmark's
@@ -38,7 +39,9 @@ from lora_scene.workshop.tables import COMPARED, METRICS, told
 SHORT = ("exact_set", "identity", "prompt_similarity", "missing_rate", "mixing_rate", "repeat_rate")
 HEADLINE = (*SHORT, "identity_each", "layout_copy")
 PART = (*SHORT, "layout_copy", "drift", "attention_iou")
-METHODS = ("ours", "full", "full-ours", "ti-m", "db-m", "cd-m", "naive", "guided")
+METHODS = (
+    "ours", "ours, on grounds", "full", "full-ours", "ti-m", "db-m", "cd-m", "naive", "guided",
+)  # fmt: skip
 PARTS = {
     "no-phase1": "phase 1",
     "no-mask": "the mask in the loss",
@@ -49,6 +52,7 @@ PARTS = {
     "naive": "training together (each thing alone, put together)",
 }
 SHOWN = ("t05-3", "t10-4")
+TESTED = ("test", "test-hard")
 _PLACE = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -93,6 +97,7 @@ def tables(rows: Sequence[Row], *, of: str = "") -> dict[str, str]:
              for w in ("0", "0.4", "0.7", "1", "1.2")},
         ),
         "many": markdown("things", SHORT, _many(rows)),
+        "grounds": markdown("hard scenes", COMPARED, _grounds(rows)),
     }  # fmt: skip
     return {f"{name}_{of}" if of else name: table for name, table in made.items()}
 
@@ -105,6 +110,18 @@ def _many(rows: Sequence[Row]) -> dict[str, list[str]]:
             own = [row for row in rows if row["group"] == "many" and row["n_concepts"] == n]
             values = [by_scene(own, f"{method}, many", metric=k).values() for k in SHORT]
             body[f"{n}, {method}"] = [" and ".join(f"{v:.2f}" for v in one) for one in values]
+    return body
+
+
+def _grounds(rows: Sequence[Row]) -> dict[str, list[str]]:
+    """Return ours on grounds and full on the hard scenes, and what lies between them and ours."""
+    hard, ours = [row for row in rows if row["group"] == "test-hard"], "ours, on grounds"
+    body = {
+        m: [rounded(method_interval(hard, m, metric=k)) for k in COMPARED] for m in (ours, "full")
+    }
+    for other in ("full", "ours"):
+        n = len({row["scene"] for row in hard if row["method"] == other})
+        body[f"minus {other}, {n} scenes"] = against(hard, ours, other, COMPARED)
     return body
 
 
@@ -149,7 +166,7 @@ def filled(page: str, made: Mapping[str, str]) -> str:
 
 def picture(results: Path, scenes: Sequence[str], seed: int) -> Image.Image:
     """Draw what the methods made of some of the scenes, with a training seed."""
-    rows = [row for row in read_rows(results) if row["group"] == "test" and row["pictures"]]
+    rows = [row for row in read_rows(results) if row["group"] in TESTED and row["pictures"]]
     sheets = []
     for scene in scenes:
         of = {row["method"]: row for row in rows if row["scene"] == scene and row["seed"] == seed}

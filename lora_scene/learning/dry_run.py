@@ -31,6 +31,7 @@ from lora_scene.learning.devices import (
     refuse_ranks,
     reset_peak,
 )
+from lora_scene.learning.drawn_before import drawn_grounds, drawn_prior
 from lora_scene.learning.events import Listener
 from lora_scene.learning.held import look
 from lora_scene.learning.interruption import Interruption
@@ -52,7 +53,7 @@ from lora_scene.recipe import Recipe
 from lora_scene.scenes.scene import Scene
 
 N_MEASURED = 3  # steps, after one that warms up
-PRIOR, GROUNDS, PICKING = "prior", "grounds", "picking"
+ENCODING, PRIOR, GROUNDS, PICKING = "encoding", "prior", "grounds", "picking"
 T = TypeVar("T")
 
 
@@ -181,38 +182,47 @@ def _measure(
     backbone: Backbone, job: Job, resumed: Checkpoint | None, n_picked: int
 ) -> tuple[Trainer, list[Share]]:
     """Make ready, and measure; of what the base draws before, one picture's time counts for all."""
-    few = replace(
+    nothing_drawn = replace(
         job.recipe,
-        prior=replace(job.recipe.prior, n_images=1),
-        grounds=replace(job.recipe.grounds, n_images=1),
+        prior=replace(job.recipe.prior, weight=0.0),
+        grounds=replace(job.recipe.grounds, prob=0.0),
     )
-    seconds, materials = _timed(prepare_materials, backbone, replace(job, recipe=few))
+    bare = replace(job, recipe=nothing_drawn)
+    seconds, materials = _timed(prepare_materials, backbone, bare)
+    n = len(materials.variants)
+    parts = [Share(ENCODING, 1, seconds, f"of the photos, in {n} variants")]
+    materials, drawn = _drawn_before(backbone, job, materials)
+    parts += drawn if resumed is None else []  # those lie in the checkpoint
     table = prepare_handles(backbone, job, materials)
-    materials = replace(materials, recipe=job.recipe)
     trainer = Trainer(backbone, table, materials=materials, folder=job.out, listener=job.tell)
     behind = (resumed.phase, resumed.step) if resumed else (0, 0)
     with table.spliced():
-        parts = [*_drawn_before(job.recipe, materials, seconds), *_steps(trainer, behind)]
-        has_steps = any(part.name not in (PRIOR, GROUNDS) for part in parts)
-        parts += _beside(trainer, behind) if has_steps else ()
+        steps = [*_steps(trainer, behind)]
+        parts += [*steps, *(_beside(trainer, behind) if steps else ())]
         return trainer, [*parts, *(_picking(trainer, n_picked) if n_picked else ())]
 
 
-def _drawn_before(recipe: Recipe, materials: Materials, seconds: float) -> Iterator[Share]:
-    """Yield what the base draws before, by its denoising steps of all the time that it took."""
-    drawn = [
-        (name, settings, len(pictures.latents))
-        for name, settings, pictures in (
-            (PRIOR, recipe.prior, materials.prior),
-            (GROUNDS, recipe.grounds, materials.grounds),
-        )
-        if pictures is not None
-    ]
-    n_steps = sum(settings.n_steps * n for _, settings, n in drawn)
-    told = "pictures of the untouched base; the encoding of the photos counted in"
-    for name, settings, n in drawn:
-        each = seconds * settings.n_steps / n_steps
-        yield Share(name, max(settings.n_images, n), each, told)
+def _drawn_before(
+    backbone: Backbone, job: Job, materials: Materials
+) -> tuple[Materials, list[Share]]:
+    """Let the base draw one picture of each kind; return it with the rest, and what all cost."""
+    recipe, drawn = job.recipe, []
+    few = replace(
+        recipe,
+        prior=replace(recipe.prior, n_images=1),
+        grounds=replace(recipe.grounds, n_images=1),
+    )
+    one_each = replace(job, recipe=few, tell=lambda event: None)
+    prior = grounds = None
+    if recipe.prior.weight:
+        seconds, prior = _timed(drawn_prior, backbone, one_each, materials.variants)
+        drawn.append((PRIOR, recipe.prior.n_images, seconds, len(prior.latents)))
+    if recipe.grounds.prob:
+        seconds, grounds = _timed(drawn_grounds, backbone, one_each, materials.variants)
+        drawn.append((GROUNDS, recipe.grounds.n_images, seconds, len(grounds.latents)))
+    told = "pictures of the untouched base"
+    parts = [Share(name, max(n, n_done), took / n_done, told) for name, n, took, n_done in drawn]
+    return replace(materials, recipe=recipe, prior=prior, grounds=grounds), parts
 
 
 def _steps(trainer: Trainer, behind: tuple[int, int]) -> Iterator[Share]:

@@ -48,6 +48,15 @@ def test_parts_are_taken_against_ours_of_the_same_training_seeds() -> None:
     assert "(each thing alone, put together) | −0.05 (1 scene) |" in made
 
 
+def test_grounds_stand_beside_what_has_the_same_scenes() -> None:
+    rows = [row("ours, on grounds", "a", 0.8), row("ours, on grounds", "b", 0.6)]
+    rows += [row("full", "a", 0.5), row("full", "b", 0.5), row("ours", "b", 0.4)]
+    made = tables([{**one, "group": "test-hard"} for one in rows], of="long")["grounds_long"]
+    assert "| ours, on grounds | 0.70 [0.60, 0.80] |" in made
+    assert "| minus full, 2 scenes | +0.20 [+0.10, +0.30] |" in made
+    assert "| minus ours, 1 scenes | +0.20 (1 scene) |" in made
+
+
 def test_only_the_tables_of_a_page_are_written() -> None:
     page = "Before\n\n<!-- table: methods -->\nold\n<!-- end -->\n\nafter\n"
     made = filled(page, tables([row("ours", "a", 0.7)]))

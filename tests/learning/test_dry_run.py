@@ -55,14 +55,45 @@ def test_a_plan_counts_looks_and_pictures(
 
 def test_a_plan_counts_what_the_base_draws_before(bases, scene, tmp_path, monkeypatch):
     monkeypatch.setattr(dry_run, "N_MEASURED", 1)
-    drawn = ("prior.weight=1", "prior.n_images=4", "prior.n_steps=3")
+    drawn = ("prior.weight=1", "prior.n_images=4", "prior.n_steps=1")
     drawn += ("grounds.prob=1", "grounds.n_images=7", "grounds.n_steps=1")
     short = ("handles.templates=['{}']", "grounds.prompts=['sand']", "grounds.phrases=['on sand']")
     recipe = made.recipe(bases["sd1"], *drawn, *short, steps=(0, 2))
     parts = {one.name: one for one in plan_run(scene, recipe, out=tmp_path, device="cpu").parts}
     assert (parts["prior"].n, parts["grounds"].n) == (4, 7)
-    assert parts["prior"].seconds == pytest.approx(3 * parts["grounds"].seconds)
+    assert parts["encoding"].n == 1
     assert "phase 2 steps" in parts
+
+
+def test_the_photos_encoding_counts_once(bases, scene, tmp_path, monkeypatch):
+    """It was counted with each picture of the prior."""
+    monkeypatch.setattr(dry_run, "N_MEASURED", 1)
+    prepare = dry_run.prepare_materials
+    monkeypatch.setattr(
+        dry_run, "_timed", lambda work, *a: (9.0 if work is prepare else 0.5, work(*a))
+    )
+    drawn = ("prior.weight=1", "prior.n_images=50", "prior.n_steps=1", "handles.templates=['{}']")
+    recipe = made.recipe(bases["sd1"], *drawn, steps=(0, 1))
+    parts = {one.name: one for one in plan_run(scene, recipe, out=tmp_path, device="cpu").parts}
+    assert [(parts[name].n, parts[name].seconds) for name in ("encoding", "prior")] == [
+        (1, 9.0),
+        (50, 0.5),
+    ]
+
+
+def test_what_lies_in_a_checkpoint_is_not_counted_again(bases, scene, tmp_path, monkeypatch):
+    monkeypatch.setattr(dry_run, "N_MEASURED", 1)
+    drawn = ("prior.weight=1", "prior.n_images=2", "prior.n_steps=1", "handles.templates=['{}']")
+    recipe = made.recipe(bases["sd1"], *drawn, "run.checkpoint_every=1", steps=(0, 3))
+
+    def kill(event):
+        if isinstance(event, Saved) and event.what == "checkpoint":
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        made.run(scene, recipe, tmp_path, listener=kill)
+    parts = {one.name: one.n for one in plan_run(scene, recipe, out=tmp_path, device="cpu").parts}
+    assert parts == {"encoding": 1, "phase 2 steps": 2}
 
 
 def test_a_plan_counts_what_is_kept_with_what_it_begins_from(bases, scene, tmp_path, monkeypatch):
