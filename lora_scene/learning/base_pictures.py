@@ -18,7 +18,6 @@ from lora_scene.backbones.backbone import Backbone
 from lora_scene.files import writing
 from lora_scene.learning.handle_table import refuse_cut
 from lora_scene.ownership import metadata_of
-from lora_scene.recipe import Grounds, Prior
 from lora_scene.size import Size
 
 
@@ -26,8 +25,9 @@ from lora_scene.size import Size
 def draw_pictures(
     backbone: Backbone,
     prompts: Sequence[str],
-    settings: Prior | Grounds,
     *,
+    n_steps: int,
+    guidance: float,
     sizes: Sequence[Size],
     seed: int,
     cache: Path,
@@ -39,7 +39,8 @@ def draw_pictures(
     Args:
         backbone: The base, before anything is trained.
         prompts: One a picture.
-        settings: Steps, guidance.
+        n_steps: Denoising steps of each.
+        guidance: Guidance scale of each.
         sizes: One a picture, in cells of the latents.
         seed: Seed of the first picture; each has its own.
         cache: A safetensors file; written anew unless it holds just these pictures.
@@ -53,11 +54,11 @@ def draw_pictures(
         SceneError: A prompt would be cut.
     """
     refuse_cut(backbone, prompts, where)
-    drawn_as = repr((backbone.name, base, list(sizes), tuple(prompts), settings, seed))
+    drawn_as = repr((backbone.name, base, list(sizes), tuple(prompts), n_steps, guidance, seed))
     latents = _read_cache(cache, drawn_as)
     if latents is None:
         latents = tuple(
-            _draw(backbone, prompt, settings, seed + i, size)
+            _draw(backbone, prompt, size, n_steps=n_steps, guidance=guidance, seed=seed + i)
             for i, (prompt, size) in enumerate(zip(prompts, sizes, strict=True))
         )
         _write_cache(cache, drawn_as, latents)
@@ -84,7 +85,7 @@ def _read_cache(cache: Path, drawn_as: str) -> tuple[Tensor, ...] | None:
 
 
 def _write_cache(cache: Path, drawn_as: str, latents: Sequence[Tensor]) -> None:
-    metadata = {"format": "lora_scene.prior.2", "drawn": drawn_as, "sha256": _digest(latents)}
+    metadata = {"format": "lora_scene.pictures.1", "drawn": drawn_as, "sha256": _digest(latents)}
     with writing(cache) as aside:
         save_file({f"{i:05}": latent for i, latent in enumerate(latents)}, aside, metadata)
 
@@ -95,7 +96,7 @@ def _digest(latents: Sequence[Tensor]) -> str:
 
 
 def _draw(
-    backbone: Backbone, prompt: str, settings: Prior | Grounds, seed: int, cells: Size
+    backbone: Backbone, prompt: str, cells: Size, *, n_steps: int, guidance: float, seed: int
 ) -> Tensor:
     """Return one picture's latent (c, h, w), float32, on the CPU."""
     size = cells.times(backbone.vae_factor)
@@ -103,8 +104,8 @@ def _draw(
         prompt,
         height=size.height,
         width=size.width,
-        num_inference_steps=settings.n_steps,
-        guidance_scale=settings.guidance,
+        num_inference_steps=n_steps,
+        guidance_scale=guidance,
         generator=torch.Generator().manual_seed(seed),
         output_type="latent",
     ).images

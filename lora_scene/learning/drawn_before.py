@@ -16,7 +16,7 @@ from lora_scene.scenes.scene import Scene
 from lora_scene.size import Size
 
 
-def drawn_prior(backbone: Backbone, job: Job, variants: Sequence[EncodedVariant]) -> PriorSet:
+def prior_of(backbone: Backbone, job: Job, variants: Sequence[EncodedVariant]) -> PriorSet:
     """Draw the prior's pictures in the sizes of the variants, or find them in the checkpoint."""
     scene, recipe = job.scene, job.recipe
     shares = _shares(variants)
@@ -34,7 +34,7 @@ def drawn_prior(backbone: Backbone, job: Job, variants: Sequence[EncodedVariant]
     )
 
 
-def drawn_grounds(backbone: Backbone, job: Job, variants: Sequence[EncodedVariant]) -> GroundSet:
+def grounds_of(backbone: Backbone, job: Job, variants: Sequence[EncodedVariant]) -> GroundSet:
     """Draw the grounds in the sizes of the variants, or find them in the checkpoint."""
     settings, shares = job.recipe.grounds, _shares(variants)
     n = max(settings.n_images, len(shares))

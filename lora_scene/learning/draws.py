@@ -124,7 +124,12 @@ def longest_on_grounds(
     """Return the longest prompts of a run that say on which ground things are."""
     if not recipe.grounds.prob:
         return ()
-    shown = [variant for variant in variants if not variant.caption_suffix]
+    things = {k for k, concept in enumerate(concepts) if not concept.is_background}
+    shown = [
+        replace(one, present=tuple(k for k in one.present if k in things))
+        for one in variants
+        if not one.caption_suffix and things.intersection(one.present)
+    ]
     unasked = replace(recipe.masked_loss, outside_target="data")  # the base reads none of them
     prompts = longest_prompts(shown, concepts, replace(recipe, masked_loss=unasked))
     return tuple(f"{prompt} {said}" for prompt in prompts for said in recipe.grounds.phrases)

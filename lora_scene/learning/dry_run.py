@@ -31,7 +31,7 @@ from lora_scene.learning.devices import (
     refuse_ranks,
     reset_peak,
 )
-from lora_scene.learning.drawn_before import drawn_grounds, drawn_prior
+from lora_scene.learning.drawn_before import grounds_of, prior_of
 from lora_scene.learning.events import Listener
 from lora_scene.learning.held import look
 from lora_scene.learning.interruption import Interruption
@@ -96,7 +96,7 @@ class RunPlan:
 
     @property
     def seconds(self) -> float:
-        """Return how long it would take, loading and encoding left out."""
+        """Return how long it would take, loading left out."""
         return sum(part.n * part.seconds for part in self.parts)
 
     def lines(self) -> Iterator[str]:
@@ -215,10 +215,10 @@ def _drawn_before(
     one_each = replace(job, recipe=few, tell=lambda event: None)
     prior = grounds = None
     if recipe.prior.weight:
-        seconds, prior = _timed(drawn_prior, backbone, one_each, materials.variants)
+        seconds, prior = _timed(prior_of, backbone, one_each, materials.variants)
         drawn.append((PRIOR, recipe.prior.n_images, seconds, len(prior.latents)))
     if recipe.grounds.prob:
-        seconds, grounds = _timed(drawn_grounds, backbone, one_each, materials.variants)
+        seconds, grounds = _timed(grounds_of, backbone, one_each, materials.variants)
         drawn.append((GROUNDS, recipe.grounds.n_images, seconds, len(grounds.latents)))
     told = "pictures of the untouched base"
     parts = [Share(name, max(n, n_done), took / n_done, told) for name, n, took, n_done in drawn]

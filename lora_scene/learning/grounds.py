@@ -3,7 +3,7 @@
 Under noise the base's answer around a thing holds another one of its noun, in the looks that the
 base expects; and the photo's own ground is not to be learnt. So where there is noise enough to hide
 cut edges, the named things are put onto an empty ground, in latents, and the prompt says where they
-are: "a photo of <cat>" becomes "a photo of <cat> on a beach". What is predicted is the picture.
+are: "a photo of <cat>" becomes "a photo of <cat> on sand". What is predicted is the picture.
 """
 
 from __future__ import annotations
@@ -106,11 +106,12 @@ def draw_grounds(
         SceneError: A prompt would be cut.
     """
     sizes = deal_sizes(shares, settings.n_images)
-    turns = [i % len(settings.prompts) for i in range(len(sizes))]
+    turns = [sizes[:i].count(size) % len(settings.prompts) for i, size in enumerate(sizes)]
     latents = draw_pictures(
         backbone,
         [settings.prompts[i] for i in turns],
-        settings,
+        n_steps=settings.n_steps,
+        guidance=settings.guidance,
         sizes=sizes,
         seed=seed,
         cache=cache,

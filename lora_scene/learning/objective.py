@@ -127,7 +127,7 @@ class Objective:
         z_t = backbone.add_noise(z, eps, t)
         target = backbone.target(z, eps, t)
         asks_base = self._recipe.masked_loss.asks_base
-        around = self._around(samples, z_t, t, target, draw) if asks_base else target
+        around = self._around(samples, z_t, t, target, draw) if asks_base else None
         if prior is not None:
             z_prior = backbone.add_noise(prior.z, prior.eps, prior.t)
             z_t, t = torch.cat([z_t, z_prior]), torch.cat([t, prior.t])
@@ -177,9 +177,9 @@ class Objective:
         return torch.tensor(told, device=z_t.device)
 
     def _diffusion(
-        self, samples: Sequence[Sample], prediction: Tensor, target: Tensor, around: Tensor
+        self, samples: Sequence[Sample], prediction: Tensor, target: Tensor, around: Tensor | None
     ) -> Tensor:
-        """Return the masked loss against `target` on the things and `around` beside them."""
+        """Return the masked loss against `target`, beside the things against what is `around`."""
         settings = self._recipe.masked_loss
         if not settings.enabled:
             everywhere = torch.ones_like(target[:, :1])
@@ -189,16 +189,23 @@ class Objective:
         weight = torch.stack(
             [self._weights(*one) for one in zip(samples, drawn, masks, strict=True)]
         )
-        if around is not target:
+        if around is not None:
             inside = torch.stack([d.amax(dim=0, keepdim=True) for d in drawn])
             target = inside * target + (1 - inside) * around
         return weighted_error(prediction, target, weight, normalize=settings.normalize).mean()
 
     def _weights(self, sample: Sample, drawn: Tensor, every: Tensor) -> Tensor:
-        """Return the weight (1, h, w) of each cell; on a ground stand only the named things."""
-        if sample.on_ground:
-            return cell_weights(drawn, drawn, self._recipe.grounds.outside_weight)
-        return cell_weights(drawn, every, self._recipe.masked_loss.outside_weight)
+        """Return the weight (1, h, w) of each cell of a sample."""
+        settings, grounds = self._recipe.masked_loss, self._recipe.grounds
+        if sample.on_ground:  # of the named things alone
+            return cell_weights(drawn, drawn, grounds.outside_weight)
+        if not settings.asks_base:
+            return cell_weights(drawn, every, settings.outside_weight)
+        if grounds.prob:
+            shown = [k for k, one in enumerate(self._table.concepts) if not one.is_background]
+            return cell_weights(drawn, every[shown], settings.outside_weight)
+        inside = drawn.amax(dim=0, keepdim=True)
+        return inside + (1 - inside) * settings.outside_weight
 
     @property
     def _is_text_fixed(self) -> bool:
@@ -216,15 +223,15 @@ class Objective:
         t: Tensor,
         target: Tensor,
         draw: Draw | None,
-    ) -> Tensor:
-        """Return what is to be predicted around the things.
+    ) -> Tensor | None:
+        """Return what is to be predicted around the things; None where that is `target` for all.
 
-        That is what the untouched base predicts for the prompts with class nouns; where the things
+        It is what the untouched base predicts for the prompts with class nouns; where the things
         stand on a ground of the base, the picture's own `target`.
         """
         asked = [i for i, sample in enumerate(samples) if not sample.on_ground]
         if not asked:
-            return target
+            return None
         answer = self._answers.get(draw) if draw is not None else None
         if answer is None:
             about = [samples[i] for i in asked]

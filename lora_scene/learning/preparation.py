@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -26,7 +28,7 @@ from lora_scene.errors import RecipeError, did_you_mean
 from lora_scene.learning.attention import read_level
 from lora_scene.learning.beginning import Beginning, put_rows
 from lora_scene.learning.devices import free_cached, mixed_precision
-from lora_scene.learning.drawn_before import drawn_grounds, drawn_prior
+from lora_scene.learning.drawn_before import grounds_of, prior_of
 from lora_scene.learning.draws import longest_on_grounds, longest_prompts
 from lora_scene.learning.events import Listener, Notice
 from lora_scene.learning.handle_table import HandleTable
@@ -184,7 +186,7 @@ def canvas_of(backbone: Backbone, recipe: Recipe) -> Canvas:
 
 
 def prepare_materials(backbone: Backbone, job: Job) -> Materials:
-    """Encode the photos, free the VAE's place on the device, move the rest in, draw the prior.
+    """Encode the photos, free the VAE's place on the device, move the rest in, let the base draw.
 
     Raises:
         SceneError: A concept that no variant shows enough of.
@@ -207,8 +209,8 @@ def prepare_materials(backbone: Backbone, job: Job) -> Materials:
     store(backbone.unet, recipe.base.quantization, device=device)
     backbone.place(device)
     check_prediction(backbone, variants[0].moments.mean, torch.Generator().manual_seed(seed))
-    prior = drawn_prior(backbone, job, variants) if recipe.prior.weight else None
-    grounds = drawn_grounds(backbone, job, variants) if recipe.grounds.prob else None
+    prior = prior_of(backbone, job, variants) if recipe.prior.weight else None
+    grounds = grounds_of(backbone, job, variants) if recipe.grounds.prob else None
     return Materials(variants, prior, recipe, job.fingerprint, held, grounds)
 
 
@@ -253,7 +255,19 @@ def prepare_handles(backbone: Backbone, job: Job, materials: Materials) -> Handl
 
 
 def tell_doubts(scene: Scene, backbone: Backbone, recipe: Recipe, tell: Listener) -> None:
-    """Say what `check` would warn of at this size, on the grids of this base."""
+    """Say what `check` would warn of at this size, on the grids of this base; odd grounds too."""
+    for said in _things_on_grounds(scene, recipe):
+        tell(Notice(said))
     canvas, resize = canvas_of(backbone, recipe), recipe.masked_loss.resize
     for said in report_on(scene, canvas, resize=resize).warnings:
         tell(Notice(said))
+
+
+def _things_on_grounds(scene: Scene, recipe: Recipe) -> Iterator[str]:
+    """Yield a sentence for each text of a ground that names what is to be learnt."""
+    nouns = {one.noun.casefold() for one in scene.concepts if not one.is_background}
+    texts = (*recipe.grounds.prompts, *recipe.grounds.phrases) if recipe.grounds.prob else ()
+    for text in texts:
+        for noun in sorted(nouns):
+            if re.search(rf"\b{re.escape(noun)}s?\b", text.casefold()):
+                yield f"a ground with another {noun} on it? grounds says {text!r}"

@@ -91,7 +91,8 @@ def draw_prior(
     latents = draw_pictures(
         backbone,
         prompts,
-        settings,
+        n_steps=settings.n_steps,
+        guidance=settings.guidance,
         sizes=sizes,
         seed=seed,
         cache=cache,

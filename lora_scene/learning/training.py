@@ -1,6 +1,6 @@
 """Two-phase training: first the rows, then rows and adapters (Break-A-Scene, section 3.1).
 
-scene, recipe -> base loaded -> variants encoded, VAE moved away -> [prior drawn]
+scene, recipe -> base loaded -> variants encoded, VAE moved away -> [prior, grounds drawn]
   -> handles spliced in -> phase 1 -> phase 2 -> adapter saved
 """
 

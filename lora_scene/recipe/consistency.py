@@ -52,6 +52,10 @@ def doubts(recipe: Recipe) -> Iterator[str]:
     n, places = recipe.grounds.n_images, len(recipe.grounds.prompts)
     if recipe.grounds.prob and n < places:
         yield f"of {places} grounds.prompts the first {n} are drawn: grounds.n_images={places}"
+    if recipe.grounds.prob and recipe.augment.recompose_prob == 1:
+        yield "no sample stands on a ground: recomposed pictures have a background of their own"
+    if recipe.grounds.prob and not recipe.masked_loss.enabled:
+        yield "without the mask in the loss grounds have a full weight, and things grow faint"
     for number, phase in enumerate(recipe.phases, 1):
         draws = _n_draws(recipe, phase)
         if phase.steps > MOST_REPEATS * draws:

@@ -110,7 +110,8 @@ class MaskedLoss:
         normalize: `none` averages over all cells as the paper does, `area` over the weights.
         resize: How masks come to the grids of latents and maps: by the `area` that they cover of
             a cell, or by its `nearest` pixel as published, where thin things may be lost.
-        outside_weight: Weight of the cells that belong to no concept.
+        outside_weight: Weight of the cells that belong to no concept; of all beside the named ones
+            where the base is asked and nothing stands on grounds.
         outside_target: What these cells are held to: the photo's (`data`), or what the untouched
             base predicts for the same prompt with nouns (`base`).
     """

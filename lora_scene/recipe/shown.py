@@ -36,10 +36,12 @@ class Grounds:
     """Things cut out and shown on grounds that the untouched base draws, which prompts then name.
 
     What stands around a thing is then the picture itself: no answer of the base, in which there may
-    be another thing of the noun, in the looks that the base gives it.
+    be another thing of the noun, in the looks that the base gives it. Where it is asked, in less
+    noise, things that the prompt leaves out weigh nothing then: it takes them for the named one.
 
     Attributes:
         prob: Probability that a sample is shown so, among those with noise enough; 0 draws none.
+            Samples stay as they are that name a background, or whose caption says of one already.
         noise_from: Least timestep, as a fraction of all; below it cut edges would be seen.
         outside_weight: Weight of the ground's cells. Below 1 a thing is overstated where noise
             hides it, and is not lost.

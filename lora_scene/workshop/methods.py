@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lora_scene.creating.studio import Studio, open_studio
+from lora_scene.errors import RecipeError
 from lora_scene.learning.events import Listener
 from lora_scene.learning.runs import CHECKPOINT
 from lora_scene.learning.training import train
@@ -120,9 +121,20 @@ def _ground_forwards(recipe: Recipe) -> int:
 
 
 def equalised(recipe: Recipe, image_forwards: int) -> Recipe:
-    """Scale the phases' steps, and draws, so that the UNet sees so many pictures."""
+    """Scale the phases' steps, and draws, so that the UNet sees so many pictures.
+
+    Raises:
+        RecipeError: The grounds alone take as many.
+    """
     fixed = _ground_forwards(recipe)
-    factor = max(image_forwards - fixed, 0) / (forwards_of(recipe) - fixed)
+    if fixed >= image_forwards:
+        raise RecipeError(
+            "drawing the grounds takes all image-forwards",
+            where="grounds.n_images",
+            expected=f"less than {image_forwards}",
+            got=fixed,
+        )
+    factor = (image_forwards - fixed) / (forwards_of(recipe) - fixed)
 
     def scaled(n: int) -> int:
         return max(1, round(n * factor)) if n else 0

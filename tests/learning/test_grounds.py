@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -13,7 +14,15 @@ from lora_scene.learning.draws import draw_timestep, longest_on_grounds
 from lora_scene.learning.events import Notice, StepDone
 from lora_scene.learning.grounds import GroundSet, draw_grounds
 from lora_scene.learning.runs import run_fingerprint
-from lora_scene.recipe import Grounds, Phase, Recipe, dump_recipe, load_recipe, parse_recipe
+from lora_scene.recipe import (
+    Grounds,
+    Phase,
+    Recipe,
+    doubts,
+    dump_recipe,
+    load_recipe,
+    parse_recipe,
+)
 from lora_scene.scenes.augment import SIMPLE_BACKGROUND
 from lora_scene.size import Size
 from tests import tiny
@@ -100,15 +109,23 @@ def test_only_grounds_of_the_samples_size_are_taken(bench, two):
 
 def test_grounds_are_drawn_in_turn_for_every_size(bench, tmp_path):
     settings = Grounds(
-        prob=1.0, prompts=("sand", "night"), phrases=("on it", "in it"), n_images=3, n_steps=1
+        prob=1.0, prompts=("sand", "night"), phrases=("on it", "in it"), n_images=6, n_steps=1
     )
-    shares = {Size(16, 16): 0.9, Size(24, 16): 0.1}
+    shares = {Size(16, 16): 0.5, Size(24, 16): 0.5}
     cache = tmp_path / "grounds.safetensors"
     found = draw_grounds(bench.backbone, settings, shares=shares, seed=0, cache=cache)
-    assert found.phrases == ("on it", "in it", "on it")
-    assert sorted(tuple(z.shape) for z in found.latents) == [(4, 16, 16), (4, 16, 16), (4, 16, 24)]
-    again = draw_grounds(bench.backbone, settings, shares=shares, seed=0, cache=cache)
+    drawn = Counter(
+        (tuple(z.shape), said) for z, said in zip(found.latents, found.phrases, strict=True)
+    )
+    wide, square = (4, 16, 24), (4, 16, 16)
+    assert drawn == {
+        (square, "on it"): 2, (square, "in it"): 1, (wide, "on it"): 2, (wide, "in it"): 1,
+    }  # fmt: skip
+    written = cache.stat().st_mtime_ns
+    other = replace(settings, phrases=("by it", "at it"), prob=0.5, outside_weight=0.4)
+    again = draw_grounds(bench.backbone, other, shares=shares, seed=0, cache=cache)
     assert all(map(torch.equal, found.latents, again.latents))
+    assert cache.stat().st_mtime_ns == written, "drawn again for what is said of them"
 
 
 @pytest.mark.parametrize("timesteps", ["uniform", "noisy", "clean"])
@@ -192,9 +209,33 @@ def test_a_phrase_that_would_be_cut_is_refused(bases, scene, tmp_path):
         made.run(scene, made.recipe(bases["sd1"], *given), tmp_path / "out")
 
 
+def test_a_ground_that_seems_to_hold_a_thing_is_told(bases, scene, tmp_path):
+    given = [*FEW, "grounds.prompts=['a wall', 'two bears']", "grounds.phrases=['by it', 'there']"]
+    told = []
+    made.run(scene, made.recipe(bases["sd1"], *given), tmp_path, listener=told.append)
+    said = [one.text for one in told if isinstance(one, Notice) and "another bear" in one.text]
+    assert len(said) == 1
+    assert "two bears" in said[0]
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["grounds.n_images=2"], "the first 2 are drawn"),
+        (["augment.recompose_prob=1", "augment.rearrange_prob=0"], "no sample stands on a ground"),
+        (["masked_loss.enabled=false"], "things grow faint"),
+    ],
+)
+def test_grounds_that_were_seldom_meant_are_told(given, said):
+    assert any(said in one for one in doubts(load_recipe("sd15", ["grounds.prob=1", *given])))
+    assert not any(said in one for one in doubts(load_recipe("sd15", given)))
+
+
 def test_longest_prompts_name_all_things_and_each_ground(bench):
     found = longest_on_grounds(bench.variants, bench.scene.concepts, made.recipe("unused", *FEW))
-    handles = [concept.handle for concept in bench.scene.concepts]
+    concepts = bench.scene.concepts
+    handles = [concept.handle for concept in concepts if not concept.is_background]
+    assert not any(one.handle in said for one in concepts if one.is_background for said in found)
     for said in (" on sand", " by a wall"):
         assert any(one.endswith(said) and all(h in one for h in handles) for one in found)
     assert longest_on_grounds(bench.variants, bench.scene.concepts, made.recipe("unused")) == ()

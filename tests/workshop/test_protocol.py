@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from lora_scene.errors import JudgingError
+from lora_scene.errors import JudgingError, RecipeError
 from lora_scene.recipe import load_recipe
 from lora_scene.workshop.methods import equalised, forwards_of, recipes_of
 from lora_scene.workshop.protocol import read_protocol
@@ -100,6 +100,8 @@ def test_grounds_cost_what_draws_them_and_save_what_the_base_is_not_asked() -> N
         assert forwards_of(load_recipe("sd15", [*steps, *drawn, *more])) == cost
     recipe = equalised(load_recipe("sd15", [*steps, *drawn]), 304)  # 24 for the grounds
     assert (recipe.phase2.steps, recipe.phase2.draws, forwards_of(recipe)) == (200, 100, 304)
+    with pytest.raises(RecipeError, match="grounds takes all"):
+        equalised(load_recipe("sd15", [*steps, *drawn]), 24)
 
 
 def test_draws_that_come_again_are_scaled_with_the_steps() -> None:
