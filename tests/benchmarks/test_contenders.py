@@ -15,10 +15,10 @@ from tests.learning import made
 
 def test_ours_makes_the_trainer_s_own_step_with_the_base_s_prediction(bases, monkeypatch):
     asked = []
-    whole = objective.Objective._held_to_base
+    whole = objective.Objective._around
     monkeypatch.setattr(
         objective.Objective,
-        "_held_to_base",
+        "_around",
         lambda self, *args: asked.append(args) or whole(self, *args),
     )
     settings = made.recipe(bases["sd1"], "base.dtype=fp32", name="sd15")
