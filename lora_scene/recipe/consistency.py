@@ -49,13 +49,8 @@ def idle_settings(recipe: Recipe, given: Sequence[str]) -> list[str]:
 def doubts(recipe: Recipe) -> Iterator[str]:
     """Yield a sentence for each thing that is allowed, and was seldom meant."""
     yield from _unreached_variants(recipe)
-    n, places = recipe.grounds.n_images, len(recipe.grounds.prompts)
-    if recipe.grounds.prob and n < places:
-        yield f"of {places} grounds.prompts the first {n} are drawn: grounds.n_images={places}"
-    if recipe.grounds.prob and recipe.augment.recompose_prob == 1:
-        yield "no sample stands on a ground: recomposed pictures have a background of their own"
-    if recipe.grounds.prob and not recipe.masked_loss.enabled:
-        yield "without the mask in the loss grounds have a full weight, and things grow faint"
+    if recipe.grounds.prob:
+        yield from _odd_grounds(recipe)
     for number, phase in enumerate(recipe.phases, 1):
         draws = _n_draws(recipe, phase)
         if phase.steps > MOST_REPEATS * draws:
@@ -66,6 +61,17 @@ def doubts(recipe: Recipe) -> Iterator[str]:
             )
         if phase.steps and phase.trains != "rows":
             yield from _odd_rate(recipe.optimizer.name, phase, f"phase{number}.weights_lr")
+
+
+def _odd_grounds(recipe: Recipe) -> Iterator[str]:
+    """Yield a sentence for each thing about grounds that are drawn and was seldom meant."""
+    n, places = recipe.grounds.n_images, len(recipe.grounds.prompts)
+    if n < places:
+        yield f"of {places} grounds.prompts the first {n} are drawn: grounds.n_images={places}"
+    if recipe.augment.recompose_prob == 1:
+        yield "no sample stands on a ground: recomposed pictures have a background of their own"
+    if not recipe.masked_loss.enabled:
+        yield "without the mask in the loss grounds have a full weight, and things grow faint"
 
 
 def _unreached_variants(recipe: Recipe) -> Iterator[str]:

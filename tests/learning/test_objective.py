@@ -33,6 +33,13 @@ def loss_and_gradients(bench, *batches):
     return total.item(), gradients
 
 
+def predicted(bench, sample):
+    """Return a sample's z_t and t, and what the base with its adapters makes of them."""
+    b, t = bench.backbone, torch.tensor([sample.t])
+    z_t = b.add_noise(sample.z[None], sample.eps[None], t)
+    return z_t, t, b.denoise(z_t, t, b.encode_tokens(b.tokenize([sample.prompt])))
+
+
 @pytest.mark.parametrize("family", tiny.FAMILIES)
 @pytest.mark.parametrize(
     "overrides",
@@ -99,10 +106,7 @@ def test_cells_outside_are_held_to_the_untouched_base(scene):
     sample = dataclasses.replace(bench.sample((0,)))
     with bench.objective() as objective, torch.no_grad():
         found = objective([sample]).diffusion
-        b = bench.backbone
-        t = torch.tensor([sample.t])
-        z_t = b.add_noise(sample.z[None], sample.eps[None], t)
-        adapted = b.denoise(z_t, t, b.encode_tokens(b.tokenize([sample.prompt])))
+        z_t, t, adapted = predicted(bench, sample)
     plain = tiny.pipeline("sd1")
     with torch.no_grad():
         states, _ = plain.encode_prompt(sample.plain_prompt, "cpu", 1, False)
@@ -126,11 +130,8 @@ def test_where_things_stand_on_grounds_those_left_out_are_held_to_nothing(has_ba
     masks = sample.variant.masks
     with bench.objective() as objective, torch.no_grad():
         found = objective([sample]).diffusion
-        b = bench.backbone
-        t = torch.tensor([sample.t])
-        z_t = b.add_noise(sample.z[None], sample.eps[None], t)
-        adapted = b.denoise(z_t, t, b.encode_tokens(b.tokenize([sample.prompt])))
-        with without_lora(b):
+        z_t, t, adapted = predicted(bench, sample)
+        with without_lora(b := bench.backbone):
             held = b.denoise(z_t, t, b.encode_tokens(b.tokenize([sample.plain_prompt])))
     free = 1 - masks[:2].amax(dim=0)
     assert (free > 0).any()
@@ -154,12 +155,9 @@ def test_a_things_ground_is_learnt_as_it_is_at_its_own_weight(target, scene):
     with bench.objective() as objective, torch.no_grad():
         found = objective([usual, moved]).diffusion
         alone = objective([usual]).diffusion
-        b = bench.backbone
-        t = torch.tensor([moved.t])
-        z_t = b.add_noise(moved.z[None], moved.eps[None], t)
-        predicted = b.denoise(z_t, t, b.encode_tokens(b.tokenize([moved.prompt])))
+        _, _, adapted = predicted(bench, moved)
     mask = moved.variant.masks[1]
-    error = (predicted[0] - moved.eps).square().mean(dim=0)
+    error = (adapted[0] - moved.eps).square().mean(dim=0)
     expected = (torch.maximum(mask, 0.25 * (1 - mask)) * error).mean()
     torch.testing.assert_close(found, (alone + expected) / 2, rtol=1e-4, atol=0)
 
