@@ -1,10 +1,12 @@
-"""What the untouched base draws before the first step: the prior and the grounds."""
+"""What the untouched base draws before the first step: the prior, nouns, and grounds."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from lora_scene.backbones.backbone import Backbone
+from lora_scene.learning.attention import read_level
+from lora_scene.learning.colours import Drawing, colour_distances
 from lora_scene.learning.events import Notice
 from lora_scene.learning.grounds import GroundSet, draw_grounds
 from lora_scene.learning.job import Job
@@ -34,19 +36,49 @@ def prior_of(backbone: Backbone, job: Job, variants: Sequence[EncodedVariant]) -
     )
 
 
-def grounds_of(backbone: Backbone, job: Job, variants: Sequence[EncodedVariant]) -> GroundSet:
-    """Draw the grounds in the sizes of the variants, or find them in the checkpoint."""
+def grounds_of(
+    backbone: Backbone, job: Job, variants: Sequence[EncodedVariant]
+) -> GroundSet | None:
+    """Draw the grounds in the sizes of the variants, or find them in the checkpoint.
+
+    Returns:
+        None where every thing has colours that the base expects.
+    """
     settings, shares = job.recipe.grounds, _shares(variants)
+    things = far_things(backbone, job)
+    if not things:
+        return None
     n = max(settings.n_images, len(shares))
     job.tell(Notice(f"the grounds: {n} pictures of the untouched base"))
     return draw_grounds(
         backbone,
         settings,
+        things,
         shares=shares,
         seed=job.recipe.run.seed,
         cache=job.out / CHECKPOINT.with_name("grounds.safetensors"),
         base=_drawn_by(backbone, job),
     )
+
+
+def far_things(backbone: Backbone, job: Job) -> frozenset[int]:
+    """Return the indices of things with colours that the base does not expect; tell of all."""
+    scene, recipe = job.scene, job.recipe
+    if not recipe.grounds.far:
+        return frozenset(scene.things)
+    drawing = Drawing(
+        recipe.grounds,
+        recipe.handles.templates[0],
+        read_level(backbone, recipe),
+        recipe.run.seed,
+        job.out / CHECKPOINT.with_name("nouns.safetensors"),
+        _drawn_by(backbone, job),
+    )
+    away = colour_distances(backbone, scene, drawing)
+    told = ", ".join(f"{scene.concepts[k].handle} {value:.0f}" for k, value in away.items())
+    rule = f"from {recipe.grounds.far:g} on, a thing is shown on grounds"
+    job.tell(Notice(f"colours, from the nearest that the base gives the noun: {told}; {rule}"))
+    return frozenset(k for k, value in away.items() if value >= recipe.grounds.far)
 
 
 def _shares(variants: Sequence[EncodedVariant]) -> dict[Size, float]:

@@ -31,7 +31,7 @@ from lora_scene.learning.devices import (
     refuse_ranks,
     reset_peak,
 )
-from lora_scene.learning.drawn_before import grounds_of, prior_of
+from lora_scene.learning.drawn_before import far_things, grounds_of, prior_of
 from lora_scene.learning.events import Listener
 from lora_scene.learning.held import look
 from lora_scene.learning.interruption import Interruption
@@ -53,7 +53,8 @@ from lora_scene.recipe import Recipe
 from lora_scene.scenes.scene import Scene
 
 N_MEASURED = 3  # steps, after one that warms up
-ENCODING, PRIOR, GROUNDS, PICKING = "encoding", "prior", "grounds", "picking"
+ENCODING, PRIOR, COLOURS, GROUNDS = "encoding", "prior", "colours", "grounds"
+PICKING = "picking"
 T = TypeVar("T")
 
 
@@ -182,12 +183,8 @@ def _measure(
     backbone: Backbone, job: Job, resumed: Checkpoint | None, n_picked: int
 ) -> tuple[Trainer, list[Share]]:
     """Make ready, and measure; of what the base draws before, one picture's time counts for all."""
-    nothing_drawn = replace(
-        job.recipe,
-        prior=replace(job.recipe.prior, weight=0.0),
-        grounds=replace(job.recipe.grounds, prob=0.0),
-    )
-    bare = replace(job, recipe=nothing_drawn)
+    no_prior = replace(job.recipe.prior, weight=0.0)
+    bare = replace(job, recipe=replace(job.recipe, prior=no_prior).without_grounds())
     seconds, materials = _timed(prepare_materials, backbone, bare)
     n = len(materials.variants)
     parts = [Share(ENCODING, 1, seconds, f"of the photos, in {n} variants")]
@@ -206,23 +203,35 @@ def _drawn_before(
     backbone: Backbone, job: Job, materials: Materials
 ) -> tuple[Materials, list[Share]]:
     """Let the base draw one picture of each kind; return it with the rest, and what all cost."""
-    recipe, drawn = job.recipe, []
+    recipe, parts = job.recipe, []
+    grounds, told = recipe.grounds, "pictures of the untouched base"
     few = replace(
         recipe,
         prior=replace(recipe.prior, n_images=1),
-        grounds=replace(recipe.grounds, n_images=1),
+        grounds=replace(grounds, n_images=1, n_per_noun=1),
     )
     one_each = replace(job, recipe=few, tell=lambda event: None)
-    prior = grounds = None
+    prior = ground = None
+
+    def add(name: str, n: int, seconds: float, n_done: int, told: str = told) -> None:
+        parts.append(Share(name, max(n, n_done), seconds / n_done, told))
+
     if recipe.prior.weight:
         seconds, prior = _timed(prior_of, backbone, one_each, materials.variants)
-        drawn.append((PRIOR, recipe.prior.n_images, seconds, len(prior.latents)))
-    if recipe.grounds.prob:
-        seconds, grounds = _timed(grounds_of, backbone, one_each, materials.variants)
-        drawn.append((GROUNDS, recipe.grounds.n_images, seconds, len(grounds.latents)))
-    told = "pictures of the untouched base"
-    parts = [Share(name, max(n, n_done), took / n_done, told) for name, n, took, n_done in drawn]
-    return replace(materials, recipe=recipe, prior=prior, grounds=grounds), parts
+        add(PRIOR, recipe.prior.n_images, seconds, len(prior.latents))
+    if grounds.prob and grounds.far:
+        n_nouns = len({job.scene.concepts[k].noun for k in job.scene.things})
+        seconds, _ = _timed(far_things, backbone, one_each)
+        add(COLOURS, grounds.n_per_noun * n_nouns, seconds, n_nouns, f"{told}, of the nouns")
+    if grounds.prob:
+        all_far = replace(one_each, recipe=replace(few, grounds=replace(few.grounds, far=0.0)))
+        seconds, ground = _timed(grounds_of, backbone, all_far, materials.variants)
+        assert ground is not None, "all things are far"
+        told += ", where a thing has colours that it does not expect" if grounds.far else ""
+        add(GROUNDS, grounds.n_images, seconds, len(ground.latents), told)
+    if grounds.far:  # one picture a noun tells nothing; steps that ask the base cost more
+        recipe, ground = recipe.without_grounds(), None
+    return replace(materials, recipe=recipe, prior=prior, grounds=ground), parts
 
 
 def _steps(trainer: Trainer, behind: tuple[int, int]) -> Iterator[Share]:

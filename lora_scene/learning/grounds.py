@@ -1,9 +1,10 @@
 """Things on grounds that the untouched base draws, under prompts that name the grounds.
 
-Under noise the base's answer around a thing holds another one of its noun, in the looks that the
-base expects; and the photo's own ground is not to be learnt. So where there is noise enough to hide
-cut edges, the named things are put onto an empty ground, in latents, and the prompt says where they
-are: "a photo of <cat>" becomes "a photo of <cat> on sand". What is predicted is the picture.
+Under noise the base's answer around a thing holds another one of its noun, in the colours that the
+base expects (see `colours`); and the photo's own ground is not to be learnt. So where there is
+noise enough to hide cut edges, the named things are put onto an empty ground, in latents, and the
+prompt says where they are: "a photo of <cat>" becomes "a photo of <cat> on sand". What is predicted
+is the picture.
 """
 
 from __future__ import annotations
@@ -31,11 +32,13 @@ class GroundSet:
         latents: (c, h, w) each, of the sizes that the photos are learnt at, on the CPU.
         phrases: What a prompt says of each, behind the things.
         settings: How often they are shown.
+        things: Indices of those that are far; samples that name none of them stay.
     """
 
     latents: tuple[Tensor, ...]
     phrases: tuple[str, ...]
     settings: Grounds
+    things: frozenset[int]
 
     def under(
         self,
@@ -64,7 +67,8 @@ class GroundSet:
             is_told = bool(sample.variant.caption_suffix) or any(
                 concepts[k].is_background for k in sample.subset
             )
-            stays = is_told or not (is_drawn and is_noisy)
+            is_near = self.things.isdisjoint(sample.subset)
+            stays = is_told or is_near or not (is_drawn and is_noisy)
             made.append(sample if stays else self._put(sample, chosen))
         return made
 
@@ -86,6 +90,7 @@ class GroundSet:
 def draw_grounds(
     backbone: Backbone,
     settings: Grounds,
+    things: frozenset[int],
     *,
     shares: Mapping[Size, float],
     seed: int,
@@ -97,6 +102,7 @@ def draw_grounds(
     Args:
         backbone: The base, before anything is trained.
         settings: Prompts, phrases, steps, guidance.
+        things: Indices of those that are shown so.
         shares: How often each size, in cells of the latents, is drawn.
         seed: Seed of the pictures.
         cache: A safetensors file.
@@ -118,4 +124,4 @@ def draw_grounds(
         where="grounds.prompts",
         base=base,
     )
-    return GroundSet(latents, tuple(settings.phrases[i] for i in turns), settings)
+    return GroundSet(latents, tuple(settings.phrases[i] for i in turns), settings, things)

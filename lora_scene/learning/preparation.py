@@ -211,6 +211,8 @@ def prepare_materials(backbone: Backbone, job: Job) -> Materials:
     check_prediction(backbone, variants[0].moments.mean, torch.Generator().manual_seed(seed))
     prior = prior_of(backbone, job, variants) if recipe.prior.weight else None
     grounds = grounds_of(backbone, job, variants) if recipe.grounds.prob else None
+    if grounds is None:
+        recipe = recipe.without_grounds()
     return Materials(variants, prior, recipe, job.fingerprint, held, grounds)
 
 
@@ -247,7 +249,7 @@ def prepare_handles(backbone: Backbone, job: Job, materials: Materials) -> Handl
     with table.spliced():
         longest = longest_prompts(materials.variants, table.concepts, job.recipe)
         table.refuse_cut(longest, "handles.templates")
-        on_grounds = longest_on_grounds(materials.variants, table.concepts, job.recipe)
+        on_grounds = longest_on_grounds(materials.variants, table.concepts, materials.recipe)
         table.refuse_cut(on_grounds, "grounds.phrases")
         if job.recipe.run.sample_every:
             table.refuse_cut(sample_prompts(job.recipe, handles), "run.sample_prompts")

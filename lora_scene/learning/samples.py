@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from lora_scene.backbones.backbone import Backbone, TextEncoding
 from lora_scene.backbones.decoding import decode_latent, wide_enough
@@ -58,14 +59,19 @@ def draw_samples(
             output_type="latent",
             **pooled,
         ).images
-        free_cached(backbone.device)  # the UNet's workspaces: the decoder's are larger
-        backbone.vae.to(backbone.device)
-        with wide_enough(backbone.vae):
-            pixels = decode_latent(backbone.vae, z)
-        pictures += backbone.pipeline.image_processor.postprocess(pixels)
-        backbone.vae.to("cpu")
+        pictures.append(decoded(backbone, z))
     free_cached(backbone.device)
     return pictures
+
+
+def decoded(backbone: Backbone, z: Tensor) -> Any:
+    """Decode a clean latent (1, c, h, w) to a picture; the VAE is on the device meanwhile."""
+    free_cached(backbone.device)  # the UNet's workspaces: the decoder's are larger
+    backbone.vae.to(backbone.device)
+    with wide_enough(backbone.vae):
+        pixels = decode_latent(backbone.vae, z)
+    backbone.vae.to("cpu")
+    return backbone.pipeline.image_processor.postprocess(pixels)[0]
 
 
 def _encode_empty(backbone: Backbone) -> TextEncoding:

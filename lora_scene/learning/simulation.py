@@ -43,7 +43,7 @@ class PhaseEstimate:
     """The peak of one phase.
 
     Attributes:
-        name: `encode`, `prior`, `grounds`, `phase 1`, `phase 2` or `samples`.
+        name: `encode`, `prior`, `colours`, `grounds`, `phase 1`, `phase 2` or `samples`.
         parts: Bytes by what they hold; they add up to the peak.
     """
 
@@ -111,12 +111,18 @@ class Simulation:
         shape = (1, 3, *self.size.rows_columns)
         return self._picture("encode", lambda vae: vae.encode(_empty(vae, shape)))
 
+    def colours(self) -> PhaseEstimate:
+        """Decode one picture of a noun beside the base."""
+        return self._decoding("colours", trained={})
+
     def samples(self) -> PhaseEstimate:
         """Decode one picture beside all that trains."""
+        return self._decoding("samples", trained=self._trained(self._recipe.phase2))
+
+    def _decoding(self, name: str, *, trained: Mapping[str, int]) -> PhaseEstimate:
         shape = self._latents(1)
-        alone = self._picture("samples", lambda vae: vae.decode(_empty(vae, shape)))
-        kept = {**self._residents(Ledger("meta")), **self._trained(self._recipe.phase2)}
-        return PhaseEstimate("samples", {**kept, **alone.parts})
+        alone = self._picture(name, lambda vae: vae.decode(_empty(vae, shape)))
+        return PhaseEstimate(name, {**self._residents(Ledger("meta")), **trained, **alone.parts})
 
     def drawing(self, name: str) -> PhaseEstimate:
         """Denoise one picture with guidance: a batch of two, without gradients."""

@@ -36,23 +36,30 @@ class Grounds:
     """Things cut out and shown on grounds that the untouched base draws, which prompts then name.
 
     What stands around a thing is then the picture itself: no answer of the base, in which there may
-    be another thing of the noun, in the looks that the base gives it. Where it is asked, in less
+    be another thing of the noun, in the colours that the base gives it. Where it is asked, in less
     noise, things that the prompt leaves out weigh nothing then: it takes them for the named one.
+    Where all things of a scene have colours that the base expects, nothing stands on a ground.
 
     Attributes:
-        prob: Probability that a sample is shown so, among those with noise enough; 0 draws none.
-            Samples stay as they are that name a background, or whose caption says of one already.
+        prob: Probability that a sample is shown so, among those that name a thing that is far, with
+            noise enough; 0 draws none. Samples stay as they are that name a background, or whose
+            caption says of one already.
+        far: Distance in CIELAB (CIE76) from which on a thing is far: of its mean colour in the
+            photos from that of the nearest picture that the base draws of its noun. At 0 all are.
+        n_per_noun: Pictures that the base draws of each noun to see; none where `far` is 0.
         noise_from: Least timestep, as a fraction of all; below it cut edges would be seen.
         outside_weight: Weight of the ground's cells. Below 1 a thing is overstated where noise
             hides it, and is not lost.
         prompts: Each draws a ground without a thing; never the place of an evaluation prompt.
         phrases: What a prompt says of each ground, behind the things.
         n_images: Grounds drawn, the prompts' in turn.
-        n_steps: Denoising steps of each.
+        n_steps: Denoising steps of each picture, of a noun too.
         guidance: Guidance scale of each.
     """
 
     prob: float = between(0.0, 0.0, 1.0)
+    far: float = between(40.0, 0.0)
+    n_per_noun: int = between(6, 1, 1000)
     noise_from: float = between(0.6, 0.0, 1.0)
     outside_weight: float = between(0.2, 0.0, 1.0)
     prompts: tuple[str, ...] = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lora_scene.recipe.settings import (
     AttentionLoss,
@@ -47,8 +47,17 @@ class Recipe:
         """Return the steps after which a phase's draws come again; 0 where each draws anew."""
         return phase.draws if self.masked_loss.asks_base else 0
 
+    def without_grounds(self) -> Recipe:
+        """Return the recipe as it is where nothing stands on grounds."""
+        return replace(self, grounds=replace(self.grounds, prob=0.0))
+
     def ground_share(self, phase: Phase) -> float:
-        """Return the fraction of a phase's samples on grounds, by its timesteps' density."""
+        """Return the least fraction of a phase's samples on grounds, by its timesteps' density.
+
+        It is 0 where that hangs on what is far.
+        """
+        if self.grounds.far:
+            return 0.0
         below = self.grounds.noise_from
         least = {"uniform": below, "noisy": below**2, "clean": 1 - (1 - below) ** 2}
         return self.grounds.prob * (1 - least[phase.timesteps])

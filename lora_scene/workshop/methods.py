@@ -59,9 +59,9 @@ def recipes_of(protocol: Protocol, run: Attempt, *, scene: Scene) -> list[tuple[
     recipe = _recipe(protocol, method, run.seed)
     forwards = method.image_forwards or protocol.image_forwards
     if method.kind == "recipe":
-        return [(equalised(recipe, forwards), scene)]
+        return [(equalised(recipe, forwards, scene), scene)]
     alone = [_alone(scene, k) for k in scene.things]
-    return [(equalised(recipe, forwards // len(alone)), part) for part in alone]
+    return [(equalised(recipe, forwards // len(alone), part), part) for part in alone]
 
 
 def train_method(
@@ -89,7 +89,7 @@ def train_method(
         seconds=sum(result.seconds for result in results),
         peak_bytes=max((result.peak_bytes for result in results), default=0),
         n_parameters=max((result.n_trained for result in results), default=0),
-        image_forwards=sum(forwards_of(recipe) for recipe, _ in recipes),
+        image_forwards=sum(forwards_of(*one) for one in recipes),
     )
 
 
@@ -99,10 +99,10 @@ def open_method(protocol: Protocol, trained: Trained, *, device: str) -> Studio:
     return open_studio([*trained.folders], base=base, device=device)
 
 
-def forwards_of(recipe: Recipe) -> int:
+def forwards_of(recipe: Recipe, scene: Scene) -> int:
     """Return the pictures that the UNet sees in a whole training, those of the base included."""
     in_steps = sum(_phase_forwards(recipe, phase) for phase in recipe.phases)
-    return in_steps + _ground_forwards(recipe)
+    return in_steps + _before_steps(recipe, scene)
 
 
 def _phase_forwards(recipe: Recipe, phase: Phase) -> int:
@@ -113,28 +113,34 @@ def _phase_forwards(recipe: Recipe, phase: Phase) -> int:
     return batch * phase.steps * (1 + (recipe.prior.weight > 0)) + round(asked_about)
 
 
-def _ground_forwards(recipe: Recipe) -> int:
-    """Return those that the grounds take which the base draws, with guidance two a step."""
+def _before_steps(recipe: Recipe, scene: Scene) -> int:
+    """Return those of the nouns, looked at once more each, and grounds that the base draws.
+
+    With guidance a step is two. Grounds count also where nothing turns out to be far.
+    """
     grounds = recipe.grounds
-    a_step = 2 if grounds.guidance > 1 else 1
-    return grounds.n_images * grounds.n_steps * a_step if grounds.prob else 0
+    if not grounds.prob:
+        return 0
+    a_picture = grounds.n_steps * (2 if grounds.guidance > 1 else 1)
+    nouns = {scene.concepts[k].noun for k in scene.things} if grounds.far else ()
+    return grounds.n_images * a_picture + len(nouns) * grounds.n_per_noun * (a_picture + 1)
 
 
-def equalised(recipe: Recipe, image_forwards: int) -> Recipe:
+def equalised(recipe: Recipe, image_forwards: int, scene: Scene) -> Recipe:
     """Scale the phases' steps, and draws, so that the UNet sees so many pictures.
 
     Raises:
-        RecipeError: The grounds alone take as many.
+        RecipeError: What the base draws before the first step takes as many alone.
     """
-    fixed = _ground_forwards(recipe)
+    fixed = _before_steps(recipe, scene)
     if fixed >= image_forwards:
         raise RecipeError(
-            "drawing the grounds takes all image-forwards",
+            "what the base draws before the first step takes all image-forwards",
             where="grounds.n_images",
             expected=f"less than {image_forwards}",
             got=fixed,
         )
-    factor = (image_forwards - fixed) / (forwards_of(recipe) - fixed)
+    factor = (image_forwards - fixed) / (forwards_of(recipe, scene) - fixed)
 
     def scaled(n: int) -> int:
         return max(1, round(n * factor)) if n else 0

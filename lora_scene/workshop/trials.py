@@ -203,7 +203,7 @@ def planned_work(protocol: Protocol, part: tuple[int, int] = (1, 1)) -> dict[str
     for run in runs:
         scene = scenes[run.scene]
         recipes = recipes_of(protocol, run, scene=scene)
-        forwards += sum(forwards_of(recipe) for recipe, _ in recipes)
+        forwards += sum(forwards_of(*one) for one in recipes)
         n_pictures += len(cells_of(protocol.plan, scene))
         if recipes:
             n_pictures += 2 * protocol.drawing.n_drift
