@@ -15,7 +15,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from benchmarks.layouts import PLAN, SCENES
@@ -26,8 +25,8 @@ from lora_scene.creating.studio import Studio, open_studio
 from lora_scene.judging.finding import Finder
 from lora_scene.judging.judge import load_judge
 from lora_scene.judging.mini import with_article
+from lora_scene.learning.colours import mean_colour
 from lora_scene.scenes.framing import frame_scene
-from lora_scene.scenes.pictures import Pixels
 from lora_scene.scenes.scene import Scene, load_scene
 from lora_scene.workshop.results import known_rows
 from lora_scene.workshop.statistics import Row
@@ -35,12 +34,6 @@ from lora_scene.workshop.statistics import Row
 QUARTERS = 4
 Thing = tuple[str, str]
 """A scene's name and a handle of it."""
-
-
-def colour_of(pixels: Pixels, region: np.ndarray) -> np.ndarray:
-    """Return the mean CIELAB colour (3,) of a region (H, W) of a picture (H, W, 3)."""
-    lab = cv2.cvtColor(pixels.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
-    return np.asarray(lab[region].mean(axis=0))
 
 
 def expected_colour(studio: Studio, noun: str, *, scene: Scene, finder: Finder) -> np.ndarray:
@@ -58,7 +51,7 @@ def expected_colour(studio: Studio, noun: str, *, scene: Scene, finder: Finder) 
         for seed in PLAN.seeds
     ]
     colours = [
-        colour_of(pixels, one.region)
+        mean_colour(pixels[one.region])
         for pixels in render(studio, asked).pixels
         for one in finder.find(pixels, scene.concepts)
         if one.owner is not None and scene.concepts[one.owner].noun == noun
@@ -85,7 +78,7 @@ def distances(studio: Studio, scenes: Mapping[str, Scene], finder: Finder) -> di
         for k in scene.things:
             concept, region = scene.concepts[k], np.asarray(photo.masks[k] > 0)
             if region.any():
-                own = colour_of(photo.pixels, region)
+                own = mean_colour(photo.pixels[region])
                 found[name, concept.handle] = float(np.linalg.norm(own - expected[concept.noun]))
     return found
 

@@ -40,8 +40,9 @@ SHORT = ("exact_set", "identity", "prompt_similarity", "missing_rate", "mixing_r
 HEADLINE = (*SHORT, "identity_each", "layout_copy")
 PART = (*SHORT, "layout_copy", "drift", "attention_iou")
 METHODS = (
-    "ours", "ours, on grounds", "full", "full-ours", "ti-m", "db-m", "cd-m", "naive", "guided",
+    "ours", "ours, by colours", "full", "full-ours", "ti-m", "db-m", "cd-m", "naive", "guided",
 )  # fmt: skip
+ON_HARD = ("ours, by colours", "ours, on grounds", "ours", "full")
 PARTS = {
     "no-phase1": "phase 1",
     "no-mask": "the mask in the loss",
@@ -114,14 +115,14 @@ def _many(rows: Sequence[Row]) -> dict[str, list[str]]:
 
 
 def _grounds(rows: Sequence[Row]) -> dict[str, list[str]]:
-    """Return ours on grounds and full on the hard scenes, and what lies between them and ours."""
-    hard, ours = [row for row in rows if row["group"] == "test-hard"], "ours, on grounds"
-    body = {
-        m: [rounded(method_interval(hard, m, metric=k)) for k in COMPARED] for m in (ours, "full")
-    }
+    """Return methods on the hard scenes, and what lies between ours by colours and others."""
+    hard, ours = [row for row in rows if row["group"] == "test-hard"], "ours, by colours"
+    body = {m: [rounded(method_interval(hard, m, metric=k)) for k in COMPARED] for m in ON_HARD}
     for other in ("full", "ours"):
-        n = len({row["scene"] for row in hard if row["method"] == other})
-        body[f"minus {other}, {n} scenes"] = against(hard, ours, other, COMPARED)
+        shared = of_seeds(of_seeds(hard, ours), other)
+        seeds = sorted({row["seed"] for row in shared if row["method"] == ours})
+        told = f"by colours minus {other}, training seeds {', '.join(map(str, seeds))}"
+        body[told] = against(shared, ours, other, COMPARED)
     return body
 
 

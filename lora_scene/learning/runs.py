@@ -110,6 +110,8 @@ def run_fingerprint(scene: Scene, recipe: Recipe, base_hash: str) -> str:
         settings = settings.replace(later, "")  # runs from before there was a choice
     if not recipe.grounds.prob:
         settings = re.sub(r"(?m)^\[grounds\]\n(?:.+\n)+\n?", "", settings)
+    elif not recipe.grounds.far:  # no noun is drawn
+        settings = re.sub(r"(?m)^far = 0\.0\nn_per_noun = \d+\n", "", settings)
     digest = hashlib.sha256(settings.encode())
     digest.update(base_hash.encode())
     for part in scene_bytes(scene):

@@ -121,6 +121,8 @@ def _idle(recipe: Recipe) -> Iterator[tuple[list[str], str]]:
         yield _keys("grounds", recipe.grounds, but="prob"), "grounds.prob is 0"
     elif recipe.grounds.noise_from == 1:
         yield _keys("grounds", recipe.grounds, but="noise_from"), "grounds.noise_from is 1"
+    elif not recipe.grounds.far:
+        yield ["grounds.n_per_noun"], "grounds.far is 0"
     if not masked.enabled:
         names = ("normalize", "outside_weight", "outside_target")
         yield [f"masked_loss.{name}" for name in names], "masked_loss.enabled is false"

@@ -8,23 +8,13 @@ import numpy as np
 import pytest
 
 from benchmarks import colours
-from benchmarks.colours import colour_of, expected_colour, identities, quarters
+from benchmarks.colours import expected_colour, identities, quarters
 from benchmarks.layouts import SCENES
 from lora_scene.creating.requests import Sampling
 from lora_scene.creating.studio import open_studio
 from lora_scene.judging.judge import load_judge
 from lora_scene.scenes.framing import frame_scene
 from lora_scene.scenes.scene import load_scene
-
-
-def test_a_colour_is_that_of_the_region_in_cielab() -> None:
-    pixels = np.zeros((4, 4, 3), np.uint8)
-    pixels[:2] = (255, 0, 0)
-    region = np.zeros((4, 4), bool)
-    region[:2] = True
-    red = (53.24, 80.09, 67.20)  # of sRGB's red, by the standard's formulae
-    np.testing.assert_allclose(colour_of(pixels, region), red, atol=0.2)
-    np.testing.assert_allclose(colour_of(pixels, ~region), (0, 0, 0), atol=0.1)
 
 
 def test_the_base_expects_a_cactus_to_be_green(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,7 +39,7 @@ def test_trainings_see_as_many_pictures(protocol: Protocol) -> None:
     scene = load_scene(ROOT / "scenes" / "t05-3")
     for run in protocol.runs():
         parts = recipes_of(protocol, run, scene=scene)
-        seen = sum(forwards_of(recipe) for recipe, _ in parts)
+        seen = sum(forwards_of(*part) for part in parts)
         wanted = run.method.image_forwards or protocol.image_forwards
         if run.method.kind != "guided":
             assert seen == pytest.approx(wanted, rel=0.01), run.key

@@ -48,13 +48,16 @@ def test_parts_are_taken_against_ours_of_the_same_training_seeds() -> None:
     assert "(each thing alone, put together) | −0.05 (1 scene) |" in made
 
 
-def test_grounds_stand_beside_what_has_the_same_scenes() -> None:
-    rows = [row("ours, on grounds", "a", 0.8), row("ours, on grounds", "b", 0.6)]
+def test_grounds_stand_beside_what_has_the_same_scenes_and_training_seeds() -> None:
+    rows = [row("ours, by colours", "a", 0.8), row("ours, by colours", "b", 0.6)]
     rows += [row("full", "a", 0.5), row("full", "b", 0.5), row("ours", "b", 0.4)]
+    rows += [row("ours, by colours", "a", 0.2, seed=1), row("full", "a", 0.1, seed=1)]
+    rows += [row("full", "a", 0.9, seed=2), row("ours, on grounds", "a", 0.75)]
     made = tables([{**one, "group": "test-hard"} for one in rows], of="long")["grounds_long"]
-    assert "| ours, on grounds | 0.70 [0.60, 0.80] |" in made
-    assert "| minus full, 2 scenes | +0.20 [+0.10, +0.30] |" in made
-    assert "| minus ours, 1 scenes | +0.20 (1 scene) |" in made
+    assert "| ours, by colours | 0.55 [0.50, 0.60] |" in made
+    assert "| ours, on grounds | 0.75 (1 scene) |" in made
+    assert "minus full, training seeds 0, 1 | +0.15 [+0.10, +0.20] |" in made
+    assert "minus ours, training seeds 0 | +0.20 (1 scene) |" in made
 
 
 def test_only_the_tables_of_a_page_are_written() -> None:

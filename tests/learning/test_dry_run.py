@@ -56,11 +56,13 @@ def test_a_plan_counts_looks_and_pictures(
 def test_a_plan_counts_what_the_base_draws_before(bases, scene, tmp_path, monkeypatch):
     monkeypatch.setattr(dry_run, "N_MEASURED", 1)
     drawn = ("prior.weight=1", "prior.n_images=4", "prior.n_steps=1")
-    drawn += ("grounds.prob=1", "grounds.n_images=7", "grounds.n_steps=1")
+    drawn += ("grounds.prob=1", "grounds.n_images=7", "grounds.n_steps=1", "grounds.n_per_noun=5")
     short = ("handles.templates=['{}']", "grounds.prompts=['sand']", "grounds.phrases=['on sand']")
     recipe = made.recipe(bases["sd1"], *drawn, *short, steps=(0, 2))
     parts = {one.name: one for one in plan_run(scene, recipe, out=tmp_path, device="cpu").parts}
     assert (parts["prior"].n, parts["grounds"].n) == (4, 7)
+    assert parts["colours"].n == 2 * 5, "of a bear and a bowl"
+    assert "does not expect" in parts["grounds"].told
     assert parts["encoding"].n == 1
     assert "phase 2 steps" in parts
 

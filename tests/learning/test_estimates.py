@@ -107,8 +107,13 @@ def test_the_prior_adds_a_phase_and_its_pictures_to_the_batch(bases, plain):
 
 def test_grounds_are_drawn_before_and_leave_the_batch_as_it_is(bases, plain):
     found = estimated(bases, "grounds.prob=1")
-    assert [phase.name for phase in found.phases] == ["encode", "grounds", "phase 1", "phase 2"]
+    before = [phase.name for phase in found.phases[:-2]]
+    assert before == ["encode", "colours", "grounds"]
     assert found.phases[-1].parts == plain.phases[-1].parts
+    all_far = estimated(bases, "grounds.prob=1", "grounds.far=0")
+    assert [phase.name for phase in all_far.phases[:-2]] == ["encode", "grounds"]
+    decoding = {"UNet", "text encoders", "VAE", "VAE activations"}
+    assert decoding <= set(found.phases[1].parts)
 
 
 @pytest.mark.parametrize(

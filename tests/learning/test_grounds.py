@@ -31,6 +31,7 @@ from tests.learning import made
 ALWAYS = Grounds(prob=1.0, noise_from=0.6)
 FEW = (
     "grounds.prob=1",
+    "grounds.far=0",
     "grounds.n_images=2",
     "grounds.n_steps=1",
     "grounds.noise_from=0",
@@ -48,7 +49,7 @@ def bench(scene):
 def two(bench):
     shape = bench.variants[0].moments.mean.shape
     latents = (torch.full(shape, 5.0), torch.full(shape, 7.0))
-    return GroundSet(latents, ("on sand", "at night"), ALWAYS)
+    return GroundSet(latents, ("on sand", "at night"), ALWAYS, frozenset({0, 1}))
 
 
 def under(grounds, samples, concepts, seed=0):
@@ -100,6 +101,14 @@ def test_a_sample_stays_as_it_is(t, prob, suffix, is_background, bench, two):
     assert under(grounds, [sample], concepts) == [sample]
 
 
+def test_a_sample_that_names_nothing_far_stays_as_it_is(bench, two):
+    bear, both = bench.sample((0,), t=999), bench.sample((0, 1), t=999)
+    bowl_is_far = replace(two, things=frozenset({1}))
+    shown = under(bowl_is_far, [bear, both], bench.scene.concepts)
+    assert shown[0] == bear
+    assert shown[1].on_ground
+
+
 def test_only_grounds_of_the_samples_size_are_taken(bench, two):
     other = replace(two, latents=(torch.zeros(4, 8, 8), two.latents[1]))
     for seed in range(6):
@@ -111,9 +120,9 @@ def test_grounds_are_drawn_in_turn_for_every_size(bench, tmp_path):
     settings = Grounds(
         prob=1.0, prompts=("sand", "night"), phrases=("on it", "in it"), n_images=6, n_steps=1
     )
-    shares = {Size(16, 16): 0.5, Size(24, 16): 0.5}
+    shares, things = {Size(16, 16): 0.5, Size(24, 16): 0.5}, frozenset({0})
     cache = tmp_path / "grounds.safetensors"
-    found = draw_grounds(bench.backbone, settings, shares=shares, seed=0, cache=cache)
+    found = draw_grounds(bench.backbone, settings, things, shares=shares, seed=0, cache=cache)
     drawn = Counter(
         (tuple(z.shape), said) for z, said in zip(found.latents, found.phrases, strict=True)
     )
@@ -123,7 +132,7 @@ def test_grounds_are_drawn_in_turn_for_every_size(bench, tmp_path):
     }  # fmt: skip
     written = cache.stat().st_mtime_ns
     other = replace(settings, phrases=("by it", "at it"), prob=0.5, outside_weight=0.4)
-    again = draw_grounds(bench.backbone, other, shares=shares, seed=0, cache=cache)
+    again = draw_grounds(bench.backbone, other, things, shares=shares, seed=0, cache=cache)
     assert all(map(torch.equal, found.latents, again.latents))
     assert cache.stat().st_mtime_ns == written, "drawn again for what is said of them"
 
@@ -132,9 +141,10 @@ def test_grounds_are_drawn_in_turn_for_every_size(bench, tmp_path):
 def test_share_is_how_often_a_sample_is_shown_so(timesteps):
     """Against a count of what is drawn."""
     phase, rng = Phase(timesteps=timesteps), np.random.default_rng(0)
-    recipe = Recipe(grounds=replace(ALWAYS, prob=0.5))
+    recipe = Recipe(grounds=replace(ALWAYS, prob=0.5, far=0.0))
     drawn = [draw_timestep(phase, 1000, rng) >= 600 for _ in range(20_000)]
     assert recipe.ground_share(phase) == pytest.approx(0.5 * np.mean(drawn), abs=0.01)
+    assert Recipe(grounds=replace(ALWAYS, far=40.0)).ground_share(phase) == 0, "nothing may be far"
 
 
 def test_a_run_draws_its_grounds_once_and_tells_of_them(bases, scene, tmp_path):
@@ -179,6 +189,21 @@ def test_no_grounds_leave_a_recipes_fingerprint_as_it_was(scene):
     }
     assert len(marks) == 1
     assert run_fingerprint(scene, load_recipe("sd15", ["grounds.prob=1"]), "base") not in marks
+
+
+def test_how_nouns_are_drawn_is_of_the_fingerprint_where_they_are(scene):
+    marks = [
+        run_fingerprint(scene, load_recipe("sd15", ["grounds.prob=1", *more]), "base")
+        for more in (
+            ["grounds.far=0"],
+            ["grounds.far=0", "grounds.n_per_noun=3"],
+            ["grounds.far=40"],
+            ["grounds.far=40", "grounds.n_per_noun=3"],
+            ["grounds.far=41"],
+        )
+    ]
+    assert marks[0] == marks[1]
+    assert len(set(marks)) == 4
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,7 @@ def test_every_training_sees_the_same_number_of_pictures(tmp_path) -> None:
     protocol = read_protocol(write(tmp_path))
     for run in protocol.runs():
         [(recipe, _)] = recipes_of(protocol, run, scene=fakes.scene())
-        assert forwards_of(recipe) == 24
+        assert forwards_of(recipe, fakes.scene()) == 24
         assert recipe.phase1.steps == recipe.phase2.steps
 
 
@@ -79,13 +79,14 @@ def test_the_prior_and_the_base_as_target_cost_pictures() -> None:
         ([base, "phase2.draws=9"], 10 + 4 + 6),
         ([photo, "phase2.draws=2"], 10),
     ):
-        assert forwards_of(load_recipe("sd15", [*plain, *more])) == cost
+        assert forwards_of(load_recipe("sd15", [*plain, *more]), fakes.scene()) == cost
 
 
 def test_grounds_cost_what_draws_them_and_save_what_the_base_is_not_asked() -> None:
     steps = ["phase1.steps=0", "phase2.steps=100", "phase2.draws=50"]
     drawn = [
         "grounds.prob=0.5",
+        "grounds.far=0",
         "grounds.n_images=3",
         "grounds.n_steps=4",
         "grounds.noise_from=0.6",
@@ -96,23 +97,26 @@ def test_grounds_cost_what_draws_them_and_save_what_the_base_is_not_asked() -> N
         (["phase2.timesteps=clean"], 100 + 50 - 4 + 24),  # 0.16
         (["grounds.guidance=1"], 100 + 50 - 10 + 12),
         (["masked_loss.outside_target=data"], 100 + 24),
+        # two nouns; what is far is not known before, so the base is taken to be asked each time
+        (["grounds.far=40", "grounds.n_per_noun=5"], 100 + 50 + 24 + 2 * 5 * (4 * 2 + 1)),
     ):
-        assert forwards_of(load_recipe("sd15", [*steps, *drawn, *more])) == cost
-    recipe = equalised(load_recipe("sd15", [*steps, *drawn]), 304)  # 24 for the grounds
-    assert (recipe.phase2.steps, recipe.phase2.draws, forwards_of(recipe)) == (200, 100, 304)
-    with pytest.raises(RecipeError, match="grounds takes all"):
-        equalised(load_recipe("sd15", [*steps, *drawn]), 24)
+        assert forwards_of(load_recipe("sd15", [*steps, *drawn, *more]), fakes.scene()) == cost
+    scene = fakes.scene()
+    recipe = equalised(load_recipe("sd15", [*steps, *drawn]), 304, scene)  # 24 for the grounds
+    assert (recipe.phase2.steps, recipe.phase2.draws, forwards_of(recipe, scene)) == (200, 100, 304)
+    with pytest.raises(RecipeError, match="takes all image-forwards"):
+        equalised(load_recipe("sd15", [*steps, *drawn]), 24, scene)
 
 
 def test_draws_that_come_again_are_scaled_with_the_steps() -> None:
     settings = ['masked_loss.outside_target="base"', "phase1.steps=0", "phase2.steps=80"]
-    recipe = equalised(load_recipe("sd15", [*settings, "phase2.draws=20"]), 50)
+    recipe = equalised(load_recipe("sd15", [*settings, "phase2.draws=20"]), 50, fakes.scene())
     assert (recipe.phase2.steps, recipe.phase2.draws) == (40, 10)
 
 
 def test_a_phase_that_is_left_out_stays_out() -> None:
     settings = ["masked_loss.outside_target=data", "phase1.steps=0", "phase2.steps=7"]
-    recipe = equalised(load_recipe("sd15", settings), 100)
+    recipe = equalised(load_recipe("sd15", settings), 100, fakes.scene())
     assert (recipe.phase1.steps, recipe.phase2.steps) == (0, 100)
 
 
@@ -127,7 +131,7 @@ def test_training_separately_shares_the_pictures_among_the_concepts(tmp_path) ->
     protocol = read_protocol(write(tmp_path, text))
     parts = recipes_of(protocol, next(protocol.runs()), scene=fakes.scene())
     assert [scene.handles for _, scene in parts] == [("<bear>",), ("<bowl>",)]
-    assert [forwards_of(recipe) for recipe, _ in parts] == [12, 12]
+    assert [forwards_of(*part) for part in parts] == [12, 12]
     assert parts[1][1].photos[0].masks.shape == (1, 64, 64)
 
 
