@@ -1,11 +1,13 @@
 """Whether things of colours that the base does not expect of their noun are learnt as well.
 
     python -m benchmarks.colours ROWS [ROWS ...] [--methods ours full no-mask] [--out FILE]
+    python -m benchmarks.colours ROWS [ROWS ...] --things [--out FILE]
 
 The base draws every noun of the rows' scenes on three grounds, two seeds each; a thing's distance
 is that of two mean CIELAB colours (CIE76): of its mask in the photo, and of what the judge finds in
 those pictures. The things are cut into quarters by it; a line a quarter tells the mean distance and
-every method's mean identity.
+every method's mean identity. With `--things`, a line a thing tells that distance, and the one that
+a run of recipe `mini` sees by itself, which knows no judge.
 """
 
 from __future__ import annotations
@@ -19,13 +21,16 @@ import numpy as np
 
 from benchmarks.layouts import PLAN, SCENES
 from benchmarks.records import circumstances, write
+from lora_scene.backbones.backbone import Backbone
 from lora_scene.creating.rendering import checked, render
 from lora_scene.creating.requests import Request
 from lora_scene.creating.studio import Studio, open_studio
 from lora_scene.judging.finding import Finder
 from lora_scene.judging.judge import load_judge
 from lora_scene.judging.mini import with_article
-from lora_scene.learning.colours import mean_colour
+from lora_scene.learning.attention import read_level
+from lora_scene.learning.colours import colour_distances, mean_colour
+from lora_scene.recipe import Recipe, load_recipe
 from lora_scene.scenes.framing import frame_scene
 from lora_scene.scenes.scene import Scene, load_scene
 from lora_scene.workshop.results import known_rows
@@ -83,6 +88,27 @@ def distances(studio: Studio, scenes: Mapping[str, Scene], finder: Finder) -> di
     return found
 
 
+def seen_in_runs(
+    backbone: Backbone, scenes: Mapping[str, Scene], recipe: Recipe
+) -> dict[Thing, float]:
+    """Return how far each thing's colour is for a run.
+
+    Args:
+        backbone: The bare base.
+        scenes: By name.
+        recipe: What would be trained.
+    """
+    settings, template = recipe.grounds, recipe.handles.templates[0]
+    level = read_level(backbone, recipe)
+    return {
+        (name, handle): away
+        for name, scene in scenes.items()
+        for handle, away in colour_distances(
+            backbone, scene, settings, template=template, level=level
+        ).items()
+    }
+
+
 def identities(rows: Iterable[Row], method: str) -> dict[Thing, float]:
     """Return each thing's identity by a method, the mean over training seeds."""
     values: dict[Thing, list[float]] = defaultdict(list)
@@ -110,10 +136,11 @@ def quarters(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Write a line a quarter."""
+    """Write a line a quarter, or a thing."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("rows", nargs="+", type=Path)
     parser.add_argument("--methods", nargs="+", default=["ours", "full"])
+    parser.add_argument("--things", action="store_true")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args(arguments)
     rows = [row for path in given.rows for row in known_rows(path).values()]
@@ -124,6 +151,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     scenes = {name: frame_scene(load_scene(SCENES / name), canvas) for name in names}
     far = distances(studio, scenes, judge.finder)
     about = circumstances("cpu")
+    if given.things:
+        seen = seen_in_runs(studio.backbone, scenes, load_recipe("mini"))
+        for (scene, handle), away in far.items():
+            told = {"judged": away, "seen": seen[scene, handle]}
+            write({"scene": scene, "handle": handle, **told, **about}, given.out)
+        return
     for line in quarters(far, {method: identities(rows, method) for method in given.methods}):
         write({**line, **about}, given.out)
 

@@ -30,9 +30,10 @@ def draw_pictures(
     guidance: float,
     sizes: Sequence[Size],
     seed: int,
-    cache: Path,
+    cache: Path | None,
     where: str,
     base: object = "",
+    hint: str = "",
 ) -> tuple[Tensor, ...]:
     """Let the base draw pictures, or read them from `cache`.
 
@@ -43,9 +44,10 @@ def draw_pictures(
         guidance: Guidance scale of each.
         sizes: One a picture, in cells of the latents.
         seed: Seed of the first picture; each has its own.
-        cache: A safetensors file; written anew unless it holds just these pictures.
+        cache: A safetensors file, written anew unless it holds just these pictures; or None.
         where: The setting that the prompts are of.
         base: What tells the base's numbers from others of the same name; its `repr` counts.
+        hint: What else helps where a prompt would be cut.
 
     Returns:
         (c, h, w) each, float32, on the CPU.
@@ -53,15 +55,16 @@ def draw_pictures(
     Raises:
         SceneError: A prompt would be cut.
     """
-    refuse_cut(backbone, prompts, where)
+    refuse_cut(backbone, prompts, where, hint)
     drawn_as = repr((backbone.name, base, list(sizes), tuple(prompts), n_steps, guidance, seed))
-    latents = _read_cache(cache, drawn_as)
+    latents = _read_cache(cache, drawn_as) if cache else None
     if latents is None:
         latents = tuple(
             _draw(backbone, prompt, size, n_steps=n_steps, guidance=guidance, seed=seed + i)
             for i, (prompt, size) in enumerate(zip(prompts, sizes, strict=True))
         )
-        _write_cache(cache, drawn_as, latents)
+        if cache:
+            _write_cache(cache, drawn_as, latents)
     return latents
 
 

@@ -8,8 +8,6 @@ nearest of them: a noun that has many colours expects each.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -21,70 +19,67 @@ from lora_scene.learning.attention import AttentionRecorder, Columns
 from lora_scene.learning.base_pictures import draw_pictures
 from lora_scene.learning.samples import decoded
 from lora_scene.recipe import Grounds
+from lora_scene.scenes.handles import UNNAMED_NOUN
 from lora_scene.scenes.pictures import Pixels
 from lora_scene.scenes.scene import INSIDE, Scene
 from lora_scene.scenes.union import prompt_for
 from lora_scene.size import Size
 
 LOOKS_AT = 0.5  # of all timesteps: the noise under which attention is read
+NOISE_SEED = 2**32  # no picture begins with it
 STRONG = 0.7  # of a map's maximum: less is beside the thing, in coarse maps
 
 Colour = npt.NDArray[np.float32]
 """(3,) in CIELAB."""
 
 
-@dataclass(frozen=True)
-class Drawing:
-    """How the base draws nouns, to see what colours it gives them.
+def colour_distances(
+    backbone: Backbone, scene: Scene, settings: Grounds, *, template: str, level: int
+) -> dict[str, float]:
+    """Return each thing's distance (CIE76) from the nearest of its noun's pictures, by handle.
 
-    Attributes:
-        settings: Pictures a noun, steps, guidance.
+    A thing's own colour is the mean over its cells of all photos. Each noun is drawn from the same
+    seeds, so that what is far hangs on nothing but base, noun and photo.
+
+    Args:
+        backbone: The base, before anything is trained.
+        scene: Things without a noun are left out.
+        settings: Pictures a noun, their steps and guidance.
         template: Of a prompt, with `{}` for the noun.
         level: The UNet's level whose maps are read; see `read_level`.
-        seed: Of the pictures.
-        cache: A safetensors file.
-        base: What tells the base's numbers from others of the same name.
-    """
-
-    settings: Grounds
-    template: str
-    level: int
-    seed: int
-    cache: Path
-    base: object = ""
-
-
-def colour_distances(backbone: Backbone, scene: Scene, drawing: Drawing) -> dict[int, float]:
-    """Return each thing's distance (CIE76) from the nearest of its noun's pictures, by index.
-
-    A thing's own colour is the mean over its cells of all photos.
 
     Raises:
         SceneError: A prompt that names a noun would be cut.
     """
-    nouns = list(dict.fromkeys(scene.concepts[k].noun for k in scene.things))
-    n, side = drawing.settings.n_per_noun, backbone.resolution // backbone.vae_factor
-    latents = draw_pictures(
-        backbone,
-        [prompt_for([noun], None, drawing.template) for noun in nouns for _ in range(n)],
-        n_steps=drawing.settings.n_steps,
-        guidance=drawing.settings.guidance,
-        sizes=[Size(side, side)] * (n * len(nouns)),
-        seed=drawing.seed,
-        cache=drawing.cache,
-        where="handles.templates",
-        base=drawing.base,
-    )
-    expected = {
-        noun: _expected_colours(backbone, noun, latents[i * n : (i + 1) * n], drawing)
-        for i, noun in enumerate(nouns)
-    }
+    side = backbone.resolution // backbone.vae_factor
+    n, expected = settings.n_per_noun, {}
+    for noun in known_nouns(scene):
+        pictures = draw_pictures(
+            backbone,
+            [prompt_for([noun], None, template)] * n,
+            n_steps=settings.n_steps,
+            guidance=settings.guidance,
+            sizes=[Size(side, side)] * n,
+            seed=0,
+            cache=None,
+            where="handles.templates",
+            hint="grounds.far=0, which does not ask the base",
+        )
+        expected[noun] = _expected_colours(backbone, noun, pictures, template, level)
     found = {}
     for k in scene.things:
-        own = _own_colour(scene, k)
-        away = [np.linalg.norm(own - one) for one in expected[scene.concepts[k].noun]]
-        found[k] = float(min(away))
+        concept = scene.concepts[k]
+        if concept.noun in expected:
+            own = _own_colour(scene, k)
+            away = [float(np.linalg.norm(own - one)) for one in expected[concept.noun]]
+            found[concept.handle] = min(away)
     return found
+
+
+def known_nouns(scene: Scene) -> tuple[str, ...]:
+    """Return the nouns of a scene's things, each once; what has none is only an object."""
+    nouns = dict.fromkeys(scene.concepts[k].noun for k in scene.things)
+    return tuple(noun for noun in nouns if noun != UNNAMED_NOUN)
 
 
 def mean_colour(cells: Pixels) -> Colour:
@@ -110,21 +105,21 @@ def _own_colour(scene: Scene, k: int) -> Colour:
 
 @torch.no_grad()
 def _expected_colours(
-    backbone: Backbone, noun: str, pictures: Sequence[Tensor], drawing: Drawing
+    backbone: Backbone, noun: str, pictures: Sequence[Tensor], template: str, level: int
 ) -> list[Colour]:
     """Return the mean colour of a noun in each of its pictures, latents (c, h, w)."""
     import cv2
 
-    ids = backbone.tokenize([prompt_for([noun], None, drawing.template)])
+    ids = backbone.tokenize([prompt_for([noun], None, template)])
     text = backbone.encode_tokens(ids)
-    tokens = noun_tokens(backbone, noun, drawing.template)
+    tokens = noun_tokens(backbone, noun, template)
     columns = Columns.of([[tokens]], ids[0].shape[1], backbone.device)
     t = torch.full((1,), round(LOOKS_AT * backbone.n_timesteps), device=backbone.device)
-    recorder = AttentionRecorder(backbone.unet, level=drawing.level)
+    noise = torch.Generator().manual_seed(NOISE_SEED)
+    recorder = AttentionRecorder(backbone.unet, level=level)
     colours = []
     with recorder.attached():
-        for number, latent in enumerate(pictures):
-            noise = torch.Generator().manual_seed(drawing.seed + number)
+        for latent in pictures:
             z = latent[None].to(backbone.device)
             z_t = backbone.add_noise(z, torch.randn(z.shape, generator=noise).to(z), t)
             with recorder.recording(columns, z_t):

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 from lora_scene.backbones.backbone import Backbone
+from lora_scene.files import write_json
 from lora_scene.learning.attention import read_level
-from lora_scene.learning.colours import Drawing, colour_distances
+from lora_scene.learning.colours import colour_distances, known_nouns
 from lora_scene.learning.events import Notice
 from lora_scene.learning.grounds import GroundSet, draw_grounds
 from lora_scene.learning.job import Job
 from lora_scene.learning.latents import EncodedVariant
 from lora_scene.learning.prior import PriorSet, draw_prior, trains_text
 from lora_scene.learning.runs import CHECKPOINT
-from lora_scene.recipe import Recipe
+from lora_scene.ownership import is_ours
+from lora_scene.recipe import Grounds, Recipe
 from lora_scene.scenes.scene import Scene
 from lora_scene.size import Size
 
@@ -36,18 +41,68 @@ def prior_of(backbone: Backbone, job: Job, variants: Sequence[EncodedVariant]) -
     )
 
 
+def colours_of(backbone: Backbone, job: Job) -> dict[str, float]:
+    """See how far things' colours are from those that the base expects, by handle; tell it.
+
+    A run that goes on reads what it saw: a number near the limit may be another on another device.
+
+    Returns:
+        Nothing where nothing hangs on it.
+    """
+    scene, recipe, settings = job.scene, job.recipe, job.recipe.grounds
+    nouns = known_nouns(scene)
+    if not (settings.is_on and settings.far and nouns):
+        return {}
+    kept = job.out / CHECKPOINT.with_name("colours.json")
+    away = read_colours(kept, job.fingerprint)
+    if away is None:
+        n = settings.n_per_noun * len(nouns)
+        job.tell(Notice(f"the nouns: {n} pictures of the untouched base, to see their colours"))
+        template, level = recipe.handles.templates[0], read_level(backbone, recipe)
+        away = colour_distances(backbone, scene, settings, template=template, level=level)
+        write_json(kept, {"fingerprint": job.fingerprint, "distances": away})
+    far = [handle for handle, value in away.items() if value >= settings.far]
+    seen = ", ".join(f"{handle} {value:.1f}" for handle, value in away.items())
+    follows = f"on grounds: {', '.join(far)}" if far else "no grounds are needed"
+    said = f"how far colours are from the nearest that the base gives the noun: {seen}"
+    job.tell(Notice(f"{said}; at grounds.far={settings.far:g}, {follows}"))
+    return away
+
+
+def read_colours(path: Path, fingerprint: str) -> dict[str, float] | None:
+    """Return what this run saw before it was interrupted; None where that is not to be had."""
+    if not is_ours(path):
+        return None
+    kept = json.loads(path.read_text("utf-8"))
+    return kept["distances"] if kept.get("fingerprint") == fingerprint else None
+
+
 def grounds_of(
-    backbone: Backbone, job: Job, variants: Sequence[EncodedVariant]
+    backbone: Backbone,
+    job: Job,
+    variants: Sequence[EncodedVariant],
+    colours: Mapping[str, float],
 ) -> GroundSet | None:
     """Draw the grounds in the sizes of the variants, or find them in the checkpoint.
 
+    Args:
+        backbone: The base.
+        job: The run.
+        variants: The photos, encoded.
+        colours: As `colours_of` returns them.
+
     Returns:
-        None where every thing has colours that the base expects.
+        None where nothing is to stand on one.
     """
-    settings, shares = job.recipe.grounds, _shares(variants)
-    things = far_things(backbone, job)
+    settings, scene, shares = job.recipe.grounds, job.scene, _shares(variants)
+    if not settings.is_on:
+        return None
+    away = {k: colours.get(scene.concepts[k].handle, 0.0) for k in scene.things}
+    things = frozenset(k for k, value in away.items() if value >= settings.far)
     if not things:
         return None
+    for text in _with_things_on(scene, settings):
+        job.tell(Notice(text))
     n = max(settings.n_images, len(shares))
     job.tell(Notice(f"the grounds: {n} pictures of the untouched base"))
     return draw_grounds(
@@ -61,24 +116,13 @@ def grounds_of(
     )
 
 
-def far_things(backbone: Backbone, job: Job) -> frozenset[int]:
-    """Return the indices of things with colours that the base does not expect; tell of all."""
-    scene, recipe = job.scene, job.recipe
-    if not recipe.grounds.far:
-        return frozenset(scene.things)
-    drawing = Drawing(
-        recipe.grounds,
-        recipe.handles.templates[0],
-        read_level(backbone, recipe),
-        recipe.run.seed,
-        job.out / CHECKPOINT.with_name("nouns.safetensors"),
-        _drawn_by(backbone, job),
-    )
-    away = colour_distances(backbone, scene, drawing)
-    told = ", ".join(f"{scene.concepts[k].handle} {value:.0f}" for k, value in away.items())
-    rule = f"from {recipe.grounds.far:g} on, a thing is shown on grounds"
-    job.tell(Notice(f"colours, from the nearest that the base gives the noun: {told}; {rule}"))
-    return frozenset(k for k, value in away.items() if value >= recipe.grounds.far)
+def _with_things_on(scene: Scene, settings: Grounds) -> Iterator[str]:
+    """Yield a sentence for each text of a ground that names what is to be learnt."""
+    nouns = {scene.concepts[k].noun.casefold() for k in scene.things}
+    for text in dict.fromkeys((*settings.prompts, *settings.phrases)):
+        for noun in sorted(nouns):
+            if re.search(rf"\b{re.escape(noun)}s?\b", text.casefold()):
+                yield f"a ground with another {noun} on it? grounds says {text!r}"
 
 
 def _shares(variants: Sequence[EncodedVariant]) -> dict[Size, float]:

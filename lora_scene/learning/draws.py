@@ -122,7 +122,7 @@ def longest_on_grounds(
     variants: Sequence[EncodedVariant], concepts: Sequence[Concept], recipe: Recipe
 ) -> tuple[str, ...]:
     """Return the longest prompts of a run that say on which ground things are."""
-    if not recipe.grounds.prob:
+    if not recipe.grounds.is_on:
         return ()
     things = {k for k, concept in enumerate(concepts) if not concept.is_background}
     shown = [

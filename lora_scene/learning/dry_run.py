@@ -7,6 +7,7 @@ is refused here; then single steps are made and forgotten.
 from __future__ import annotations
 
 import functools
+import math
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -20,8 +21,10 @@ import torch
 from lora_scene.adapters.gallery import sample_prompts
 from lora_scene.backbones.backbone import Backbone
 from lora_scene.backbones.loading import resolve_device
+from lora_scene.errors import SceneError
 from lora_scene.learning.beginning import Beginning, merge_beginning
 from lora_scene.learning.checkpoints import Checkpoint
+from lora_scene.learning.colours import known_nouns
 from lora_scene.learning.devices import (
     device_bytes,
     fast_float32,
@@ -31,8 +34,9 @@ from lora_scene.learning.devices import (
     refuse_ranks,
     reset_peak,
 )
-from lora_scene.learning.drawn_before import far_things, grounds_of, prior_of
-from lora_scene.learning.events import Listener
+from lora_scene.learning.drawn_before import colours_of, grounds_of, prior_of
+from lora_scene.learning.events import Listener, Notice
+from lora_scene.learning.handle_table import HandleTable
 from lora_scene.learning.held import look
 from lora_scene.learning.interruption import Interruption
 from lora_scene.learning.job import Job
@@ -43,6 +47,7 @@ from lora_scene.learning.preparation import (
     load_base,
     prepare_handles,
     prepare_materials,
+    refuse_cut_on_grounds,
 )
 from lora_scene.learning.runs import finished, resumable
 from lora_scene.learning.samples import draw_samples, is_sampled
@@ -183,14 +188,22 @@ def _measure(
     backbone: Backbone, job: Job, resumed: Checkpoint | None, n_picked: int
 ) -> tuple[Trainer, list[Share]]:
     """Make ready, and measure; of what the base draws before, one picture's time counts for all."""
-    no_prior = replace(job.recipe.prior, weight=0.0)
-    bare = replace(job, recipe=replace(job.recipe, prior=no_prior).without_grounds())
+    nothing_drawn = replace(
+        job.recipe,
+        prior=replace(job.recipe.prior, weight=0.0),
+        grounds=replace(job.recipe.grounds, prob=0.0),
+    )
+    bare = replace(job, recipe=nothing_drawn)
     seconds, materials = _timed(prepare_materials, backbone, bare)
     n = len(materials.variants)
     parts = [Share(ENCODING, 1, seconds, f"of the photos, in {n} variants")]
     materials, drawn = _drawn_before(backbone, job, materials)
     parts += drawn if resumed is None else []  # those lie in the checkpoint
+    if may_be_near := materials.grounds is not None and bool(job.recipe.grounds.far):
+        materials = replace(materials, grounds=None)  # steps that ask the base cost more
     table = prepare_handles(backbone, job, materials)
+    if may_be_near:
+        _tell_cut_on_grounds(table, materials, job.tell)
     trainer = Trainer(backbone, table, materials=materials, folder=job.out, listener=job.tell)
     behind = (resumed.phase, resumed.step) if resumed else (0, 0)
     with table.spliced():
@@ -211,7 +224,7 @@ def _drawn_before(
         grounds=replace(grounds, n_images=1, n_per_noun=1),
     )
     one_each = replace(job, recipe=few, tell=lambda event: None)
-    prior = ground = None
+    prior = None
 
     def add(name: str, n: int, seconds: float, n_done: int, told: str = told) -> None:
         parts.append(Share(name, max(n, n_done), seconds / n_done, told))
@@ -219,19 +232,25 @@ def _drawn_before(
     if recipe.prior.weight:
         seconds, prior = _timed(prior_of, backbone, one_each, materials.variants)
         add(PRIOR, recipe.prior.n_images, seconds, len(prior.latents))
-    if grounds.prob and grounds.far:
-        n_nouns = len({job.scene.concepts[k].noun for k in job.scene.things})
-        seconds, _ = _timed(far_things, backbone, one_each)
-        add(COLOURS, grounds.n_per_noun * n_nouns, seconds, n_nouns, f"{told}, of the nouns")
-    if grounds.prob:
-        all_far = replace(one_each, recipe=replace(few, grounds=replace(few.grounds, far=0.0)))
-        seconds, ground = _timed(grounds_of, backbone, all_far, materials.variants)
-        assert ground is not None, "all things are far"
+    seconds, seen = _timed(colours_of, backbone, one_each)
+    if seen:
+        n = len(known_nouns(job.scene))
+        add(COLOURS, grounds.n_per_noun * n, seconds, n, f"{told}, of the nouns")
+    all_far = dict.fromkeys(seen, math.inf)
+    seconds, ground = _timed(grounds_of, backbone, one_each, materials.variants, all_far)
+    if ground is not None:
         told += ", where a thing has colours that it does not expect" if grounds.far else ""
         add(GROUNDS, grounds.n_images, seconds, len(ground.latents), told)
-    if grounds.far:  # one picture a noun tells nothing; steps that ask the base cost more
-        recipe, ground = recipe.without_grounds(), None
     return replace(materials, recipe=recipe, prior=prior, grounds=ground), parts
+
+
+def _tell_cut_on_grounds(table: HandleTable, materials: Materials, tell: Listener) -> None:
+    """Tell what a run would be refused for if a thing turned out to be far."""
+    try:
+        with table.spliced():
+            refuse_cut_on_grounds(table, materials)
+    except SceneError as error:
+        tell(Notice(f"where a thing has colours that the base does not expect: {error}"))
 
 
 def _steps(trainer: Trainer, behind: tuple[int, int]) -> Iterator[Share]:

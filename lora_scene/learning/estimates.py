@@ -92,9 +92,9 @@ def estimate_memory(
     phases = [simulation.encode()]
     if recipe.prior.weight:
         phases.append(simulation.drawing("prior"))
-    if recipe.grounds.prob and recipe.grounds.far:
+    if recipe.grounds.is_on and recipe.grounds.far:
         phases.append(simulation.colours())
-    if recipe.grounds.prob:
+    if recipe.grounds.is_on:
         phases.append(simulation.drawing("grounds"))
     phases += [simulation.train(n) for n, phase in enumerate(recipe.phases, 1) if phase.steps]
     if recipe.run.sample_every:

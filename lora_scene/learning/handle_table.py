@@ -179,17 +179,18 @@ class HandleTable(nn.Module):
                 )
         return found
 
-    def refuse_cut(self, prompts: Sequence[str], where: str) -> None:
+    def refuse_cut(self, prompts: Sequence[str], where: str, hint: str = "") -> None:
         """Refuse prompts that a tokenizer would cut.
 
         Args:
             prompts: With handles; the table is spliced in.
             where: The setting that they come from.
+            hint: What else helps.
 
         Raises:
             SceneError: Naming the first such prompt.
         """
-        refuse_cut(self._backbone[0], [self.expand(prompt) for prompt in prompts], where)
+        refuse_cut(self._backbone[0], [self.expand(prompt) for prompt in prompts], where, hint)
 
     def rows_of(self, index: int) -> tuple[Tensor, ...]:
         """Return concept `index`'s rows, one (n_vectors, d_i) tensor a text encoder."""
@@ -264,13 +265,14 @@ def _refuse_known(tokenizer: Any, tokens: Sequence[str]) -> None:
         )
 
 
-def refuse_cut(backbone: Backbone, prompts: Sequence[str], where: str) -> None:
+def refuse_cut(backbone: Backbone, prompts: Sequence[str], where: str, hint: str = "") -> None:
     """Refuse prompts that a base's tokenizer would cut.
 
     Args:
         backbone: The base.
         prompts: As its tokenizers read them.
         where: The setting that they come from.
+        hint: What else helps.
 
     Raises:
         SceneError: Naming the first such prompt.
@@ -285,5 +287,6 @@ def refuse_cut(backbone: Backbone, prompts: Sequence[str], where: str) -> None:
                     where=where,
                     expected=f"at most {limit} tokens",
                     got=f"{n}: {textwrap.shorten(prompt, SHOWN)}",
-                    hint="a shorter template or nouns, fewer handles.n_vectors or concepts",
+                    hint="a shorter template or nouns, fewer handles.n_vectors or concepts"
+                    + (f"; or {hint}" if hint else ""),
                 )

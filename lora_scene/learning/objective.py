@@ -84,6 +84,7 @@ class Objective:
         recorder: Listens to the maps; None where no attention term is weighed.
         recipe: The loss's settings.
         phase: The terms' weights.
+        has_grounds: Whether samples may stand on grounds of the base; see `Grounds`.
     """
 
     def __init__(
@@ -94,12 +95,14 @@ class Objective:
         *,
         recipe: Recipe,
         phase: Phase,
+        has_grounds: bool = False,
     ) -> None:
         self._backbone = backbone
         self._table = table
         self._recorder = recorder
         self._recipe = recipe
         self._phase = phase
+        self._has_grounds = has_grounds
         self._encodings = EncodingCache(backbone)
         self._answers: dict[Draw, Tensor] = {}  # of the untouched base
 
@@ -196,12 +199,12 @@ class Objective:
 
     def _weights(self, sample: Sample, drawn: Tensor, every: Tensor) -> Tensor:
         """Return the weight (1, h, w) of each cell of a sample."""
-        settings, grounds = self._recipe.masked_loss, self._recipe.grounds
+        settings = self._recipe.masked_loss
         if sample.on_ground:  # of the named things alone
-            return cell_weights(drawn, drawn, grounds.outside_weight)
+            return cell_weights(drawn, drawn, self._recipe.grounds.outside_weight)
         if not settings.asks_base:
             return cell_weights(drawn, every, settings.outside_weight)
-        if grounds.prob:
+        if self._has_grounds:
             shown = [k for k, one in enumerate(self._table.concepts) if not one.is_background]
             return cell_weights(drawn, every[shown], settings.outside_weight)
         inside = drawn.amax(dim=0, keepdim=True)

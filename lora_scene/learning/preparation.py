@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -28,7 +26,7 @@ from lora_scene.errors import RecipeError, did_you_mean
 from lora_scene.learning.attention import read_level
 from lora_scene.learning.beginning import Beginning, put_rows
 from lora_scene.learning.devices import free_cached, mixed_precision
-from lora_scene.learning.drawn_before import grounds_of, prior_of
+from lora_scene.learning.drawn_before import colours_of, grounds_of, prior_of
 from lora_scene.learning.draws import longest_on_grounds, longest_prompts
 from lora_scene.learning.events import Listener, Notice
 from lora_scene.learning.handle_table import HandleTable
@@ -210,10 +208,9 @@ def prepare_materials(backbone: Backbone, job: Job) -> Materials:
     backbone.place(device)
     check_prediction(backbone, variants[0].moments.mean, torch.Generator().manual_seed(seed))
     prior = prior_of(backbone, job, variants) if recipe.prior.weight else None
-    grounds = grounds_of(backbone, job, variants) if recipe.grounds.prob else None
-    if grounds is None:
-        recipe = recipe.without_grounds()
-    return Materials(variants, prior, recipe, job.fingerprint, held, grounds)
+    colours = colours_of(backbone, job)
+    grounds = grounds_of(backbone, job, variants, colours)
+    return Materials(variants, prior, recipe, job.fingerprint, held, grounds, colours)
 
 
 def _held_photos(backbone: Backbone, scene: Scene, recipe: Recipe) -> tuple[EncodedVariant, ...]:
@@ -249,27 +246,25 @@ def prepare_handles(backbone: Backbone, job: Job, materials: Materials) -> Handl
     with table.spliced():
         longest = longest_prompts(materials.variants, table.concepts, job.recipe)
         table.refuse_cut(longest, "handles.templates")
-        on_grounds = longest_on_grounds(materials.variants, table.concepts, materials.recipe)
-        table.refuse_cut(on_grounds, "grounds.phrases")
+        if materials.grounds is not None:
+            refuse_cut_on_grounds(table, materials)
         if job.recipe.run.sample_every:
             table.refuse_cut(sample_prompts(job.recipe, handles), "run.sample_prompts")
     return table
 
 
+def refuse_cut_on_grounds(table: HandleTable, materials: Materials) -> None:
+    """Refuse prompts that would be cut once they say on which ground things are.
+
+    Raises:
+        SceneError: So one would be.
+    """
+    prompts = longest_on_grounds(materials.variants, table.concepts, materials.recipe)
+    table.refuse_cut(prompts, "grounds.phrases", "grounds.prob=0, which shows none")
+
+
 def tell_doubts(scene: Scene, backbone: Backbone, recipe: Recipe, tell: Listener) -> None:
-    """Say what `check` would warn of at this size, on the grids of this base; odd grounds too."""
-    for said in _things_on_grounds(scene, recipe):
-        tell(Notice(said))
+    """Say what `check` would warn of at this size, on the grids of this base."""
     canvas, resize = canvas_of(backbone, recipe), recipe.masked_loss.resize
     for said in report_on(scene, canvas, resize=resize).warnings:
         tell(Notice(said))
-
-
-def _things_on_grounds(scene: Scene, recipe: Recipe) -> Iterator[str]:
-    """Yield a sentence for each text of a ground that names what is to be learnt."""
-    nouns = {one.noun.casefold() for one in scene.concepts if not one.is_background}
-    texts = (*recipe.grounds.prompts, *recipe.grounds.phrases) if recipe.grounds.prob else ()
-    for text in texts:
-        for noun in sorted(nouns):
-            if re.search(rf"\b{re.escape(noun)}s?\b", text.casefold()):
-                yield f"a ground with another {noun} on it? grounds says {text!r}"

@@ -16,8 +16,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +96,7 @@ class Summary:
     ended: str = ""
     wanted: tuple[int, ...] = ()
     scene: str = ""
+    colours: Mapping[str, float] = field(default_factory=dict)
 
 
 def run_fingerprint(scene: Scene, recipe: Recipe, base_hash: str) -> str:
@@ -231,8 +232,15 @@ def _other_run(kind: type[TrainingError], out: Path, recipe: Recipe) -> Training
     return kind(what, where=out, hint=hint)
 
 
-def summary(result: TrainingResult, mine: str, recipe: Recipe, scene: Scene) -> dict[str, Any]:
-    """Return the record of a finished run."""
+def summary(
+    result: TrainingResult,
+    mine: str,
+    recipe: Recipe,
+    scene: Scene,
+    *,
+    colours: Mapping[str, float],
+) -> dict[str, Any]:
+    """Return the record of a finished run; `colours` as its `Materials` have them."""
     place = Path(scene.source)
     return vars(
         Summary(
@@ -247,5 +255,6 @@ def summary(result: TrainingResult, mine: str, recipe: Recipe, scene: Scene) -> 
             result.ended,
             tuple(phase.steps for phase in recipe.phases),
             str(place.absolute()) if place.exists() else "",
+            colours,
         )
     )

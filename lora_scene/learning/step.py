@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -41,6 +41,8 @@ class Materials:
         fingerprint: Of recipe, scene and base; checkpoints carry it.
         held: The photos as they are, encoded, of the draws that are never trained on.
         grounds: That the base drew, or None.
+        colours: How far each thing's colours are from those that the base expects, by handle, where
+            that was seen; see `Grounds.far`.
     """
 
     variants: tuple[EncodedVariant, ...]
@@ -49,6 +51,7 @@ class Materials:
     fingerprint: str
     held: tuple[EncodedVariant, ...] = ()
     grounds: GroundSet | None = None
+    colours: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -116,6 +119,7 @@ class Stepper:
                 recorder,
                 recipe=recipe,
                 phase=self.phase,
+                has_grounds=self._materials.grounds is not None,
             )
             yield
 

@@ -251,7 +251,8 @@ def _learn(backbone: Backbone, job: Job, begun: float) -> TrainingResult:
         trainer.ended,
     )
     # together: an adapter without a record would be refused as none that a training made
-    record = summary(result, job.fingerprint, job.recipe, job.scene)
+    colours = materials.colours
+    record = summary(result, job.fingerprint, job.recipe, job.scene, colours=colours)
     save_adapter(adapter, job.out, records={SUMMARY: record})
     return result
 

@@ -49,7 +49,7 @@ def idle_settings(recipe: Recipe, given: Sequence[str]) -> list[str]:
 def doubts(recipe: Recipe) -> Iterator[str]:
     """Yield a sentence for each thing that is allowed, and was seldom meant."""
     yield from _unreached_variants(recipe)
-    if recipe.grounds.prob:
+    if recipe.grounds.is_on:
         yield from _odd_grounds(recipe)
     for number, phase in enumerate(recipe.phases, 1):
         draws = _n_draws(recipe, phase)

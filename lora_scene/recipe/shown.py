@@ -36,16 +36,17 @@ class Grounds:
     """Things cut out and shown on grounds that the untouched base draws, which prompts then name.
 
     What stands around a thing is then the picture itself: no answer of the base, in which there may
-    be another thing of the noun, in the colours that the base gives it. Where it is asked, in less
-    noise, things that the prompt leaves out weigh nothing then: it takes them for the named one.
-    Where all things of a scene have colours that the base expects, nothing stands on a ground.
+    be another thing of the noun, in the colours that the base gives it. In all other samples, about
+    which the base is asked, things that the prompt leaves out weigh nothing then: it takes them for
+    the named one. Where all things have colours that the base expects, a run is as without grounds.
 
     Attributes:
         prob: Probability that a sample is shown so, among those that name a thing that is far, with
             noise enough; 0 draws none. Samples stay as they are that name a background, or whose
             caption says of one already.
         far: Distance in CIELAB (CIE76) from which on a thing is far: of its mean colour in the
-            photos from that of the nearest picture that the base draws of its noun. At 0 all are.
+            photos from that of the nearest picture that the base draws of its noun. At 0 all are;
+            what has no noun is not.
         n_per_noun: Pictures that the base draws of each noun to see; none where `far` is 0.
         noise_from: Least timestep, as a fraction of all; below it cut edges would be seen.
         outside_weight: Weight of the ground's cells. Below 1 a thing is overstated where noise
@@ -79,6 +80,11 @@ class Grounds:
     n_images: int = between(10, 1, 10_000)
     n_steps: int = between(25, 1, 1000)
     guidance: float = between(7.5, 1.0)
+
+    @property
+    def is_on(self) -> bool:
+        """Tell whether any sample may be shown so."""
+        return self.prob > 0 and self.noise_from < 1
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from lora_scene.recipe.settings import (
     AttentionLoss,
@@ -46,10 +46,6 @@ class Recipe:
     def draws_of(self, phase: Phase) -> int:
         """Return the steps after which a phase's draws come again; 0 where each draws anew."""
         return phase.draws if self.masked_loss.asks_base else 0
-
-    def without_grounds(self) -> Recipe:
-        """Return the recipe as it is where nothing stands on grounds."""
-        return replace(self, grounds=replace(self.grounds, prob=0.0))
 
     def ground_share(self, phase: Phase) -> float:
         """Return the least fraction of a phase's samples on grounds, by its timesteps' density.

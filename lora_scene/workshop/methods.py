@@ -13,6 +13,7 @@ from pathlib import Path
 
 from lora_scene.creating.studio import Studio, open_studio
 from lora_scene.errors import RecipeError
+from lora_scene.learning.colours import known_nouns
 from lora_scene.learning.events import Listener
 from lora_scene.learning.runs import CHECKPOINT
 from lora_scene.learning.training import train
@@ -119,11 +120,11 @@ def _before_steps(recipe: Recipe, scene: Scene) -> int:
     With guidance a step is two. Grounds count also where nothing turns out to be far.
     """
     grounds = recipe.grounds
-    if not grounds.prob:
+    if not grounds.is_on:
         return 0
     a_picture = grounds.n_steps * (2 if grounds.guidance > 1 else 1)
-    nouns = {scene.concepts[k].noun for k in scene.things} if grounds.far else ()
-    return grounds.n_images * a_picture + len(nouns) * grounds.n_per_noun * (a_picture + 1)
+    n_nouns = len(known_nouns(scene)) if grounds.far else 0
+    return grounds.n_images * a_picture + n_nouns * grounds.n_per_noun * (a_picture + 1)
 
 
 def equalised(recipe: Recipe, image_forwards: int, scene: Scene) -> Recipe:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from benchmarks import colours
-from benchmarks.colours import expected_colour, identities, quarters
+from benchmarks.colours import expected_colour, identities, quarters, seen_in_runs
 from benchmarks.layouts import SCENES
 from lora_scene.creating.requests import Sampling
 from lora_scene.creating.studio import open_studio
 from lora_scene.judging.judge import load_judge
+from lora_scene.recipe import load_recipe
 from lora_scene.scenes.framing import frame_scene
 from lora_scene.scenes.scene import load_scene
 
@@ -45,3 +47,22 @@ def test_things_are_cut_into_quarters_by_their_distance() -> None:
     ]
     np.testing.assert_allclose([line["ours"] for line in lines], [0.05, 0.25, 0.45, 0.65])
     assert identities(rows, "full") == {("s", "<0>"): 1.0}
+
+
+def test_a_line_a_thing_tells_what_the_judge_and_a_run_see(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(colours, "distances", lambda *given: {("h02-2", "<cac>"): 12.5})
+    monkeypatch.setattr(colours, "seen_in_runs", lambda *given: {("h02-2", "<cac>"): 16.0})
+    rows = tmp_path / "rows.jsonl"
+    monkeypatch.setattr(colours, "known_rows", lambda path: {"key": {"scene": "h02-2"}})
+    colours.main([str(rows), "--things", "--out", str(tmp_path / "out.jsonl")])
+    (line,) = map(json.loads, (tmp_path / "out.jsonl").read_text().splitlines())
+    found = {key: line[key] for key in ("scene", "handle", "judged", "seen")}
+    assert found == {"scene": "h02-2", "handle": "<cac>", "judged": 12.5, "seen": 16.0}
+
+
+def test_a_run_sees_a_cat_in_the_bases_colours_and_one_in_others() -> None:
+    studio, recipe = open_studio([], base="mini", device="cpu"), load_recipe("mini")
+    recipe = replace(recipe, grounds=replace(recipe.grounds, n_per_noun=2))
+    scenes = {"h08-2": load_scene(SCENES / "h08-2")}
+    found = seen_in_runs(studio.backbone, scenes, recipe)
+    assert found["h08-2", "<cat>"] < 40 < found["h08-2", "<cat2>"]

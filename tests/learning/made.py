@@ -100,7 +100,7 @@ class Bench:
         )
 
     @contextmanager
-    def objective(self, phase: int = 2) -> Iterator[Objective]:
+    def objective(self, phase: int = 2, *, has_grounds: bool = False) -> Iterator[Objective]:
         """Attach what a phase attaches."""
         recorder = AttentionRecorder(self.backbone.unet)
         self.backbone.unet.train()
@@ -111,6 +111,7 @@ class Bench:
                 recorder,
                 recipe=self.settings,
                 phase=self.settings.phases[phase - 1],
+                has_grounds=has_grounds,
             )
 
 

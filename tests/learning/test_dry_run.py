@@ -67,6 +67,25 @@ def test_a_plan_counts_what_the_base_draws_before(bases, scene, tmp_path, monkey
     assert "phase 2 steps" in parts
 
 
+def test_a_plan_asks_the_base_at_each_step_and_tells_what_grounds_would_be_refused_for(
+    bases, scene, tmp_path, monkeypatch
+):
+    """What is far is not known: the steps that cost more are measured."""
+    monkeypatch.setattr(dry_run, "N_MEASURED", 1)
+    drawn = ("grounds.prob=1", "grounds.n_images=1", "grounds.n_steps=1", "grounds.noise_from=0")
+    long = ("grounds.prompts=['sand']", f"grounds.phrases=['{'far ' * 80}']")
+    base = ("masked_loss.outside_weight=0.5", "masked_loss.outside_target=base")
+    recipe = made.recipe(bases["sd1"], *drawn, *long, *base, "handles.templates=['{}']")
+    measured, told = [], []
+    keep = dry_run.Trainer
+    monkeypatch.setattr(
+        dry_run, "Trainer", lambda *a, **given: measured.append(given) or keep(*a, **given)
+    )
+    plan_run(scene, recipe, out=tmp_path, device="cpu", listener=told.append)
+    assert [given["materials"].grounds for given in measured] == [None]
+    assert any("grounds.phrases: a prompt is too long" in getattr(one, "text", "") for one in told)
+
+
 def test_the_photos_encoding_counts_once(bases, scene, tmp_path, monkeypatch):
     """It was counted with each picture of the prior."""
     monkeypatch.setattr(dry_run, "N_MEASURED", 1)

@@ -125,10 +125,10 @@ def test_where_things_stand_on_grounds_those_left_out_are_held_to_nothing(has_ba
         photo = dataclasses.replace(photo, masks=photo.masks[:2])
         scene = dataclasses.replace(scene, concepts=scene.concepts[:2], photos=(photo,))
     base = ("masked_loss.outside_weight=0.5", "masked_loss.outside_target=base")
-    bench = ready(scene, *base, "grounds.prob=1", "masked_loss.resize=area")
+    bench = ready(scene, *base, "masked_loss.resize=area")
     sample = bench.sample((0,))
     masks = sample.variant.masks
-    with bench.objective() as objective, torch.no_grad():
+    with bench.objective(has_grounds=True) as objective, torch.no_grad():
         found = objective([sample]).diffusion
         z_t, t, adapted = predicted(bench, sample)
         with without_lora(b := bench.backbone):
