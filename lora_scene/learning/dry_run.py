@@ -11,7 +11,7 @@ import math
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import TypeVar
@@ -49,6 +49,7 @@ from lora_scene.learning.preparation import (
     prepare_materials,
     refuse_cut_on_grounds,
 )
+from lora_scene.learning.run_plan import RunPlan, Share
 from lora_scene.learning.runs import finished, resumable
 from lora_scene.learning.samples import draw_samples, is_sampled
 from lora_scene.learning.step import Materials
@@ -61,61 +62,6 @@ N_MEASURED = 3  # steps, after one that warms up
 ENCODING, PRIOR, COLOURS, GROUNDS = "encoding", "prior", "colours", "grounds"
 PICKING = "picking"
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Share:
-    """Something that a run does so many times.
-
-    Attributes:
-        name: What.
-        n: How often.
-        seconds: Each, measured.
-        told: What else there is to say.
-    """
-
-    name: str
-    n: int
-    seconds: float
-    told: str = ""
-
-
-@dataclass(frozen=True)
-class RunPlan:
-    """What a run would do.
-
-    Attributes:
-        head: Scene, base and machine, in lines.
-        state: Whether it is new, goes on, or is finished.
-        parts: What takes its time.
-        kept_bytes: Of adapter and snapshots together.
-        peak_bytes: Memory while measured: of the device on CUDA, else of the process.
-        device_bytes: The device's memory, or 0.
-    """
-
-    head: tuple[str, ...]
-    state: str
-    parts: tuple[Share, ...]
-    kept_bytes: int
-    peak_bytes: int
-    device_bytes: int
-
-    @property
-    def seconds(self) -> float:
-        """Return how long it would take, loading left out."""
-        return sum(part.n * part.seconds for part in self.parts)
-
-    def lines(self) -> Iterator[str]:
-        """Yield the plan in words."""
-        yield from self.head
-        yield self.state
-        for part in self.parts:
-            cost = f"{part.n:6} x {part.seconds:7.3f} s = {_clock(part.n * part.seconds):>9}"
-            yield f"  {part.name:14} {cost}   {part.told}".rstrip()
-        of = f" of {self.device_bytes / 1e9:.1f}" if self.device_bytes else ", of the process"
-        yield f"memory: {self.peak_bytes / 1e9:.2f} GB{of}, measured"
-        yield f"kept: {self.kept_bytes / 1e6:.1f} MB of adapters"
-        yield f"time: about {_clock(self.seconds)}; nothing was written"
 
 
 def plan_run(
@@ -318,9 +264,3 @@ def _timed(act: Callable[..., T], *asked: object) -> tuple[float, T]:
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     return time.perf_counter() - begun, result
-
-
-def _clock(seconds: float) -> str:
-    whole = round(seconds)
-    hours, minutes = divmod(whole // 60, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {whole % 60} s"

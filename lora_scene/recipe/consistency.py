@@ -9,6 +9,7 @@ from typing import Any
 
 from lora_scene.errors import RecipeError
 from lora_scene.recipe.settings import Phase
+from lora_scene.recipe.shown import Grounds
 from lora_scene.recipe.tree import Recipe
 
 USUAL_REPEATS = 8  # of a draw, in the recipes for real bases
@@ -117,12 +118,7 @@ def _idle(recipe: Recipe) -> Iterator[tuple[list[str], str]]:
         yield ["optimizer.name", "optimizer.weight_decay"], "rows alone are trained, by AdamW"
     if not recipe.prior.weight:
         yield _keys("prior", recipe.prior, but="weight"), "prior.weight is 0"
-    if not recipe.grounds.prob:
-        yield _keys("grounds", recipe.grounds, but="prob"), "grounds.prob is 0"
-    elif recipe.grounds.noise_from == 1:
-        yield _keys("grounds", recipe.grounds, but="noise_from"), "grounds.noise_from is 1"
-    elif not recipe.grounds.far:
-        yield ["grounds.n_per_noun"], "grounds.far is 0"
+    yield from _idle_of_grounds(recipe.grounds)
     if not masked.enabled:
         names = ("normalize", "outside_weight", "outside_target")
         yield [f"masked_loss.{name}" for name in names], "masked_loss.enabled is false"
@@ -149,6 +145,15 @@ def _idle(recipe: Recipe) -> Iterator[tuple[list[str], str]]:
             yield [f"{name}.end_fraction"], f"{name}.schedule is constant"
         if not masked.asks_base:
             yield [f"{name}.draws"], "the untouched base is not asked"
+
+
+def _idle_of_grounds(grounds: Grounds) -> Iterator[tuple[list[str], str]]:
+    if not grounds.prob:
+        yield _keys("grounds", grounds, but="prob"), "grounds.prob is 0"
+    elif grounds.noise_from == 1:
+        yield _keys("grounds", grounds, but="noise_from"), "grounds.noise_from is 1"
+    elif not grounds.far:
+        yield ["grounds.n_per_noun"], "grounds.far is 0"
 
 
 def _keys(section: str, table: Any, but: str = "") -> list[str]:
