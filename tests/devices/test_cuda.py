@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from lora_scene.creating.rendering import render
 from lora_scene.creating.requests import Control, Place, Request, Sampling
 from lora_scene.creating.studio import AdapterChoice
+from lora_scene.learning.runs import SUMMARY
 from lora_scene.scenes.scene import Scene
 from tests import tiny
 from tests.adapters import made as adapters
@@ -44,6 +46,19 @@ def test_both_phases_learn_what_the_cpu_learns(
     )
     ours, theirs = made.numbers(there), made.numbers(here)
     assert max(float((ours[n] - theirs[n]).abs().max()) for n in ours) < TOLERANCE
+
+
+def test_nouns_and_grounds_are_drawn_there_and_things_stand_on_them(
+    bases: dict[str, str], scene: Scene, tmp_path: Path
+) -> None:
+    asked = made.recipe(
+        bases["sd1"], *made.ON_GROUNDS, "base.dtype=bf16", "grounds.far=1e-6", steps=(1, 1)
+    )
+    runs = {d: made.train(scene, asked, out=tmp_path / d, device=d) for d in ("cuda", "cpu")}
+    ours, theirs = (made.numbers(result) for result in runs.values())
+    assert max(float((ours[n] - theirs[n]).abs().max()) for n in ours) < TOLERANCE
+    seen, told = (json.loads((tmp_path / d / SUMMARY).read_text())["colours"] for d in runs)
+    assert seen == pytest.approx(told, abs=1.0)  # of some dozens
 
 
 @pytest.mark.parametrize("kind", LOW_BITS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from lora_scene.learning import samples
 from lora_scene.learning.checkpoints import load_checkpoint
 from lora_scene.learning.events import Event, StepDone
 from lora_scene.learning.optimizers import build_optimizers
-from lora_scene.learning.runs import CHECKPOINT
+from lora_scene.learning.runs import CHECKPOINT, SUMMARY
 from lora_scene.recipe import Optimizer, Phase, Recipe
 from lora_scene.scenes.scene import Scene
 from tests.devices.absent import NAME, Counts
@@ -24,6 +25,7 @@ TOLERANCES = {"fp32": 1e-4, "bf16": 5e-3, "fp16": 5e-3}  # of rows and factors a
 MOST_KERNELS = {1: 2_760, 2: 5_630}  # 5 % above what a step of each phase launched
 SAMPLED = ("run.sample_every=1", 'run.sample_prompts=["a <bear>"]')
 PRIOR = ("prior.weight=1", "prior.n_images=1", "prior.n_steps=1")
+GROUNDS = (*made.ON_GROUNDS, "grounds.far=1e-6")  # all things are: their nouns are looked at
 
 
 def worst(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> float:
@@ -35,7 +37,7 @@ def worst(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> flo
     ("family", "dtype", "settings"),
     [
         ("sd1", "bf16", ("base.quantization=fp8",)),
-        ("sd2", "bf16", ()),
+        ("sd2", "bf16", GROUNDS),
         ("sdxl", "fp16", (*PRIOR, *SAMPLED)),
     ],
 )
@@ -59,6 +61,9 @@ def test_both_phases_learn_what_the_cpu_learns(
     assert worst(made.numbers(there), made.numbers(here)) < TOLERANCES[dtype]
     drawn, expected = (sorted((tmp_path / n / "samples").glob("*")) for n in ("there", "here"))
     assert [path.name for path in drawn] == [path.name for path in expected]
+    seen, told = (json.loads((tmp_path / n / SUMMARY).read_text()) for n in ("there", "here"))
+    assert bool(seen.get("colours")) == (settings is GROUNDS)
+    assert seen.get("colours") == pytest.approx(told.get("colours"), abs=1.0)  # of some dozens
 
 
 @pytest.mark.parametrize("name", ["adamw", "adafactor", "prodigy", "schedulefree"])

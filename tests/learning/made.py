@@ -27,6 +27,16 @@ from lora_scene.scenes.union import prompt_for
 from tests import tiny
 
 ROOT = Path(__file__).parents[2]  # where `tests` and `lora_scene` lie
+ON_GROUNDS = (  # what is far, at every noise; the prompts leave room for the phrase
+    "grounds.prob=1",
+    "grounds.n_images=2",
+    "grounds.n_steps=1",
+    "grounds.n_per_noun=1",
+    "grounds.noise_from=0",
+    "grounds.prompts=['sand']",
+    "grounds.phrases=['on sand']",
+    "handles.templates=['{}']",
+)
 
 
 def recipe(base: str, *overrides: str, name: str = "paper", steps: tuple[int, int] = (2, 2)):

@@ -23,16 +23,6 @@ from lora_scene.scenes.scene import load_scene
 from tests import tiny
 from tests.learning import made
 
-DRAWN = (
-    "grounds.prob=1",
-    "grounds.n_images=2",
-    "grounds.n_steps=1",
-    "grounds.n_per_noun=1",
-    "grounds.noise_from=0",
-    "grounds.prompts=['sand']",
-    "grounds.phrases=['on sand']",
-    "handles.templates=['{}']",
-)
 QUICK = {"n_per_noun": 1, "n_steps": 2}
 SCENES = Path(made.ROOT) / "benchmarks" / "scenes"
 
@@ -170,7 +160,7 @@ def test_a_noun_that_a_word_of_the_template_swallows_is_looked_for_in_that_word(
 @pytest.mark.parametrize("family", tiny.FAMILIES)
 def test_every_family_looks_and_tells(family, bases, scene, tmp_path):
     told = []
-    settings = made.recipe(bases[family], *DRAWN, "grounds.far=1e9", steps=(1, 0))
+    settings = made.recipe(bases[family], *made.ON_GROUNDS, "grounds.far=1e9", steps=(1, 0))
     made.run(scene, settings, tmp_path, listener=told.append)
     (said,) = (one.text for one in told if isinstance(one, Notice) and "how far" in one.text)
     assert all(scene.concepts[k].handle in said for k in scene.things)
@@ -181,8 +171,8 @@ def test_every_family_looks_and_tells(family, bases, scene, tmp_path):
 def test_where_nothing_is_far_all_is_bit_for_bit_as_without_grounds(more, bases, scene, tmp_path):
     """Also where a phrase would be cut, had it to be said."""
     base = ("masked_loss.outside_weight=0.5", "masked_loss.outside_target=base")
-    near = made.recipe(bases["sd1"], *DRAWN, *base, "grounds.far=1e9", *more)
-    without = made.recipe(bases["sd1"], *DRAWN, *base, "grounds.prob=0")
+    near = made.recipe(bases["sd1"], *made.ON_GROUNDS, *base, "grounds.far=1e9", *more)
+    without = made.recipe(bases["sd1"], *made.ON_GROUNDS, *base, "grounds.prob=0")
     pair = [made.run(scene, one, tmp_path / str(i)) for i, one in enumerate((near, without))]
     made.assert_equal(*(made.numbers(one) for one in pair))
     assert not (tmp_path / "0" / "checkpoint" / "grounds.safetensors").exists()
@@ -199,7 +189,7 @@ def test_what_is_far_stands_on_grounds(bases, scene, tmp_path, monkeypatch):
         return draw(backbone, settings, far, **given)
 
     monkeypatch.setattr(drawn_before, "draw_grounds", watched)
-    settings = made.recipe(bases["sd1"], *DRAWN, "grounds.far=77", steps=(1, 0))
+    settings = made.recipe(bases["sd1"], *made.ON_GROUNDS, "grounds.far=77", steps=(1, 0))
     made.run(scene, settings, tmp_path, listener=told.append)
     assert things == [frozenset({1})]
     (said,) = (one.text for one in told if isinstance(one, Notice) and "how far" in one.text)
@@ -209,7 +199,7 @@ def test_what_is_far_stands_on_grounds(bases, scene, tmp_path, monkeypatch):
 
 def test_a_run_that_goes_on_reads_what_it_saw(bases, scene, tmp_path, monkeypatch):
     """On another device a number near the limit might be another."""
-    settings = made.recipe(bases["sd1"], *DRAWN, "run.checkpoint_every=1", steps=(0, 2))
+    settings = made.recipe(bases["sd1"], *made.ON_GROUNDS, "run.checkpoint_every=1", steps=(0, 2))
 
     def kill(event):
         if isinstance(event, StepDone):
@@ -232,16 +222,16 @@ def test_what_another_run_saw_or_a_hand_has_changed_is_not_read(tmp_path):
 
 
 def test_at_0_all_things_are_far_and_no_noun_is_drawn(bases, scene, tmp_path):
-    everything = made.recipe(bases["sd1"], *DRAWN, "grounds.far=1e-6")
-    at_zero = made.recipe(bases["sd1"], *DRAWN, "grounds.far=0")
+    everything = made.recipe(bases["sd1"], *made.ON_GROUNDS, "grounds.far=1e-6")
+    at_zero = made.recipe(bases["sd1"], *made.ON_GROUNDS, "grounds.far=0")
     pair = [made.run(scene, one, tmp_path / str(i)) for i, one in enumerate((everything, at_zero))]
     made.assert_equal(*(made.numbers(one) for one in pair))
     assert not (tmp_path / "1" / "checkpoint" / "colours.json").exists()
 
 
 def test_no_noise_from_1_on_is_as_no_grounds(bases, scene, tmp_path):
-    never = made.recipe(bases["sd1"], *DRAWN, "grounds.noise_from=1", "grounds.far=0")
-    without = made.recipe(bases["sd1"], *DRAWN, "grounds.prob=0")
+    never = made.recipe(bases["sd1"], *made.ON_GROUNDS, "grounds.noise_from=1", "grounds.far=0")
+    without = made.recipe(bases["sd1"], *made.ON_GROUNDS, "grounds.prob=0")
     pair = [made.run(scene, one, tmp_path / str(i)) for i, one in enumerate((never, without))]
     made.assert_equal(*(made.numbers(one) for one in pair))
 
