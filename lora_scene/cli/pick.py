@@ -101,7 +101,7 @@ def command(
 def _take(out: Path, step: int, weight: float) -> None:
     from lora_scene.judging.taking import take
 
-    idle = ["scene", "weights", "seeds", "steps", *fields_of(JudgeOptions, BaseOptions)]
+    idle = ["scene", "weights", "seeds", "steps", "as_json", *fields_of(JudgeOptions, BaseOptions)]
     refuse_idle(idle, "--take STEP:WEIGHT draws nothing")
     take(out, step, weight)
     click.echo(f"{out} holds step {step}, weight {weight:g} folded in")

@@ -49,6 +49,8 @@ class BaseFeatures:
     @torch.no_grad()
     def embed_pictures(self, pictures: Sequence[Pixels]) -> Vectors:
         """Return (n, d) float32 rows of unit length for n pictures (H, W, 3) uint8."""
+        if not pictures:
+            return np.zeros((0, 0), np.float32)
         with self._studio.weighted(0.0):
             rows = np.stack([self._features(pixels) for pixels in pictures])
         if self._mean is None:  # what all pictures share says nothing: the first batch's mean goes

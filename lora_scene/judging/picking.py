@@ -28,7 +28,7 @@ from lora_scene.judging.evaluation import (
 )
 from lora_scene.judging.judge import Judge
 from lora_scene.judging.metrics import mean
-from lora_scene.judging.plans import Plan, cells_of
+from lora_scene.judging.plans import Plan, cells_of, drift_prompts
 from lora_scene.judging.scores import Scores
 from lora_scene.scenes.framing import frame_scene
 from lora_scene.scenes.pictures import Pixels
@@ -120,7 +120,8 @@ def usual_plan(judge: str, sampling: Sampling, *, n_seeds: int = 2) -> Plan:
 
 def n_drawn(plan: Plan, scene: Scene, *, n_weights: int) -> int:
     """Return how many pictures a snapshot draws; without it those of the drift, once in all."""
-    return n_weights * (len(cells_of(plan, scene)) + plan.n_drift) + plan.n_drift
+    n_drift = len(drift_prompts(plan, scene))
+    return n_weights * (len(cells_of(plan, scene)) + n_drift) + n_drift
 
 
 def pick(

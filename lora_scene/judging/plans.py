@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import combinations, pairwise
+from itertools import combinations, islice, pairwise, product
 from typing import TYPE_CHECKING, Literal
 
 from lora_scene.creating.requests import Request, Sampling
@@ -59,7 +61,7 @@ class Plan:
         seeds: Of each prompt and subset.
         sampling: Solver, steps, guidance.
         weight: Factor of the adapter's weights.
-        n_drift: Prompts without handles that are drawn with and without the adapter.
+        n_drift: Prompts without handles that are drawn with and without the adapter, at most.
         batch_size: Pictures drawn at once.
         kept: What holds the pictures until there is a result; None holds none.
     """
@@ -80,6 +82,13 @@ class Plan:
                 "nothing to draw can be made of this plan",
                 expected="at least one seed, and prompts with one {} each for the handles",
                 got=", ".join(map(repr, wrong)) or "no prompts or no seeds",
+            )
+        given = Counter((*self.prompts, *self.seeds))
+        if doubled := [repr(one) for one, times in given.items() if times > 1]:
+            raise JudgingError(
+                "the same pictures would be drawn twice, and count as different ones",
+                expected="each prompt and seed once",
+                got=", ".join(doubled),
             )
 
 
@@ -125,13 +134,18 @@ def subsets_of(things: Sequence[int], kind: Subsets) -> list[tuple[int, ...]]:
 
 
 def drift_prompts(plan: Plan, scene: Scene) -> list[Request]:
-    """Return prompts with class nouns alone, one seed each, spread over templates and nouns."""
+    """Return prompts with class nouns alone, one seed each, spread over templates and nouns.
+
+    As many as the plan wants, or as there are; none twice.
+    """
     nouns = [scene.nouns[k] for k in scene.things]
-    return [
-        Request(
-            plan.prompts[i % len(plan.prompts)].replace("{}", nouns[i % len(nouns)]),
-            plan.seeds[i % len(plan.seeds)],
-            weight=plan.weight,
-        )
-        for i in range(plan.n_drift)
-    ]
+    sizes = len(plan.prompts), len(nouns), len(plan.seeds)
+    around = range(math.lcm(*sizes))  # after so many, a walk through all three is where it began
+    places = (
+        (i % sizes[0], (i + j) % sizes[1], (i + k) % sizes[2])
+        for j, k, i in product(range(sizes[1]), range(sizes[2]), around)
+    )
+    asked = dict.fromkeys(
+        (plan.prompts[p].replace("{}", nouns[n]), plan.seeds[s]) for p, n, s in places
+    )
+    return [Request(*one, weight=plan.weight) for one in islice(asked, plan.n_drift)]

@@ -20,7 +20,7 @@ from lora_scene.file_groups import remove_ours
 from lora_scene.judging.encoders import ClipEncoder
 from lora_scene.judging.evaluation import Evaluation, draw_and_weigh, evaluate, weigh
 from lora_scene.judging.judge import Judge, load_judge, open_finder
-from lora_scene.judging.plans import cells_of
+from lora_scene.judging.plans import cells_of, drift_prompts
 from lora_scene.learning.events import Listener
 from lora_scene.learning.outcome import installed_versions
 from lora_scene.ownership import own_files
@@ -206,7 +206,7 @@ def planned_work(protocol: Protocol, part: tuple[int, int] = (1, 1)) -> dict[str
         forwards += sum(forwards_of(*one) for one in recipes)
         n_pictures += len(cells_of(protocol.plan, scene))
         if recipes:
-            n_pictures += 2 * protocol.drawing.n_drift
+            n_pictures += 2 * len(drift_prompts(protocol.plan, scene))
         if any(phase.trains == "lora" and phase.steps for r, _ in recipes for phase in r.phases):
             n_weights = len(protocol.curve.weights) * (run.seed in protocol.curve.train_seeds)
             n_pictures += n_weights * len(cells_of(protocol.curve_plan(1.0), scene))

@@ -15,8 +15,11 @@ from lora_scene.adapters.folder import read_adapter, save_adapter
 from lora_scene.adapters.inspection import inspect_path
 from lora_scene.cli.main import root
 from lora_scene.creating.requests import Sampling
+from lora_scene.creating.studio import open_studio
 from lora_scene.errors import AdapterError, FileError, JudgingError
 from lora_scene.judging import run_picking, watched_drawing
+from lora_scene.judging.base_features import base_judge
+from lora_scene.judging.comparison import compare, reference_looks
 from lora_scene.judging.pick_sheet import draw_pick
 from lora_scene.judging.picking import WEIGHTS, Pick, Tried, choose, n_drawn, usual_plan
 from lora_scene.judging.run_picking import pick_run
@@ -136,6 +139,24 @@ def test_what_cannot_be_taken_is_told(run, tmp_path):
         take(run, 7)
     for wrong in ("7:x", "x", "1:0", "1:9", "1:nan", ":0.5"):
         assert CliRunner().invoke(root, ["pick", str(run), "--take", wrong]).exit_code == 2
+    shown = CliRunner().invoke(root, ["pick", str(run), "--take", "1:0.5", "--json"])
+    assert "leave out --json" in shown.stderr, "it would tell no figures"
+
+
+def test_a_picture_in_which_nothing_was_found_has_no_likeness(scene):
+    studio = open_studio([], base="mini", device="cpu")
+    judge = base_judge(studio, Sampling(1))
+    references = reference_looks(scene, judge.identity)
+    found = compare(
+        np.zeros((64, 64, 3), np.uint8),
+        [],
+        references,
+        encoder=judge.identity,
+        named=[0],
+        floor=judge.same_floor,
+    )
+    assert found.missing == (0,)
+    assert found.identity(0) == 0
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 
 from lora_scene.errors import JudgingError
@@ -33,6 +36,28 @@ def test_drift_prompts_hold_no_handles() -> None:
     assert len(asked) == 3
     assert not any("<" in one.prompt for one in asked)
     assert [one.seed for one in asked] == [0, 1, 0]
+
+
+@pytest.mark.parametrize(("n_prompts", "n_seeds"), [(6, 2), (2, 2), (3, 1), (1, 1)])
+def test_drift_draws_nothing_twice_and_all_there_is_before_it_draws_less(
+    n_prompts: int, n_seeds: int
+) -> None:
+    """Of two nouns, six prompts and two seeds it drew two of eight pictures twice."""
+    prompts = tuple(f"{{}} on ground {n}" for n in range(n_prompts))
+    plan, scene = Plan(prompts, seeds=tuple(range(n_seeds)), n_drift=1000), fakes.scene()
+    every = {(p.replace("{}", n), s) for p in prompts for n in scene.nouns for s in plan.seeds}
+    asked = [(one.prompt, one.seed) for one in drift_prompts(plan, scene)]
+    assert len(asked) == len(set(asked))
+    assert set(asked) == every
+    few = drift_prompts(replace(plan, n_drift=2), scene)
+    assert len({one.prompt.split()[0] for one in few}) == 2, "of both nouns"
+
+
+@pytest.mark.parametrize("twice", [{"prompts": ("a {}", "a {}")}, {"seeds": (3, 1, 3)}])
+def test_the_same_pictures_twice_are_refused(twice: dict[str, Any]) -> None:
+    """Diversity took equal pictures for those of two seeds."""
+    with pytest.raises(JudgingError, match=r"(?s)each prompt and seed once.*(a \{\}|3)"):
+        Plan(**twice)
 
 
 def test_a_template_needs_a_place_for_the_handles() -> None:
