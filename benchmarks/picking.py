@@ -24,11 +24,11 @@ from lora_scene.creating.studio import open_studio
 from lora_scene.judging.judge import load_judge
 from lora_scene.judging.picking import Tried, pick, usual_plan
 from lora_scene.judging.plans import MINI_PROMPTS
+from lora_scene.learning.patience import is_idle
 from lora_scene.learning.run_lines import RunLines
 from lora_scene.learning.run_record import snapshots_of
 from lora_scene.learning.runs import HELD
 from lora_scene.learning.training import train
-from lora_scene.learning.watching import is_idle
 from lora_scene.recipe import load_recipe
 from lora_scene.scenes.scene import load_scene
 from lora_scene.workshop.statistics import interval

@@ -16,7 +16,7 @@ from lora_scene.learning.grounds import GroundSet, draw_grounds
 from lora_scene.learning.job import Job
 from lora_scene.learning.latents import EncodedVariant
 from lora_scene.learning.prior import PriorSet, draw_prior, trains_text
-from lora_scene.learning.runs import CHECKPOINT
+from lora_scene.learning.runs import CHECKPOINT, COLOURS, GROUNDS, PRIOR
 from lora_scene.ownership import is_ours
 from lora_scene.recipe import Grounds, Recipe
 from lora_scene.scenes.scene import Scene
@@ -35,7 +35,7 @@ def prior_of(backbone: Backbone, job: Job, variants: Sequence[EncodedVariant]) -
         recipe.prior,
         shares=shares,
         seed=recipe.run.seed,
-        cache=job.out / CHECKPOINT.with_name("prior.safetensors"),
+        cache=job.out / CHECKPOINT.with_name(PRIOR),
         is_text_fixed=not (trains_text(recipe) or _names_a_handle(recipe, scene)),
         base=_drawn_by(backbone, job),
     )
@@ -53,7 +53,7 @@ def colours_of(backbone: Backbone, job: Job) -> dict[str, float]:
     nouns = known_nouns(scene)
     if not (settings.is_on and settings.far and nouns):
         return {}
-    kept = job.out / CHECKPOINT.with_name("colours.json")
+    kept = job.out / CHECKPOINT.with_name(COLOURS)
     away = read_colours(kept, job.fingerprint)
     if away is None:
         n = settings.n_per_noun * len(nouns)
@@ -111,7 +111,7 @@ def grounds_of(
         things,
         shares=shares,
         seed=job.recipe.run.seed,
-        cache=job.out / CHECKPOINT.with_name("grounds.safetensors"),
+        cache=job.out / CHECKPOINT.with_name(GROUNDS),
         base=_drawn_by(backbone, job),
     )
 

@@ -40,6 +40,7 @@ from lora_scene.learning.handle_table import HandleTable
 from lora_scene.learning.held import look
 from lora_scene.learning.interruption import Interruption
 from lora_scene.learning.job import Job
+from lora_scene.learning.leftovers import own_folder
 from lora_scene.learning.phases import Trainer
 from lora_scene.learning.preparation import (
     check_early,
@@ -53,7 +54,6 @@ from lora_scene.learning.run_plan import RunPlan, Share
 from lora_scene.learning.runs import finished, resumable
 from lora_scene.learning.samples import draw_samples, is_sampled
 from lora_scene.learning.step import Materials
-from lora_scene.learning.training import own_folder
 from lora_scene.learning.watching import evenly, looks_of
 from lora_scene.recipe import Recipe
 from lora_scene.scenes.scene import Scene

@@ -22,6 +22,7 @@ from lora_scene.learning.latents import EncodedVariant
 from lora_scene.learning.losses import weighted_error
 from lora_scene.recipe import Recipe
 from lora_scene.scenes.mask_files import iou
+from lora_scene.scenes.scene import Photo, Scene
 from lora_scene.scenes.union import prompt_for
 
 STREAM = 3  # of draws; those of training are 1 and 2, its phases
@@ -78,6 +79,21 @@ def look(
     return Look(float(torch.stack(losses).mean()), _ious(table, photos, found), maps.numpy())
 
 
+def telling_photos(scene: Scene) -> tuple[Photo, ...]:
+    """Return `MOST_PHOTOS` photos, in order: of those that show a concept more, the first ones.
+
+    So held draws look at every concept, as far as so many photos can show them.
+    """
+    shown = [photo for photo in scene.photos if photo.present]
+    chosen: list[int] = []
+    unseen = {k for photo in shown for k in photo.present}
+    for _ in shown[:MOST_PHOTOS]:
+        rest = (i for i in range(len(shown)) if i not in chosen)
+        chosen.append(max(rest, key=lambda i: len(unseen.intersection(shown[i].present))))
+        unseen.difference_update(shown[chosen[-1]].present)
+    return tuple(shown[i] for i in sorted(chosen))
+
+
 def held_prompt(table: HandleTable, photo: EncodedVariant, recipe: Recipe) -> str:
     """Return the prompt of a photo's held draws: it names all that the photo shows."""
     drawn = [table.concepts[k] for k in photo.present]
@@ -113,8 +129,9 @@ def _draw(
     places = table.columns(ids[0][0], photo.present)
     columns = Columns.of([places] * n, ids[0].shape[1], z.device)
     z_t = backbone.add_noise(z, eps, t)
+    told = torch.tensor([photo.size_ids] * n, device=z.device) if photo.size_ids else None
     with recorder.recording(columns, z_t):
-        prediction = backbone.denoise(z_t, t, backbone.encode_tokens(ids))
+        prediction = backbone.denoise(z_t, t, backbone.encode_tokens(ids), told)
     inside = photo.masks[list(photo.present)].amax(dim=0, keepdim=True)[None].to(z.device)
     target = backbone.target(z, eps, t)
     loss = weighted_error(prediction, target, inside.expand(n, -1, -1, -1), normalize="area")

@@ -26,6 +26,7 @@ class Job:
         tell: Told what happens.
         interruption: Looked at between steps.
         begun: What is merged into the base.
+        restart: Whether what `out` holds of an earlier run goes once nothing refuses this one.
     """
 
     scene: Scene
@@ -37,3 +38,4 @@ class Job:
     tell: Listener
     interruption: Interruption
     begun: Beginning | None = None
+    restart: bool = False

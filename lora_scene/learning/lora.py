@@ -148,6 +148,7 @@ def learned_modules(backbone: Backbone, adapter: str = ADAPTER_NAME) -> dict[str
 def without_lora(backbone: Backbone) -> Iterator[None]:
     """Let the untouched base predict, adapters and all kept."""
     layers = list(_lora_layers((backbone.unet, *backbone.text_encoders)))
+    trained = [(factor, factor.requires_grad) for factor in lora_parameters(backbone)]
     for layer in layers:
         layer.enable_adapters(False)
     try:
@@ -155,6 +156,8 @@ def without_lora(backbone: Backbone) -> Iterator[None]:
     finally:
         for layer in layers:
             layer.enable_adapters(True)
+        for factor, is_trained in trained:  # PEFT would train them all from here on
+            factor.requires_grad_(is_trained)
 
 
 class Factor(nn.Linear):

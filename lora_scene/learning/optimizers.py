@@ -124,6 +124,13 @@ def averaged(optimizers: Sequence[Any]) -> Iterator[None]:
             weight.data.copy_(value)
 
 
+def settle(optimizers: Sequence[Any]) -> None:
+    """Leave a schedule-free optimizer's averaged weights in place: its phase is over."""
+    for optimizer in optimizers:
+        if hasattr(optimizer, "eval"):
+            optimizer.eval()
+
+
 def _weights_optimizer(
     weights: Sequence[nn.Parameter], settings: Optimizer, lr: float, notice: Notice
 ) -> torch.optim.Optimizer:

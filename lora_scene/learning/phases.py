@@ -19,7 +19,7 @@ from lora_scene.learning.events import Listener, Notice, PhaseEnded, PhaseStarte
 from lora_scene.learning.handle_table import HandleTable
 from lora_scene.learning.interruption import Interruption
 from lora_scene.learning.lora import remove_lora, trained_weights
-from lora_scene.learning.optimizers import averaged, build_optimizers, rates_at
+from lora_scene.learning.optimizers import averaged, build_optimizers, rates_at, settle
 from lora_scene.learning.run_lines import RunLines
 from lora_scene.learning.runs import CHECKPOINT, LOSSES
 from lora_scene.learning.samples import draw_samples, is_sampled
@@ -120,6 +120,7 @@ class Trainer:
                     self.ended = self._after(self, number, step + 1)
             if self.ended and not self.recipe.is_full:
                 self.save(number, self.steps_done[number - 1])
+        settle(self._optimizers)
         self._listener(
             PhaseEnded(
                 phase=number,
@@ -281,8 +282,7 @@ class Trainer:
         Raises:
             SceneError: A prompt, which the recipe did not promise, would be cut.
         """
-        every, phases = self.recipe.run.sample_every, self.recipe.phases
-        is_end = step == phases[number - 1].steps and not any(p.steps for p in phases[number:])
+        every, is_end = self.recipe.run.sample_every, self.recipe.is_over(number, step)
         is_stop = is_sampled(self.recipe, number, step)
         done = sum(self._steps_until(number, step))
         prompts = sample_prompts(self.recipe, [concept.handle for concept in self.table.concepts])

@@ -30,7 +30,7 @@ from lora_scene.learning.drawn_before import colours_of, grounds_of, prior_of
 from lora_scene.learning.draws import longest_on_grounds, longest_prompts
 from lora_scene.learning.events import Listener, Notice
 from lora_scene.learning.handle_table import HandleTable
-from lora_scene.learning.held import MOST_PHOTOS
+from lora_scene.learning.held import telling_photos
 from lora_scene.learning.job import Job
 from lora_scene.learning.latents import (
     EncodedVariant,
@@ -214,11 +214,10 @@ def prepare_materials(backbone: Backbone, job: Job) -> Materials:
 
 
 def _held_photos(backbone: Backbone, scene: Scene, recipe: Recipe) -> tuple[EncodedVariant, ...]:
-    """Encode the photos as they are, neither mirrored nor rearranged."""
-    shown = tuple(photo for photo in scene.photos if photo.present)[:MOST_PHOTOS]
+    """Encode some photos as they are, neither mirrored nor rearranged."""
     return encode_variants(
         backbone,
-        replace(scene, photos=shown),
+        replace(scene, photos=telling_photos(scene)),
         Augment(flip_prob=0.0),
         canvas=canvas_of(backbone, recipe),
         generator=np.random.default_rng(0),

@@ -21,7 +21,7 @@ from lora_scene.files import check_file, write_text
 from lora_scene.learning.outcome import public
 from lora_scene.learning.run_charts import colour_of, draw_charts
 from lora_scene.learning.run_record import RunRecord, read_run, seconds_between
-from lora_scene.learning.runs import PAGE
+from lora_scene.learning.runs import ASKED, PAGE, PATIENCE
 from lora_scene.pages import fill_page, inlined, inlined_file
 from lora_scene.recipe import dump_recipe, flat_settings
 
@@ -125,9 +125,9 @@ def _state(run: RunRecord) -> str:
     done = run.place(run.steps[-1]) if run.steps else 0
     place = f"step {done} of {run.n_wanted}" if run.n_wanted else f"step {done}"
     ended = run.summary.ended if run.summary else ""
-    if ended == "asked":
+    if ended == ASKED:
         return f"ended after {place}, as asked"
-    if ended == "patience":
+    if ended == PATIENCE:
         return f"ended after {place}, for nothing moved any more"
     if run.summary:
         return f"finished, {done} steps"

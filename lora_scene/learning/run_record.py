@@ -64,7 +64,7 @@ class RunRecord:
         steps: A line a step.
         looks: A line a look at held draws.
         events: What was told, with times.
-        summary: `training.json` of a finished run; None before.
+        summary: `training.json` of a finished run; None before, and where it is made longer.
         samples: Steps over both phases to number to picture.
         maps: Steps over both phases to concept to picture.
         masks: The photos with their masks, or None.
@@ -133,15 +133,16 @@ def read_run(folder: Path | str) -> RunRecord:
         )
     text, recipe = _read_recipe(folder / RECIPE)
     events = RunLines(folder / EVENTS).events()
+    began, steps = _began(events, folder / EVENTS), RunLines(folder / LOSSES).lines()
     return RunRecord(
         folder=folder,
         recipe=recipe,
         recipe_toml=text,
-        began=_began(events, folder / EVENTS),
-        steps=RunLines(folder / LOSSES).lines(),
+        began=began,
+        steps=steps,
         looks=RunLines(folder / HELD).lines(),
         events=events,
-        summary=read_summary(folder),
+        summary=_of_the_last(read_summary(folder), began, steps),
         samples=_ours(stops_of(folder)),
         maps=maps_of(folder),
         masks=path if is_ours(path := folder / MASKS) else None,
@@ -190,6 +191,18 @@ def _began(events: Sequence[Line], path: Path) -> Began:
     if problems or found is None:
         raise TrainingError.collect(problems, f"{path} is damaged")
     return found
+
+
+def _of_the_last(found: Summary | None, began: Began, steps: Sequence[Line]) -> Summary | None:
+    """Return a finished run's record; None where the run has been taken up again since.
+
+    Its latest start told of another length, or steps were made beyond those of the record.
+    """
+    if found is None or (found.wanted and began.steps and found.wanted != began.steps):
+        return None
+    last = steps[-1] if steps else {"phase": 1, "step": 0}
+    made = found.steps[last["phase"] - 1 :][:1]
+    return None if made and last["step"] > made[0] else found
 
 
 def _ours(stops: Mapping[int, Mapping[int, Path]]) -> dict[int, dict[int, Path]]:

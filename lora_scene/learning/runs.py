@@ -15,7 +15,9 @@ out/
 from __future__ import annotations
 
 import hashlib
+import json
 import re
+import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -33,8 +35,10 @@ from lora_scene.learning.checkpoints import (
     newest_checkpoint,
     what_is_left,
 )
+from lora_scene.learning.patience import has_no_news
+from lora_scene.learning.run_lines import RunLines
 from lora_scene.ownership import is_ours
-from lora_scene.recipe import Recipe, dump_recipe
+from lora_scene.recipe import Recipe, dump_recipe, flat_settings
 from lora_scene.scenes.scene import Scene
 
 RECIPE = "recipe.toml"
@@ -46,8 +50,19 @@ PAGE = "run.html"
 MAPS = "maps"
 SNAPSHOTS = "snapshots"
 CHECKPOINT = Path("checkpoint") / "state.safetensors"
+PRIOR, GROUNDS, COLOURS = "prior.safetensors", "grounds.safetensors", "colours.json"
+DRAWN = (PRIOR, GROUNDS, COLOURS)  # beside it: what came of the base before the first step
+ASKED, PATIENCE = "asked", "patience"  # why a run ended before its last step
 RESTARTED = "restarted"  # key of a `training.json` whose run was discarded: another is under way
 LAST_GOOD = "last_good"
+_BESIDE: Mapping[str, Any] = {  # of what is trained, and what `run_fingerprint` takes it for
+    "checkpoint_every": 0,
+    "sample_every": 0,
+    "sample_prompts": (),
+    "snapshots": 0,
+    "watch": 0,
+    "patience": 0,
+}
 FOLDERS = (str(CHECKPOINT.parent), LAST_GOOD, SAMPLES, MAPS, SNAPSHOTS, FULL_MODEL)
 
 
@@ -63,7 +78,7 @@ class TrainingResult:
         n_trained: Numbers that were trained: rows, and adapters or the base's own weights.
         unlearnt: Handles of which some row never had a gradient: they are as they began.
         n_skipped: Steps that moved nothing, because something in them was not finite.
-        ended: Why it ended before its last step: `asked`, `patience`, or empty where it did not.
+        ended: Why it ended before its last step: `ASKED`, `PATIENCE`, or empty where it did not.
     """
 
     adapter: Adapter
@@ -104,8 +119,7 @@ def run_fingerprint(scene: Scene, recipe: Recipe, base_hash: str) -> str:
 
     What a recipe is called, how often it is saved and how it is watched does not.
     """
-    run = replace(recipe.run, checkpoint_every=0, sample_every=0, sample_prompts=())
-    run = replace(run, snapshots=0, watch=0, patience=0)
+    run = replace(recipe.run, **_BESIDE)
     settings = dump_recipe(replace(recipe, run=run, name="", description=""))
     for later in ('shape = "square"\n', "snapshots = 0\n", "watch = 0\n", "patience = 0\n"):
         settings = settings.replace(later, "")  # runs from before there was a choice
@@ -156,8 +170,7 @@ def finished(out: Path, mine: str, recipe: Recipe) -> TrainingResult | None:
         raise TrainingError(
             "the folder holds a longer run", where=out, expected=wanted, got=done, hint=anew
         )
-    is_enough = found.ended and found.wanted[-1:] == (wanted,)
-    if done < wanted and not is_enough:
+    if done < wanted and not _ends_as_before(found, out, recipe):
         if newest_checkpoint(out / CHECKPOINT) is None:
             raise TrainingError(
                 "a finished run without a checkpoint cannot go on", where=out, hint=anew
@@ -169,6 +182,15 @@ def finished(out: Path, mine: str, recipe: Recipe) -> TrainingResult | None:
         read_adapter(out), out, found.seconds, found.peak_bytes, found.n_trained,
         found.unlearnt, found.n_skipped, found.ended,
     )  # fmt: skip
+
+
+def _ends_as_before(found: Summary, out: Path, recipe: Recipe) -> bool:
+    """Tell whether what ended a run before its last step would end it there again."""
+    if found.wanted[-1:] != (recipe.phase2.steps,):
+        return False
+    return found.ended == ASKED or (
+        found.ended == PATIENCE and has_no_news(RunLines(out / HELD).lines(), recipe)
+    )
 
 
 def read_summary(out: Path) -> Summary | None:
@@ -228,8 +250,21 @@ def _other_run(kind: type[TrainingError], out: Path, recipe: Recipe) -> Training
         hint = f"it was begun with --seed {seed[1]}, which may go on with it; else {hint}"
     elif kept and "\nshape = " not in kept:
         hint = f"it was begun as base.shape=square, which may go on with it; else {hint}"
+    elif others := _other_settings(kept, recipe):
+        hint = f"it was begun with {others}; {hint}"
     what = "the folder holds a run with another recipe, scene or base, or another --from"
     return kind(what, where=out, hint=hint)
+
+
+def _other_settings(kept: str, recipe: Recipe) -> str:
+    """Return what a recipe's text has otherwise, as `--set` takes it; nothing where it has not."""
+    try:
+        theirs, ours = (flat_settings(tomllib.loads(one)) for one in (kept, dump_recipe(recipe)))
+    except tomllib.TOMLDecodeError:
+        return ""
+    told = ("name", "description", *(f"run.{key}" for key in _BESIDE), "phase2.steps")
+    other = [k for k in ours if k in theirs and ours[k] != theirs[k] and k not in told]
+    return ", ".join(f"{key}={json.dumps(theirs[key])}" for key in other)
 
 
 def summary(

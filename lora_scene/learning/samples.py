@@ -20,8 +20,7 @@ N_STEPS = 25
 
 def is_sampled(recipe: Recipe, number: int, step: int) -> bool:
     """Tell whether sample pictures are due after so many steps of a phase."""
-    every, phases = recipe.run.sample_every, recipe.phases
-    is_end = step == phases[number - 1].steps and not any(p.steps for p in phases[number:])
+    every, is_end = recipe.run.sample_every, recipe.is_over(number, step)
     return bool(every) and (is_end or (step % every == 0 and (step > 0 or number == 1)))
 
 

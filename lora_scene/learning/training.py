@@ -13,20 +13,17 @@ import torch
 
 from lora_scene.adapters.adapter import Adapter
 from lora_scene.adapters.folder import save_adapter
-from lora_scene.adapters.formats import diffusers, embeddings
-from lora_scene.adapters.gallery import refuse_foreign_samples
 from lora_scene.adapters.whole_model import FULL_MODEL
 from lora_scene.backbones.backbone import Backbone
 from lora_scene.backbones.loading import resolve_device
 from lora_scene.backbones.sources import note_base
-from lora_scene.errors import NonFiniteLossError, SceneError, TrainingError
+from lora_scene.errors import NonFiniteLossError
 from lora_scene.file_groups import remove_ours, written_together
-from lora_scene.files import check_target, write_json, write_text
+from lora_scene.files import write_json, write_text
 from lora_scene.folder_lock import locked
-from lora_scene.learning.asking import TRAINING, WISHES, answered, ask_path, asked
+from lora_scene.learning.asking import TRAINING, answered, asked
 from lora_scene.learning.beginning import Beginning, merge_beginning
 from lora_scene.learning.checkpoints import (
-    PREVIOUS,
     Checkpoint,
     load_checkpoint,
     newest_checkpoint,
@@ -42,16 +39,10 @@ from lora_scene.learning.devices import (
 from lora_scene.learning.events import Listener, Notice, Saved
 from lora_scene.learning.interruption import Interruption
 from lora_scene.learning.job import Job
-from lora_scene.learning.leftovers import (
-    clear,
-    forget_tries,
-    has_damaged_record,
-    refuse_others,
-)
+from lora_scene.learning.leftovers import clear, forget_tries, keep_for_longer, own_folder
 from lora_scene.learning.outcome import assemble_adapter
 from lora_scene.learning.phases import Trainer
 from lora_scene.learning.preparation import (
-    check_asked,
     check_early,
     lineage_on,
     load_base,
@@ -59,17 +50,12 @@ from lora_scene.learning.preparation import (
     prepare_materials,
     tell_doubts,
 )
-from lora_scene.learning.run_lines import RunLines
 from lora_scene.learning.run_log import RunLog
 from lora_scene.learning.run_page import write_run_page
 from lora_scene.learning.runs import (
     CHECKPOINT,
     EVENTS,
-    FOLDERS,
-    HELD,
     LAST_GOOD,
-    LOSSES,
-    PAGE,
     RECIPE,
     SUMMARY,
     TrainingResult,
@@ -81,9 +67,7 @@ from lora_scene.learning.step import all_finite
 from lora_scene.learning.watching import Watcher, began, page_at_the_end
 from lora_scene.ownership import LISTING, list_folder, own_files
 from lora_scene.recipe import Recipe, dump_recipe
-from lora_scene.scenes.handles import check_handles, handle_stem
 from lora_scene.scenes.scene import Scene
-from lora_scene.targets import refuse_links
 
 
 def train(
@@ -136,16 +120,15 @@ def train(
         answered(out, asked(out))  # of a run before: who finds this one's lock may ask already
         backbone = load_base(scene, recipe, chosen, tell, begin)
         check_early(backbone, recipe, tell)
-        if restart:
-            clear(out)
         base_hash, mine = lineage_on(backbone, scene, recipe, begin)
         note_base(recipe.base.model, base_hash)
-        if (earlier := finished(out, mine, recipe)) is not None:
-            tell(Notice(f"{out} is finished already; --restart trains anew"))
+        if not restart and (earlier := finished(out, mine, recipe)) is not None:
+            more = "" if recipe.is_full else "more phase2.steps go on with it, "
+            tell(Notice(f"{out} is finished already; {more}--restart trains anew"))
             return earlier
         heard = interruption or Interruption()
         start = begin and merge_beginning(begin, backbone, base_hash, tell)
-        job = Job(scene, recipe, out, chosen, base_hash, mine, tell, heard, start)
+        job = Job(scene, recipe, out, chosen, base_hash, mine, tell, heard, start, restart)
         result = _train(backbone, job, begun)
     tell(Saved("adapter", out))
     return result
@@ -155,48 +138,23 @@ def _train(backbone: Backbone, job: Job, begun: float) -> TrainingResult:
     """Train what is not finished, and write what the run was; it was called at `begun`."""
     out, recipe = job.out, job.recipe
     reset_peak(torch.device(job.device))
-    if newest_checkpoint(out / CHECKPOINT) is None:
-        forget_tries(out)
-    if isinstance(job.tell, RunLog):
-        job.tell.open(began(job, backbone))
+    if not job.restart:
+        _open_log(backbone, job)
     with page_at_the_end(job):
         result = _learn(backbone, job, begun)
     _tell_result(result, job.tell)
-    _keep_for_longer(out, recipe)
+    keep_for_longer(out, recipe)
     if recipe.run.watch:
         write_run_page(out)
     return result
 
 
-def own_folder(
-    out: Path, scene: Scene, recipe: Recipe, *, restart: bool, begin: Beginning | None = None
-) -> Path:
-    """Find what keeps a run from writing into a folder before anything is loaded.
-
-    Raises:
-        FileError: A file is not ours to replace, or the folder cannot be written.
-        RecipeError: Nothing would be trained, or a sample prompt names a strange handle.
-        SceneError: A handle or noun that no file can hold.
-        TrainingError: It holds something else than a run, a damaged checkpoint, or `begin`.
-    """
-    if restart and begin and begin.path.resolve().is_relative_to(out.resolve()):
-        raise TrainingError("--restart would delete what --from begins from", where=begin.path)
-    wrong: list[SceneError] = check_handles(scene.handles, "scene", nouns=scene.nouns)
-    if wrong:
-        raise SceneError.collect(wrong, "the scene's names cannot be used")
-    check_asked(scene, recipe)
-    rows = [f"{embeddings.FOLDER}/{handle_stem(h)}.safetensors" for h in scene.handles]
-    records = [] if restart and has_damaged_record(out) else [SUMMARY]
-    wishes = [ask_path(out, wish).name for wish in WISHES]
-    checked = check_target(out, [RECIPE, *records, diffusers.FILE, *rows, *wishes, PAGE])
-    for name in FOLDERS:
-        refuse_links(out / name, out)
-    refuse_others(checked, restart=restart)
-    for name in (LOSSES, HELD, *((EVENTS,) if recipe.run.watch else ())):
-        RunLines(checked / name).refuse_foreign()
-    if recipe.run.sample_every:
-        refuse_foreign_samples(checked)
-    return checked
+def _open_log(backbone: Backbone, job: Job) -> None:
+    """Write down what is told from here on; forget tries that left nothing to go on from."""
+    if newest_checkpoint(job.out / CHECKPOINT) is None:
+        forget_tries(job.out)
+    if isinstance(job.tell, RunLog):
+        job.tell.open(began(job, backbone))
 
 
 def _tell_result(result: TrainingResult, tell: Listener) -> None:
@@ -208,22 +166,19 @@ def _tell_result(result: TrainingResult, tell: Listener) -> None:
         tell(Notice(f"{result.n_skipped} steps were skipped, for something was not finite"))
 
 
-def _keep_for_longer(out: Path, recipe: Recipe) -> None:
-    """Keep the last checkpoint, so that the run can be made longer; whole models are too large."""
-    folder = out / CHECKPOINT.parent
-    names = [p for p in own_files(folder) if recipe.is_full or p.name == PREVIOUS]
-    remove_ours(folder, names)
-
-
 def _learn(backbone: Backbone, job: Job, begun: float) -> TrainingResult:
     """Run both phases from the beginning or a checkpoint, and save what was learnt."""
-    resumed = resumable(job.out, job.fingerprint, job.recipe)
+    resumed = None if job.restart else resumable(job.out, job.fingerprint, job.recipe)
     tell_doubts(job.scene, backbone, job.recipe, job.tell)
     materials = prepare_materials(backbone, job)
+    table = prepare_handles(backbone, job, materials)
+    if job.restart:  # nothing refuses this run any more
+        clear(job.out)
+        _open_log(backbone, job)
     watcher = Watcher(job, lambda trainer: _collect(trainer, job))
     trainer = Trainer(
         backbone,
-        prepare_handles(backbone, job, materials),
+        table,
         materials=materials,
         folder=job.out,
         listener=job.tell,
@@ -254,6 +209,8 @@ def _learn(backbone: Backbone, job: Job, begun: float) -> TrainingResult:
     colours = materials.colours
     record = summary(result, job.fingerprint, job.recipe, job.scene, colours=colours)
     save_adapter(adapter, job.out, records={SUMMARY: record})
+    if not job.recipe.is_full:  # one of the run before
+        remove_ours(job.out / FULL_MODEL, own_files(job.out / FULL_MODEL))
     return result
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -23,9 +23,10 @@ from lora_scene.learning.devices import peak_bytes
 from lora_scene.learning.events import Looked, Notice, Saved
 from lora_scene.learning.held import held_prompt, look
 from lora_scene.learning.outcome import installed_versions
+from lora_scene.learning.patience import has_no_news
 from lora_scene.learning.run_lines import RunLines
 from lora_scene.learning.run_page import write_run_page
-from lora_scene.learning.runs import HELD, SNAPSHOTS
+from lora_scene.learning.runs import ASKED, HELD, PATIENCE, SNAPSHOTS
 from lora_scene.learning.step import refuse_not_finite
 from lora_scene.recipe import Recipe
 
@@ -33,9 +34,7 @@ if TYPE_CHECKING:
     from lora_scene.learning.job import Job
     from lora_scene.learning.phases import Trainer
 
-ASKED, PATIENCE = "asked", "patience"  # why a run ended before its last step
 LOOKS_IN_PATIENCE = 4  # looks that must all show no gain
-LEAST_GAIN = 0.01  # of the held loss, relatively, and of the IoU: less is no move
 PAGE_SHARE = 0.005  # of a run's time may go into rewriting its page
 PAGE_SECONDS = 5.0  # between two rewritings, at least
 
@@ -69,7 +68,7 @@ class Watcher:
         if step or number == 1 or not self._job.recipe.phase1.steps:
             self._keep(trainer, number, step, wishes=set())
         self._rewrite(is_first=not self._spent)
-        return self._reason(number, step)
+        return self._end(number, step, wishes=set())
 
     def after(self, trainer: Trainer, number: int, step: int) -> str:
         """Do what is due after a step; return why the run ends here, or nothing."""
@@ -77,12 +76,7 @@ class Watcher:
         if self._job.interruption.takes_wish():
             wishes |= {"sample", "save"}
         has_news = self._keep(trainer, number, step, wishes)
-        n_steps = self._job.recipe.phases[number - 1].steps
-        reason = ASKED if "stop" in wishes else self._reason(number, step)
-        if reason and step < n_steps:
-            why = "as asked" if reason == ASKED else "for nothing moved any more"
-            where = f"step {step} of {n_steps} of phase {number}"
-            self._job.tell(Notice(f"ended after {where}, {why}; the adapter is kept"))
+        reason = self._end(number, step, wishes)
         if wishes:
             answered(self._job.out, wishes)
         self._rewrite(has_news=has_news)
@@ -92,6 +86,9 @@ class Watcher:
         """Keep a snapshot, sample pictures and a look where they are due; tell whether any was."""
         n_steps = self._job.recipe.phases[number - 1].steps
         stops = evenly(n_steps, self._run.snapshots) if number == 2 else set()
+        if "save" in wishes and self._job.recipe.is_full:
+            self._job.tell(Notice("no snapshot: it would be a whole model; the last one is kept"))
+            wishes = wishes - {"save"}
         is_kept = step in stops or "save" in wishes or ("stop" in wishes and self._run.snapshots)
         if is_kept and step:
             folder = self._job.out / SNAPSHOTS / f"phase{number}-{step:05}"
@@ -126,11 +123,21 @@ class Watcher:
         self._job.tell(Looked(number, step, seen.loss, seen.ious, peak))
         return True
 
-    def _reason(self, number: int, step: int) -> str:
-        if number != 2 or not self._run.patience:
+    def _end(self, number: int, step: int, wishes: set[str]) -> str:
+        """Return why a run ends here, before its last step, and say so; nothing if it does not."""
+        recipe = self._job.recipe
+        if recipe.is_over(number, step):
             return ""
-        looks = [line for line in self._log.lines() if line["phase"] == number]
-        return PATIENCE if is_idle(looks, self._run.patience) else ""
+        reason, why, more = "", "", ""
+        if "stop" in wishes:
+            reason, why = ASKED, "as asked"
+        elif number == 2 and has_no_news(self._log.lines(), recipe):
+            reason, why = PATIENCE, "for nothing moved any more"
+            more = "; run.patience=0 goes on with it"
+        if reason:
+            where = f"step {step} of {recipe.phases[number - 1].steps} of phase {number}"
+            self._job.tell(Notice(f"ended after {where}, {why}; the adapter is kept{more}"))
+        return reason
 
     def _is_cut(self, trainer: Trainer) -> bool:
         """Tell whether a text encoder would cut the held draws' prompts."""
@@ -202,33 +209,3 @@ def looks_of(recipe: Recipe, number: int) -> set[int]:
 def evenly(n_steps: int, n: int) -> set[int]:
     """Return `n` steps at equal distances, the last step among them; fewer for a short phase."""
     return {round((i + 1) * n_steps / n) for i in range(n)} - {0}
-
-
-def is_idle(looks: Sequence[Mapping[str, Any]], patience: int) -> bool:
-    """Tell whether neither held loss nor attention moved in the last `patience` steps."""
-    seen = [line for line in looks if line.get("loss") is not None]  # as where it was no number
-    losses = [(line["step"], line["loss"]) for line in seen]
-    fits = [(line["step"], _mean(line.get("ious", {}))) for line in seen]
-    return has_stalled(losses, patience, is_loss=True) and has_stalled(fits, patience)
-
-
-def has_stalled(values: list[tuple[int, float]], patience: int, *, is_loss: bool = False) -> bool:
-    """Tell whether the best of the last `patience` steps is no better than the best before.
-
-    Args:
-        values: (step, value) in order.
-        patience: Steps.
-        is_loss: Whether less is better, by a share of the value; else more, by a difference.
-    """
-    last = values[-1][0] if values else 0
-    before = [value for step, value in values if step <= last - patience]
-    since = [value for step, value in values if step > last - patience]
-    if not before or not since:
-        return False
-    if is_loss:
-        return min(since) > min(before) * (1 - LEAST_GAIN)
-    return max(since) < max(before) + LEAST_GAIN
-
-
-def _mean(ious: Mapping[str, float]) -> float:
-    return sum(ious.values()) / len(ious) if ious else 0.0

@@ -43,6 +43,11 @@ class Recipe:
         """Return both phases, in order."""
         return (self.phase1, self.phase2)
 
+    def is_over(self, number: int, step: int) -> bool:
+        """Tell whether nothing is left to train after so many steps of phase `number`, 1 or 2."""
+        later = self.phases[number:]
+        return step == self.phases[number - 1].steps and not any(p.steps for p in later)
+
     def draws_of(self, phase: Phase) -> int:
         """Return the steps after which a phase's draws come again; 0 where each draws anew."""
         return phase.draws if self.masked_loss.asks_base else 0

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from lora_scene.learning.lora import without_lora
+from lora_scene.learning.lora import lora_parameters, without_lora
 from lora_scene.learning.objective import LossTerms
 from lora_scene.learning.step import Stepper
 from lora_scene.recipe import load_recipe
@@ -199,6 +199,17 @@ def test_base_is_asked_once_about_a_batch_that_comes_again(scene, monkeypatch):
         again = [objective(batch, None, draw).total.item() for batch, draw in drawn]
     assert sum(asked) == 5
     assert again == [*fresh[:2], *fresh[:2]]
+
+
+def test_without_lora_trains_no_factor_that_was_not_trained_before(scene):
+    bench = made.bench(tiny.pipeline("sd1"), scene, made.recipe("tiny"))
+    first, *others = lora_parameters(bench.backbone)
+    for factor in others:
+        factor.requires_grad_(False)
+    with without_lora(bench.backbone):
+        pass
+    assert first.requires_grad
+    assert not any(factor.requires_grad for factor in others)
 
 
 def test_without_lora_is_the_base_bit_for_bit_and_restores_the_adapters(scene):

@@ -321,6 +321,11 @@ def test_another_recipe_in_the_same_folder_is_refused_until_restart(stop, bases,
     other = made.recipe(bases["sdxl"], "run.seed=5", steps=(1, 0))
     with pytest.raises(TrainingError, match="holds a run with another recipe"):
         made.run(scene, other, tmp_path)
+    scaled = made.recipe(bases["sdxl"], *RECIPES["adamw"], "lora.alpha=3", "run.watch=3")
+    with pytest.raises(
+        TrainingError, match=r"it was begun with lora\.alpha=0\.0; take another --out"
+    ):
+        made.run(scene, scaled, tmp_path)
     events = []
     made.run(scene, other, tmp_path, listener=events.append, restart=True)
     assert len([event for event in events if isinstance(event, StepDone)]) == 1

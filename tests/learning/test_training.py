@@ -620,6 +620,18 @@ def test_samples_and_adapter_show_a_schedule_free_run_s_average(
     made.assert_equal(made.numbers(result), made.numbers(unseen))
 
 
+def test_a_schedule_free_phase_leaves_its_average_to_the_next(bases, scene, tmp_path):
+    kinds = ("phase1.trains=lora", "phase1.weights_lr=1e-2", "phase2.trains=rows")
+    asked = ("optimizer.name=schedulefree", *kinds)
+    alone, followed = (
+        made.numbers(made.run(scene, made.recipe(bases["sd1"], *asked, steps=steps), tmp_path / d))
+        for d, steps in (("alone", (4, 0)), ("followed", (4, 1)))
+    )
+    factors = [name for name in alone if name.endswith((" up", " down"))]
+    assert factors
+    made.assert_equal(*({name: one[name] for name in factors} for one in (alone, followed)))
+
+
 def test_prompt_that_is_too_long_names_the_handle_that_was_cut(bases, scene, tmp_path):
     settings = made.recipe(bases["sd1"], "handles.n_vectors=16")
     with pytest.raises(Exception, match="too long for the text encoder"):
@@ -759,6 +771,39 @@ def test_restart_discards_pictures_too_but_nothing_before_the_base_is_loaded(
     made.run(scene, settings, tmp_path, listener=events.append)
     assert [type(event) for event in events].count(StepDone) == 1, "begun anew, without being asked"
     assert [path.name for path in (tmp_path / "samples").iterdir()] == ["of_a_user.png"]
+
+
+@pytest.mark.parametrize("trains", ["full", "lora"])
+def test_a_restart_that_is_refused_leaves_the_finished_run_as_it_was(
+    trains, bases, scene, tmp_path
+):
+    """What refuses it is known once the base is there: a prompt that would be cut."""
+
+    def held():
+        return {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file() and p != page}
+
+    page = tmp_path / "run.html"
+    watched = ("run.watch=1", "run.checkpoint_every=1", f"phase2.trains={trains}")
+    made.run(scene, made.recipe(bases["sd1"], *watched, steps=(1, 1)), tmp_path)
+    before = held()
+    long = f"handles.templates=['{'a ' * 80}{{}}']"
+    with pytest.raises(SceneError, match="a prompt is too long"):
+        made.run(scene, made.recipe(bases["sd1"], *watched, long), tmp_path, restart=True)
+    assert held() == before
+    assert (tmp_path / "pipeline").is_dir() == (trains == "full")
+    made.run(scene, made.recipe(bases["sd1"], *watched, steps=(1, 0)), tmp_path, restart=True)
+    assert not (tmp_path / "pipeline").exists(), "it was the earlier run's"
+    assert read_adapter(tmp_path).info.steps == (1, 0)
+
+
+def test_a_base_is_refused_that_the_run_would_write_over(bases, scene, tmp_path):
+    made.run(scene, made.recipe(bases["sd1"], "phase2.trains=full", steps=(0, 1)), tmp_path)
+    tuned = tmp_path / "pipeline"
+    for settings in (made.recipe(str(tuned)), made.recipe(bases["sd1"], f"base.config={tuned}")):
+        with pytest.raises(TrainingError, match="write over the base that it trains on"):
+            made.run(scene, settings, tmp_path, restart=True)
+    assert (tuned / "model_index.json").is_file()
+    made.run(scene, made.recipe(str(tuned), steps=(1, 0)), tmp_path / "other")
 
 
 @pytest.mark.parametrize(("side", "n_told"), [(tiny.RESOLUTION, 0), (2 * tiny.RESOLUTION, 1)])

@@ -24,9 +24,9 @@ from lora_scene.errors import (
     TrainingError,
 )
 from lora_scene.folder_lock import locked
-from lora_scene.learning import asking, run_charts, samples, training
+from lora_scene.learning import asking, run_charts, run_page, samples, training
 from lora_scene.learning.events import Looked, Notice, PhaseStarted, Saved, StepDone
-from lora_scene.learning.held import map_iou
+from lora_scene.learning.held import map_iou, telling_photos
 from lora_scene.learning.interruption import Interruption
 from lora_scene.learning.leftovers import forget_tries
 from lora_scene.learning.run_charts import draw_losses
@@ -35,7 +35,7 @@ from lora_scene.learning.run_log import RunLog
 from lora_scene.learning.run_page import write_run_page
 from lora_scene.learning.run_record import read_run, snapshots_of
 from lora_scene.learning.tracking import tracked
-from lora_scene.learning.watching import evenly, has_stalled
+from lora_scene.learning.watching import evenly
 from tests.learning import made
 from tests.prepared import PLOT
 
@@ -405,21 +405,69 @@ def test_patience_ends_a_phase_that_learns_nothing_and_resumes_as_unbroken(bases
     assert result.ended == "patience"
     assert result.adapter.info.steps == (1, 3), "two steps without a gain upon the first look"
     assert made.run(scene, settings, tmp_path).ended == "patience"
+    told = []
+    more = made.recipe(bases["sd1"], *still, steps=(1, 10))
+    assert made.run(scene, more, tmp_path, listener=told.append).adapter.info.steps == (1, 3)
+    notices = [event.text for event in told if isinstance(event, Notice)]
+    assert any("run.patience=0 goes on with it" in text for text in notices)
+    on = made.run(
+        scene, made.recipe(bases["sd1"], *still, "run.patience=0", steps=(1, 9)), tmp_path
+    )
+    assert (on.ended, on.adapter.info.steps) == ("", (1, 9)), "it is not finished, nor trained anew"
 
 
-@pytest.mark.parametrize(
-    ("values", "is_loss", "expected"),
-    [
-        ([(0, 1.0), (10, 0.5), (20, 0.499), (30, 0.498)], True, True),
-        ([(0, 1.0), (10, 0.5), (20, 0.499), (30, 0.4)], True, False),
-        ([(0, 0.1), (10, 0.5), (20, 0.505), (30, 0.4)], False, True),
-        ([(0, 0.1), (10, 0.5), (20, 0.52), (30, 0.4)], False, False),
-        ([(0, 1.0), (10, 1.0)], True, False),
-        ([], True, False),
-    ],
-)
-def test_nothing_moved_is_told_from_the_best_before_and_since(values, is_loss, expected):
-    assert has_stalled(values, 20, is_loss=is_loss) is expected
+def test_patience_that_ends_at_the_last_step_ended_nothing(bases, scene, tmp_path):
+    still = ("phase2.rows_lr=0", "phase2.weights_lr=1e-12", "run.watch=1", "run.patience=2")
+    result = made.run(scene, made.recipe(bases["sd1"], *still, steps=(1, 3)), tmp_path)
+    assert (result.ended, result.adapter.info.steps) == ("", (1, 3))
+
+
+@pytest.mark.parametrize(("at", "ended"), [((1, 2), "asked"), ((2, 1), "")])
+def test_what_is_left_out_is_told_at_the_end_of_a_phase_too(at, ended, bases, scene, tmp_path):
+    listen, heard = ask_at(tmp_path, "stop", *at)
+    settings = made.recipe(bases["sd1"], steps=(2, 1))
+    assert made.run(scene, settings, tmp_path, listener=listen).ended == ended
+    notices = [event.text for event in heard if isinstance(event, Notice)]
+    assert any("ended after step 2 of 2 of phase 1" in text for text in notices) == bool(ended)
+
+
+def test_a_whole_model_keeps_no_snapshot_and_says_so(bases, scene, tmp_path):
+    listen, heard = ask_at(tmp_path, "save", 2, 1)
+    settings = made.recipe(bases["sd1"], "phase2.trains=full", steps=(0, 2))
+    made.run(scene, settings, tmp_path, listener=listen)
+    assert not snapshots_of(tmp_path)
+    assert any("no snapshot" in event.text for event in heard if isinstance(event, Notice))
+
+
+def test_the_page_of_a_run_that_is_made_longer_does_not_call_it_finished(bases, scene, tmp_path):
+    def look_and_die(event):
+        if isinstance(event, PhaseStarted):
+            seen.append(page._state(read_run(tmp_path)))
+        if isinstance(event, StepDone) and event.step == 3:
+            raise KilledError
+
+    seen, page = [], run_page
+    made.run(scene, made.recipe(bases["sd1"], *WATCHED, steps=(1, 2)), tmp_path)
+    assert page._state(read_run(tmp_path)) == "finished, 3 steps"
+    longer = made.recipe(bases["sd1"], *WATCHED, steps=(1, 5))
+    with pytest.raises(KilledError):
+        made.run(scene, longer, tmp_path, listener=look_and_die)
+    assert seen == ["running: step 3 of 6"]
+    assert page._state(read_run(tmp_path)).startswith("stopped: step")
+    made.run(scene, longer, tmp_path)
+    assert page._state(read_run(tmp_path)) == "finished, 6 steps"
+
+
+def test_held_draws_look_at_each_thing_that_some_photo_shows(scene):
+    """Five photos, of which the last alone shows more than the first thing."""
+    photo = scene.photos[0]
+    one = replace(photo, masks=photo.masks * (np.arange(len(photo.masks)) < 1)[:, None, None])
+    photos = (*(replace(one, source=str(i)) for i in range(4)), replace(photo, source="4"))
+    chosen = telling_photos(replace(scene, photos=photos))
+    assert [photo.source for photo in chosen] == ["0", "1", "2", "4"]
+    plain = tuple(replace(photo, source=str(i)) for i in range(5))
+    chosen = telling_photos(replace(scene, photos=plain))
+    assert [photo.source for photo in chosen] == ["0", "1", "2", "3"]
 
 
 @pytest.mark.parametrize(
