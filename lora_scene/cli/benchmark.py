@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from lora_scene.workshop.protocol import Protocol
     from lora_scene.workshop.statistics import Row
 
+MOST_NAMED = 8  # rows in a sentence
+
 
 def read_part(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int, int]:
     """Read `2/4` as (2, 4)."""
@@ -72,12 +74,12 @@ def command(
         tell=lambda sentence: click.echo(sentence, err=True),
     )
     carried = known_rows(known) if known else None
-    rows = run_benchmark(bench, part=part, max_runs=max_runs, known=carried)
+    rows = _own(read, run_benchmark(bench, part=part, max_runs=max_runs, known=carried))
     if as_json:
         for row in rows:
             click.echo(json.dumps(row))
     if rows:
-        report = _report(read, out)
+        report = _report(read, out, rows)
         n_runs = len(list(read.runs()))
         click.echo(f"{len(rows)} of {n_runs} runs are done: {report}", err=as_json)
     else:
@@ -102,7 +104,25 @@ def _refuse_undone(
         )
 
 
-def _report(protocol: Protocol, out: Path) -> Path:
+def _own(protocol: Protocol, there: Sequence[Row]) -> list[Row]:
+    """Return the rows of OUT that are the protocol's, and name the others on the terminal."""
+    from lora_scene.workshop.fingerprints import own_rows
+
+    own = own_rows(protocol, there)
+    keys = {row["key"] for row in own}
+    left = [row["key"] for row in there if row["key"] not in keys]
+    if left:
+        rows = "1 row in OUT is" if len(left) == 1 else f"{len(left)} rows in OUT are"
+        more = f" and {len(left) - MOST_NAMED} more" if left[MOST_NAMED:] else ""
+        click.echo(
+            f"{rows} of no run of this protocol as it is now, and not in the report: "
+            f"{', '.join(left[:MOST_NAMED])}{more}",
+            err=True,
+        )
+    return own
+
+
+def _report(protocol: Protocol, out: Path, rows: Sequence[Row]) -> Path:
     from lora_scene.workshop.benchmark_page import write_report
 
     return write_report(
@@ -111,6 +131,7 @@ def _report(protocol: Protocol, out: Path) -> Path:
         methods=[method.name for method in protocol.methods],
         reference=protocol.reference,
         note=protocol.note,
+        rows=rows,
     )
 
 

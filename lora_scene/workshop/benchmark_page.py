@@ -27,9 +27,15 @@ HTML, MARKDOWN = "report.html", "report.md"
 
 
 def write_report(
-    out: Path, *, title: str, methods: Sequence[str] = (), reference: str = "", note: str = ""
+    out: Path,
+    *,
+    title: str,
+    methods: Sequence[str] = (),
+    reference: str = "",
+    note: str = "",
+    rows: Sequence[Row] | None = None,
 ) -> Path:
-    """Write `report.html` and `report.md` into RESULTS from the rows that are there.
+    """Write `report.html` and `report.md` into RESULTS.
 
     Args:
         out: RESULTS.
@@ -37,6 +43,7 @@ def write_report(
         methods: Their order in tables; those that are not named come last.
         reference: The method that differences are taken against.
         note: Words of the protocol's author.
+        rows: Which; None takes all that are there, of whatever protocol.
 
     Returns:
         The HTML file.
@@ -44,11 +51,11 @@ def write_report(
     Raises:
         JudgingError: No run is finished.
     """
-    rows = read_rows(out)
+    rows = read_rows(out) if rows is None else rows
     if not rows:
         raise JudgingError("no run is finished, so there is nothing to report", where=out)
     order = {method: position for position, method in enumerate(methods)}
-    rows.sort(key=lambda row: order.get(row["method"], len(order)))
+    rows = sorted(rows, key=lambda row: order.get(row["method"], len(order)))
     tables = report_tables(rows, reference)
     head = _summary_line(rows)
     markdown = "\n".join([f"## {title}", "", head, "", *(t.as_markdown() for t in tables)])

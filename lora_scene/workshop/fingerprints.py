@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from functools import cache
 
 from lora_scene.backbones.sources import EMBEDDED, embedded_hashes
+from lora_scene.errors import LoraSceneError
 from lora_scene.learning.runs import run_fingerprint, scene_bytes
-from lora_scene.scenes.scene import Scene
+from lora_scene.scenes.scene import Scene, load_scene
 from lora_scene.workshop.methods import recipes_of
 from lora_scene.workshop.protocol import Attempt, Protocol
+from lora_scene.workshop.statistics import Row
 
 FIRST_KEPT = (
     "58e12c69988240675f400d46b014e1c093fa88bdf322087d87580549fb6420fe",
@@ -39,6 +43,16 @@ def fingerprint_of(protocol: Protocol, run: Attempt, *, scene: Scene) -> str:
     method, versions = run.method, _embedded_versions(protocol)
     whole = (protocol.base, method.kind, method.guide_scale, parts, judged, *versions)
     return hashlib.sha256(repr(whole).encode()).hexdigest()
+
+
+def own_rows(protocol: Protocol, rows: Sequence[Row]) -> list[Row]:
+    """Return the rows of a protocol's runs as they would be made now: only those compare."""
+    present, made_of, load = {row["key"] for row in rows}, {}, cache(load_scene)
+    for run in protocol.runs():
+        if run.key in present:
+            with suppress(LoraSceneError):  # what cannot be made now has no row of its own
+                made_of[run.key] = fingerprint_of(protocol, run, scene=load(run.scene))
+    return [row for row in rows if made_of.get(row["key"]) == row["fingerprint"]]
 
 
 def _embedded_versions(protocol: Protocol) -> Iterator[str]:

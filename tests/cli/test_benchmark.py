@@ -7,6 +7,10 @@ from click.testing import CliRunner
 
 from lora_scene.cli.main import root
 from lora_scene.errors import JudgingError, OutOfMemoryError
+from lora_scene.scenes.scene import load_scene
+from lora_scene.workshop.fingerprints import fingerprint_of
+from lora_scene.workshop.protocol import read_protocol
+from lora_scene.workshop.results import folder_of, keep_row
 from tests.cli.test_evaluate import write_scene
 from tests.judging import fakes
 from tests.workshop import rows as made
@@ -60,12 +64,50 @@ def test_benchmark_lists_a_part_and_refuses_what_a_list_does_not_heed(benchmark,
         assert f"leave out {idle[0]}" in refused.output
 
 
+def leave_row(folder, toml):
+    """Leave the row of a protocol's one run in OUT, as it would be made now."""
+    (folder / "protocol.toml").write_text(toml)
+    protocol = read_protocol(folder / "protocol.toml")
+    [run] = protocol.runs()
+    made_of = fingerprint_of(protocol, run, scene=load_scene(run.scene))
+    row = made.write(folder / "rows", n_scenes=1)[0] | {"scene": "a", "pictures": []}
+    named = {"key": run.key, "method": run.method.name, "fingerprint": made_of}
+    keep_row(row | named, folder_of(folder / "out", run))
+
+
 def test_benchmark_reports_what_is_done(benchmark, tmp_path):
-    made.write(tmp_path / "out")
+    leave_row(tmp_path, TOML)
     result = benchmark("--max-runs", "0", "--json", "--device", "cpu")
-    assert len([json.loads(line) for line in result.stdout.splitlines()]) == 9
+    assert [json.loads(line)["key"] for line in result.stdout.splitlines()] == ["ours/all-a-s0"]
     assert (tmp_path / "out" / "report.html").is_file()
-    assert "9 of 1 runs" in result.stderr
+    assert "1 of 1 runs" in result.stderr
+    assert "not in the report" not in result.stderr
+
+
+@pytest.mark.parametrize("is_gone", [False, True], ids=["other prompts", "a method less"])
+def test_a_report_holds_no_row_of_another_protocol_and_names_it(benchmark, tmp_path, is_gone):
+    method = TOML.partition("[[methods]]")[2]
+    other = TOML.replace("[[methods]]", '[drawing]\nprompts = ["a {}"]\n[[methods]]')
+    leave_row(tmp_path, TOML.replace("ours", "theirs"))
+    leave_row(tmp_path, other)
+    if not is_gone:
+        text = f"{other}[[methods]]{method.replace('ours', 'theirs')}"
+        (tmp_path / "protocol.toml").write_text(text)
+    result = benchmark("--max-runs", "0", "--method", "ours", "--device", "cpu")
+    assert f"1 of {1 if is_gone else 2} runs are done" in result.stdout
+    assert "1 row in OUT is of no run" in result.stderr
+    assert "not in the report: theirs/all-a-s0" in result.stderr
+    assert "theirs" not in (tmp_path / "out" / "report.md").read_text()
+    assert (tmp_path / "out" / "runs" / "theirs" / "all-a-s0" / "row.json").is_file()
+
+
+def test_where_all_rows_are_of_another_protocol_nothing_is_reported(benchmark, tmp_path):
+    made.write(tmp_path / "out")
+    result = benchmark("--max-runs", "0", "--device", "cpu")
+    assert "9 rows in OUT are of no run" in result.stderr
+    assert "and 1 more" in result.stderr
+    assert "nothing to report" in result.stderr
+    assert not (tmp_path / "out" / "report.html").exists()
 
 
 def test_benchmark_does_the_named_methods_alone(benchmark):
