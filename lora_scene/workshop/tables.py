@@ -69,11 +69,11 @@ class Table:
 def quality_table(rows: Sequence[Row], group: str) -> Table:
     """Return every metric's mean and 95 % interval, one row per method."""
     own = [row for row in rows if row["group"] == group]
-    scenes = len({row["scene"] for row in own})
+    scenes = _n_scenes(own)
     body = []
     for method in methods_of(own):
-        cells = [told(method_interval(own, method, metric=metric)) for metric in METRICS]
-        body.append((method, *cells))
+        means = [method_interval(own, method, metric=metric) for metric in METRICS]
+        body.append((method, *(told(one, n_scenes=scenes) for one in means)))
     over = f"{scenes} scenes, with 95 % intervals" if scenes > 1 else "1 scene"
     title = f"{group}: means over {over}"
     return Table(title, ("method", *METRICS.values()), tuple(body))
@@ -85,13 +85,13 @@ def difference_table(rows: Sequence[Row], group: str, *, reference: str) -> Tabl
     others = [method for method in methods_of(own) if method != reference]
     if reference not in methods_of(own) or not others:
         return None
-    body = []
+    scenes, body = _n_scenes(own), []
     for method in others:
         differences = [
             paired_difference(own, method, reference=reference, metric=metric)
             for metric in COMPARED
         ]
-        body.append((method, *(told(one, signed=True) for one in differences)))
+        body.append((method, *(told(one, signed=True, n_scenes=scenes) for one in differences)))
     header = ("method", *(METRICS[metric] for metric in COMPARED))
     return Table(f"{group}: difference to {reference}, scene by scene", header, tuple(body))
 
@@ -122,14 +122,20 @@ def cost_table(rows: Sequence[Row]) -> Table:
     return Table("What it costs, means over runs", header, tuple(body))
 
 
-def told(one: Interval | None, *, signed: bool = False, digits: int = 3) -> str:
-    """Write a mean and its interval, or a dash."""
+def told(one: Interval | None, *, signed: bool = False, digits: int = 3, n_scenes: int = 1) -> str:
+    """Write a mean and its interval, or a dash; of fewer than `n_scenes`, of how many."""
     if one is None:
         return "–"
     mean, low, high = (
         _number(value, signed=signed, digits=digits) for value in (one.mean, one.low, one.high)
     )
-    return f"{mean} (1 scene)" if one.n == 1 else f"{mean} [{low}, {high}]"
+    if one.n == 1:
+        return f"{mean} (1 scene)"
+    return f"{mean} [{low}, {high}]" + (f" ({one.n} scenes)" if one.n < n_scenes else "")
+
+
+def _n_scenes(rows: Sequence[Row]) -> int:
+    return len({row["scene"] for row in rows})
 
 
 def _number(value: float, *, signed: bool, digits: int) -> str:

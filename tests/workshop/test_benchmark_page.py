@@ -48,6 +48,22 @@ def test_the_tables_hold_means_with_intervals_and_paired_differences(tmp_path) -
     assert costs.rows[1][2] == "2,000"
 
 
+def test_a_mean_over_fewer_scenes_than_the_group_has_says_over_how_many(tmp_path) -> None:
+    rows = [r for r in made.write(tmp_path) if r["key"] not in ("full/all-s0-s0", "ours/all-s1-s0")]
+    for row in rows:
+        if row["method"] == "naive" and row["scene"] != "s2":
+            row["summary"]["missing_rate"] = None
+    quality, differences, _ = report_tables(rows, "full")
+    assert "over 3 scenes" in quality.title
+    told_of = {row[0]: dict(zip(quality.header, row, strict=True)) for row in quality.rows}
+    assert told_of["ours"]["identity ↑"] == "0.820 [0.800, 0.840] (2 scenes)"
+    assert told_of["naive"]["identity ↑"] == "0.620 [0.600, 0.640]"
+    assert told_of["naive"]["missing ↓"] == "0.500 (1 scene)"
+    pairs = {row[0]: dict(zip(differences.header, row, strict=True)) for row in differences.rows}
+    assert pairs["naive"]["identity ↑"] == "−0.100 [−0.100, −0.100] (2 scenes)"
+    assert pairs["ours"]["identity ↑"] == "+0.100 (1 scene)"
+
+
 def test_the_markdown_has_as_many_cells_in_every_line(tmp_path) -> None:
     for table in report_tables(made.write(tmp_path), "full"):
         lines = [line for line in table.as_markdown().splitlines() if line.startswith("|")]
