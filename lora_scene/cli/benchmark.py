@@ -92,7 +92,7 @@ def _refuse_undone(
 ) -> None:
     """Fail where a run was left undone that nobody asked to leave."""
     from lora_scene.errors import JudgingError
-    from lora_scene.workshop.trials import chosen_runs
+    from lora_scene.workshop.protocol import chosen_runs
 
     asked = {run.key for run in chosen_runs(protocol, part)}
     left = sorted(asked - {str(row["key"]) for row in rows})
@@ -149,7 +149,8 @@ def _only(protocol: Protocol, names: Sequence[str]) -> Protocol:
 
 def _show_plan(protocol: Protocol, part: tuple[int, int]) -> None:
     """Print what would be run, and how much work that is."""
-    from lora_scene.workshop.trials import chosen_runs, planned_work
+    from lora_scene.workshop.protocol import chosen_runs
+    from lora_scene.workshop.trials import planned_work
 
     for run in chosen_runs(protocol, part):
         click.echo(run.key)

@@ -24,6 +24,7 @@ from lora_scene.judging.evaluation import (
     check_learnt,
     draw_planned,
     measure_drift,
+    refuse_equal_nouns,
     weigh,
 )
 from lora_scene.judging.judge import Judge
@@ -146,10 +147,12 @@ def pick(
         progress: Called after every pair.
 
     Raises:
-        JudgingError: No snapshot, no weight, or the scene is another one.
+        JudgingError: No snapshot, no weight, the scene is another one, or two of its things have
+            one noun and the judge finds things by nouns.
     """
     if not snapshots or not weights:
         raise JudgingError("nothing to choose from", expected="at least one snapshot and weight")
+    refuse_equal_nouns(scene, judge)
     framed = frame_scene(scene, studio.backbone.canvas())
     tried: list[Tried] = []
     n_pairs = len(snapshots) * len(weights)

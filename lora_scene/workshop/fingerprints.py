@@ -15,6 +15,8 @@ from lora_scene.workshop.methods import recipes_of
 from lora_scene.workshop.protocol import Attempt, Protocol
 from lora_scene.workshop.statistics import Row
 
+Prepared = tuple[Attempt, Scene, str]  # a run, its scene, and the hash of all that decides its row
+
 FIRST_KEPT = (
     "58e12c69988240675f400d46b014e1c093fa88bdf322087d87580549fb6420fe",
     "beafb9d0def77a6c2bf48a9b82901b2ebf514523f8bb214fd19416b124becaf5",
@@ -43,6 +45,14 @@ def fingerprint_of(protocol: Protocol, run: Attempt, *, scene: Scene) -> str:
     method, versions = run.method, _embedded_versions(protocol)
     whole = (protocol.base, method.kind, method.guide_scale, parts, judged, *versions)
     return hashlib.sha256(repr(whole).encode()).hexdigest()
+
+
+def prepared(protocol: Protocol, runs: Sequence[Attempt]) -> list[Prepared]:
+    """Read every run's scene and recipes: a mistake in the last is told before the first begins."""
+    load = cache(load_scene)
+    scenes = [load(run.scene) for run in runs]
+    pairs = zip(runs, scenes, strict=True)
+    return [(run, scene, fingerprint_of(protocol, run, scene=scene)) for run, scene in pairs]
 
 
 def own_rows(protocol: Protocol, rows: Sequence[Row]) -> list[Row]:

@@ -29,7 +29,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
+from lora_scene.creating.limits import MAX_AMOUNT, MAX_GUIDANCE, MAX_STEPS
 from lora_scene.creating.requests import Sampling
+from lora_scene.creating.schedulers import OWN, SAMPLERS
 from lora_scene.documents import between, build, parse_toml, read_text
 from lora_scene.errors import JudgingError, LoraSceneError
 from lora_scene.judging.plans import MINI_PROMPTS, Plan, Subsets
@@ -55,8 +57,8 @@ class Drawing:
     prompts: tuple[str, ...] = MINI_PROMPTS
     subsets: Subsets = "edges"
     seeds: tuple[int, ...] = (0, 1)
-    steps: int = between(25, 1, 1000)
-    guidance: float = between(7.5, 0.0)
+    steps: int = between(25, 1, MAX_STEPS)
+    guidance: float = between(7.5, 0.0, MAX_GUIDANCE)
     scheduler: str = "base"
     n_drift: int = between(8, 0)
     batch: int = between(8, 1)
@@ -74,7 +76,7 @@ class Course:
     """
 
     weights: tuple[float, ...] = ()
-    n_prompts: int = 2
+    n_prompts: int = between(2, 1)
     seeds: tuple[int, ...] = (0,)
     train_seeds: tuple[int, ...] = (0,)
 
@@ -105,8 +107,8 @@ class Method:
     seeds: tuple[int, ...] = (0,)
     image_forwards: int = between(0, 0)
     course_of: str = ""
-    guide_scale: float = 0.1
-    batch: int = 0
+    guide_scale: float = between(0.1, 0.0)
+    batch: int = between(0, 0)
 
 
 @dataclass(frozen=True)
@@ -188,7 +190,7 @@ def read_protocol(path: Path) -> Protocol:
     if read is not None:
         scenes = _scenes(read.scenes, path.parent, problems)
         read = replace(read, scenes=scenes, folder=path.parent)
-        problems += [] if problems else list(_contradictions(read))
+        problems += [] if problems else [*_contradictions(read), *_undrawable(read)]
     if problems or read is None:
         raise JudgingError.collect(problems, f"protocol {path}")
     keys = [run.key for run in read.runs()]
@@ -197,6 +199,18 @@ def read_protocol(path: Path) -> Protocol:
         where, hint = f"protocol {path}", "call groups or scenes otherwise"
         raise JudgingError("two runs would share a folder", where=where, got=doubled[0], hint=hint)
     return read
+
+
+def chosen_runs(protocol: Protocol, part: tuple[int, int]) -> list[Attempt]:
+    """Return every n-th run of a protocol from the i-th on, `part` being (i, n), 1-based.
+
+    Raises:
+        JudgingError: There is no such part.
+    """
+    number, n_parts = part
+    if not 1 <= number <= n_parts:
+        raise JudgingError("no such part", where="part", expected="i/n, i from 1 to n", got=part)
+    return list(protocol.runs())[number - 1 :: n_parts]
 
 
 def _scenes(
@@ -234,10 +248,31 @@ def _contradictions(protocol: Protocol) -> Iterator[JudgingError]:
         for group in method.scenes or ("",):
             if group not in protocol.scenes:
                 yield unknown("group of scenes", f"{place}.scenes", groups, group)
-        if method.course_of and method.course_of not in names:
-            yield unknown("method", f"{place}.course_of", ", ".join(names), method.course_of)
+        others = [name for name in names if name != method.name]
+        if method.course_of and method.course_of not in others:
+            yield unknown("method", f"{place}.course_of", ", ".join(others), method.course_of)
         if method.kind != "guided" and not method.recipe:
             yield JudgingError("a recipe is needed", where=f"{place}.recipe")
-    wrong = [prompt for prompt in protocol.drawing.prompts if prompt.count("{}") != 1]
-    if wrong or not protocol.drawing.prompts:
+
+
+def _undrawable(protocol: Protocol) -> Iterator[JudgingError]:
+    """Yield what drawing would refuse, which comes after all the training."""
+    drawing, curve = protocol.drawing, protocol.curve
+    wrong = [prompt for prompt in drawing.prompts if prompt.count("{}") != 1]
+    if wrong or not drawing.prompts:
         yield JudgingError("prompts need one {} each", where="drawing.prompts", got=wrong)
+    seeds = {f"methods.{method.name}.seeds": method.seeds for method in protocol.methods}
+    seeds["drawing.seeds"] = drawing.seeds
+    if curve.weights:
+        seeds["curve.seeds"] = curve.seeds
+    for where, given in seeds.items():
+        if min(given, default=-1) < 0:
+            expected = "one or more whole numbers from 0 on"
+            yield JudgingError("no such seeds", where=where, expected=expected, got=given)
+    amounts = [weight for weight in curve.weights if abs(weight) > MAX_AMOUNT]
+    if amounts:
+        expected = f"from {-MAX_AMOUNT:g} to {MAX_AMOUNT:g}"
+        yield JudgingError("no such weights", where="curve.weights", expected=expected, got=amounts)
+    if (got := drawing.scheduler) not in (OWN, *SAMPLERS):
+        where, expected = "drawing.scheduler", ", ".join((OWN, *SAMPLERS))
+        yield JudgingError("no such scheduler", where=where, expected=expected, got=got)

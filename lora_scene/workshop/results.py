@@ -16,6 +16,8 @@ that a measure that is thought of later can be taken from runs that were done be
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,6 +42,7 @@ Summary = Mapping[str, float | None]
 ROW, ROWS = "row.json", "results.jsonl"
 ROWS_LOCK = ".lora_scene.rows.lock"  # of who gathers them
 MAX_ROWS_BYTES = 1 << 28
+_NUMBER = re.compile(r"-?\d+(\.\d+)?(e[+-]\d+)?", re.ASCII)  # as `keep_results` writes weights
 
 
 @dataclass(frozen=True)
@@ -246,7 +249,7 @@ def _contradictions(form: RowForm, where: object) -> Iterator[JudgingError]:
         if not text or "/" in text or "\\" in text:
             yield wrong(key, text)
     for weight in form.curve:
-        if not weight.replace(".", "", 1).isdigit():
+        if not _NUMBER.fullmatch(weight) or not math.isfinite(float(weight)):
             yield wrong("curve", weight)
     for picture in form.pictures:
         if picture.file.split("/")[:-1] != ["pictures"] or "\\" in picture.file:

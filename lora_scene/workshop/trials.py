@@ -18,7 +18,13 @@ from lora_scene.errors import JudgingError, OutOfMemoryError
 from lora_scene.faults import is_out_of_memory
 from lora_scene.file_groups import remove_ours
 from lora_scene.judging.encoders import ClipEncoder
-from lora_scene.judging.evaluation import Evaluation, draw_and_weigh, evaluate, weigh
+from lora_scene.judging.evaluation import (
+    Evaluation,
+    draw_and_weigh,
+    evaluate,
+    refuse_equal_nouns,
+    weigh,
+)
 from lora_scene.judging.judge import Judge, load_judge, open_finder
 from lora_scene.judging.plans import cells_of, drift_prompts
 from lora_scene.learning.events import Listener
@@ -27,7 +33,7 @@ from lora_scene.ownership import own_files
 from lora_scene.scenes.framing import frame_scene
 from lora_scene.scenes.scene import Scene, load_scene
 from lora_scene.targets import refuse_foreign
-from lora_scene.workshop.fingerprints import fingerprint_of
+from lora_scene.workshop.fingerprints import Prepared, prepared
 from lora_scene.workshop.guidance import draw_guided
 from lora_scene.workshop.methods import (
     Trained,
@@ -36,7 +42,7 @@ from lora_scene.workshop.methods import (
     recipes_of,
     train_method,
 )
-from lora_scene.workshop.protocol import Attempt, Protocol
+from lora_scene.workshop.protocol import Attempt, Protocol, chosen_runs
 from lora_scene.workshop.results import (
     ROWS,
     finished_row,
@@ -91,41 +97,26 @@ def run_benchmark(
         FileError: Its `results.jsonl` cannot be written.
     """
     refuse_foreign(bench.out / ROWS, bench.out)
-    runs = chosen_runs(bench.protocol, part)
+    wanted = prepared(bench.protocol, chosen_runs(bench.protocol, part))
     if known is not None:
-        _take_known(bench, runs, known)
+        _take_known(bench, wanted, known)
     n_new = 0
-    for position, run in enumerate(runs, start=1):
-        scene = load_scene(run.scene)
-        made_of = fingerprint_of(bench.protocol, run, scene=scene)
+    for position, (run, scene, made_of) in enumerate(wanted, start=1):
         if finished_row(bench.out, run, fingerprint=made_of) is not None:
             continue
         if n_new != max_runs:
-            bench.tell(f"{position}/{len(runs)}  {run.key}")
+            bench.tell(f"{position}/{len(wanted)}  {run.key}")
             _try_run(bench, run, scene=scene, made_of=made_of)
             n_new += 1
     return write_rows(bench.out)
 
 
-def chosen_runs(protocol: Protocol, part: tuple[int, int]) -> list[Attempt]:
-    """Return every n-th run of a protocol from the i-th on, `part` being (i, n), 1-based.
-
-    Raises:
-        JudgingError: There is no such part.
-    """
-    number, n_parts = part
-    if not 1 <= number <= n_parts:
-        raise JudgingError("no such part", where="part", expected="i/n, i from 1 to n", got=part)
-    return list(protocol.runs())[number - 1 :: n_parts]
-
-
 def _take_known(
-    bench: Bench, runs: Sequence[Attempt], known: Mapping[tuple[str, str], Row]
+    bench: Bench, wanted: Sequence[Prepared], known: Mapping[tuple[str, str], Row]
 ) -> None:
     """Keep the known rows of runs that are not done here, and tell how many there are."""
     named, n_taken, n_stale = {key for key, _ in known}, 0, 0
-    for run in runs:
-        made_of = fingerprint_of(bench.protocol, run, scene=load_scene(run.scene))
+    for run, _, made_of in wanted:
         if finished_row(bench.out, run, fingerprint=made_of) is not None:
             continue
         if (run.key, made_of) in known:
@@ -154,7 +145,12 @@ def _try_run(bench: Bench, run: Attempt, *, scene: Scene, made_of: str) -> None:
 
 
 def do_run(bench: Bench, run: Attempt, *, scene: Scene, made_of: str) -> Row:
-    """Train, draw, measure, and leave the row; training goes on where it was cut off."""
+    """Train, draw, measure, and leave the row; training goes on where it was cut off.
+
+    Raises:
+        JudgingError: Two things have one noun, and the judge finds things by nouns.
+    """
+    refuse_equal_nouns(scene, bench.judge)  # `weigh` would, after the training
     folder = folder_of(bench.out, run)
     recipes = recipes_of(bench.protocol, run, scene=scene)
     trained = train_method(recipes, folder, device=bench.device, listener=bench.listener)

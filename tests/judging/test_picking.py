@@ -21,10 +21,11 @@ from lora_scene.judging import run_picking, watched_drawing
 from lora_scene.judging.base_features import base_judge
 from lora_scene.judging.comparison import compare, reference_looks
 from lora_scene.judging.pick_sheet import draw_pick
-from lora_scene.judging.picking import WEIGHTS, Pick, Tried, choose, n_drawn, usual_plan
+from lora_scene.judging.picking import WEIGHTS, Pick, Tried, choose, n_drawn, pick, usual_plan
 from lora_scene.judging.run_picking import pick_run
 from lora_scene.judging.taking import take
 from lora_scene.learning.run_record import snapshots_of
+from tests.judging import fakes
 from tests.learning import made
 
 STEPS, TRIED = (100, 200, 300), (0.5, 1.0)
@@ -182,6 +183,17 @@ def test_another_scene_and_a_run_without_snapshots_are_refused(run, scene, bases
     made.run(scene, made.recipe(bases["sd1"], steps=(1, 0)), tmp_path)
     with pytest.raises(JudgingError, match="no snapshots"):
         pick_run(tmp_path, scene=scene, device="cpu")
+
+
+def test_things_that_the_judge_cannot_tell_apart_are_refused_before_any_picture(
+    run, scene, bases, monkeypatch
+):
+    twins = replace(scene, concepts=tuple(replace(one, noun="cat") for one in scene.concepts))
+    monkeypatch.setattr(watched_drawing, "render", None)
+    studio = open_studio([], base=bases["sd1"], device="cpu")
+    plan = usual_plan("fake", Sampling(1), n_seeds=1)
+    with pytest.raises(JudgingError, match="two things of one noun"):
+        pick(studio, snapshots_of(run), twins, judge=fakes.judge(), plan=plan)
 
 
 def test_the_usual_choice_is_among_what_is_tried():

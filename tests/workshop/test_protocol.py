@@ -161,6 +161,18 @@ def test_guided_sampling_trains_nothing(tmp_path) -> None:
         ("headline = [", '"head\\\\line" = [', "a name that is no folder's"),
         ("seeds = [0, 1]", "seeds = [1, 1]", "two runs would share a folder"),
         ("[curve]", "[drawing.curve]", "drawing.curve: unknown key"),
+        ("[drawing]", "[drawing]\nseeds = []", r"drawing\.seeds: no such seeds"),
+        ("[drawing]", "[drawing]\nseeds = [-1]", r"drawing\.seeds: no such seeds"),
+        ("[drawing]", "[drawing]\nguidance = 101", "guidance: wrong value"),
+        ("[drawing]", '[drawing]\nscheduler = "ddimm"', "no such scheduler"),
+        ("[curve]", "[curve]\nseeds = []", r"curve\.seeds: no such seeds"),
+        ("[curve]", "[curve]\nseeds = [-1]", r"curve\.seeds: no such seeds"),
+        ("[curve]", "[curve]\nn_prompts = -1", "n_prompts: wrong value"),
+        ("[0, 0.5]", "[1001]", r"curve\.weights: no such weights"),
+        ("seeds = [0, 1]", "batch = -3", "batch: wrong value"),
+        ("seeds = [0, 1]", "guide_scale = -0.1", "guide_scale: wrong value"),
+        ("seeds = [0, 1]", "seeds = []", r"methods\.ours\.seeds: no such seeds"),
+        ('recipe = "own.toml"', 'recipe = "own.toml"\ncourse_of = "ours"', "no such method"),
     ],
 )
 def test_what_is_wrong_is_said(tmp_path, old, new, message) -> None:
@@ -173,6 +185,11 @@ def test_all_mistakes_are_said_at_once(tmp_path) -> None:
     text = TOML.replace("= 24", '= "24"').replace("[0, 0.5]", '"0"')
     with pytest.raises(JudgingError, match="2 problems"):
         read_protocol(write(tmp_path, text))
+
+
+def test_without_weights_a_curve_needs_no_seeds(tmp_path) -> None:
+    text = TOML.replace("weights = [0, 0.5]", "seeds = []")
+    assert read_protocol(write(tmp_path, text)).curve.seeds == ()
 
 
 def test_a_file_that_is_no_toml_is_refused(tmp_path) -> None:

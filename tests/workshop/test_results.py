@@ -45,6 +45,22 @@ def test_damaged_rows_are_read_or_refused_in_a_sentence(tmp_path) -> None:
     assert len(told) > 0.8 * len(texts), f"{len(told)} of {len(texts)}"
 
 
+@pytest.mark.parametrize("weight", [-0.5, 1e-5, 0.0, 1000.0, 0.123456789])
+def test_a_row_of_any_weight_that_can_be_drawn_is_read(tmp_path, weight) -> None:
+    [row, *_] = made.write(tmp_path, n_scenes=1)
+    made.keep_row({**row, "curve": {f"{weight:g}": row["summary"]}}, tmp_path / "runs" / row["key"])
+    [read] = [one for one in read_rows(tmp_path) if one["key"] == row["key"]]
+    assert [float(kept) for kept in read["curve"]] == [pytest.approx(weight, rel=1e-5)]
+
+
+@pytest.mark.parametrize("weight", ["", "x", "nan", "inf", "²", "1.", "--1", "1e999"])
+def test_a_row_of_a_weight_that_is_none_is_refused(tmp_path, weight) -> None:
+    [row, *_] = made.write(tmp_path, n_scenes=1)
+    made.keep_row({**row, "curve": {weight: row["summary"]}}, tmp_path / "runs" / row["key"])
+    with pytest.raises(JudgingError, match="curve"):
+        read_rows(tmp_path)
+
+
 @pytest.mark.parametrize("text", NOTHING)
 def test_a_damaged_row_of_a_run_is_named(tmp_path, text) -> None:
     [row, *_] = made.write(tmp_path, n_scenes=1)

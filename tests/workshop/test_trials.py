@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from lora_scene.creating.studio import open_studio
-from lora_scene.errors import JudgingError, OutOfMemoryError
+from lora_scene.errors import JudgingError, OutOfMemoryError, RecipeError
 from lora_scene.judging.evaluation import evaluate
 from lora_scene.judging.judge import Judge
 from lora_scene.judging.mini import MiniJudge
@@ -24,6 +24,7 @@ from lora_scene.workshop.protocol import read_protocol
 from lora_scene.workshop.results import Row, folder_of, keep_row, known_rows, read_rows
 from lora_scene.workshop.trials import (
     Bench,
+    do_run,
     open_bench,
     planned_work,
     run_benchmark,
@@ -346,6 +347,28 @@ def test_no_more_runs_are_begun_than_allowed(make_bench, quick_runs) -> None:
     bench = make_bench(OURS, ("other", "recipe", '"lora.rank=1"'))
     assert len(run_benchmark(bench, max_runs=1)) == 1
     assert len(run_benchmark(bench)) == 2
+
+
+def test_a_wrong_recipe_of_a_later_run_is_told_before_the_first(make_bench, quick_runs) -> None:
+    bench = make_bench(OURS, ("other", "recipe", '"lora.rank=0"'))
+    with pytest.raises(RecipeError, match=r"lora\.rank"):
+        run_benchmark(bench)
+    assert read_rows(bench.out) == []
+
+
+def test_things_that_the_judge_cannot_tell_apart_are_refused_before_training(
+    make_bench, monkeypatch
+) -> None:
+    bench = make_bench(OURS)
+    [run] = bench.protocol.runs()
+    text = (run.scene / "scene.toml").read_text()
+    (run.scene / "scene.toml").write_text(text.replace('"bowl"', '"bear"'))
+    monkeypatch.setattr(trials, "train_method", None)
+    with pytest.raises(JudgingError, match="two things of one noun"):
+        run_benchmark(bench)
+    with pytest.raises(JudgingError, match="two things of one noun"):
+        do_run(bench, run, scene=load_scene(run.scene), made_of="")
+    assert run_benchmark(bench, max_runs=0) == []
 
 
 def test_a_run_that_is_too_large_for_memory_does_not_stop_the_others(
