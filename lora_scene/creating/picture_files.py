@@ -16,6 +16,7 @@ from lora_scene.errors import CreationError
 from lora_scene.files import write_bytes
 from lora_scene.folder_lock import NUMBERS, WAIT, locked
 from lora_scene.ownership import NAME as RECORD  # the PNG text that holds the record, as JSON
+from lora_scene.ownership import is_ours
 from lora_scene.picture_writing import EXIF_DESCRIPTION, encode_picture
 from lora_scene.scenes.pictures import Pixels
 
@@ -94,7 +95,7 @@ def read_record(path: Path) -> dict[str, Any]:
     """Return how a picture was made.
 
     Raises:
-        CreationError: It is no picture, or not one of ours.
+        CreationError: It is no picture, or not one of ours, or laid out of several.
     """
     if not path.is_file():
         raise CreationError("not a readable picture", where=path, expected="a file")
@@ -106,6 +107,12 @@ def read_record(path: Path) -> dict[str, Any]:
     except Exception as error:  # Pillow's readers raise whatever a damaged file leads them to
         raise CreationError("not a readable picture", where=path, got=str(error)) from error
     record = parse_json(text, path, CreationError) if isinstance(text, str) and text else None
+    if not isinstance(record, dict) and is_ours(path):
+        raise CreationError(
+            "a sheet or a mask: no one prompt drew it",
+            where=path,
+            hint="of a grid's pictures each is made again from its own file",
+        )
     if not isinstance(record, dict):
         raise CreationError(
             "this picture does not say how it was made",

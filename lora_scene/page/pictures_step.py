@@ -22,6 +22,7 @@ from lora_scene.page.brush import Brush
 from lora_scene.page.desk import Work
 from lora_scene.page.painter import Painter
 from lora_scene.page.pointing import canvas, sheet
+from lora_scene.page.shelf import Shelf, newest
 from lora_scene.page.stage import Stage, Updates, remark
 from lora_scene.scenes.pictures import Mask, Pixels
 
@@ -48,33 +49,32 @@ class PicturesStep:
             self._ask()
             self._show()
         self._change()
-        self.picked = gr.State(None)
 
     @property
     def outputs(self) -> Sequence[Any]:
         """Return what changes."""
         return [self.chips, self.prompt, self.others, self.weights, self.placed, self.sheet,
-                self.gallery, self.draw, self.save, self.again, self.go, self.brush.editor,
-                self.picked]  # fmt: skip
+                self.shelf.gallery, self.draw, self.shelf.again, self.go,
+                self.brush.editor]  # fmt: skip
 
     def wire(self) -> None:
         """Connect buttons with what they do."""
         on = self._stage.on
         asked = [self.prompt, self.seed, self.steps, self.negative]
-        drawn = [*asked, self.count, self.grid]
-        on(self.draw.click, self._draw, drawn, busy=self.gallery)
-        on(self.prompt.submit, self._draw, drawn, busy=self.gallery)
+        drawn, gallery = [*asked, self.count, self.grid], self.shelf.gallery
+        on(self.draw.click, self._draw, drawn, busy=gallery)
+        on(self.prompt.submit, self._draw, drawn, busy=gallery)
         on(self.sheet.box, self._place, [self.placed])
         on(self.unplace.click, self._places.clear)
         on(self.others.input, self._take, [self.others])
         on(self.weights.input, self._weigh, [self.weights])
-        on(self.again.click, self._make_again, [self.picked], busy=self.gallery)
+        on(self.shelf.again.click, self._make_again, [self.shelf.picked], busy=gallery)
         on(self.own.click, self._bring)
         change = [self.brush.editor, *asked]
-        on(self.edit.click, self._edit, change, busy=self.gallery)
-        on(self.fill.click, self._fill, change, busy=self.gallery)
-        on(self.grow.click, self._grow, [self.margin, *change], busy=self.gallery)
-        self.gallery.select(self._pick, outputs=[self.picked, self.save])
+        on(self.edit.click, self._edit, change, busy=gallery)
+        on(self.fill.click, self._fill, change, busy=gallery)
+        on(self.grow.click, self._grow, [self.margin, *change], busy=gallery)
+        self.shelf.wire()
         self.go.click(lambda: gr.update(selected=SHARE), outputs=self._stage.walk)
 
     def shown(self) -> Updates:
@@ -84,18 +84,16 @@ class PicturesStep:
         trained = [name for name in self._trained() if work is None or name != work.name]
         taken = self._others.get(work.name, []) if work else []
         rows = self._rows() if handles else []
-        files = _newest(work.pictures) if work else []
         placed = {h: p.box for (name, h), p in self._places.items() if work and name == work.name}
         return {
+            **self.shelf.shown(),
             self.chips: _chips(handles),
             self.prompt: gr.update(placeholder=_usual(handles) if handles else ""),
             self.others: gr.update(choices=trained, value=taken),
             self.weights: gr.update(value=rows, row_limits=(len(rows), len(rows))),
             self.placed: gr.update(choices=handles),
             self.sheet: sheet({handle: placed.get(handle) for handle in handles}),
-            self.gallery: [(path, path.stem.replace("_", " ")) for path in files] or None,
             self.draw: gr.update(interactive=bool(handles)),
-            self.again: gr.update(interactive=bool(files)),
             self.go: gr.update(interactive=bool(handles)),
         }
 
@@ -125,15 +123,7 @@ class PicturesStep:
 
     def _show(self) -> None:
         with gr.Column(scale=3, min_width=300):
-            self.gallery = gr.Gallery(
-                label="Pictures, the latest first", show_label=False, columns=3, height="auto",
-                object_fit="contain", elem_id="pictures", preview=False, buttons=["fullscreen"],
-            )  # fmt: skip
-            with gr.Row():
-                self.save = gr.DownloadButton(
-                    "Save with its record", size="sm", interactive=False, elem_id="save"
-                )
-                self.again = gr.Button("Make it again", size="sm", elem_id="again")
+            self.shelf = Shelf(self._desk)
             self.go = gr.Button("Next: share", variant="primary", elem_id="to-share")
 
     def _change(self) -> None:
@@ -146,13 +136,6 @@ class PicturesStep:
             with gr.Row():
                 self.margin = gr.Slider(8, 512, 64, step=8, label="Grow by, pixels")
                 self.grow = gr.Button("Grow the canvas", elem_id="grow")
-
-    def _pick(self, event: gr.SelectData) -> tuple[Any, Any]:
-        work = self._desk.need()
-        files = _newest(work.pictures)
-        if not 0 <= event.index < len(files):
-            return None, gr.update(interactive=False)
-        return files[event.index].name, gr.update(value=files[event.index], interactive=True)
 
     def _trained(self) -> list[str]:
         names = self._desk.names()
@@ -205,15 +188,12 @@ class PicturesStep:
         self._painter.draw(self._choices(), request, out=out, n_pictures=int(count), is_grid=grid)
         self._desk.touch()
 
-    def _make_again(self, name: str | None) -> None:
-        work = self._desk.need()
-        before = _newest(work.pictures)
-        path = work.pictures / (name or "")
-        if path not in before:  # or it is another work's, or gone
-            raise CreationError("no picture is chosen", hint="click on one")
+    def _make_again(self, picked: str | None) -> None:
+        path = self.shelf.need(picked)
+        before = newest(path.parent)
         adapters = [self._desk.find(one).adapter for one in self._trained()]
-        if set(self._painter.again(adapters, path, out=work.pictures)) <= set(before):
-            remark(f"{name} came out the same, byte for byte")
+        if set(self._painter.again(adapters, path, out=path.parent)) <= set(before):
+            remark(f"{path.name} came out the same, byte for byte")
         self._desk.touch()
 
     def _place(self, handle: str | None, event: gr.EventData) -> Updates:
@@ -268,10 +248,6 @@ def _chips(handles: Sequence[str]) -> str:
         for h in handles
     )
     return f'<div class="chips" role="group" aria-label="Handles">{chips}</div>'
-
-
-def _newest(folder: Path) -> list[Path]:
-    return sorted(folder.glob("*.png"), key=lambda path: (-path.stat().st_mtime_ns, path.name))
 
 
 def _numbers(table: Any) -> Mapping[str, float]:

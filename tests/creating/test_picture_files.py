@@ -121,3 +121,12 @@ def test_what_is_no_picture_is_a_sentence(tmp_path):
     for path in (tmp_path / "half.png", tmp_path, tmp_path / "none.png", "/dev/zero"):
         with pytest.raises(CreationError, match="not a readable picture"):
             read_record(type(tmp_path)(path))
+
+
+def test_a_sheet_is_told_from_a_picture_that_lost_its_record(tmp_path):
+    sheet = save_image(tmp_path / "grid.png", Image.fromarray(colour(1)))
+    with pytest.raises(CreationError, match="no one prompt drew it"):
+        read_record(sheet)
+    Image.fromarray(colour(1)).save(tmp_path / "edited.png")
+    with pytest.raises(CreationError, match="editors often drop"):
+        read_record(tmp_path / "edited.png")

@@ -51,14 +51,6 @@ def test_a_region_and_a_strength_go_with_every_prompt_that_names_the_handle(monk
     assert control.strengths == (("<bear>", 0.5),)
 
 
-@pytest.mark.parametrize("name", [None, "another-works.png"])
-def test_a_picture_that_is_not_of_this_work_is_not_made_again(tmp_path, name) -> None:
-    step = PicturesStep.__new__(PicturesStep)
-    step._desk = SimpleNamespace(need=lambda: Work(tmp_path))
-    with pytest.raises(CreationError, match="no picture is chosen"):
-        step._make_again(name)
-
-
 @pytest.mark.filterwarnings(studios.QUIET)
 def test_a_picture_with_a_renamed_handle_leaves_the_next_one_its_own_handles(tmp_path) -> None:
     """As of `generate --rename bear=cub`, made again here before <bear> is drawn."""
