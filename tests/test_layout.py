@@ -54,7 +54,7 @@ ELSEWHERE = {
     "learning/test_watching.py": "learning/asking learning/attention_pictures"
     " learning/held learning/leftovers learning/run_charts learning/run_log learning/run_page"
     " learning/run_record learning/tracking",
-    "page/test_draft.py": "page/draft_files",
+    "page/test_draft.py": "page/draft_files page/proposal",
     "page/test_page.py": "page/pointing page/look page/photo_step"
     " page/pictures_step page/server page/share_step page/stage page/things_step page/train_step",
     "page/test_trainings.py": "page/course",

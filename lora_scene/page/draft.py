@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lora_scene.errors import SceneError
+from lora_scene.page.proposal import Proposal
 from lora_scene.scenes.handles import UNNAMED_NOUN, check_handles, default_noun
 from lora_scene.scenes.mask_prompts import Box, Point, Prompt
 from lora_scene.scenes.masking import make_masks
@@ -21,33 +22,8 @@ from lora_scene.scenes.scene import INSIDE, Concept, Photo, Scene
 from lora_scene.scenes.segmenters.segmenter import Segmenter
 
 Mode = Literal["new", "add", "take"]
-Touches = npt.NDArray[np.int8]  # (H, W): 1 painted in, -1 painted out, 0 as the segmenter says
 _PROPOSED = re.compile(r"<thing\d+>")  # a handle that nobody chose
 BACKGROUND = Concept("<background>", "background", is_background=True)
-
-
-@dataclass(frozen=True, eq=False)
-class Proposal:
-    """A thing on one photo.
-
-    Attributes:
-        prompt: What was shown of it.
-        mask: (H, W), what the segmenter made of that.
-        touches: What a brush changed of the mask; None for nothing.
-    """
-
-    prompt: Prompt
-    mask: Mask
-    touches: Touches | None = None
-
-    @property
-    def shown(self) -> Mask:
-        """Return the mask (H, W) with the brush's changes."""
-        if self.touches is None:
-            return self.mask
-        return np.where(self.touches > 0, 1.0, np.where(self.touches < 0, 0.0, self.mask)).astype(
-            np.float32
-        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,9 +85,11 @@ class Draft:
         return self.marked(Point(x, y, is_inside=mode == "add"), segmenter)
 
     def boxed(self, box: Box, mode: Mode, segmenter: Segmenter) -> Draft:
-        """Take a box around a new thing, or around the chosen one."""
+        """Take a box around a new thing, or around the chosen one, or a part of a given mask."""
         draft = self._with_new() if mode == "new" or self.thing is None else self
         found = draft._found()
+        if found.is_given:
+            return draft._laid(replace(found.prompt, box=box), mode, segmenter)
         points = tuple(p for p in found.prompt.points if not p.is_inside or _holds(box, p))
         return draft._segmented(replace(found.prompt, box=box, points=points), segmenter)
 
@@ -122,12 +100,17 @@ class Draft:
         return draft._segmented(replace(draft._found().prompt, words=words.strip()), segmenter)
 
     def marked(self, point: Point, segmenter: Segmenter) -> Draft:
-        """Add a mark to the chosen thing, and find it anew; a mark outside its box drops the box.
+        """Add a mark to the chosen thing, and find it anew; its box grows to hold a mark inside.
+
+        What is found at a mark is laid over a given mask, or taken from it.
 
         Raises:
             SegmenterError: Nothing was found.
         """
         prompt = self._found().prompt
+        if self._found().is_given:
+            part = replace(prompt, points=(replace(point, is_inside=True),))
+            return self._laid(part, "add" if point.is_inside else "take", segmenter)
         box = prompt.box
         if box is not None and point.is_inside and not _holds(box, point):
             box = Box(
@@ -240,7 +223,17 @@ class Draft:
         return thing.found.get(self.photo, blank)
 
     def _segmented(self, prompt: Prompt, segmenter: Segmenter) -> Draft:
-        """Find the chosen thing; marks in other things lie outside it."""
+        """Find the chosen thing."""
+        mask = self._mask_of(prompt, segmenter)
+        return self._put(replace(self._found(), prompt=prompt, mask=mask))
+
+    def _laid(self, prompt: Prompt, mode: Mode, segmenter: Segmenter) -> Draft:
+        """Find a part of the chosen thing, and lay it over its mask, or take it away."""
+        found, part = self._found(), self._mask_of(prompt, segmenter)
+        return self._put(found.without_part(part) if mode == "take" else found.with_part(part))
+
+    def _mask_of(self, prompt: Prompt, segmenter: Segmenter) -> Mask:
+        """Return what is found (H, W) of the chosen thing; marks in others lie outside it."""
         elsewhere: Sequence[Point] = [
             replace(point, is_inside=False)
             for k, thing in enumerate(self.things)
@@ -253,8 +246,9 @@ class Draft:
             asked = replace(prompt, points=(*prompt.points, *elsewhere))
         source = self.names[self.photo]
         masked = make_masks(self.photos[self.photo], [asked], segmenter=segmenter, source=source)
-        mask = masked.scene.photos[0].masks[0]
-        return self._put(replace(self._found(), prompt=prompt, mask=mask))
+        (photo,) = masked.scene.photos
+        mask: Mask = photo.masks[0]
+        return mask
 
     def _put(self, found: Proposal) -> Draft:
         assert self.thing is not None
@@ -265,15 +259,15 @@ class Draft:
 
 
 def draft_of(scene: Scene) -> Draft:
-    """Return a draft of a scene whose masks are made already: they count as brushed."""
+    """Return a draft of a scene whose masks are made already."""
     things = []
     for k in scene.things:
         concept = scene.concepts[k]
         prompt = Prompt(concept.handle, concept.noun)
         found = {}
         for n in (n for n, photo in enumerate(scene.photos) if k in photo.present):
-            mask = scene.photos[n].masks[k]
-            found[n] = Proposal(prompt, mask, np.where(mask >= INSIDE, 1, -1).astype(np.int8))
+            mask = (scene.photos[n].masks[k] >= INSIDE).astype(np.float32)
+            found[n] = Proposal(prompt, mask)
         things.append(Thing(concept.handle, concept.noun, found))
     return Draft(
         tuple(photo.pixels for photo in scene.photos),

@@ -23,7 +23,8 @@ from lora_scene.documents import parse_json, read_text
 from lora_scene.errors import SceneError
 from lora_scene.files import write_json
 from lora_scene.ownership import is_ours
-from lora_scene.page.draft import Draft, Proposal, Thing
+from lora_scene.page.draft import Draft, Thing
+from lora_scene.page.proposal import Proposal
 from lora_scene.picture_writing import write_picture
 from lora_scene.scenes.mask_prompts import Box, Point, Prompt
 from lora_scene.scenes.pictures import open_image, read_photo
@@ -119,6 +120,9 @@ def _found(folder: Path, thing: Any, kept: Any) -> Proposal:
     if kept.get("touches"):
         levels = _pixels(folder / kept["touches"]).astype(int) - UNTOUCHED
         touches = np.sign(levels).astype(np.int8)
+        if touches.all():  # so an earlier version kept a given mask: no mark could change it
+            given = Prompt(thing["handle"], thing["noun"])
+            return Proposal(given, (touches > 0).astype(np.float32))
     found = Proposal(prompt, mask, touches)
     _names[found] = {key: kept[key] for key in ("mask", "touches") if kept.get(key)}
     return found

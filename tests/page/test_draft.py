@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from lora_scene.errors import SceneError
-from lora_scene.page.draft import Draft
+from lora_scene.page.draft import Draft, draft_of
 from lora_scene.page.draft_files import read_draft, write_draft
 from lora_scene.scenes.mask_prompts import Box
+from lora_scene.scenes.scene import Concept, Photo, Scene
 
 RADIUS = 6
 
@@ -116,3 +117,62 @@ def test_a_draft_comes_back_from_disk_with_masks_marks_and_brushes(draft, tmp_pa
     np.testing.assert_array_equal(back.scene("a").photos[0].masks, two.scene("a").photos[0].masks)
     assert back.things[0].found[0].prompt == two.things[0].found[0].prompt
     assert back.scene("a").concepts == two.scene("a").concepts
+
+
+@pytest.fixture
+def given():
+    """A draft of a scene with a mask that no segmenter made, and the mask."""
+    mask = np.zeros((1, 40, 60), dtype=np.float32)
+    mask[0, 5:25, 5:25] = 1
+    photo = Photo(np.zeros((40, 60, 3), dtype=np.uint8), mask, "photo.jpg")
+    return draft_of(Scene((Concept("<cup>", "cup"),), (photo,), "scene")), mask[0] >= 0.5
+
+
+def disc(x, y):
+    ys, xs = np.mgrid[:40, :60]
+    return np.hypot(xs - x, ys - y) < RADIUS
+
+
+def shown(draft):
+    return draft.view().masks[0] >= 0.5
+
+
+def test_marks_on_a_given_mask_add_to_it_and_take_from_it(given):
+    draft, mask = given
+    more = draft.pointed(40, 15, "add", Discs())
+    np.testing.assert_array_equal(shown(more), mask | disc(40, 15))
+    less = more.pointed(10, 10, "take", Discs())
+    np.testing.assert_array_equal(shown(less), (mask | disc(40, 15)) & ~disc(10, 10))
+    boxed = less.boxed(Box(30, 30, 50, 38), "add", Discs()).boxed(
+        Box(5, 5, 25, 25), "take", Discs()
+    )
+    box = np.zeros_like(mask)
+    box[30:38, 30:50] = True
+    np.testing.assert_array_equal(shown(boxed), (disc(40, 15) | box) & ~mask)
+
+
+def test_a_stroke_on_a_given_mask_outlasts_marks(given):
+    draft, mask = given
+    painted = mask.copy()
+    painted[15, 40], painted[10, 10] = False, False  # outside already; painted out
+    painted[39, 59] = True
+    touched = draft.touched(painted).pointed(12, 12, "add", Discs())
+    touched = touched.pointed(59, 39, "take", Discs())
+    np.testing.assert_array_equal(shown(touched), painted)
+
+
+def test_a_given_mask_comes_back_from_disk_also_as_it_was_kept_before(given, tmp_path):
+    draft, mask = given
+    whole = np.where(mask, 1, -1).astype(np.int8)
+    old = draft.pointed(40, 15, "add", Discs())  # in vain: every pixel counted as brushed
+    found = replace(draft.pointed(15, 15, "new", Discs()).things[0].found[0], touches=whole)
+    found = replace(found, prompt=replace(found.prompt, words="in vain"), mask=old.view().masks[0])
+    old = replace(draft, things=(replace(draft.things[0], found={0: found}),))
+    for n, one in enumerate((draft, old)):
+        write_draft(tmp_path / str(n), one)
+        back = read_draft(tmp_path / str(n))
+        np.testing.assert_array_equal(shown(back), mask)
+        more = back.pointed(40, 15, "add", Discs())
+        np.testing.assert_array_equal(shown(more), mask | disc(40, 15))
+        write_draft(tmp_path / str(n), more)
+        np.testing.assert_array_equal(shown(read_draft(tmp_path / str(n))), shown(more))
