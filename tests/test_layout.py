@@ -56,7 +56,7 @@ ELSEWHERE = {
     " learning/run_record learning/tracking",
     "page/test_draft.py": "page/draft_files page/proposal",
     "page/test_page.py": "page/pointing page/look page/photo_step"
-    " page/pictures_step page/server page/share_step page/stage page/things_step page/train_step",
+    " page/pictures_step page/server page/share_step page/stage",
     "page/test_trainings.py": "page/course",
     "recipe/test_recipe.py": "recipe/consistency recipe/settings recipe/shown recipe/tree",
     "scenes/test_framing.py": "scenes/canvas size",

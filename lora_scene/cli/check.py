@@ -114,9 +114,8 @@ def _same_eyes(recipe: str | None, size: int | None) -> list[str]:
 def _next_step(scene: Scene, path: Path, report: ScenesReport, named: Sequence[str]) -> str:
     from lora_scene.scenes.manifest import MANIFEST_NAME, manifest_text, read_manifest
 
-    if report.unlearnable:
-        names = ", ".join(report.unlearnable)
-        return f"too little of {names} is left at this size: training refuses it, see above"
+    if report.refusal:
+        return f"{report.refusal}, see above"
     following = shell("lora-scene", "train", path, *named, "--out", "adapter")
     if scene.is_named:
         return following

@@ -135,7 +135,7 @@ class ThingsStep:
         report = report_on(
             scene, usual_canvas(self._recipe), resize=self._recipe.masked_loss.resize
         )
-        return look.facts([], report.warnings)
+        return look.facts([], [*report.warnings, *filter(None, [report.refusal])])
 
     def _open(self, name: str) -> Segmenter:
         if name not in self._segmenters:

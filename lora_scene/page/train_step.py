@@ -9,6 +9,8 @@ from typing import Any
 
 import gradio as gr
 
+from lora_scene.backbones.families import usual_canvas
+from lora_scene.errors import SceneError
 from lora_scene.faults import sentence
 from lora_scene.learning.asking import WISHES, ask, is_training
 from lora_scene.learning.run_charts import draw_losses
@@ -19,8 +21,9 @@ from lora_scene.page.asked import counted, every_of, memory_told, overrides, tab
 from lora_scene.page.course import Progress, first_and_last_samples, latest_maps, progress_of
 from lora_scene.page.desk import Work
 from lora_scene.page.stage import Stage, Updates, remark
-from lora_scene.page.trainings import Trainings, order_of
+from lora_scene.page.trainings import Trainings, asked_recipe, order_of
 from lora_scene.recipe import Recipe, load_recipe, recipe_names
+from lora_scene.scenes.masks import report_on
 from lora_scene.size import Size
 
 PICTURES = 3  # the step that follows
@@ -173,16 +176,32 @@ class TrainStep:
     ) -> None:
         settings = [*overrides(recipe, table), *counted(recipe, steps1, steps2, every)]
         settings += [f"run.seed={int(seed or 0)}"]
-        earlier = self._desk.need()
-        if any((earlier.adapter / kept).exists() for kept in (SUMMARY, CHECKPOINT, SNAPSHOTS)):
+        earlier, base = self._desk.need(), base.strip()
+        self._refuse_unlearnable(asked_recipe(recipe, base, settings))
+        if _has_learnt(earlier):
             remark(f"{self._desk.branch().name} begins; {earlier.name} keeps its training")
-        work = self._desk.write_scene()
-        self._trainings.ask(work, recipe, base.strip(), settings)
+        self._trainings.ask(self._desk.write_scene(), recipe, base, settings)
 
     def _resume(self) -> None:
-        order = order_of(self._desk.need())
-        if order is not None:
-            self._trainings.ask(self._desk.need(), order.recipe, order.base, order.settings)
+        work = self._desk.need()
+        order = order_of(work)
+        if order is None:
+            return
+        if not _has_learnt(work):  # it begins anew, with what was mended since
+            self._refuse_unlearnable(asked_recipe(order.recipe, order.base, order.settings))
+            self._desk.write_scene()
+        self._trainings.ask(work, order.recipe, order.base, order.settings)
+
+    def _refuse_unlearnable(self, recipe: Recipe) -> None:
+        """Refuse now what the training would refuse minutes later.
+
+        Raises:
+            SceneError: Too little is shown of a thing.
+        """
+        scene = self._desk.draft.scene(self._desk.need().name)
+        report = report_on(scene, usual_canvas(recipe), resize=recipe.masked_loss.resize)
+        if report.refusal:
+            raise SceneError(report.refusal, hint="show more of it in step 2, or delete it there")
 
     def _pause(self) -> None:
         self._trainings.pause(self._desk.need())
@@ -216,6 +235,11 @@ class TrainStep:
             return memory_told(recipe, base.strip(), settings, n_concepts, photos)
         except Exception as error:  # whatever it is, the page says it and goes on
             return look.said(sentence(error))
+
+
+def _has_learnt(work: Work) -> bool:
+    """Tell whether a work's folder holds anything of a training to go on from, or to keep."""
+    return any((work.adapter / kept).exists() for kept in (SUMMARY, CHECKPOINT, SNAPSHOTS))
 
 
 def _recipes() -> list[tuple[str, str]]:

@@ -26,7 +26,7 @@ from lora_scene.faults import sentence
 from lora_scene.files import write_json
 from lora_scene.folder_lock import is_running, process_record
 from lora_scene.page.desk import Work
-from lora_scene.recipe import load_recipe, quoted
+from lora_scene.recipe import Recipe, load_recipe, quoted
 
 ORDER, LOG = "order.json", "training.log"
 GLANCE = 0.25  # seconds between two looks at who runs
@@ -116,9 +116,7 @@ class Trainings:
             old = order_of(work)
             if old is not None and (old.waits or old.runs):
                 raise TrainingError("this work is in the queue already", where=work.name)
-            named = [*settings, *([f"base.model={quoted(base)}"] if base else [])]
-            phases = load_recipe(recipe, named).phases
-            steps = tuple(phase.steps for phase in phases)
+            steps = tuple(phase.steps for phase in asked_recipe(recipe, base, settings).phases)
             _write(work, Order(recipe, base, tuple(settings), time.time(), steps))
         self._changed()
 
@@ -225,6 +223,15 @@ def _break(pid: int) -> None:
         os.kill(pid, getattr(signal, "CTRL_BREAK_EVENT", signal.SIGTERM))
     except OSError:
         psutil.Process(pid).terminate()
+
+
+def asked_recipe(recipe: str, base: str, settings: Sequence[str]) -> Recipe:
+    """Return what a training follows.
+
+    Raises:
+        RecipeError: All that is wrong with the settings.
+    """
+    return load_recipe(recipe, [*settings, *([f"base.model={quoted(base)}"] if base else [])])
 
 
 def order_of(work: Work) -> Order | None:

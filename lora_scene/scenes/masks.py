@@ -99,6 +99,12 @@ class ScenesReport:
     warnings: tuple[str, ...]
     unlearnable: tuple[str, ...] = ()
 
+    @property
+    def refusal(self) -> str:
+        """Say why training would refuse the scene; empty where it would not."""
+        names = ", ".join(self.unlearnable)
+        return f"too little of {names} is left at this size: training refuses it" if names else ""
+
 
 def report_on(scene: Scene, canvas: Canvas, *, resize: Resize = "area") -> ScenesReport:
     """Measure a scene's masks, as they are and at the training size.

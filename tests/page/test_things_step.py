@@ -8,6 +8,7 @@ from lora_scene.errors import SceneError
 from lora_scene.page.brush import ADDS, Brush
 from lora_scene.page.desk import Desk
 from lora_scene.page.things_step import ThingsStep
+from lora_scene.recipe import load_recipe
 
 DEMO = resources.files("lora_scene.scenes") / "demo"
 
@@ -50,3 +51,12 @@ def test_strokes_change_the_thing_that_they_were_painted_for(step):
 def test_a_brush_without_a_photo_says_so(step, click):
     with pytest.raises(SceneError, match="no photo yet"):
         click(step)
+
+
+def test_a_thing_that_training_would_refuse_is_told_beside_the_photo(step):
+    desk, step._recipe = step._desk, load_recipe("mini")
+    desk.begin_scene(DEMO, "demo")
+    assert "training refuses" not in step._report(desk.draft)
+    nothing = np.zeros(desk.draft.photos[0].shape[:2], dtype=bool)
+    told = step._report(desk.draft.touched(nothing))
+    assert "too little of &lt;pineapple&gt; is left" in told
