@@ -31,6 +31,11 @@ function hide(selector) {
   if (mark) mark.style.display = 'none';
 }
 
+function drop() {
+  start = null;
+  hide('.band');
+}
+
 function told(a, b) {
   hide('.band');
   trigger('box', { left: Math.min(a[0], b[0]), top: Math.min(a[1], b[1]), right: Math.max(a[0], b[0]), bottom: Math.max(a[1], b[1]) });
@@ -41,7 +46,8 @@ function pointed(at) {
 }
 
 element.addEventListener('pointerdown', (event) => {
-  if (!picture() || event.button !== 0) return;
+  if (!event.isPrimary) drop(); // a second finger scrolls or zooms
+  if (!picture() || event.button !== 0 || !event.isPrimary) return;
   start = { x: event.clientX, y: event.clientY, at: place(event) };
   if (event.pointerType === 'mouse') event.preventDefault();
   element.focus({ preventScroll: true });
@@ -49,12 +55,11 @@ element.addEventListener('pointerdown', (event) => {
 element.addEventListener('pointermove', (event) => {
   if (start) show('.band', start.at, place(event));
 });
-element.addEventListener('pointercancel', () => { start = null; hide('.band'); });
+element.addEventListener('pointercancel', drop);
 element.addEventListener('pointerup', (event) => {
   if (!start) return;
   const { x, y, at } = start;
-  start = null;
-  hide('.band');
+  drop();
   cross = place(event);
   if (Math.hypot(event.clientX - x, event.clientY - y) < LEAST_DRAG) pointed(at);
   else told(at, place(event));

@@ -274,3 +274,40 @@ def share(tab):
     tab.press("#verify")
     tab.page.locator("#checks", has_text="matched").wait_for()
     tab.audit()
+
+
+def test_one_finger_draws_a_box_and_two_scroll_the_page(browser, served):
+    address, _ = served
+    phone = browser.browser.new_context(has_touch=True, is_mobile=True)
+    tab = Tab(phone, address, width=390)
+    page = tab.page
+    page.tap("#demo")
+    tab.wait_for("#things label:nth-of-type(3)")
+    touch(page, CAR)
+    tab.wait_for("#things label:nth-of-type(4)")
+    before = page.evaluate("scrollY")
+    touch(page, ((0.3, 0.9), (0.3, 0.2)), ((0.7, 0.9), (0.7, 0.2)))
+    page.wait_for_function(f"scrollY > {before}")
+    page.tap("#to-train")  # comes after whatever the fingers asked for
+    tab.wait_for("#start:not([disabled])")
+    assert page.locator("#things label").count() == 4
+    phone.close()
+
+
+def touch(page, *ways):
+    """Move a finger over the photo along each way at once."""
+    picture = page.locator("#canvas img")
+    picture.evaluate("image => image.decode()")
+    frame, protocol = picture.bounding_box(), page.context.new_cdp_session(page)
+
+    def points(share):
+        at = [(1 - share) * np.array(start) + share * np.array(end) for start, end in ways]
+        return [
+            {"x": frame["x"] + x * frame["width"], "y": frame["y"] + y * frame["height"], "id": n}
+            for n, (x, y) in enumerate(at)
+        ]
+
+    for share in np.linspace(0, 1, 13):
+        kind = "touchMove" if share else "touchStart"
+        protocol.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points(share)})
+    protocol.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
