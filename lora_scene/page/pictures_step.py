@@ -102,7 +102,7 @@ class PicturesStep:
             self.chips = gr.HTML("", js_on_load=CHIP, elem_id="chips")
             self.prompt = gr.Textbox("", label="Prompt", lines=2, elem_id="prompt")
             with gr.Row():
-                self.seed = gr.Number(0, precision=0, minimum=0, label="First seed")
+                self.seed = gr.Number(0, precision=0, label="First seed")
                 self.count = gr.Slider(1, 8, 2, step=1, label="Pictures", elem_id="count")
             self.steps = gr.Slider(
                 1, 100, Sampling().n_steps, step=1, label="Steps", elem_id="steps"

@@ -20,6 +20,7 @@ from lora_scene.page.desk import Desk
 
 Updates = Mapping[Any, Any]  # component to what becomes of it
 TYPED = (gr.Textbox, gr.Number, gr.Slider, gr.Dataframe)  # no answer of the server sets one
+ONCE = ("click", "submit")  # while one is at work; a choice or a place of the photo always counts
 _remarks: contextvars.ContextVar[list[str] | None] = contextvars.ContextVar("remarks", default=None)
 
 
@@ -96,14 +97,14 @@ class Stage:
         """Let an event do work; afterwards all steps are shown anew, faults and remarks told.
 
         Args:
-            event: Such as `button.click`.
+            event: Such as `button.click`; of a double click the second is dropped.
             work: Gets the inputs; returns what else is to be shown.
             inputs: Components.
             lead_to: The step that follows when all went well.
             clears: Components that are emptied, whether or not all went well.
             busy: What shows that it goes on, for work so long that others should not wait for it.
         """
-        is_long = busy is not None
+        is_long, name = busy is not None, getattr(event, "event_name", "")
         handle = self._handler(work, lead_to, clears, is_long)
         if is_long:
             handle = self._with_said_emptied(handle)
@@ -115,7 +116,7 @@ class Stage:
             show_progress_on=busy,  # of all outputs each would count the seconds
             concurrency_limit=1,
             concurrency_id="long" if is_long else "short",
-            trigger_mode="once" if is_long else "multiple",
+            trigger_mode="once" if is_long or name in ONCE else "multiple",
         )
 
     def _with_said_emptied(self, handle: Callable[..., Any]) -> Callable[..., Any]:

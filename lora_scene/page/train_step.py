@@ -140,7 +140,7 @@ class TrainStep:
             self.steps2 = _slider("Steps for handles and adapter", 4000, steps[1], "steps2")
             every = "Steps between sample pictures; 0 draws none"
             self.every = _slider(every, 2000, every_of(settings), "every")
-            self.seed = gr.Number(settings.run.seed, precision=0, minimum=0, label="Seed")
+            self.seed = gr.Number(settings.run.seed, precision=0, label="Seed")
             self._ask_more(settings)
             with gr.Row():
                 self.start = gr.Button("Start", variant="primary", elem_id="start")

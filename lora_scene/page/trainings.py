@@ -96,6 +96,7 @@ class Trainings:
         self.fault = ""
         self._lock = threading.RLock()
         self._children: dict[Path, subprocess.Popen[bytes]] = {}
+        self._stopping: set[tuple[int, float]] = set()  # processes that were asked to stop
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
@@ -128,7 +129,8 @@ class Trainings:
                 return
             if order.waits:
                 (work.folder / ORDER).unlink()
-            elif order.runs:
+            elif order.runs and (order.pid, order.started) not in self._stopping:
+                self._stopping.add((order.pid, order.started))  # a second signal ends it at once
                 if os.name == "nt":
                     _break(order.pid)
                 else:

@@ -36,6 +36,11 @@ ANSWERED = """typed => {  // fields to write in that an answer of the server set
   const own = (one) => typed.includes(one.type) && !one.props.elem_classes.includes('news');
   return components.filter((one) => own(one) && set.has(one.id)).map((one) => one.props.label);
 }"""
+BOUNDED = """() => {  // numbers that Gradio itself would refuse, in words of its own
+  const { components } = window.gradio_config;
+  const has = ({ minimum, maximum }) => minimum != null || maximum != null;
+  return components.filter((one) => one.type === 'number' && has(one.props)).map((one) => one.props.label);
+}"""
 AUDIT = Path(__file__).with_name("audit.js").read_text("utf-8")
 
 
@@ -154,6 +159,7 @@ def test_from_a_photo_to_pictures_and_files_by_keys_alone(browser, served, tmp_p
     page = tab.page
     tab.audit()
     assert page.evaluate(ANSWERED, list(TYPED)) == []
+    assert page.evaluate(BOUNDED) == []
     wrong, huge, photo = (tmp_path / name for name in ("notes.txt", "huge.png", "fruit.png"))
     wrong.write_text("no image")
     Image.new("1", (8001, 8000)).save(huge)
@@ -225,6 +231,7 @@ def train(tab, other):
     page.keyboard.press("Shift+Tab")
     tab.go_to("#recipe input")  # whoever passes the recipes by Tab changes nothing
     tab.press("#start")
+    page.keyboard.press("Enter")  # as a double click does
     tab.wait_for('[data-state="running"]')
     page.reload()
     tab.wait_for("#photo-facts", state="attached")

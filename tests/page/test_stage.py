@@ -82,6 +82,20 @@ def test_a_base_that_is_missing_is_told_in_the_words_of_the_command_line(
     assert told.strip().endswith(found.error)
 
 
+@pytest.mark.parametrize(
+    ("name", "mode"), [("click", "once"), ("submit", "once"), ("input", "multiple"), ("", "multiple")]
+)
+def test_a_double_click_is_one_click_and_every_choice_counts(desk, name, mode):
+    modes = []
+
+    def event(*given, **how):
+        modes.append(how["trigger_mode"])
+
+    event.event_name = name
+    Stage(desk).on(event, desk.undo)
+    assert modes == [mode]
+
+
 class HandlesStep:
     """A step that shows the handles of the work at hand, as that of pictures does."""
 

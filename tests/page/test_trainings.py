@@ -1,3 +1,4 @@
+import os
 import sys
 import threading
 
@@ -118,6 +119,20 @@ def test_a_damaged_order_stops_no_other_training(works, trainings, damaged):
     (first.folder / ORDER).unlink()
     queue.pause(second)
     until(lambda: progress_of(second).state == "paused")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the stand-in waits for a signal of POSIX")
+def test_a_double_click_on_pause_sends_one_signal(works, trainings, monkeypatch):
+    queue, until = trainings
+    sent, kill = [], os.kill
+    monkeypatch.setattr(os, "kill", lambda *signalled: sent.append(signalled))
+    queue.ask(works[0], "mini", "mini", [])
+    until(lambda: progress_of(works[0]).notes == ("here",))
+    for _ in range(2):
+        queue.pause(works[0])
+    assert len(sent) == 1, "a second one would stop the step at once"
+    kill(*sent[0])
+    until(lambda: progress_of(works[0]).state == "paused")
 
 
 def test_wrong_settings_are_refused_before_anything_waits(works, trainings):
