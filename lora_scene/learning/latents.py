@@ -218,9 +218,8 @@ def _make(
     part = cut(photo, plan.left, plan.top, plan.window)
     framed = resized(part, size)
     things = [k for k in framed.present if not scene.concepts[k].is_background]
-    mixed = settings.crop_prob + settings.paste_prob
-    mixed += settings.recompose_prob + settings.rearrange_prob
-    yield from _mirrored(Variant(framed, framed.present), 1 - mixed, settings.flip_prob)
+    whole = Variant(framed, framed.present)
+    yield from _mirrored(whole, settings.plain_share, settings.flip_prob)
     n = settings.n_variants
     for _ in range(n if settings.crop_prob else 0):
         window = random_crop(part, generator, scale=(settings.crop_min_scale, 1.0))

@@ -23,15 +23,12 @@ def contradictions(recipe: Recipe) -> Iterator[RecipeError]:
     yield from _phases(recipe)
     yield from _watching(recipe)
     yield from _grounds(recipe)
-    augment = recipe.augment
-    shares = augment.crop_prob + augment.recompose_prob
-    shares += augment.rearrange_prob + augment.paste_prob
-    if shares > 1:
+    if recipe.augment.plain_share < 0:
         yield RecipeError(
             "crop_prob, recompose_prob, rearrange_prob and paste_prob are shares of the steps",
             where="augment",
             expected="a sum of at most 1",
-            got=f"{shares:g}",
+            got=f"{1 - recipe.augment.plain_share:g}",
         )
 
 
@@ -78,8 +75,7 @@ def _odd_grounds(recipe: Recipe) -> Iterator[str]:
 def _unreached_variants(recipe: Recipe) -> Iterator[str]:
     """Yield a sentence if most variants are never drawn, though there are steps for them."""
     augment, run = recipe.augment, recipe.run
-    shares = (augment.crop_prob, augment.recompose_prob, augment.rearrange_prob, augment.paste_prob)
-    least = min((share for share in shares if share), default=0.0)
+    least = min((share for share in augment.random_shares if share), default=0.0)
     a_step = least * run.batch_size * run.accumulation
     in_steps = a_step * sum(phase.steps for phase in recipe.phases)
     drawn = a_step * sum(_n_draws(recipe, phase) for phase in recipe.phases)

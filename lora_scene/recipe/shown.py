@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from lora_scene.documents import between
 
+SHARE_DIGITS = 9  # 0.33 + 0.56 + 0.11 is a little more than 1
+
 
 @dataclass(frozen=True)
 class Prior:
@@ -111,3 +113,13 @@ class Augment:
     rearrange_prob: float = between(0.0, 0.0, 1.0)
     paste_prob: float = between(0.0, 0.0, 1.0)
     n_variants: int = between(24, 1, 4096)
+
+    @property
+    def random_shares(self) -> tuple[float, ...]:
+        """Return the share of the steps that each kind of random variant has."""
+        return self.crop_prob, self.recompose_prob, self.rearrange_prob, self.paste_prob
+
+    @property
+    def plain_share(self) -> float:
+        """Return what they leave to the photo itself; below 0 where they are more than all."""
+        return 1 - round(sum(self.random_shares), SHARE_DIGITS)

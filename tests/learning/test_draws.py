@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from decimal import Decimal
 
 import numpy as np
 import pytest
@@ -129,6 +130,18 @@ def test_shares_of_all_variants_add_up_to_one(scene):
     )
     assert sum(variant.probability for variant in found) == pytest.approx(1)
     assert len(found) == 2 + 2 * 3 + 3 + 3 + 3
+
+
+@pytest.mark.parametrize("shares", [("0.33", "0.56", "0.11"), ("0.1", "0.34", "0.56")])
+def test_shares_that_add_up_to_one_leave_the_photo_itself_none(shares, scene):
+    """In decimals they do; in binary the one sum is above 1, the other's order decides."""
+    assert sum(map(Decimal, shares)) == 1
+    kinds = ("recompose_prob", "rearrange_prob", "paste_prob")
+    given = [f"augment.{kind}={share}" for kind, share in zip(kinds, shares, strict=True)]
+    found = variants(scene, *given, "augment.n_variants=2")
+    expected = [float(share) / 2 for share in shares for _ in range(2)]
+    assert [variant.probability for variant in found] == expected
+    draw_variant(found, np.random.default_rng(0))
 
 
 def test_recomposed_picture_is_named_whole_and_never_has_the_background(scene):
