@@ -29,6 +29,7 @@ from lora_scene.creating.sampling import Start, Tick, check_size, start_noise
 from lora_scene.creating.studio import Cast, Studio
 from lora_scene.errors import CreationError
 from lora_scene.picture_writing import encode_gif, encode_picture
+from lora_scene.recipe.templates import fill
 from lora_scene.scenes.pictures import Pixels
 from lora_scene.sheets import contact_sheet, stacked
 
@@ -178,7 +179,7 @@ def make_ends(
     first, last = (
         replace(
             template,
-            prompt=template.prompt.replace("{}", name),
+            prompt=fill(template.prompt, name),
             weight=tuple(zip(loaded, some, strict=True)) if some else 1.0,
         )
         for name, some in zip(names, weights, strict=True)

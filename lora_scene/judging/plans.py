@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from lora_scene.creating.requests import Request, Sampling
 from lora_scene.errors import JudgingError
+from lora_scene.recipe.templates import fill, is_template
 from lora_scene.scenes.scene import Scene
 from lora_scene.scenes.union import prompt_for
 
@@ -76,11 +77,11 @@ class Plan:
     kept: KeptPictures | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        wrong = [prompt for prompt in self.prompts if prompt.count("{}") != 1]
+        wrong = [prompt for prompt in self.prompts if not is_template(prompt)]
         if wrong or not self.prompts or not self.seeds:
             raise JudgingError(
                 "nothing to draw can be made of this plan",
-                expected="at least one seed, and prompts with one {} each for the handles",
+                expected="at least one seed, and prompts with one {} each and no other brace",
                 got=", ".join(map(repr, wrong)) or "no prompts or no seeds",
             )
         given = Counter((*self.prompts, *self.seeds))
@@ -145,7 +146,5 @@ def drift_prompts(plan: Plan, scene: Scene) -> list[Request]:
         (i % sizes[0], (i + j) % sizes[1], (i + k) % sizes[2])
         for j, k, i in product(range(sizes[1]), range(sizes[2]), around)
     )
-    asked = dict.fromkeys(
-        (plan.prompts[p].replace("{}", nouns[n]), plan.seeds[s]) for p, n, s in places
-    )
+    asked = dict.fromkeys((fill(plan.prompts[p], nouns[n]), plan.seeds[s]) for p, n, s in places)
     return [Request(*one, weight=plan.weight) for one in islice(asked, plan.n_drift)]

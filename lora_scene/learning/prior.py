@@ -15,6 +15,7 @@ from lora_scene.backbones.backbone import Backbone, TextEncoding
 from lora_scene.learning.base_pictures import deal_sizes, draw_pictures
 from lora_scene.learning.objective import PriorBatch
 from lora_scene.recipe import Prior, Recipe
+from lora_scene.recipe.templates import fill
 from lora_scene.size import Size
 
 
@@ -85,7 +86,7 @@ def draw_prior(
     pairs = [(noun, template) for template in settings.prompts for noun in nouns]
     sizes = deal_sizes(shares, settings.n_images)
     prompts = tuple(
-        template.format(noun)
+        fill(template, noun)
         for noun, template in (pairs[i % len(pairs)] for i in range(len(sizes)))
     )
     latents = draw_pictures(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import string
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from lora_scene.errors import RecipeError
 from lora_scene.recipe.settings import Phase
 from lora_scene.recipe.shown import Grounds
+from lora_scene.recipe.templates import has_other_braces, is_template
 from lora_scene.recipe.tree import Recipe
 
 USUAL_REPEATS = 8  # of a draw, in the recipes for real bases
@@ -158,13 +158,25 @@ def _keys(section: str, table: Any, but: str = "") -> list[str]:
 
 def _texts(recipe: Recipe) -> Iterator[RecipeError]:
     for template in recipe.handles.templates:
-        if template.count("{}") != 1 or not _is_template(template):
-            yield RecipeError("a template needs one {}", where="handles.templates", got=template)
+        if not is_template(template):
+            yield RecipeError(
+                "a template needs one {}, and no other brace",
+                where="handles.templates",
+                got=template,
+            )
     if not recipe.handles.templates:
         yield RecipeError("at least one template is needed", where="handles.templates")
     for prompt in recipe.prior.prompts:
-        if not _is_template(prompt):
+        if has_other_braces(prompt):
             yield RecipeError("braces other than {}", where="prior.prompts", got=prompt)
+    for prompt in recipe.run.sample_prompts:
+        if "{" in prompt or "}" in prompt:
+            yield RecipeError(
+                "nothing is filled in",
+                where="run.sample_prompts",
+                expected="handles, such as <bear>, and no braces",
+                got=prompt,
+            )
     if recipe.prior.weight and not recipe.prior.prompts:
         yield RecipeError("at least one prompt is needed", where="prior.prompts")
 
@@ -238,12 +250,3 @@ def _grounds(recipe: Recipe) -> Iterator[RecipeError]:
                     expected="a few words, without a thing or {}",
                     got=text,
                 )
-
-
-def _is_template(text: str) -> bool:
-    """Tell whether `{}` is all that formatting would fill in."""
-    try:
-        fields = list(string.Formatter().parse(text))
-    except ValueError:
-        return False
-    return not any(name or spec or conversion for _, name, spec, conversion in fields)

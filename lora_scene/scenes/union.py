@@ -11,6 +11,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from lora_scene.recipe.templates import fill
+
 PROMPT_TEMPLATE = "a photo of {}"
 
 
@@ -40,4 +42,4 @@ def prompt_for(
     names = (
         handles if nouns is None else [" ".join(pair) for pair in zip(handles, nouns, strict=True)]
     )
-    return template.replace("{}", " and ".join(names))
+    return fill(template, " and ".join(names))

@@ -35,6 +35,7 @@ from lora_scene.creating.schedulers import OWN, SAMPLERS
 from lora_scene.documents import between, build, parse_toml, read_text
 from lora_scene.errors import JudgingError, LoraSceneError
 from lora_scene.judging.plans import MINI_PROMPTS, Plan, Subsets
+from lora_scene.recipe.templates import is_template
 
 Kind = Literal["recipe", "separate", "guided"]
 
@@ -258,9 +259,10 @@ def _contradictions(protocol: Protocol) -> Iterator[JudgingError]:
 def _undrawable(protocol: Protocol) -> Iterator[JudgingError]:
     """Yield what drawing would refuse, which comes after all the training."""
     drawing, curve = protocol.drawing, protocol.curve
-    wrong = [prompt for prompt in drawing.prompts if prompt.count("{}") != 1]
+    wrong = [prompt for prompt in drawing.prompts if not is_template(prompt)]
     if wrong or not drawing.prompts:
-        yield JudgingError("prompts need one {} each", where="drawing.prompts", got=wrong)
+        expected = "prompts with one {} each, and no other brace"
+        yield JudgingError("no such prompts", where="drawing.prompts", expected=expected, got=wrong)
     seeds = {f"methods.{method.name}.seeds": method.seeds for method in protocol.methods}
     seeds["drawing.seeds"] = drawing.seeds
     if curve.weights:

@@ -53,6 +53,12 @@ def test_drift_draws_nothing_twice_and_all_there_is_before_it_draws_less(
     assert len({one.prompt.split()[0] for one in few}) == 2, "of both nouns"
 
 
+@pytest.mark.parametrize("template", ["grass", "{} and {}", "a {{}}", "a {} on {ground}"])
+def test_a_prompt_without_one_place_for_the_handles_is_refused(template: str) -> None:
+    with pytest.raises(JudgingError, match=r"one \{\} each"):
+        Plan((template,))
+
+
 @pytest.mark.parametrize("twice", [{"prompts": ("a {}", "a {}")}, {"seeds": (3, 1, 3)}])
 def test_the_same_pictures_twice_are_refused(twice: dict[str, Any]) -> None:
     """Diversity took equal pictures for those of two seeds."""

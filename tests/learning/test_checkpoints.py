@@ -83,13 +83,17 @@ def backbone(scene):
     return made.bench(tiny.pipeline("sdxl"), scene, made.recipe("unused"), with_lora=False).backbone
 
 
-def prior(backbone, cache, n_images=3, *, nouns=("bear", "cat"), seed=0, trains_text=False):
-    settings = Prior(weight=1.0, n_images=n_images, n_steps=1)
+SQUARE = {Size(16, 16): 1.0}
+
+
+def prior(
+    backbone, cache, *, nouns=("bear", "cat"), seed=0, trains_text=False, shares=SQUARE, **given
+):
     return draw_prior(
         backbone,
         list(nouns),
-        settings,
-        shares={Size(16, 16): 1.0},
+        Prior(weight=1.0, n_steps=1, **{"n_images": 3, **given}),
+        shares=shares,
         seed=seed,
         cache=cache,
         is_text_fixed=not trains_text,
@@ -111,6 +115,11 @@ def test_prior_is_drawn_for_the_nouns_in_turn_and_read_from_its_cache(backbone, 
     cache.write_bytes(data)
     third = prior(backbone, cache)
     assert torch.equal(torch.stack(first.latents), torch.stack(third.latents)), "drawn anew"
+
+
+def test_a_prior_s_prompt_may_have_two_places_for_the_noun(backbone, tmp_path):
+    found = prior(backbone, tmp_path / "p.safetensors", prompts=("a {} on a {}",), n_images=2)
+    assert found.prompts == ("a bear on a bear", "a cat on a cat")
 
 
 @pytest.mark.parametrize("change", [{"n_images": 4}, {"nouns": ("dog",)}, {"seed": 5}])

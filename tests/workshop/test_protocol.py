@@ -149,6 +149,7 @@ def test_guided_sampling_trains_nothing(tmp_path) -> None:
         ('reference = "full"', 'reference = "fool"', "no such method"),
         ('"scenes/*"', '"scenas/*"', "no such scene folder"),
         ('"a photo of {} on grass"', '"grass"', "one {} each"),
+        ('"a photo of {} on grass"', '"a {{}}"', "no other brace"),
         ("seeds = [0, 1]", 'seeds = [0, "one"]', "a list of whole numbers"),
         ('recipe = "own.toml"', 'kind = "recipes"', "one of recipe, separate, guided"),
         ('recipe = "own.toml"', "", "a recipe is needed"),
