@@ -76,6 +76,18 @@ def deal_sizes(shares: Mapping[Size, float], n: int) -> list[Size]:
     return given
 
 
+def deal_turns(sizes: Sequence[Size]) -> list[int]:
+    """Return each picture's turn, counted through all of one size before those of the next.
+
+    So the prompts that come in turn go round in every size, and on from one size to the next.
+    """
+    order = {size: i for i, size in enumerate(dict.fromkeys(sizes))}
+    turns = [0] * len(sizes)
+    for turn, picture in enumerate(sorted(range(len(sizes)), key=lambda i: order[sizes[i]])):
+        turns[picture] = turn
+    return turns
+
+
 def _read_cache(cache: Path, drawn_as: str) -> tuple[Tensor, ...] | None:
     """Return the latents that an interrupted run drew in the same way, if there are any."""
     if metadata_of(cache).get("drawn") != drawn_as:

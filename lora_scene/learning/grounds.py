@@ -17,7 +17,7 @@ import numpy as np
 from torch import Tensor
 
 from lora_scene.backbones.backbone import Backbone
-from lora_scene.learning.base_pictures import deal_sizes, draw_pictures
+from lora_scene.learning.base_pictures import deal_sizes, deal_turns, draw_pictures
 from lora_scene.learning.draws import Sample
 from lora_scene.recipe import Grounds
 from lora_scene.scenes.scene import Concept
@@ -112,7 +112,7 @@ def draw_grounds(
         SceneError: A prompt would be cut.
     """
     sizes = deal_sizes(shares, settings.n_images)
-    turns = [sizes[:i].count(size) % len(settings.prompts) for i, size in enumerate(sizes)]
+    turns = [turn % len(settings.prompts) for turn in deal_turns(sizes)]
     latents = draw_pictures(
         backbone,
         [settings.prompts[i] for i in turns],

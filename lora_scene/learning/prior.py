@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from lora_scene.backbones.backbone import Backbone, TextEncoding
-from lora_scene.learning.base_pictures import deal_sizes, draw_pictures
+from lora_scene.learning.base_pictures import deal_sizes, deal_turns, draw_pictures
 from lora_scene.learning.objective import PriorBatch
 from lora_scene.recipe import Prior, Recipe
 from lora_scene.recipe.templates import fill
@@ -83,12 +83,8 @@ def draw_prior(
     Raises:
         SceneError: A prompt would be cut.
     """
-    pairs = [(noun, template) for template in settings.prompts for noun in nouns]
-    sizes = deal_sizes(shares, settings.n_images)
-    prompts = tuple(
-        fill(template, noun)
-        for noun, template in (pairs[i % len(pairs)] for i in range(len(sizes)))
-    )
+    sizes, asked = deal_sizes(shares, settings.n_images), prior_prompts(settings, nouns)
+    prompts = tuple(asked[turn % len(asked)] for turn in deal_turns(sizes))
     latents = draw_pictures(
         backbone,
         prompts,
@@ -105,6 +101,11 @@ def draw_prior(
         told = dict.fromkeys(prompts)
         encodings = {p: backbone.encode_tokens(backbone.tokenize([p])) for p in told}
     return PriorSet(latents, prompts, encodings)
+
+
+def prior_prompts(settings: Prior, nouns: Sequence[str]) -> list[str]:
+    """Return what is drawn in turn: each prompt with each noun."""
+    return [fill(template, noun) for template in settings.prompts for noun in nouns]
 
 
 def trains_text(recipe: Recipe) -> bool:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -115,6 +116,18 @@ def test_prior_is_drawn_for_the_nouns_in_turn_and_read_from_its_cache(backbone, 
     cache.write_bytes(data)
     third = prior(backbone, cache)
     assert torch.equal(torch.stack(first.latents), torch.stack(third.latents)), "drawn anew"
+
+
+def test_every_size_of_prior_pictures_has_every_noun_and_prompt_in_turn(backbone, tmp_path):
+    """One noun had one size, the other the other."""
+    two = {Size(16, 16): 0.5, Size(24, 16): 0.5}
+    for shares, n in ((two, 8), (SQUARE, 4)):
+        found = prior(
+            backbone, tmp_path / f"{n}", n_images=n, prompts=("a {}", "the {}"), shares=shares
+        )
+        pairs = zip((one.shape[-1] for one in found.latents), found.prompts, strict=True)
+        said = ("a bear", "a cat", "the bear", "the cat")
+        assert Counter(pairs) == {(size.width, one): 1 for size in shares for one in said}
 
 
 def test_a_prior_s_prompt_may_have_two_places_for_the_noun(backbone, tmp_path):

@@ -128,7 +128,7 @@ def test_grounds_are_drawn_in_turn_for_every_size(bench, tmp_path):
     )
     wide, square = (4, 16, 24), (4, 16, 16)
     assert drawn == {
-        (square, "on it"): 2, (square, "in it"): 1, (wide, "on it"): 2, (wide, "in it"): 1,
+        (square, "on it"): 2, (square, "in it"): 1, (wide, "on it"): 1, (wide, "in it"): 2,
     }  # fmt: skip
     written = cache.stat().st_mtime_ns
     other = replace(settings, phrases=("by it", "at it"), prob=0.5, outside_weight=0.4)

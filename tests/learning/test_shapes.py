@@ -13,10 +13,10 @@ from lora_scene.adapters.folder import read_adapter
 from lora_scene.backbones.backbone import Backbone
 from lora_scene.errors import CheckpointError, InterruptedRunError
 from lora_scene.learning import phases, samples
+from lora_scene.learning.base_pictures import deal_sizes, deal_turns
 from lora_scene.learning.draws import draw_batch, step_generators
 from lora_scene.learning.interruption import Interruption
 from lora_scene.learning.latents import encode_variants
-from lora_scene.learning.prior import deal_sizes
 from lora_scene.recipe import Augment
 from lora_scene.scenes.canvas import Canvas
 from lora_scene.scenes.scene import Concept, Photo, Scene
@@ -100,6 +100,17 @@ def test_prior_pictures_are_spread_by_shares_and_none_is_without():
         square,
     }
     assert deal_sizes({square: 1.0}, 3) == [square] * 3
+
+
+def test_turns_go_round_in_every_size_and_on_to_the_next():
+    """Where each size begins anew, five sizes of two pictures never reach the third of five."""
+    sizes = [Size(16, 8 * n) for n in range(1, 6)]
+    turns = deal_turns(sizes * 2)
+    for i, size in enumerate(sizes):
+        own = [t for t, one in zip(turns, sizes * 2, strict=True) if one == size]
+        assert own == [2 * i, 2 * i + 1]
+    assert Counter(turn % 5 for turn in turns) == dict.fromkeys(range(5), 2)
+    assert deal_turns([Size(16, 16)] * 7) == [*range(7)]
 
 
 def script_ids(original, target, corner, *, mirrored):
