@@ -15,7 +15,7 @@ from lora_scene.learning.events import Notice
 from lora_scene.learning.grounds import GroundSet, draw_grounds
 from lora_scene.learning.job import Job
 from lora_scene.learning.latents import EncodedVariant
-from lora_scene.learning.prior import PriorSet, draw_prior, trains_text
+from lora_scene.learning.prior import PriorSet, draw_prior, prior_prompts, trains_text
 from lora_scene.learning.runs import CHECKPOINT, COLOURS, GROUNDS, PRIOR
 from lora_scene.ownership import is_ours
 from lora_scene.recipe import Grounds, Recipe
@@ -31,7 +31,7 @@ def prior_of(backbone: Backbone, job: Job, variants: Sequence[EncodedVariant]) -
     job.tell(Notice(f"the prior: {n} pictures of the untouched base"))
     return draw_prior(
         backbone,
-        [concept.noun for concept in scene.concepts if not concept.is_background],
+        _nouns_of(scene),
         recipe.prior,
         shares=shares,
         seed=recipe.run.seed,
@@ -39,6 +39,13 @@ def prior_of(backbone: Backbone, job: Job, variants: Sequence[EncodedVariant]) -
         is_text_fixed=not (trains_text(recipe) or _names_a_handle(recipe, scene)),
         base=_drawn_by(backbone, job),
     )
+
+
+def prompts_of_prior(job: Job, variants: Sequence[EncodedVariant]) -> list[str]:
+    """Return what `prior_of` draws from."""
+    settings = job.recipe.prior
+    n = max(settings.n_images, len(_shares(variants)))
+    return prior_prompts(settings, _nouns_of(job.scene))[:n]
 
 
 def colours_of(backbone: Backbone, job: Job) -> dict[str, float]:
@@ -116,6 +123,13 @@ def grounds_of(
     )
 
 
+def prompts_of_grounds(job: Job, variants: Sequence[EncodedVariant]) -> tuple[str, ...]:
+    """Return what `grounds_of` draws from, if anything is far."""
+    settings = job.recipe.grounds
+    n = max(settings.n_images, len(_shares(variants)))
+    return settings.prompts[:n] if settings.is_on and job.scene.things else ()
+
+
 def _with_things_on(scene: Scene, settings: Grounds) -> Iterator[str]:
     """Yield a sentence for each text of a ground that names what is to be learnt."""
     nouns = {scene.concepts[k].noun.casefold() for k in scene.things}
@@ -123,6 +137,10 @@ def _with_things_on(scene: Scene, settings: Grounds) -> Iterator[str]:
         for noun in sorted(nouns):
             if re.search(rf"\b{re.escape(noun)}s?\b", text.casefold()):
                 yield f"a ground with another {noun} on it? grounds says {text!r}"
+
+
+def _nouns_of(scene: Scene) -> list[str]:
+    return [scene.concepts[k].noun for k in scene.things]
 
 
 def _shares(variants: Sequence[EncodedVariant]) -> dict[Size, float]:

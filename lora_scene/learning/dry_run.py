@@ -34,9 +34,15 @@ from lora_scene.learning.devices import (
     refuse_ranks,
     reset_peak,
 )
-from lora_scene.learning.drawn_before import colours_of, grounds_of, prior_of
+from lora_scene.learning.drawn_before import (
+    colours_of,
+    grounds_of,
+    prior_of,
+    prompts_of_grounds,
+    prompts_of_prior,
+)
 from lora_scene.learning.events import Listener, Notice
-from lora_scene.learning.handle_table import HandleTable
+from lora_scene.learning.handle_table import HandleTable, refuse_cut
 from lora_scene.learning.held import look
 from lora_scene.learning.interruption import Interruption
 from lora_scene.learning.job import Job
@@ -48,6 +54,7 @@ from lora_scene.learning.preparation import (
     load_base,
     prepare_handles,
     prepare_materials,
+    refuse_cut_held,
     refuse_cut_on_grounds,
 )
 from lora_scene.learning.run_plan import RunPlan, Share
@@ -176,6 +183,7 @@ def _drawn_before(
         parts.append(Share(name, max(n, n_done), seconds / n_done, told))
 
     if recipe.prior.weight:
+        refuse_cut(backbone, prompts_of_prior(job, materials.variants), "prior.prompts")
         seconds, prior = _timed(prior_of, backbone, one_each, materials.variants)
         add(PRIOR, recipe.prior.n_images, seconds, len(prior.latents))
     seconds, seen = _timed(colours_of, backbone, one_each)
@@ -183,7 +191,15 @@ def _drawn_before(
         n = len(known_nouns(job.scene))
         add(COLOURS, grounds.n_per_noun * n, seconds, n, f"{told}, of the nouns")
     all_far = dict.fromkeys(seen, math.inf)
-    seconds, ground = _timed(grounds_of, backbone, one_each, materials.variants, all_far)
+    ground = None
+    try:
+        if seen or not grounds.far:
+            refuse_cut(backbone, prompts_of_grounds(job, materials.variants), "grounds.prompts")
+        seconds, ground = _timed(grounds_of, backbone, one_each, materials.variants, all_far)
+    except SceneError as error:
+        if not seen:
+            raise
+        _tell_if_far(error, job.tell)
     if ground is not None:
         told += ", where a thing has colours that it does not expect" if grounds.far else ""
         add(GROUNDS, grounds.n_images, seconds, len(ground.latents), told)
@@ -191,12 +207,16 @@ def _drawn_before(
 
 
 def _tell_cut_on_grounds(table: HandleTable, materials: Materials, tell: Listener) -> None:
-    """Tell what a run would be refused for if a thing turned out to be far."""
     try:
         with table.spliced():
             refuse_cut_on_grounds(table, materials)
     except SceneError as error:
-        tell(Notice(f"where a thing has colours that the base does not expect: {error}"))
+        _tell_if_far(error, tell)
+
+
+def _tell_if_far(error: SceneError, tell: Listener) -> None:
+    """Tell what a run would be refused for if a thing turned out to be far."""
+    tell(Notice(f"where a thing has colours that the base does not expect: {error}"))
 
 
 def _steps(trainer: Trainer, behind: tuple[int, int]) -> Iterator[Share]:
@@ -234,7 +254,7 @@ def _beside(trainer: Trainer, behind: tuple[int, int]) -> Iterator[Share]:
         if phase.steps and number >= behind[0]
     }
     with trainer.as_delivered():
-        if run.watch and materials.held:
+        if run.watch and _can_look(table, materials):
             seconds, _ = _timed(look, backbone, table, materials.held, recipe)
             n = sum(len(looks_of(recipe, one) & set(steps)) for one, steps in stops.items())
             yield Share("looks", n, seconds)
@@ -242,6 +262,15 @@ def _beside(trainer: Trainer, behind: tuple[int, int]) -> Iterator[Share]:
             seconds, n_prompts = _draw_one(trainer)
             n = sum(is_sampled(recipe, one, i) for one, steps in stops.items() for i in steps)
             yield Share("samples", n * n_prompts, seconds)
+
+
+def _can_look(table: HandleTable, materials: Materials) -> bool:
+    """Tell whether there are held draws whose prompts are read whole; a run does without others."""
+    try:
+        refuse_cut_held(table, materials)
+    except SceneError:
+        return False
+    return bool(materials.held)
 
 
 def _picking(trainer: Trainer, n: int) -> Iterator[Share]:

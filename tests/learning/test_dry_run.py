@@ -6,11 +6,13 @@ import pytest
 from safetensors.torch import load_file
 
 from lora_scene.adapters.folder import save_adapter
+from lora_scene.errors import SceneError
 from lora_scene.learning import dry_run, samples
 from lora_scene.learning.beginning import read_beginning
 from lora_scene.learning.dry_run import plan_run
 from lora_scene.learning.events import Looked, Saved, StepDone
 from lora_scene.learning.run_record import snapshots_of
+from lora_scene.learning.training import train
 from tests import tiny
 from tests.adapters import made as adapters
 from tests.learning import made
@@ -84,6 +86,66 @@ def test_a_plan_asks_the_base_at_each_step_and_tells_what_grounds_would_be_refus
     plan_run(scene, recipe, out=tmp_path, device="cpu", listener=told.append)
     assert [given["materials"].grounds for given in measured] == [None]
     assert any("grounds.phrases: a prompt is too long" in getattr(one, "text", "") for one in told)
+
+
+PRIOR = ("prior.weight=1", "prior.n_steps=1")
+GROUNDS = (
+    "grounds.prob=1",
+    "grounds.n_steps=1",
+    "grounds.n_per_noun=1",
+    "grounds.phrases=['on it', 'in it']",
+)
+CUT = "far " * 80
+
+
+@pytest.mark.parametrize(
+    ("given", "outcome"),
+    [
+        ((*PRIOR, f"prior.prompts=['a {{}}', 'a {{}} {CUT}']"), "refused"),
+        ((*PRIOR, f"prior.prompts=['a {{}}', 'a {{}} {CUT}']", "prior.n_images=2"), "taken"),
+        ((*GROUNDS, f"grounds.prompts=['sand', '{CUT}']", "grounds.far=0"), "refused"),
+        ((*GROUNDS, f"grounds.prompts=['sand', '{CUT}']", "grounds.far=1"), "told"),
+        ((*GROUNDS, f"grounds.prompts=['{CUT}', 'sand']", "grounds.far=1"), "told"),
+        ((*GROUNDS, f"grounds.prompts=['sand', '{CUT}']", "grounds.n_images=1"), "taken"),
+    ],
+)
+def test_a_prompt_that_training_would_refuse_is_refused_though_it_is_not_drawn_here(
+    given, outcome, bases, scene, tmp_path, monkeypatch
+):
+    """The scene has two nouns, so two pictures of the prior are of its first prompt."""
+    monkeypatch.setattr(dry_run, "N_MEASURED", 1)
+    recipe = made.recipe(bases["sd1"], *given, "handles.templates=['{}']", steps=(0, 1))
+    told = []
+    if outcome == "refused":
+        for act in (train, plan_run):
+            with pytest.raises(SceneError, match=r"(prior|grounds).prompts: a prompt is too long"):
+                act(scene, recipe, out=tmp_path, device="cpu")
+        return
+    plan_run(scene, recipe, out=tmp_path, device="cpu", listener=told.append)
+    said = " ".join(getattr(one, "text", "") for one in told)
+    assert ("grounds.prompts: a prompt is too long" in said) == (outcome == "told")
+
+
+SINGLE = ("phase2.sampling=single", "run.watch=1", f"handles.templates=['{'a ' * 18}{{}}']")
+
+
+@pytest.mark.parametrize("patience", [0, 5])
+def test_held_draws_that_would_be_cut_are_refused_where_the_run_s_end_hangs_on_them(
+    patience, bases, scene, tmp_path, monkeypatch
+):
+    """They name all things, where steps name one; without patience nothing is looked at."""
+    monkeypatch.setattr(dry_run, "N_MEASURED", 1)
+    recipe = made.recipe(bases["sd1"], *SINGLE, f"run.patience={patience}", steps=(0, 1))
+    if patience:
+        for act in (train, plan_run):
+            with pytest.raises(SceneError, match="held draws: a prompt is too long"):
+                act(scene, recipe, out=tmp_path, device="cpu")
+        return
+    parts = [part.name for part in plan_run(scene, recipe, out=tmp_path, device="cpu").parts]
+    told = []
+    train(scene, recipe, out=tmp_path, device="cpu", listener=told.append)
+    assert any("nothing is looked at" in getattr(one, "text", "") for one in told)
+    assert "looks" not in parts
 
 
 def test_the_photos_encoding_counts_once(bases, scene, tmp_path, monkeypatch):
