@@ -213,8 +213,8 @@ def _inject(
     config = LoraConfig(
         r=rank,
         rank_pattern=dict.fromkeys(apart, settings.conv_rank),
-        lora_alpha=settings.alpha or rank,
-        alpha_pattern=dict.fromkeys(apart, settings.alpha or settings.conv_rank),
+        lora_alpha=settings.alpha_of(rank),
+        alpha_pattern=dict.fromkeys(apart, settings.alpha_of(settings.conv_rank)),
         lora_dropout=settings.dropout,
         target_modules=[*targets, *convolutions],
         init_lora_weights=True,

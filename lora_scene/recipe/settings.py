@@ -69,7 +69,8 @@ class Lora:
 
     Attributes:
         rank: r, of the adapters on the UNet's attention.
-        alpha: LoRA's alpha; 0 takes the rank, so that the scale is 1.
+        alpha: LoRA's alpha at `rank`; 0 takes the rank, so that the scale is 1. Adapters of another
+            rank have the same scale, alpha / rank.
         dropout: Probability of dropping an input of the down projection.
         targets: Linear layers of each attention.
         attention: `all`, or only `cross`-attention.
@@ -85,6 +86,10 @@ class Lora:
     attention: Literal["all", "cross"] = "all"
     conv_rank: int = between(0, 0, 1024)
     text_encoder_rank: int = between(0, 0, 1024)
+
+    def alpha_of(self, rank: int) -> float:
+        """Return the alpha of adapters of a rank, by which all have one scale."""
+        return self.alpha * (rank / self.rank) if self.alpha else rank
 
 
 @dataclass(frozen=True)

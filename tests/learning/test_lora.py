@@ -42,5 +42,16 @@ def test_adapters_on_convolutions_add_their_product_to_the_kernels(scene, family
     assert not torch.allclose(adapted, untouched, atol=1e-2)
 
 
+@pytest.mark.parametrize(("alpha", "scale"), [(0, 1), (8, 1), (4, 0.5), (12, 1.5)])
+def test_one_alpha_is_one_scale_of_attention_convolutions_and_text_encoders(alpha, scale, scene):
+    """It was divided by the rank of each: at the alpha of rank 8, convolutions of rank 2 had 4."""
+    ranks = ("lora.rank=8", "lora.conv_rank=2", "lora.text_encoder_rank=3")
+    settings = made.recipe("unused", *ranks, f"lora.alpha={alpha}")
+    modules = learned_modules(made.bench(tiny.pipeline("sd1"), scene, settings).backbone)
+    assert {module.rank for module in modules.values()} == {8, 2, 3}
+    for key, module in modules.items():
+        assert module.alpha / module.rank == pytest.approx(scale), key
+
+
 def _is_residual(name: str) -> bool:
     return ".resnets." in name and name.endswith(("conv1", "conv2"))
