@@ -17,10 +17,11 @@ from pathlib import Path
 import torch
 
 from lora_scene.adapters.adapter import Adapter, LearnedConcept
-from lora_scene.adapters.folder import files_of_others, refuse_another
+from lora_scene.adapters.earlier_files import replaced_files
+from lora_scene.adapters.folder import refuse_another
 from lora_scene.adapters.formats import diffusers, embeddings, kohya
 from lora_scene.adapters.formats.factors import padded_ranks
-from lora_scene.adapters.formats.metadata import public_info, write_note
+from lora_scene.adapters.formats.metadata import fingerprint, public_info, write_note
 from lora_scene.adapters.formats.modelspec import (
     SIDECAR_KEYS,
     Title,
@@ -86,7 +87,8 @@ def export_adapter(
 
     Raises:
         AdapterError: No layout can hold the adapter, a number overflows in `dtype`, the title's
-            name is no file name or that of a record, or the folder holds another adapter.
+            name is no file name or that of a record, or the folder holds another adapter, or
+            files of another version that would stay.
         FileError: A foreign file stands in the way, or the folder cannot be written.
     """
     check_name(title.name)
@@ -101,7 +103,7 @@ def export_adapter(
     words = " and ".join(concept.stem for concept in rounded.concepts)
     notes = [f"in interfaces the handles are called by their files: a photo of {words}"]
     notes += [ROWS_ALONE] if needs_whole_model(adapter) else []
-    obsolete = files_of_others(out, note) if replaces else ()
+    obsolete: list[str] = []  # known once it is known what is written in their place
     with written_together(out, obsolete=obsolete) as aside:
         for layout in layouts:
             try:
@@ -113,6 +115,7 @@ def export_adapter(
         files = tuple(sorted(p.relative_to(aside).as_posix() for p in aside.rglob("*.safetensors")))
         if not files:
             raise AdapterError("no layout can hold this adapter", got="; ".join(notes))
+        obsolete += replaced_files(out, files, rounded, title.name, source=fingerprint(adapter))
         if f"{title.name}.safetensors" in files:
             files = (*files, *_write_companions(rounded, aside, title, samples))
     return Export(files, tuple(notes))

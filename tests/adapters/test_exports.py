@@ -20,8 +20,9 @@ from lora_scene.adapters import stated, verification
 from lora_scene.adapters.adapter import LoraModule
 from lora_scene.adapters.exports import LAYOUTS, export_adapter
 from lora_scene.adapters.folder import read_adapter, save_adapter
+from lora_scene.adapters.formats.metadata import fingerprint
 from lora_scene.adapters.formats.modelspec import Title
-from lora_scene.adapters.gallery import last_samples
+from lora_scene.adapters.gallery import SamplePicture, last_samples
 from lora_scene.adapters.verification import refuse_failures, verify_path
 from lora_scene.adapters.whole_pipeline import export_pipeline
 from lora_scene.backbones.backbone import Backbone
@@ -229,6 +230,61 @@ def test_an_earlier_export_is_replaced(tmp_path):
     exported(later, tmp_path, layouts=["embeddings"])
     assert not (tmp_path / "pytorch_lora_weights.safetensors").exists()
     refuse_failures(verify_path(tmp_path, tiny.pipeline, reference=later))
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("name", ["scene", "other"])
+def test_embeddings_alone_take_no_lora_away(name, tmp_path):
+    exported(made.adapter(tiny.pipeline(), "sd1"), tmp_path, layouts=["diffusers"])
+    before, adapter = contents(tmp_path), read_adapter(tmp_path)
+    with pytest.raises(AdapterError, match=r"would stay beside(.|\n)*pytorch_lora_weights"):
+        export_adapter(adapter, tmp_path, title=Title(name), layouts=["embeddings"], dtype="bf16")
+    assert contents(tmp_path) == before
+    exported(adapter, tmp_path, layouts=["embeddings"])  # of the same numbers
+    assert read_adapter(tmp_path).modules.keys() == adapter.modules.keys()
+
+
+@pytest.mark.parametrize(
+    ("layouts", "name", "left"),
+    [
+        (["kohya"], "scene", "embeddings/scene_bear.*scene_bundle"),
+        (["diffusers"], "scene", r"scene\.safetensors, scene_bundle"),
+        (LAYOUTS, "new", r"got: +scene\.safetensors, scene_bundle\.safetensors\n"),
+    ],
+)
+def test_versions_of_an_adapter_are_not_mixed(layouts, name, left, tmp_path):
+    pipe = tiny.pipeline()
+    exported(made.adapter(pipe, "sd1"), tmp_path)
+    before, later = contents(tmp_path), made.adapter(pipe, "sd1", seed=2)
+    with pytest.raises(AdapterError, match=rf"would stay beside(.|\n)*{left}"):
+        export_adapter(later, tmp_path, title=Title(name), layouts=layouts)
+    assert contents(tmp_path) == before
+
+
+def test_versions_of_a_lora_for_interfaces_lie_beside_each_other(tmp_path):
+    pipe = tiny.pipeline()
+    for seed, name in ((1, "one"), (2, "two"), (3, "two")):
+        adapter = made.adapter(pipe, "sd1", seed=seed)
+        export_adapter(adapter, tmp_path, title=Title(name), layouts=["kohya"])
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["one.json", "one.safetensors", "two.json", "two.safetensors"]
+
+
+def test_a_whole_export_replaces_an_earlier_one_and_its_preview(tmp_path):
+    pipe, picture = tiny.pipeline(), tmp_path / "picture.png"
+    Image.new("RGB", (8, 8)).save(picture)
+    out, samples = tmp_path / "out", (SamplePicture(picture, "a <bear>"),)
+    exported(made.adapter(pipe, "sd1"), out, samples=samples)
+    exported(made.adapter(pipe, "sd1"), out)
+    assert (out / "scene.preview.png").exists(), "it shows this adapter"
+    later = made.adapter(pipe, "sd1", seed=2)
+    exported(later, out)
+    assert not (out / "scene.preview.png").exists()
+    for path in out.rglob("*.safetensors"):
+        assert metadata_of(path)["lora_scene.fingerprint"] == fingerprint(later.cast(torch.half))
 
 
 @pytest.mark.parametrize("name", ["scene.safetensors", "scene.json", "scene_bundle.safetensors"])
