@@ -129,7 +129,8 @@ def load_adapter(
     check_fit(pipeline, adapter, name=name)
     _warn_of_other_prediction(pipeline, adapter, name)
     pairs = text_parts(pipeline, FAMILIES[adapter.family])
-    state = _STATES.get(_unet(pipeline)) or _State(tuple(remember(*pair) for pair in pairs))
+    before = tuple(remember(*pair) for pair in pairs)
+    state = _STATES.get(_unet(pipeline)) or _State(before)
     loaded = LoadedAdapter(
         name,
         weight,
@@ -145,7 +146,8 @@ def load_adapter(
         add_modules(pipeline, adapter.modules, name=name, weight=weight)
     except BaseException:
         remove_modules(pipeline, name)
-        _rebuild_handles(pipeline, state)
+        for vocabulary, pair in zip(before, pairs, strict=True):
+            restore(vocabulary, *pair)
         raise
     state.loaded[name] = loaded
     _STATES[_unet(pipeline)] = state

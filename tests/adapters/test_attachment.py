@@ -608,6 +608,24 @@ def test_a_failure_halfway_leaves_other_adapters_as_they_were(monkeypatch):
     assert list(loaded_adapters(pipe)) == ["first"]
 
 
+def test_a_failure_halfway_leaves_tokens_that_were_added_since_the_first(monkeypatch):
+    pipe = tiny.pipeline()
+    load_adapter(pipe, made.adapter(pipe, "sd1", n_vectors=2), name="first")
+    pipe.load_textual_inversion({"<late>": torch.ones(1, 32)}, token="<late>")
+    before, words = all_state(pipe), pipe.tokenizer.get_vocab()
+
+    def fail(*_args, **_kwargs):
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(pipe, "load_lora_weights", fail)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        load_adapter(pipe, made.adapter(pipe, "sd1", handles=("<cat>",)), name="late")
+    assert pipe.tokenizer.get_vocab() == words
+    assert_same_state(before, all_state(pipe))
+    pipe.unload_textual_inversion("<late>")
+    unload_adapter(pipe, "first")
+
+
 def test_foreign_tokens_added_later_stop_an_unload():
     pipe = tiny.pipeline()
     load_adapter(pipe, made.adapter(pipe, "sd1"), name="scene")
