@@ -126,7 +126,7 @@ def load_adapter(
     name = name or name_in_pipeline(source)
     if not math.isfinite(weight):
         raise AdapterError("a weight must be a finite number", where=name, got=weight)
-    check_fit(pipeline, adapter, name=name)
+    check_fit(pipeline, adapter, name=name, taken=loaded_adapters(pipeline))
     _warn_of_other_prediction(pipeline, adapter, name)
     pairs = text_parts(pipeline, FAMILIES[adapter.family])
     before = tuple(remember(*pair) for pair in pairs)

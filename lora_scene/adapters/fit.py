@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import torch
@@ -25,8 +25,14 @@ from lora_scene.errors import AdapterError, BackboneError
 MAX_MODULES_NAMED = 3
 
 
-def check_fit(pipeline: Any, adapter: Adapter, *, name: str) -> None:
+def check_fit(pipeline: Any, adapter: Adapter, *, name: str, taken: Collection[str] = ()) -> None:
     """Check that an adapter can be loaded into a pipeline of diffusers under a name.
+
+    Args:
+        pipeline: The pipeline.
+        adapter: The adapter.
+        name: What to call it there.
+        taken: Names of adapters of which diffusers does not know: rows without modules.
 
     Raises:
         AdapterError: Another family, missing or differently shaped modules, rows of another width,
@@ -43,7 +49,7 @@ def check_fit(pipeline: Any, adapter: Adapter, *, name: str) -> None:
     refuse_offloaded(pipeline)
     _refuse_deaf(pipeline, adapter, name)
     problems = [
-        *_name_problems(pipeline, name),
+        *_name_problems(pipeline, name, taken),
         *_number_problems(adapter),
         *_row_problems(pipeline, adapter, family),
         *_handle_problems(pipeline, adapter, family),
@@ -103,14 +109,14 @@ def _refuse_deaf(pipeline: Any, adapter: Adapter, name: str) -> None:
         )
 
 
-def _name_problems(pipeline: Any, name: str) -> Iterator[AdapterError]:
+def _name_problems(pipeline: Any, name: str, taken: Collection[str]) -> Iterator[AdapterError]:
     if not name or "." in name:
         yield AdapterError("a name must not be empty or hold a dot", where=name)
     if is_reserved(name):
         yield AdapterError("a name that torch's modules use themselves", where=name,
                            hint="pass another name=")  # fmt: skip
-    taken = {taken for names in pipeline.get_list_adapters().values() for taken in names}
-    if name in taken:
+    known = {known for names in pipeline.get_list_adapters().values() for known in names}
+    if name in known or name in taken:
         yield AdapterError(
             "this pipeline has an adapter of that name",
             where=name,

@@ -222,6 +222,23 @@ def test_rows_alone_are_loaded_without_any_lora(tmp_path):
     unload_adapter(pipe, "rows")
 
 
+def test_rows_alone_have_a_name_of_their_own(tmp_path):
+    pipe = tiny.pipeline()
+    before, n_tokens = all_state(pipe), len(pipe.tokenizer)
+    first, second = (
+        save_adapter(made.adapter(pipe, "sd1", unet=False, handles=(h,)), tmp_path / h[1] / "rows")
+        for h in ("<bear>", "<mug>")
+    )
+    load_adapter(pipe, first)
+    with pytest.raises(AdapterError, match="rows: this pipeline has an adapter of that name"):
+        load_adapter(pipe, second)
+    load_adapter(pipe, second, name="second")
+    for name in ("rows", "second"):
+        unload_adapter(pipe, name)
+    assert_same_state(before, all_state(pipe))
+    assert len(pipe.tokenizer) == n_tokens
+
+
 def test_several_vectors_are_expanded_by_the_pipeline():
     pipe = tiny.pipeline()
     adapter = made.adapter(pipe, "sd1", n_vectors=3, unet=False)
