@@ -39,6 +39,7 @@ def command(
     """
     from lora_scene.backbones.families import usual_canvas
     from lora_scene.cli.progress import show_notices
+    from lora_scene.creating.picture_files import refuse_other_verb
     from lora_scene.files import check_file
     from lora_scene.picture_writing import write_picture
     from lora_scene.recipe import load_recipe
@@ -52,6 +53,7 @@ def command(
     overlay = out or Path(f"{place.name if place.is_dir() else place.stem}_overlay.png")
     loaded = load_scene(scene)
     check_file(overlay, inputs=[*scene.rglob("*"), *scene_files(scene)])
+    refuse_other_verb(overlay, None)
     settings = load_recipe(
         recipe or RECIPES.get(size, "sd15"), [f"base.resolution={size}"] if size else []
     )

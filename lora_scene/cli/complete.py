@@ -68,7 +68,7 @@ def command(
 
     if bool(mask) == bool(grow):
         raise click.UsageError("give either --mask or --grow")
-    check_picture(out, [path for path in (photo, mask) if path])
+    check_picture(out, [path for path in (photo, mask) if path], verb="complete")
     asked = how.sampling.request(seed=how.seed)
     place = mask or Growth.parse(grow or "")
     read = read_photo(photo)

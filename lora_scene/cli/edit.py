@@ -66,7 +66,7 @@ def command(
 
     if len(masks) != len(prompts):
         raise click.UsageError(f"{len(masks)} --mask, but {len(prompts)} --prompt: one each")
-    check_picture(out, [photo, *masks])
+    check_picture(out, [photo, *masks], verb="edit")
     asked = how.sampling.request(seed=how.seed, strength=redraw, control=controls.read())
     read = read_photo(photo)
     loaded = [_read_mask(mask, read) for mask in masks]

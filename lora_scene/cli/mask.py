@@ -115,12 +115,14 @@ def command(
 
 
 def _list(photo: Path, out: Path | None, network: NetworkOptions, as_json: bool) -> None:
+    from lora_scene.creating.picture_files import refuse_other_verb
     from lora_scene.files import check_file
     from lora_scene.picture_writing import write_picture
     from lora_scene.scenes.masking import list_regions
     from lora_scene.scenes.pictures import read_photo
 
     picture = check_file(out or Path(f"{photo.stem}_regions.png"), inputs=[photo])
+    refuse_other_verb(picture, None)
     lister = open_lister(network.segmenter, model=network.model, device=network.device)
     listed = list_regions(read_photo(photo).pixels, lister, source=str(photo))
     _show_regions(listed, picture, as_json)

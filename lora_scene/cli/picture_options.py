@@ -116,13 +116,15 @@ def draw_list(
         click.echo(path)
 
 
-def check_picture(out: Path, inputs: Sequence[Path]) -> None:
+def check_picture(out: Path, inputs: Sequence[Path], *, verb: str) -> None:
     """Look at where one picture will be written, before the base is loaded."""
     from lora_scene.cli.progress import show_notices
+    from lora_scene.creating.picture_files import refuse_other_verb
     from lora_scene.files import check_file
     from lora_scene.picture_writing import LOSSY, check_format
 
     check_format(check_file(out, inputs=inputs))
+    refuse_other_verb(out, verb)
     if out.suffix.lower() in LOSSY:
         show_notices(["JPEG rounds what it keeps, outside the masks too; .png and .webp do not"])
 

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from PIL import Image
 
 from lora_scene.documents import parse_json
-from lora_scene.errors import CreationError
+from lora_scene.errors import CreationError, FileError
 from lora_scene.files import write_bytes
 from lora_scene.folder_lock import NUMBERS, WAIT, locked
 from lora_scene.ownership import NAME as RECORD  # the PNG text that holds the record, as JSON
@@ -26,7 +26,7 @@ Record = Mapping[str, Any]
 
 
 def save_picture(path: Path, pixels: Pixels, record: Record) -> Path:
-    """Write a picture with its record; a picture of ours under that name is replaced.
+    """Write a picture with its record; one that the same verb drew is replaced.
 
     Args:
         path: A `.png`, `.jpg` or `.webp` file.
@@ -34,9 +34,37 @@ def save_picture(path: Path, pixels: Pixels, record: Record) -> Path:
         record: How it was made, as JSON can hold it.
 
     Raises:
-        FileError: Another ending, or it cannot be written, or the file there is not ours.
+        FileError: Another ending, or it cannot be written, or the file there is not ours, or
+            another verb's.
     """
+    refuse_other_verb(path, record.get("verb"))
     return write_bytes(path, picture_bytes(path, pixels, record))
+
+
+def refuse_other_verb(path: Path, verb: str | None) -> None:
+    """Refuse to replace a picture of ours that another verb drew.
+
+    Args:
+        path: Where a picture will be written.
+        verb: What its record says; None for what has no record.
+
+    Raises:
+        FileError: Such a picture stands there.
+    """
+    if not is_ours(path):  # whoever writes there is told
+        return
+    try:
+        drawn_by = read_record(path).get("verb")
+    except CreationError:
+        drawn_by = None
+    if drawn_by != verb:
+        raise FileError(
+            "a picture of another verb stands here",
+            where=path,
+            expected="nothing, or a picture of " + (verb or "its own kind"),
+            got=drawn_by or "one that is not drawn by a prompt",
+            hint="choose another name",
+        )
 
 
 def picture_bytes(path: Path, pixels: Pixels, record: Record) -> bytes:

@@ -11,6 +11,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from lora_scene.cli.main import root
+from lora_scene.creating.picture_files import save_picture
 from lora_scene.errors import BackboneError, FileError
 from lora_scene.picture_writing import write_picture
 from lora_scene.scenes.scene import Photo
@@ -38,6 +39,13 @@ def test_check_prints_a_table_and_writes_the_overlay_beside_not_inside(run, tmp_
     assert (
         "overlay: mine.v2_overlay.png" in run("mine.v2", "--recipe", "mini", "--size", "32").stdout
     )
+
+
+def test_check_replaces_no_picture_that_was_drawn(run, tmp_path):
+    write_toml_folder(tmp_path / "mine")
+    save_picture(tmp_path / "x.png", np.zeros((8, 8, 3), np.uint8), {"verb": "generate"})
+    with pytest.raises(FileError, match="another verb"):
+        run("mine", "--recipe", "mini", "--size", "32", "--out", "x.png")
 
 
 def test_check_tells_where_a_concept_is_absent(run, tmp_path):

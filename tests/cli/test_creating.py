@@ -14,7 +14,7 @@ from PIL import Image
 from lora_scene.adapters.folder import read_adapter, save_adapter
 from lora_scene.adapters.gallery import last_samples, save_samples
 from lora_scene.cli.main import root
-from lora_scene.creating.picture_files import read_record
+from lora_scene.creating.picture_files import read_record, save_picture
 from lora_scene.errors import CreationError, FileError
 from tests import tiny
 from tests.adapters import made
@@ -103,6 +103,19 @@ def test_a_picture_too_large_for_its_format_is_refused_before_it_is_drawn(run, h
     told = ("--photo", "long.png", "--mask", "start.png", "--prompt", "a <bear>")
     with pytest.raises(FileError, match=r"too large(.|\n)*at most 16383(.|\n)*16384 x 8"):
         run(verb, *told, out="e.webp")
+
+
+@pytest.mark.parametrize("verb", ["edit", "complete"])
+def test_a_picture_of_another_verb_is_refused_before_the_base_is_loaded(
+    run, tmp_path, monkeypatch, verb
+):
+    other = save_picture(tmp_path / "x.png", np.zeros((8, 8, 3), np.uint8), {"verb": "generate"})
+    kept = other.read_bytes()
+    monkeypatch.setattr("lora_scene.creating.studio.load_pipeline", None)
+    told = ("--photo", "photo.png", "--mask", "mask.png", "--prompt", "a <bear>")
+    with pytest.raises(FileError, match="a picture of another verb"):
+        run(verb, *told, out="x.png")
+    assert other.read_bytes() == kept
 
 
 def test_complete_draws_no_prompt_where_an_empty_one_is_asked_for(run, tmp_path):

@@ -10,6 +10,7 @@ from PIL import Image
 from benchmarks.drawn_scenes import draw_scene
 from benchmarks.masks import derive_prompts, iou
 from lora_scene.cli.main import root
+from lora_scene.creating.picture_files import save_picture
 from lora_scene.errors import FileError, SceneError, SegmenterError
 from lora_scene.scenes.scene import load_scene
 from lora_scene.scenes.segmenters import catalog
@@ -43,6 +44,12 @@ def test_a_photo_and_boxes_become_a_scene(run, tmp_path):
     assert scene.nouns == ("thing", "pink pebble", "thing")
     for found, true in zip(scene.photos[0].masks, draw_scene(0).masks, strict=True):
         assert iou(found, true) > 0.9
+
+
+def test_a_list_replaces_no_picture_that_was_drawn(run, tmp_path):
+    save_picture(tmp_path / "x.png", np.zeros((8, 8, 3), np.uint8), {"verb": "generate"})
+    with pytest.raises(FileError, match="another verb"):
+        run("photo.png", "--list", "--segmenter", "maskformer", "--out", "x.png")
 
 
 def test_the_background_can_be_a_concept(run, tmp_path):

@@ -8,6 +8,7 @@ from PIL import Image, PngImagePlugin
 
 from lora_scene.creating.picture_files import (
     read_record,
+    refuse_other_verb,
     save_growing,
     save_image,
     save_numbered,
@@ -42,6 +43,23 @@ def test_an_unknown_ending_and_a_record_that_a_jpeg_cannot_hold_are_refused(tmp_
         save_picture(tmp_path / "x.tiff", colour(1), {})
     with pytest.raises(FileError, match=r"write a \.png"):
         save_picture(tmp_path / "x.jpg", colour(1), {"long": "x" * 70_000})
+
+
+@pytest.mark.parametrize("ending", ["png", "jpg", "webp"])
+def test_a_picture_replaces_one_of_its_verb_and_no_other(tmp_path, ending):
+    path = tmp_path / f"x.{ending}"
+    first = save_picture(path, colour(1), {"verb": "edit", "seed": 1}).read_bytes()
+    for verb in ("complete", None):
+        with pytest.raises(FileError, match=r"another verb(.|\n)*got: +edit(.|\n)*another name"):
+            save_picture(path, colour(2), {"verb": verb})
+        with pytest.raises(FileError, match="another verb"):
+            refuse_other_verb(path, verb)
+    assert path.read_bytes() == first
+    refuse_other_verb(path, "edit")
+    assert save_picture(path, colour(2), {"verb": "edit"}).read_bytes() != first
+    sheet = save_image(tmp_path / "sheet.png", Image.new("RGB", (2, 2)))  # ours, without a record
+    with pytest.raises(FileError, match="another verb"):
+        save_picture(sheet, colour(2), {"verb": "edit"})
 
 
 def test_the_same_picture_stays_and_another_is_numbered_on(tmp_path):
