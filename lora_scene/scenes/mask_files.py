@@ -37,7 +37,7 @@ AGREEING = 0.9  # IoU from which alpha and colours tell one mask
 def read_mask(path: Path, photo: UprightPhoto | None = None) -> Mask:
     """Read a mask of any mode as (H, W) float32 in 0..1, soft edges kept.
 
-    - An alpha channel that cuts something out is the mask, as in cut-outs.
+    - An alpha channel that cuts something out is the mask, as in cut-outs, read as greys are.
     - Otherwise the brightest colour channel is, so that a red mask counts like a white one.
     - A palette of colours is a picture of labels, and so is one of a few plain colours: black is
       outside, every other colour inside, but for Pascal VOC's void border. So is a grey picture
@@ -73,15 +73,15 @@ def _opacity(image: Image.Image, path: Path) -> Mask:
     alpha = np.asarray(image.convert("RGBA").getchannel("A"), dtype=np.float32) / 255.0
     if alpha.min() == alpha.max():
         return _colours(image, path)
-    rarer = min((alpha >= INSIDE).mean(), (alpha < INSIDE).mean())
-    if rarer < MIN_COVERAGE:
+    is_opaque = alpha >= INSIDE * alpha.max()
+    if min(is_opaque.mean(), 1 - is_opaque.mean()) < MIN_COVERAGE:
         warn_of(path, "its transparency cuts nothing out; its colours are taken for the mask")
         return _colours(image, path)
     grey = np.asarray(image.convert("RGB"), dtype=np.float32).max(axis=2) / 255.0
     is_drawn = bool(np.isin(grey, (0.0, 1.0)).all()) and grey.min() < grey.max()
-    if is_drawn and iou(grey >= INSIDE, alpha >= INSIDE) < AGREEING:
+    if is_drawn and iou(grey >= INSIDE, is_opaque) < AGREEING:
         warn_of(path, "its transparency and its colours tell different masks; the former is taken")
-    return _without_noise(alpha)
+    return _levels(alpha, path)
 
 
 def _colours(image: Image.Image, path: Path) -> Mask:
@@ -121,7 +121,7 @@ def _labels(pixels: Pixels, path: Path) -> Mask:
 
 
 def _levels(mask: Mask, path: Path) -> Mask:
-    """Read brightness (H, W) in 0..1: labels, a soft mask, or one that never becomes white."""
+    """Read brightness or opacity (H, W) in 0..1: labels, or a soft mask of any peak."""
     peak = float(mask.max())
     floor = float(mask.min())
     if peak == 0.0:
@@ -130,9 +130,10 @@ def _levels(mask: Mask, path: Path) -> Mask:
         warn_of(path, f"its darkest is {255 * floor:.0f} of 255, which is taken for black")
         mask = (mask - np.float32(floor)) * np.float32(peak / (peak - floor))
     labels = np.unique(mask[mask > 0])
-    if peak >= WHITE and 1 < len(labels) <= MOST_LABELS and _fill_areas(mask):
-        shown = ", ".join(f"{255 * label:.0f}" for label in labels)
-        warn_of(path, f"a picture of labels ({shown}), read as one mask: all that is not 0")
+    if len(labels) <= MOST_LABELS and (peak < WHITE or _fill_areas(mask)):
+        if len(labels) > 1:
+            shown = f"{len(labels)} labels ({', '.join(f'{255 * one:.0f}' for one in labels)})"
+            warn_of(path, f"a picture of {shown}, read as one mask: all that is not 0")
         return (mask > 0).astype(np.float32)
     if peak >= WHITE:
         mask = _without_noise(mask)
@@ -140,10 +141,6 @@ def _levels(mask: Mask, path: Path) -> Mask:
             text = "more of it is dark grey than white; only what is bright counts as inside"
             warn_of(path, text)
         return mask
-    if len(labels) <= MOST_LABELS:
-        if len(labels) > 1:
-            warn_of(path, f"a picture of {len(labels)} labels, read as one mask: all that is not 0")
-        return (mask > 0).astype(np.float32)
     if peak >= INSIDE:
         warn_of(path, f"it is grey, {100 * peak:.0f} % of white at most; scaled to count fully")
         return _without_noise(mask / np.float32(peak))

@@ -112,11 +112,22 @@ def test_one_label_means_all_of_the_concept(tmp_path, image):
     np.testing.assert_array_equal(read_mask(tmp_path / "mask.png"), DISC)
 
 
-@pytest.mark.parametrize("kind", ["palette", "grey", "colours"])
+@pytest.mark.parametrize("opacity", [60, 128, 200])
+def test_one_opacity_below_the_whole_means_all_of_the_concept(tmp_path, opacity):
+    Image.fromarray(as_alpha(DISC * opacity)).save(tmp_path / "mask.png")
+    np.testing.assert_array_equal(read_mask(tmp_path / "mask.png"), DISC)
+
+
+@pytest.mark.parametrize("kind", ["palette", "grey", "colours", "alpha"])
 def test_several_labels_are_one_mask_and_told(tmp_path, kind):
     halves = DISC * np.where(np.arange(64) < 32, 1, 2)
-    image = labels(halves) if kind != "grey" else Image.fromarray(halves.astype(np.uint8))
-    image = image.convert("RGB") if kind == "colours" else image
+    grey = halves.astype(np.uint8)
+    image = {
+        "palette": labels(halves),
+        "grey": Image.fromarray(grey),
+        "colours": labels(halves).convert("RGB"),
+        "alpha": Image.fromarray(as_alpha(100 * grey)),
+    }[kind]
     image.save(tmp_path / "mask.png")
     with pytest.warns(LoraSceneWarning, match=r"mask\.png: a picture of 2 labels"):
         np.testing.assert_array_equal(read_mask(tmp_path / "mask.png"), DISC)
@@ -149,9 +160,15 @@ def test_a_palette_of_greys_keeps_soft_edges(tmp_path):
     np.testing.assert_allclose(read_mask(tmp_path / "mask.png"), ramp / 255, atol=1e-6)
 
 
-def test_a_grey_soft_mask_is_scaled_to_count_fully(tmp_path):
+def as_alpha(grey):
+    """Return a picture of one colour that grey values cut out."""
+    return np.dstack([np.full((*grey.shape, 3), 90), grey]).astype(np.uint8)
+
+
+@pytest.mark.parametrize("form", [np.asarray, as_alpha], ids=["grey", "alpha"])
+def test_a_grey_soft_mask_is_scaled_to_count_fully(tmp_path, form):
     soft = np.clip(20 - np.hypot(*(np.mgrid[:64, :64] - 31.5)), 0, 10) / 10
-    Image.fromarray(np.rint(160 * soft).astype(np.uint8)).save(tmp_path / "mask.png")
+    Image.fromarray(form(np.rint(160 * soft).astype(np.uint8))).save(tmp_path / "mask.png")
     with pytest.warns(LoraSceneWarning, match="63 % of white at most"):
         found = read_mask(tmp_path / "mask.png")
     np.testing.assert_allclose(found, np.rint(160 * soft) / 160, atol=1e-6)
