@@ -18,7 +18,8 @@ from benchmarks.mini_world.compose import Composition, Sprites, compose
 from benchmarks.mini_world.drawings import HELD_OUT_STYLE, load_drawings
 from benchmarks.mini_world.nouns import noun_set
 from lora_scene.scenes.handles import Concept
-from lora_scene.scenes.manifest import MANIFEST_NAME, Manifest, manifest_text
+from lora_scene.scenes.layout import MANIFEST_NAME
+from lora_scene.scenes.manifest import Manifest, manifest_text
 
 DEVELOPMENT_NOUNS = ("dog", "penguin", "owl", "burger", "mushroom", "rocket")
 """Of the scenes on which settings may be tuned; the other ten are for tests, three in the demo."""

@@ -15,7 +15,9 @@ from lora_scene.cli.paths import GIVEN, TARGET_FILE
 from lora_scene.cli.terminal import console, shell
 
 if TYPE_CHECKING:
+    from lora_scene.errors import LoraSceneError
     from lora_scene.recipe import Recipe
+    from lora_scene.scenes.manifest import Manifest
     from lora_scene.scenes.masks import ScenesReport
     from lora_scene.scenes.scene import Scene
 
@@ -44,15 +46,17 @@ def command(
     from lora_scene.picture_writing import write_picture
     from lora_scene.recipe import load_recipe
     from lora_scene.scenes.handles import word_notes
-    from lora_scene.scenes.manifest import scene_files
+    from lora_scene.scenes.manifest import read_manifest
     from lora_scene.scenes.masks import report_on
     from lora_scene.scenes.overlay import draw_overlay
-    from lora_scene.scenes.scene import load_scene
+    from lora_scene.scenes.scene import read_scene
 
     place = scene.resolve()
     overlay = out or Path(f"{place.name if place.is_dir() else place.stem}_overlay.png")
-    loaded = load_scene(scene)
-    check_file(overlay, inputs=[*scene.rglob("*"), *scene_files(scene)])
+    problems: list[LoraSceneError] = []
+    manifest = read_manifest(scene, problems=problems)
+    loaded = read_scene(manifest, problems)
+    check_file(overlay, inputs=[*scene.rglob("*"), *manifest.files])
     refuse_other_verb(overlay, None)
     settings = load_recipe(
         recipe or RECIPES.get(size, "sd15"), [f"base.resolution={size}"] if size else []
@@ -67,7 +71,7 @@ def command(
     _show(loaded, report, settings)
     show_notices(notes)
     click.echo(f"overlay: {overlay}")
-    click.echo(f"next:    {_next_step(loaded, scene, report, _same_eyes(recipe, size))}")
+    click.echo(f"next:    {_next_step(manifest, scene, report, _same_eyes(recipe, size))}")
 
 
 def _show(scene: Scene, report: ScenesReport, recipe: Recipe) -> None:
@@ -113,17 +117,16 @@ def _same_eyes(recipe: str | None, size: int | None) -> list[str]:
     return options
 
 
-def _next_step(scene: Scene, path: Path, report: ScenesReport, named: Sequence[str]) -> str:
-    from lora_scene.scenes.manifest import MANIFEST_NAME, manifest_text, read_manifest
+def _next_step(manifest: Manifest, path: Path, report: ScenesReport, named: Sequence[str]) -> str:
+    from lora_scene.scenes.manifest import manifest_text
 
     if report.refusal:
         return f"{report.refusal}, see above"
     following = shell("lora-scene", "train", path, *named, "--out", "adapter")
-    if scene.is_named:
+    if manifest.is_named:
         return following
-    draft = manifest_text(read_manifest(path))
     return (
         f"{following}\n"
-        f"         better, name the concepts first: save this as {path / MANIFEST_NAME}, "
-        f"with your own handles and nouns\n\n{draft}"
+        f"         better, name the concepts first: save this as {path / manifest.name}, "
+        f"with your own handles and nouns\n\n{manifest_text(manifest)}"
     )

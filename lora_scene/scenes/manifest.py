@@ -12,25 +12,18 @@ background = true               # its mask is the complement of all others
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from lora_scene.documents import build, filled, parse_toml, read_text
-from lora_scene.errors import MAX_SHOWN, LoraSceneError, SceneError
+from lora_scene.errors import LoraSceneError, SceneError
 from lora_scene.faults import told_plainly
 from lora_scene.recipe import quoted
 from lora_scene.scenes.handles import Concept, check_handles, default_noun
-from lora_scene.scenes.pictures import HEIF_SUFFIXES
+from lora_scene.scenes.layout import MANIFEST_NAME, MASK_HINT, descriptions_in, read_layout
 
-MANIFEST_NAME = "scene.toml"
-MASK_HINT = "lora-scene mask PHOTO makes a scene folder from a photo"
 MOST_CONCEPTS = 256  # as many as an attention map has cells at 512 px
-IMAGE_SUFFIXES = (
-    *(".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".avif"),
-    *HEIF_SUFFIXES,
-)
 
 
 @dataclass(frozen=True)
@@ -62,7 +55,8 @@ class Manifest:
         masks: For each concept one file name an image, "" where it is absent; none for the
             background.
         is_named: Whether a scene.toml, or the caller, chose the handles.
-        left_out: What is called nearly like a mask or scene.toml, and is not read.
+        name: What its scene.toml is called, if there is one.
+        left_out: What is called like a photo, a mask or nearly like scene.toml, and is not read.
     """
 
     folder: Path
@@ -70,7 +64,14 @@ class Manifest:
     concepts: tuple[Concept, ...]
     masks: tuple[tuple[str, ...], ...]
     is_named: bool = True
+    name: str = MANIFEST_NAME
     left_out: tuple[str, ...] = ()
+
+    @property
+    def files(self) -> list[Path]:
+        """Return its photos and masks, wherever they lie, and its scene.toml."""
+        masks = (name for names in self.masks for name in names if name)
+        return [self.folder / name for name in (*self.images, *masks, self.name)]
 
 
 def read_manifest(
@@ -83,7 +84,7 @@ def read_manifest(
     """Read a scene folder's description, without opening its images.
 
     Args:
-        path: The folder, or its scene.toml.
+        path: The folder, or its scene.toml, in any case.
         handles: Handles for the masks of a folder without scene.toml; default <v0>, <v1>...
         nouns: Class nouns for the same.
         problems: Where the mistakes of a scene.toml go, so that the files which it names can be
@@ -99,7 +100,7 @@ def read_manifest(
             raise SceneError(
                 "no such scene", where=path, expected="a folder", got=got, hint=MASK_HINT
             )
-        file = next((p for p in folder.iterdir() if p.name.lower() == MANIFEST_NAME), None)
+        file = path if path.is_file() else _only_description(folder)
         if file is None:
             manifest = _from_file_names(folder, handles, nouns)
         elif handles is None and nouns is None:
@@ -112,17 +113,6 @@ def read_manifest(
             )
     refuse_too_many(len(manifest.concepts), folder)
     return manifest
-
-
-def scene_files(path: Path) -> list[Path]:
-    """Return the photos and masks of a scene, wherever they lie, and its scene.toml.
-
-    Raises:
-        SceneError: As `read_manifest`.
-    """
-    manifest = read_manifest(path)
-    names = (*manifest.images, *(name for masks in manifest.masks for name in masks if name))
-    return [manifest.folder / name for name in (*names, MANIFEST_NAME)]
 
 
 def refuse_too_many(n_concepts: int, where: object) -> None:
@@ -159,71 +149,37 @@ def _raise_any(problems: Sequence[LoraSceneError], where: object) -> None:
         raise SceneError.collect(problems, f"{where} cannot be read as a scene")
 
 
+def _only_description(folder: Path) -> Path | None:
+    files = descriptions_in(folder)
+    if len(files) > 1:
+        raise SceneError(
+            "two descriptions",
+            where=folder,
+            expected=f"one {MANIFEST_NAME}",
+            got=", ".join(file.name for file in files),
+            hint="keep one, or name the one that is meant in the place of the folder",
+        )
+    return files[0] if files else None
+
+
 def _from_file_names(
     folder: Path, handles: Sequence[str] | None, nouns: Sequence[str] | None
 ) -> Manifest:
-    found = sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
-    images = [p.name for p in found if p.stem.lower() == "img"]
-    numbered: dict[int, list[str]] = {}
-    for path in found:
-        if match := re.fullmatch(r"mask(\d{1,9})", path.stem, re.IGNORECASE | re.ASCII):
-            numbered.setdefault(int(match[1]), []).append(path.name)
-    problems = _file_name_problems(folder, images, numbered)
-    chosen, named = _names(len(numbered), handles, nouns)
-    if not len(chosen) == len(named) == len(numbered):
-        expected, got = f"{len(numbered)} of each", f"{len(chosen)} handles, {len(named)} nouns"
+    layout, problems = read_layout(folder)
+    n_masks = len(layout.masks)
+    chosen, named = _names(n_masks, handles, nouns)
+    if not len(chosen) == len(named) == n_masks:
+        expected, got = f"{n_masks} of each", f"{len(chosen)} handles, {len(named)} nouns"
         problems.append(
             SceneError("not one handle and noun a mask", where=folder, expected=expected, got=got)
         )
     problems += check_handles(chosen, folder, nouns=named)
     _raise_any(problems, folder)
     concepts = tuple(map(Concept, chosen, named))
-    masks = tuple((numbered[n][0],) for n in range(len(numbered)))
-    read = {name for (name,) in masks}
-    unread = [path.name for path in found if path.name not in read]
-    alike = [name for name in unread if name.lower().startswith("mask")]
-    alike += [p.name for p in folder.iterdir() if p.name.lower().startswith(MANIFEST_NAME)]
-    return Manifest(folder, (images[0],), concepts, masks, handles is not None, tuple(alike))
-
-
-def _file_name_problems(
-    folder: Path, images: Sequence[str], numbered: Mapping[int, Sequence[str]]
-) -> list[SceneError]:
-    """Return what keeps a folder without a manifest from being one photo and its masks."""
-    problems = []
-    there = _brief(sorted(p.name for p in folder.iterdir()))
-    if len(images) != 1:
-        problems.append(
-            SceneError(
-                "which file is the photo?",
-                where=folder,
-                expected=f"a {MANIFEST_NAME}, or one img.jpg ({', '.join(IMAGE_SUFFIXES)})",
-                got=", ".join(images) or f"no img; the folder holds {there}",
-                hint=f"keep one, or list them in a {MANIFEST_NAME}" if images else MASK_HINT,
-            )
-        )
-    doubled = [name for names in numbered.values() if len(names) > 1 for name in sorted(names)]
-    if sorted(numbered) != list(range(len(numbered))) or not numbered or doubled:
-        masks = [name for n in sorted(numbered) for name in numbered[n]]
-        problems.append(
-            SceneError(
-                "two masks have one number"
-                if doubled
-                else "the masks are not numbered from 0 without a gap"
-                if masks
-                else "no mask",
-                where=folder,
-                expected="mask0.png, mask1.png, ...",
-                got=_brief(doubled or masks) if masks else f"the folder holds {there}",
-                hint=None if masks else MASK_HINT,
-            )
-        )
-    return problems
-
-
-def _brief(names: Sequence[str]) -> str:
-    more = len(names) - MAX_SHOWN
-    return (", ".join(names[:MAX_SHOWN]) or "nothing") + (f" and {more} more" if more > 0 else "")
+    masks = tuple((name,) for name in layout.masks)
+    return Manifest(
+        folder, layout.images, concepts, masks, handles is not None, left_out=layout.left_out
+    )
 
 
 def _names(
@@ -259,7 +215,7 @@ def _from_toml(file: Path, collected: list[LoraSceneError] | None) -> Manifest:
         _raise_any(problems, file)
     else:
         collected += problems
-    return Manifest(file.parent, scene.images, concepts, masks)
+    return Manifest(file.parent, scene.images, concepts, masks, name=file.name)
 
 
 def _concept(entry: ConceptTable) -> Concept:

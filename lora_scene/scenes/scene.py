@@ -13,7 +13,8 @@ import numpy.typing as npt
 
 from lora_scene.errors import LoraSceneError, SceneError
 from lora_scene.scenes.handles import Concept
-from lora_scene.scenes.manifest import MANIFEST_NAME, Manifest, read_manifest
+from lora_scene.scenes.layout import MANIFEST_NAME
+from lora_scene.scenes.manifest import Manifest, read_manifest
 from lora_scene.scenes.mask_files import INSIDE, MIN_COVERAGE, read_mask
 from lora_scene.scenes.pictures import Mask, Pixels, UprightPhoto, read_photo, warn_of
 from lora_scene.size import Size
@@ -28,6 +29,7 @@ __all__ = [
     "Scene",
     "View",
     "load_scene",
+    "read_scene",
     "shared_areas",
 ]
 
@@ -147,6 +149,19 @@ def load_scene(
     """
     problems: list[LoraSceneError] = []
     manifest = read_manifest(Path(path), handles=handles, nouns=nouns, problems=problems)
+    return read_scene(manifest, problems)
+
+
+def read_scene(manifest: Manifest, problems: list[LoraSceneError]) -> Scene:
+    """Read the photos and masks that a folder's description names, and check them.
+
+    Args:
+        manifest: The description.
+        problems: What `read_manifest` found wrong with it; told with what is wrong here.
+
+    Raises:
+        SceneError: All of it.
+    """
     if manifest.left_out:
         names = ", ".join(manifest.left_out)
         text = f"{names} left out: only mask0.png, mask1.png... and a {MANIFEST_NAME} are read"

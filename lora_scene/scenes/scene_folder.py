@@ -7,10 +7,12 @@ from pathlib import Path
 from PIL import Image
 
 from lora_scene.errors import SceneError
+from lora_scene.faults import told_plainly
 from lora_scene.file_groups import written_together
 from lora_scene.files import check_target, write_text
 from lora_scene.picture_writing import write_picture
-from lora_scene.scenes.manifest import MANIFEST_NAME, Manifest, manifest_text, refuse_too_many
+from lora_scene.scenes.layout import MANIFEST_NAME, descriptions_in
+from lora_scene.scenes.manifest import Manifest, manifest_text, refuse_too_many
 from lora_scene.scenes.masking import MaskedPhoto
 from lora_scene.scenes.overlay import draw_overlay
 from lora_scene.scenes.pictures import Mask
@@ -33,10 +35,12 @@ def check_scene_place(
             not ours.
 
     Raises:
-        SceneError: Too many concepts, a photo that cannot be named, or files stand in the way.
+        SceneError: Too many concepts, a photo that cannot be named, or files stand in the way:
+            those of a scene, or a scene.toml in other capitals.
         FileError: The folder cannot be written to, or holds another photo that is not ours.
     """
     refuse_too_many(n_things, folder)
+    _refuse_other_spelling(folder)
     is_there = photo.resolve().parent == folder.resolve()
     if is_there and photo.name != photo.name.encode("utf-8", "replace").decode("utf-8"):
         raise SceneError(
@@ -110,8 +114,10 @@ def save_scene(folder: Path, scene: Scene) -> None:
         scene: What to write; the masks of a background are not kept.
 
     Raises:
+        SceneError: It holds a scene.toml in other capitals.
         FileError: The folder cannot be written to, or holds files that are not ours.
     """
+    _refuse_other_spelling(folder)
     images = tuple(f"img{n}.png" for n in range(len(scene.photos)))
     pictures = {
         name: Image.fromarray(p.pixels) for name, p in zip(images, scene.photos, strict=True)
@@ -134,6 +140,18 @@ def save_scene(folder: Path, scene: Scene) -> None:
         for name, picture in pictures.items():
             write_picture(aside / name, picture)
         write_text(aside / MANIFEST_NAME, text)
+
+
+def _refuse_other_spelling(folder: Path) -> None:
+    """Refuse a folder that is described under a name which ours would stand beside."""
+    with told_plainly(folder):
+        others = [file for file in descriptions_in(folder) if file.name != MANIFEST_NAME]
+    if others:
+        raise SceneError(
+            f"another description stands where {MANIFEST_NAME} would be written",
+            where=others[0],
+            hint="move it away, or choose another folder",
+        )
 
 
 def _mask_image(mask: Mask) -> Image.Image:

@@ -13,6 +13,7 @@ from PIL import Image
 from lora_scene.cli.main import root
 from lora_scene.creating.picture_files import save_picture
 from lora_scene.errors import BackboneError, FileError
+from lora_scene.files import write_text
 from lora_scene.picture_writing import write_picture
 from lora_scene.scenes.scene import Photo
 from tests.scenes.factory import TOML, write_reference_folder, write_toml_folder
@@ -117,6 +118,14 @@ def test_check_replaces_no_mask_that_we_made_however_the_scene_is_named(run, tmp
     with pytest.raises(FileError, match="this is what is read"):
         run(named, "--out", place, "--recipe", "mini", "--size", "32")
     assert place.read_bytes() == before
+
+
+def test_check_replaces_no_description_in_other_capitals(run, tmp_path):
+    folder = write_toml_folder(tmp_path / "mine")
+    (folder / "scene.toml").unlink()
+    write_text(folder / "Scene.toml", TOML)  # as we write it, so that it alone would be replaced
+    with pytest.raises(FileError, match="this is what is read"):
+        run("mine/Scene.toml", "--out", "mine/Scene.toml", "--recipe", "mini", "--size", "32")
 
 
 def test_names_are_no_markup(run, tmp_path):

@@ -177,6 +177,18 @@ def test_a_toml_is_found_in_any_case_and_with_a_byte_order_mark(tmp_path):
     assert read_manifest(tmp_path / "Scene.TOML") == read_manifest(tmp_path)
 
 
+def test_of_two_tomls_the_named_one_is_read_and_none_is_chosen_unasked(tmp_path):
+    folder = write_toml_folder(tmp_path)
+    (folder / "Scene.toml").write_text(TOML.replace("teddy bear", "panda"), "utf-8")
+    if len(list(folder.glob("*.toml"))) == 1:
+        pytest.skip("capitals make no other name here")
+    for name, noun in (("scene.toml", "teddy bear"), ("Scene.toml", "panda")):
+        manifest = read_manifest(folder / name)
+        assert (manifest.concepts[0].noun, manifest.files[-1]) == (noun, folder / name)
+    with pytest.raises(SceneError, match=r"two descriptions(.|\n)*Scene\.toml, scene\.toml"):
+        read_manifest(folder)
+
+
 @pytest.mark.parametrize("is_right", [True, False])
 def test_thousands_of_concepts_are_refused_soon_and_briefly(tmp_path, is_right):
     table = (

@@ -12,9 +12,9 @@ from lora_scene.errors import FileError, SceneError
 from lora_scene.scenes.masking import MaskedPhoto
 from lora_scene.scenes.pictures import read_photo
 from lora_scene.scenes.scene import Concept, Photo, Scene, load_scene
-from lora_scene.scenes.scene_folder import check_scene_place, write_scene
+from lora_scene.scenes.scene_folder import check_scene_place, save_scene, write_scene
 from tests.scenes.colour_profiles import SRGB, decode_srgb, rgb_profile
-from tests.scenes.factory import photo
+from tests.scenes.factory import TOML, photo
 
 
 @pytest.fixture
@@ -85,6 +85,21 @@ def test_an_existing_scene_is_kept_unless_asked(tmp_path, masked, source):
     assert [p.name for p in folder.iterdir()] == ["mask1.png"]
     write_scene(folder, masked, photo=source, may_replace=True)
     assert load_scene(folder).handles == ("<bear>", "<bowl>", "<room>")
+
+
+@pytest.mark.parametrize("may_replace", [False, True])
+def test_no_second_description_is_written_beside_one_in_other_capitals(
+    tmp_path, masked, source, may_replace
+):
+    (tmp_path / "scene").mkdir()
+    (tmp_path / "scene" / "Scene.toml").write_text(TOML, "utf-8")
+    for write in (
+        lambda: write_scene(tmp_path / "scene", masked, photo=source, may_replace=may_replace),
+        lambda: save_scene(tmp_path / "scene", masked.scene),
+    ):
+        with pytest.raises(SceneError, match=r"Scene\.toml: another description stands"):
+            write()
+    assert [path.name for path in (tmp_path / "scene").iterdir()] == ["Scene.toml"]
 
 
 def test_a_photo_that_is_already_in_the_folder_is_used_in_place(tmp_path, masked, source):
