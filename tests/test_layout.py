@@ -47,7 +47,8 @@ ELSEWHERE = {
     "learning/test_checkpoints.py": "learning/base_pictures",
     "learning/test_draws.py": "learning/latents",
     "learning/test_estimates.py": "learning/simulation",
-    "learning/test_resume.py": "learning/interruption learning/run_lines learning/runs",
+    "learning/test_resume.py": "learning/interruption learning/lineage learning/run_lines"
+    " learning/runs",
     "learning/test_training.py": "learning/events learning/outcome learning/phases"
     " learning/drawn_before learning/job learning/preparation learning/prior learning/samples"
     " learning/step",

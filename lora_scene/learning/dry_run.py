@@ -104,7 +104,7 @@ def plan_run(
     with memory_advice(recipe), fast_float32(place), forked_rng(chosen):
         backbone = load_base(scene, recipe, chosen, listener, begin)
         check_early(backbone, recipe, listener)
-        base_hash, mine = lineage_on(backbone, scene, recipe, begin)
+        base_hash, mine = lineage_on(backbone, scene, recipe, begin, out)
         done = None if restart else finished(out, mine, recipe)
         resumed = None if done or restart else resumable(out, mine, recipe)
         start = begin and merge_beginning(begin, backbone, base_hash, listener)

@@ -22,7 +22,7 @@ class Job:
         out: Folder of the result.
         device: A device that exists.
         base_hash: `Backbone.content_hash` before training.
-        fingerprint: The run's `lineage`.
+        fingerprint: The run's, see `lineages`.
         tell: Told what happens.
         interruption: Looked at between steps.
         begun: What is merged into the base.

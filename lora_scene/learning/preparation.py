@@ -39,9 +39,10 @@ from lora_scene.learning.latents import (
     refuse_unseen,
     show_variants,
 )
+from lora_scene.learning.lineage import lineages
 from lora_scene.learning.lora import unet_targets
 from lora_scene.learning.optimizers import optimizer_library
-from lora_scene.learning.runs import lineage
+from lora_scene.learning.runs import kept_lineage
 from lora_scene.learning.step import Materials
 from lora_scene.recipe import Augment, Recipe, doubts
 from lora_scene.scenes.canvas import Canvas
@@ -170,12 +171,16 @@ def _refuse_things_on_grounds(recipe: Recipe) -> None:
 
 
 def lineage_on(
-    backbone: Backbone, scene: Scene, recipe: Recipe, begin: Beginning | None
+    backbone: Backbone, scene: Scene, recipe: Recipe, begin: Beginning | None, out: Path
 ) -> tuple[str, str]:
-    """Return the hash of a base that nothing was done to yet, and a run's `lineage` on it."""
+    """Return the hash of a base that nothing was done to yet, and a run's lineage on it.
+
+    It is the earlier form of it where `out` holds the run under that one; see `lineages`.
+    """
     base_hash = backbone.content_hash()
     below = base_hash.partition(".")[0] + backbone.text_hash() + (begin.mark if begin else "")
-    return base_hash, lineage(scene, recipe, below)
+    now, before = lineages(scene, recipe, below)
+    return base_hash, before if kept_lineage(out) == before else now
 
 
 def canvas_of(backbone: Backbone, recipe: Recipe) -> Canvas:

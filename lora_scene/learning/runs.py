@@ -14,12 +14,12 @@ out/
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +35,10 @@ from lora_scene.learning.checkpoints import (
     newest_checkpoint,
     what_is_left,
 )
+from lora_scene.learning.lineage import BESIDE, HOW
 from lora_scene.learning.patience import has_no_news
 from lora_scene.learning.run_lines import RunLines
-from lora_scene.ownership import is_ours
+from lora_scene.ownership import is_ours, metadata_of
 from lora_scene.recipe import Recipe, dump_recipe, flat_settings
 from lora_scene.scenes.scene import Scene
 
@@ -55,14 +56,6 @@ DRAWN = (PRIOR, GROUNDS, COLOURS)  # beside it: what came of the base before the
 ASKED, PATIENCE = "asked", "patience"  # why a run ended before its last step
 RESTARTED = "restarted"  # key of a `training.json` whose run was discarded: another is under way
 LAST_GOOD = "last_good"
-_BESIDE: Mapping[str, Any] = {  # of what is trained, and what `run_fingerprint` takes it for
-    "checkpoint_every": 0,
-    "sample_every": 0,
-    "sample_prompts": (),
-    "snapshots": 0,
-    "watch": 0,
-    "patience": 0,
-}
 FOLDERS = (str(CHECKPOINT.parent), LAST_GOOD, SAMPLES, MAPS, SNAPSHOTS, FULL_MODEL)
 
 
@@ -114,39 +107,13 @@ class Summary:
     colours: Mapping[str, float] = field(default_factory=dict)
 
 
-def run_fingerprint(scene: Scene, recipe: Recipe, base_hash: str) -> str:
-    """Return the sha256 of all that decides a run's result.
-
-    What a recipe is called, how often it is saved and how it is watched does not.
-    """
-    run = replace(recipe.run, **_BESIDE)
-    settings = dump_recipe(replace(recipe, run=run, name="", description=""))
-    for later in ('shape = "square"\n', "snapshots = 0\n", "watch = 0\n", "patience = 0\n"):
-        settings = settings.replace(later, "")  # runs from before there was a choice
-    if not recipe.grounds.prob:
-        settings = re.sub(r"(?m)^\[grounds\]\n(?:.+\n)+\n?", "", settings)
-    elif not recipe.grounds.far:  # no noun is drawn
-        settings = re.sub(r"(?m)^far = 0\.0\nn_per_noun = \d+\n", "", settings)
-    digest = hashlib.sha256(settings.encode())
-    digest.update(base_hash.encode())
-    for part in scene_bytes(scene):
-        digest.update(part)
-    return digest.hexdigest()
-
-
-def lineage(scene: Scene, recipe: Recipe, base_hash: str) -> str:
-    """Return the fingerprint that runs share which differ in the last phase's length alone."""
-    phase2 = replace(recipe.phase2, steps=1)
-    return run_fingerprint(scene, replace(recipe, phase2=phase2), base_hash)
-
-
-def scene_bytes(scene: Scene) -> Iterator[bytes]:
-    """Yield all of a scene that decides what is learnt from it."""
-    for concept in scene.concepts:
-        yield repr(concept).encode()
-    for photo in scene.photos:
-        yield photo.pixels.tobytes()
-        yield photo.masks.tobytes()
+def kept_lineage(out: Path) -> str:
+    """Return the lineage of the run that a folder holds, as it tells; nothing of none."""
+    with suppress(TrainingError):
+        if (found := read_summary(out)) is not None:
+            return found.fingerprint
+    kept = newest_checkpoint(out / CHECKPOINT)
+    return str(metadata_of(kept).get("fingerprint", "")) if kept else ""
 
 
 def finished(out: Path, mine: str, recipe: Recipe) -> TrainingResult | None:
@@ -154,7 +121,7 @@ def finished(out: Path, mine: str, recipe: Recipe) -> TrainingResult | None:
 
     Args:
         out: A run's folder.
-        mine: This run's `lineage`.
+        mine: This run's; see `lineages`.
         recipe: Every setting.
 
     Raises:
@@ -262,7 +229,8 @@ def _other_settings(kept: str, recipe: Recipe) -> str:
         theirs, ours = (flat_settings(tomllib.loads(one)) for one in (kept, dump_recipe(recipe)))
     except tomllib.TOMLDecodeError:
         return ""
-    told = ("name", "description", *(f"run.{key}" for key in _BESIDE), "phase2.steps")
+    told = ["name", "description", "phase2.steps", *(f"run.{key}" for key in BESIDE)]
+    told += [f"base.{key}" for key in HOW]
     other = [k for k in ours if k in theirs and ours[k] != theirs[k] and k not in told]
     return ", ".join(f"{key}={json.dumps(theirs[key])}" for key in other)
 

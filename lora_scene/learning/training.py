@@ -120,7 +120,7 @@ def train(
         answered(out, asked(out))  # of a run before: who finds this one's lock may ask already
         backbone = load_base(scene, recipe, chosen, tell, begin)
         check_early(backbone, recipe, tell)
-        base_hash, mine = lineage_on(backbone, scene, recipe, begin)
+        base_hash, mine = lineage_on(backbone, scene, recipe, begin, out)
         note_base(recipe.base.model, base_hash)
         if not restart and (earlier := finished(out, mine, recipe)) is not None:
             more = "" if recipe.is_full else "more phase2.steps go on with it, "

@@ -9,7 +9,7 @@ from functools import cache
 
 from lora_scene.backbones.sources import EMBEDDED, embedded_hashes
 from lora_scene.errors import LoraSceneError
-from lora_scene.learning.runs import run_fingerprint, scene_bytes
+from lora_scene.learning.lineage import run_fingerprint, scene_bytes
 from lora_scene.scenes.scene import Scene, load_scene
 from lora_scene.workshop.methods import recipes_of
 from lora_scene.workshop.protocol import Attempt, Protocol

@@ -13,7 +13,7 @@ from lora_scene.errors import RecipeError, SceneError
 from lora_scene.learning.draws import draw_timestep, longest_on_grounds
 from lora_scene.learning.events import Notice, StepDone
 from lora_scene.learning.grounds import GroundSet, draw_grounds
-from lora_scene.learning.runs import run_fingerprint
+from lora_scene.learning.lineage import run_fingerprint
 from lora_scene.recipe import (
     Grounds,
     Phase,

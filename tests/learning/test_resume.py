@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 from functools import partial
+from pathlib import Path
 
 import bitsandbytes as bnb
 import pytest
@@ -20,9 +21,11 @@ from lora_scene.errors import (
     TrainingError,
 )
 from lora_scene.files import write_text
+from lora_scene.learning import preparation
 from lora_scene.learning.checkpoints import load_checkpoint, save_checkpoint
 from lora_scene.learning.events import Saved, StepDone
 from lora_scene.learning.interruption import Interruption
+from lora_scene.learning.lineage import lineages
 from lora_scene.recipe import dump_recipe
 from tests.learning import made
 from tests.mapped_files import MAPS, mapped_below
@@ -342,6 +345,27 @@ def test_a_run_from_before_there_were_shapes_goes_on_as_a_square_or_is_told_so(
     with pytest.raises(TrainingError, match=r"begun as base\.shape=square"):
         made.run(scene, shaped, tmp_path)
     made.run(scene, settings(bases, "adamw"), tmp_path)
+
+
+@pytest.mark.parametrize("is_earlier", [False, True])
+def test_a_run_goes_on_wherever_its_base_lies_and_whatever_it_recomputes(
+    is_earlier, bases, scene, unbroken, tmp_path, monkeypatch
+):
+    """The earlier ones kept a hash in which both counted: these go on as they were begun."""
+    first, whole = settings(bases, "adamw8bit"), unbroken("adamw8bit")
+    with monkeypatch.context() as patched:
+        if is_earlier:
+            patched.setattr(preparation, "lineages", lambda *run: (lineages(*run)[1],) * 2)
+        with pytest.raises(StoppedError):
+            made.run(scene, first, tmp_path / "out", listener=stop_after(1, 1))
+    moved = shutil.copytree(bases["sd1"], tmp_path / Path(bases["sd1"]).name)
+    other = {} if is_earlier else {"model": str(moved), "gradient_checkpointing": True}
+    changed = dataclasses.replace(first, base=dataclasses.replace(first.base, **other))
+    events = []
+    on = made.run(scene, changed, tmp_path / "out", listener=events.append)
+    assert len([event for event in events if isinstance(event, StepDone)]) == sum(STEPS) - 1
+    made.assert_equal(made.numbers(on), made.numbers(whole))
+    assert made.run(scene, changed, tmp_path / "out").n_trained, "it is finished"
 
 
 def test_how_often_a_run_is_saved_does_not_part_it_from_its_checkpoint(bases, scene, tmp_path):

@@ -37,8 +37,8 @@ from lora_scene.files import write_text
 from lora_scene.learning import objective, phases, prior, samples, step
 from lora_scene.learning.devices import memory_switches
 from lora_scene.learning.events import Notice, PhaseEnded, PhaseStarted, Saved, StepDone
+from lora_scene.learning.lineage import run_fingerprint
 from lora_scene.learning.lora import lora_parameters
-from lora_scene.learning.runs import run_fingerprint
 from lora_scene.picture_writing import write_picture
 from lora_scene.recipe import load_recipe
 from lora_scene.scenes.scene import Concept, Photo, Scene

@@ -83,7 +83,8 @@ def test_a_base_that_is_missing_is_told_in_the_words_of_the_command_line(
 
 
 @pytest.mark.parametrize(
-    ("name", "mode"), [("click", "once"), ("submit", "once"), ("input", "multiple"), ("", "multiple")]
+    ("name", "mode"),
+    [("click", "once"), ("submit", "once"), ("input", "multiple"), ("", "multiple")],
 )
 def test_a_double_click_is_one_click_and_every_choice_counts(desk, name, mode):
     modes = []
