@@ -142,9 +142,20 @@ def test_unknown_and_lonely_methods_are_refused(tmp_path) -> None:
 
 
 # What a participant does, played inside the page; what was seen is left on the body.
-VISIT = """
+HANDS = """
+HTMLAnchorElement.prototype.click = () => {};  // a download may keep the browser from ending
 const keys = (key) => document.dispatchEvent(new KeyboardEvent("keydown", { key }));
 const notes = [];
+const choose = (name, value) => byId(name).querySelector(`input[value="${value}"]`).click();
+const rest = () => {
+  while (state.position < state.order.length) {
+    choose("identity", 3);
+    choose("prompt-fit", 5);
+    byId("next").click();
+  }
+};
+"""
+VISIT = """
 keys("Enter");
 notes.push(byId("trial").hidden ? "hidden" : "open");
 keys("Enter");
@@ -155,32 +166,116 @@ begin();  // as a visit on another day does: from what the browser kept
 notes.push(byId("start").textContent);
 byId("start").click();
 notes.push(state.position);
-const choose = (name, value) => byId(name).querySelector(`input[value="${value}"]`).click();
+rest();
+notes.push(byId("end").hidden ? "hidden" : "end");
+byId("download").click();
+"""
+HALF = """
+byId("start").click();
+choose("identity", 4);
+choose("prompt-fit", 2);
+byId("next").click();
+choose("prompt-fit", 3);
+state.position = 2;  // as pages of before went on after a reload
+choose("identity", 1);
+keep();
+begin();
+byId("start").click();
+notes.push(state.position);
+rest();
+notes.push(state.order.filter((id) => !isComplete(id)).length);
+delete state.answers[state.order[1]].identity;
+keep();
+begin();
+notes.push(byId("end").hidden ? "hidden" : "end");
+byId("start").click();
+notes.push(state.position);
+"""
+BACK = """
+byId("start").click();
+choose("identity", 4);
+choose("prompt-fit", 2);
+byId("next").click();
+choose("identity", 4);
+choose("prompt-fit", 2);
+const enter = { key: "Enter", bubbles: true, cancelable: true };
+byId("back").focus();
+notes.push(byId("back").dispatchEvent(new KeyboardEvent("keydown", enter)));  // the browser's click
+notes.push(state.position);
+byId("back").click();
+notes.push(state.position);
+keys("5");
+notes.push(document.activeElement === byId("back"));
+keys("Enter");
+notes.push(state.position);
+byId("back").focus();
+byId("back").dispatchEvent(new MouseEvent("click", { detail: 1 }));
+notes.push(document.activeElement === byId("back"));
+"""
+NEXT_PERSON = """
+const shown = () => notes.push(byId("another").hidden ? "hidden" : "shown");
+byId("start").click();
+rest();
+shown();
+byId("download").click();
+shown();
+begin();
+shown();
+byId("review").click();
+choose("identity", 1);
+rest();
+shown();
+byId("download").click();
+shown();
+const first = state.participant;
+byId("another").click();
+notes.push(byId("intro").hidden, byId("start").textContent, Object.keys(state.answers).length);
+notes.push(state.participant === first);
+begin();
+notes.push(state.participant === first, byId("start").textContent);
+"""
+NAMES = """
+byId("start").click();
 while (state.position < state.order.length) {
+  const frame = byId("things").getBoundingClientRect();
+  for (const cell of byId("things").querySelectorAll("span")) {
+    const place = cell.getBoundingClientRect();
+    if (place.bottom > frame.bottom || cell.scrollWidth > cell.clientWidth)
+      notes.push(`${innerWidth}: ${cell.textContent}`);
+  }
   choose("identity", 3);
   choose("prompt-fit", 5);
   byId("next").click();
 }
-notes.push(byId("end").hidden ? "hidden" : "end");
-document.body.dataset.visit = notes.join(";");
-byId("download").click();
 """
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
-def test_a_visit_in_a_real_browser_by_keyboard_and_mouse(study, tmp_path) -> None:
-    page = tmp_path / "visit.html"
-    text = study.page.read_text("utf-8").replace("</body>", f"<script>{VISIT}</script></body>")
-    page.write_text(text)
+def visit(page: Path, script: str, folder: Path, size: str = "1000,800") -> tuple[str, str]:
+    """Play a visit; return what was noted, and the answers that were downloaded last."""
+    folder.mkdir()
+    played = folder / "visit.html"
+    play = f"<script>{HANDS}{script}document.body.dataset.visit = notes.join(';');</script></body>"
+    played.write_text(page.read_text("utf-8").replace("</body>", play))
     command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
-    command += [f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=20000"]
+    command += [f"--user-data-dir={folder / 'profile'}", "--virtual-time-budget=20000"]
     result = subprocess.run(
-        [*command, "--dump-dom", page.as_uri()], capture_output=True, text=True, timeout=120
-    )
+        [*command, f"--window-size={size}", "--dump-dom", played.as_uri()],
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
     body = re.search(r"<body[^>]*>", result.stdout)[0]
-    visit = re.search(r'data-visit="([^"]*)"', body)[1]
-    assert visit == "open;0;1;Go on;1;end"
-    given = json.loads(re.search(r'data-answers="([^"]*)"', body)[1].replace("&quot;", '"'))
+    left = [re.search(rf'data-{name}="([^"]*)"', body) for name in ("visit", "answers")]
+    noted, answers = (one[1].replace("&quot;", '"') if one else "" for one in left)
+    return noted, answers
+
+
+in_a_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+
+
+@in_a_browser
+def test_a_visit_in_a_real_browser_by_keyboard_and_mouse(study, tmp_path) -> None:
+    noted, answers = visit(study.page, VISIT, tmp_path / "visit")
+    assert noted == "open;0;1;Go on;1;end"
+    given = json.loads(answers)
     key = json.loads(study.key.read_text("utf-8"))
     assert given["study"] == key["study"]
     assert len(given["answers"]) == study.n_trials
@@ -190,3 +285,30 @@ def test_a_visit_in_a_real_browser_by_keyboard_and_mouse(study, tmp_path) -> Non
     assert {(answer["identity"], answer["prompt"]) for answer in others} == {(3, 5)}
     assert {answer["side"] for answer in given["answers"]} <= {"left", "right"}
     assert given["finished"] is not None
+
+
+@in_a_browser
+def test_a_picture_that_is_half_answered_is_asked_again(study, tmp_path) -> None:
+    assert visit(study.page, HALF, tmp_path / "visit")[0] == "1;0;hidden;1"
+
+
+@in_a_browser
+def test_enter_on_a_button_is_that_button_until_an_answer_is_typed(study, tmp_path) -> None:
+    noted, _ = visit(study.page, BACK, tmp_path / "visit")
+    assert noted == "true;1;0;false;1;false"
+
+
+@in_a_browser
+def test_another_person_begins_once_the_answers_are_downloaded(study, tmp_path) -> None:
+    noted, _ = visit(study.page, NEXT_PERSON, tmp_path / "visit")
+    assert noted == "hidden;shown;shown;hidden;shown;false;Begin;0;false;false;Begin"
+
+
+@in_a_browser
+@pytest.mark.parametrize("size", ["500,844", "800,844"])
+def test_no_name_of_a_thing_is_cut_off(tmp_path, size) -> None:
+    for row in made.write(tmp_path / "results", n_scenes=1):
+        changed = {**row, "nouns": ["bear", "Donaudampfschifffahrtsgesellschaftskapitaen" * 2]}
+        keep_row(changed, tmp_path / "results" / "runs" / row["key"])
+    study = make_study(tmp_path / "results", tmp_path / "study")
+    assert visit(study.page, NAMES, tmp_path / "visit", size)[0] == ""
