@@ -20,7 +20,7 @@ ELSEWHERE = {
     " adapters/probe adapters/stated adapters/verification adapters/whole_pipeline"
     " adapters/writing cli/export cli/verify",
     "adapters/test_full_size_keys.py": "adapters/formats/diffusers adapters/formats/kohya",
-    "adapters/test_hub.py": "adapters/staging cli/card cli/pull cli/push",
+    "adapters/test_hub.py": "adapters/card_checks adapters/staging cli/card cli/pull cli/push",
     "adapters/test_inspection.py": "cli/inspect",
     "adapters/test_merging.py": "adapters/renaming cli/merge",
     "adapters/test_untrusted.py": "adapters/formats/factors backbones/tensor_header",

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import jinja2
 
@@ -20,7 +19,6 @@ from lora_scene.adapters.formats.factors import highest_ranks, part_of
 from lora_scene.adapters.formats.metadata import public_info
 from lora_scene.adapters.gallery import SamplePicture
 from lora_scene.backbones.families import FAMILIES
-from lora_scene.errors import AdapterError
 from lora_scene.scenes.union import prompt_for
 
 TAGS = ("text-to-image", "diffusers", "lora", "template:sd-lora")
@@ -35,6 +33,10 @@ FAMILY_LICENSES: Mapping[str, str] = {
     "sdxl": "openrail++",
 }
 TEMPLATE = "card.md.jinja"
+
+# Rows of its tables
+_FACT = re.compile(r"^\|\s*([a-z][a-z ]*?)\s*\|\s*(.*?)\s*\|\s*$", re.MULTILINE)
+_HANDLE = re.compile(r"^\|\s*`(<[^`|]+>)`\s*\|", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -95,54 +97,18 @@ def write_card(adapter: Adapter, facts: CardFacts) -> str:
     )
 
 
-def check_card(text: str, folder: Path) -> None:
-    """Check what can be checked of a card without the hub.
+def strange_facts(card: str, adapter: Adapter) -> list[str]:
+    """Return what the tables of a card tell that is not so of an adapter; other rows say nothing.
 
     Args:
-        text: The card.
-        folder: Where the pictures that it names must lie.
-
-    Raises:
-        AdapterError: No front matter, a missing field, or a picture that is not there.
+        card: One that `write_card` wrote, edited since.
+        adapter: The adapter.
     """
-    from huggingface_hub import ModelCard
-
-    try:
-        data = ModelCard(text, ignore_metadata_errors=False).data.to_dict()
-    except Exception as error:  # yaml's errors and the library's own
-        raise AdapterError(
-            "a card with broken front matter", where="README.md", got=error
-        ) from error
-    problems = [
-        AdapterError("the card's front matter lacks a field", where="README.md", expected=field)
-        for field in ("license", "tags", "library_name", "pipeline_tag")
-        if not data.get(field)
-    ]
-    for entry in data.get("widget") or []:
-        url = str((entry.get("output") or {}).get("url", ""))
-        if not url.startswith("https://") and not (folder / url).is_file():
-            problems.append(AdapterError("the card names a picture that is not there", where=url))
-    if problems:
-        raise AdapterError.collect(problems, "the card is not fit to publish")
-
-
-def refuse_absent_files(text: str, folder: Path) -> None:
-    """Refuse a card that sends its readers to embeddings which are not published with it.
-
-    Raises:
-        AdapterError: A name in it is not there.
-    """
-    named = set(re.findall(r"embeddings/[\w-]+\.safetensors", text))
-    absent = sorted(name for name in named if not (folder / name).is_file())
-    if absent:
-        there = sorted(path.name for path in (folder / "embeddings").glob("[!.]*.safetensors"))
-        raise AdapterError(
-            "the card names embeddings that are not there",
-            where="README.md",
-            expected=", ".join(there),
-            got=", ".join(absent),
-            hint="the same --name for `card` and `push`, or write it anew: lora-scene card",
-        )
+    training = _training(replace(adapter, info=public_info(adapter.info)))
+    facts = {label: _bare(_plain(value)) for label, value in training.items()}
+    told = {match[1]: _bare(match[2]) for match in _FACT.finditer(card)}
+    strange = [f"{key} {told[key]}" for key, fact in facts.items() if told.get(key, fact) != fact]
+    return [h for h in _HANDLE.findall(card) if h not in adapter.handles] + strange
 
 
 def diffusers_snippet(adapter: Adapter, facts: CardFacts) -> str:
@@ -216,6 +182,11 @@ def _plain(value: object) -> str:
     """Return text that Markdown and HTML show as it is, in one line."""
     text = "" if value is None else " ".join(str(value).split())
     return re.sub(r"([\\`*_\[\]{}<>|~&!$@#]|(?<=http):|(?<=https):|(?<=www)\.)", r"\\\1", text)
+
+
+def _bare(text: str) -> str:
+    """Return a cell's text however an editor spaced and escaped it."""
+    return " ".join(text.replace("\\", "").split())
 
 
 def _code(value: object) -> Raw:

@@ -2,39 +2,41 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from lora_scene.adapters.card_checks import (
+    check_card,
+    licence_of,
+    refuse_absent_files,
+    refuse_other_facts,
+    refuse_other_licence,
+    refuse_other_source,
+)
 from lora_scene.adapters.exports import export_adapter
 from lora_scene.adapters.folder import read_adapter
 from lora_scene.adapters.formats.embeddings import FOLDER
 from lora_scene.adapters.formats.modelspec import Title
 from lora_scene.adapters.gallery import FOLDER as SAMPLES
 from lora_scene.adapters.gallery import PROMPT, last_samples, write_sheet
-from lora_scene.adapters.model_card import (
-    CardFacts,
-    check_card,
-    refuse_absent_files,
-    write_card,
-)
+from lora_scene.adapters.model_card import CardFacts, write_card
 from lora_scene.documents import read_text
 from lora_scene.errors import AdapterError
+from lora_scene.ownership import is_ours
 from lora_scene.picture_writing import write_picture
 from lora_scene.scenes.pictures import open_image
-
-SOURCE = re.compile(r"(?:snapshot_download\(|load_adapter\(\w+, |folder = )(['\"])(.*?)\1")
 
 
 def stage_adapter(folder: Path, stage: Path, *, title: Title, repo_id: str, dtype: str) -> None:
     """Put together what is to be published: all layouts, pictures, and the card.
 
     Args:
-        folder: The adapter's folder. A README.md in it is taken as it is. Symbolic links are not
-            followed: what they lead to was not meant to be published.
+        folder: The adapter's folder. A README.md in it that was edited is taken as it is; another
+            is written anew. Symbolic links are not followed: what they lead to was not meant to be
+            published.
         stage: An empty folder.
         title: Name of the files, author, licence.
         repo_id: Where it will be.
@@ -47,6 +49,7 @@ def stage_adapter(folder: Path, stage: Path, *, title: Title, repo_id: str, dtyp
     parts = (folder / FOLDER, folder / SAMPLES)
     inner = [path for part in parts for path in part.glob("*")]
     refuse_linked([folder / "README.md", *folder.glob("*.safetensors"), *parts, *inner])
+    refuse_other_licence(folder, title.license)
     adapter = read_adapter(folder)
     samples = last_samples(folder, adapter)
     export_adapter(adapter, stage, title=title, dtype=dtype, samples=samples)
@@ -58,11 +61,14 @@ def stage_adapter(folder: Path, stage: Path, *, title: Title, repo_id: str, dtyp
         write_picture(place, Image.fromarray(pixels), {PROMPT: sample.prompt})
     write_sheet(stage, delivered=sum(adapter.info.steps))
     own_card = folder / "README.md"
-    facts = CardFacts(title.name, repo_id, title.license, samples)
-    text = read_text(own_card, AdapterError) if own_card.is_file() else write_card(adapter, facts)
-    text = text.replace("\r\n", "\n")
+    if own_card.is_file() and not is_ours(own_card):
+        text = read_text(own_card, AdapterError).replace("\r\n", "\n")
+        refuse_other_facts(text, adapter, repo_id)
+    else:
+        licence = title.license or licence_of(folder)
+        text = write_card(adapter, CardFacts(title.name, repo_id, licence, samples))
     check_card(text, stage)
-    _refuse_other_source(text, repo_id)
+    refuse_other_source(text, repo_id)
     refuse_absent_files(text, stage)
     (stage / "README.md").write_text(text, encoding="utf-8")
 
@@ -87,16 +93,3 @@ def refuse_linked(paths: Iterable[Path]) -> None:
             raise AdapterError(
                 "a symbolic link is never published", where=path, hint="put a copy in its place"
             )
-
-
-def _refuse_other_source(card: str, repo_id: str) -> None:
-    """Refuse a card whose snippets load from elsewhere: another repository, or a folder here."""
-    others = sorted({match[2] for match in SOURCE.finditer(card)} - {repo_id})
-    if others:
-        raise AdapterError(
-            "the card's snippets load another adapter",
-            where="README.md",
-            expected=repo_id,
-            got=", ".join(others),
-            hint=f"correct it, or write it anew: lora-scene card DIR --repo {repo_id}",
-        )

@@ -42,6 +42,7 @@ def command(
     as_json: bool,
 ) -> None:
     """Write the adapter in DIR for diffusers, ComfyUI, A1111, Forge, SD.Next and InvokeAI."""
+    from lora_scene.adapters.card_checks import refuse_other_licence
     from lora_scene.adapters.exports import export_adapter
     from lora_scene.adapters.folder import read_adapter
     from lora_scene.adapters.gallery import last_samples
@@ -56,6 +57,7 @@ def command(
         click.echo(json.dumps({"pipeline": str(out)}) if as_json else f"wrote {out}")
         return
     refuse_idle(["base", "config"], f"--format {layout} holds nothing of a base")
+    refuse_other_licence(folder, titled.licence)
     adapter = read_adapter(folder)
     export = export_adapter(
         adapter,

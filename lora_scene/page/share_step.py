@@ -9,6 +9,7 @@ from typing import Any
 
 import gradio as gr
 
+from lora_scene.adapters.card_checks import refuse_other_licence
 from lora_scene.adapters.exports import export_adapter
 from lora_scene.adapters.folder import read_adapter
 from lora_scene.adapters.formats.modelspec import Title
@@ -107,6 +108,7 @@ class ShareStep:
 
     def _export(self, name: str, author: str, licence: str, layouts: Sequence[Any]) -> Updates:
         work = self._begin()
+        refuse_other_licence(work.adapter, licence.strip())
         adapter = read_adapter(work.adapter)
         done = export_adapter(
             adapter,

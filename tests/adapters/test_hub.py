@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import functools
 import os
 
@@ -298,6 +299,59 @@ def test_a_card_that_loads_another_adapter_is_not_published(hub, folder, tmp_pat
     card.write_text(card.read_text() + f"\n```python\n{line}\n```\n")
     with pytest.raises(AdapterError, match=r"another adapter(.|\n)*card DIR --repo someone/plush"):
         stage_adapter(own, tmp_path / "stage", title=Title("own"), repo_id=REPO, dtype="fp16")
+
+
+def retrained(folder):
+    """Save what was learnt longer, of other things, in an adapter's folder."""
+    later = made.adapter(tiny.pipeline(), "sd1", handles=("<bear>", "<mug>"), seed=5)
+    info = dataclasses.replace(later.info, base_model="other/base", steps=(800, 2000))
+    save_adapter(dataclasses.replace(later, info=info), folder)
+
+
+def test_a_card_that_nobody_edited_is_published_as_of_today(folder, tmp_path):
+    own = tmp_path / "own"
+    copy_adapter(folder, own)
+    CliRunner().invoke(root, ["card", str(own), "--license", "mit"], catch_exceptions=False)
+    retrained(own)
+    stage_adapter(own, tmp_path / "stage", title=Title("own"), repo_id=REPO, dtype="fp16")
+    card = (tmp_path / "stage" / "README.md").read_text()
+    assert "other/base" in card
+    assert "800 for the rows alone, then 2000" in card
+    assert "`<mug>`" in card
+    assert "`<bowl>`" not in card
+    assert "tiny-base" not in card
+    assert ModelCard(card).data.license == "mit"
+
+
+def test_an_edited_card_of_an_earlier_adapter_is_not_published(folder, tmp_path):
+    own = tmp_path / "own"
+    copy_adapter(folder, own)
+    CliRunner().invoke(root, ["card", str(own), "--repo", REPO], catch_exceptions=False)
+    card = own / "README.md"
+    text = card.read_text().replace("Learnt from very few", "Made with love from very few")
+    card.write_text(text.replace("| seed | 7 |", "| seed   | 7 |\n| hours | 2 |"))
+    stage_adapter(own, tmp_path / "fine", title=Title("own"), repo_id=REPO, dtype="fp16")
+    assert "with love" in (tmp_path / "fine" / "README.md").read_text()
+    retrained(own)
+    told = r"another adapter(.|\n)*<bowl>; base someone/tiny-base .*; steps 400 (.|\n)*card DIR"
+    with pytest.raises(AdapterError, match=told):
+        stage_adapter(own, tmp_path / "stage", title=Title("own"), repo_id=REPO, dtype="fp16")
+
+
+@pytest.mark.parametrize("verb", [["push", "--repo", REPO, "--dry-run"], ["export"]])
+@pytest.mark.parametrize("edited", [False, True])
+def test_a_licence_that_the_card_contradicts_is_refused(folder, tmp_path, verb, edited):
+    own, out = tmp_path / "own", ["--out", str(tmp_path / "out")] if verb == ["export"] else []
+    copy_adapter(folder, own)
+    card = ["card", str(own), "--repo", REPO, "--license", "mit"]
+    CliRunner().invoke(root, card, catch_exceptions=False)
+    if edited:
+        (own / "README.md").write_text((own / "README.md").read_text() + "More.\n")
+    call = [verb[0], str(own), *verb[1:], *out, "--license"]
+    other = CliRunner().invoke(root, [*call, "openrail++"])
+    assert "the card states another licence" in str(other.exception)
+    same = CliRunner().invoke(root, [*call, "MIT"])
+    assert same.exit_code == 0, f"{same.output} {same.exception}"
 
 
 @pytest.mark.parametrize("name", ["README.md", "samples/00900-0.png", "samples"])
