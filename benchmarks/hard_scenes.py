@@ -33,8 +33,8 @@ from lora_scene.judging.evaluation import weigh
 from lora_scene.judging.judge import Judge, load_judge
 from lora_scene.judging.plans import Cell
 from lora_scene.judging.watched_drawing import Drawn
+from lora_scene.scenes.folder_names import MANIFEST_NAME
 from lora_scene.scenes.handles import Concept
-from lora_scene.scenes.layout import MANIFEST_NAME
 from lora_scene.scenes.manifest import Manifest, manifest_text
 from lora_scene.scenes.scene import load_scene
 

@@ -17,8 +17,8 @@ from benchmarks.mini_world.backgrounds import BACKGROUNDS
 from benchmarks.mini_world.compose import Composition, Sprites, compose
 from benchmarks.mini_world.drawings import HELD_OUT_STYLE, load_drawings
 from benchmarks.mini_world.nouns import noun_set
+from lora_scene.scenes.folder_names import MANIFEST_NAME
 from lora_scene.scenes.handles import Concept
-from lora_scene.scenes.layout import MANIFEST_NAME
 from lora_scene.scenes.manifest import Manifest, manifest_text
 
 DEVELOPMENT_NOUNS = ("dog", "penguin", "owl", "burger", "mushroom", "rocket")

@@ -24,6 +24,7 @@ Only the command line turns them into messages; the library never prints.
 from __future__ import annotations
 
 import difflib
+import warnings
 from collections.abc import Iterable, Sequence
 
 MAX_SHOWN = 20  # problems of a collected error
@@ -160,6 +161,11 @@ def did_you_mean(word: str, known: Iterable[str]) -> str | None:
         return None
     near = difflib.get_close_matches(word, list(known), n=3, cutoff=0.5)
     return f"did you mean {' or '.join(near)}?" if near else None
+
+
+def warn_of(where: object, text: str) -> None:
+    """Warn of something in a file, or of a concept."""
+    warnings.warn(f"{where}: {text}", LoraSceneWarning, stacklevel=2)
 
 
 def _fit_to_print(text: str) -> str:

@@ -61,6 +61,7 @@ ELSEWHERE = {
     " page/pictures_step page/server page/share_step page/stage",
     "page/test_trainings.py": "page/course",
     "recipe/test_recipe.py": "recipe/consistency recipe/settings recipe/shown recipe/tree",
+    "scenes/test_manifest.py": "scenes/folder_names",
     "scenes/test_framing.py": "scenes/canvas size",
     "scenes/segmenters/test_grabcut.py": "scenes/segmenters/marks",
     "scenes/segmenters/test_sam.py": "scenes/segmenters/automatic scenes/segmenters/segmenter",

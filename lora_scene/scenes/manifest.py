@@ -20,8 +20,8 @@ from lora_scene.documents import build, filled, parse_toml, read_text
 from lora_scene.errors import LoraSceneError, SceneError
 from lora_scene.faults import told_plainly
 from lora_scene.recipe import quoted
+from lora_scene.scenes.folder_names import MANIFEST_NAME, MASK_HINT, descriptions_in, read_layout
 from lora_scene.scenes.handles import Concept, check_handles, default_noun
-from lora_scene.scenes.layout import MANIFEST_NAME, MASK_HINT, descriptions_in, read_layout
 
 MOST_CONCEPTS = 256  # as many as an attention map has cells at 512 px
 

@@ -8,17 +8,16 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from lora_scene.errors import SceneError
+from lora_scene.errors import SceneError, warn_of
+from lora_scene.scenes.colour_spaces import DEEP_MODES
 from lora_scene.scenes.pictures import (
-    DEEP_MODES,
     UPRIGHT,
     Mask,
     Pixels,
     UprightPhoto,
+    decode_image,
     deep_values,
-    open_image,
     turn_upright,
-    warn_of,
 )
 
 Regions = npt.NDArray[np.bool_]
@@ -55,14 +54,16 @@ def read_mask(path: Path, photo: UprightPhoto | None = None) -> Mask:
         SceneError: The file is missing, not an image, damaged, too large or of floats, or a
             palette's labels without black.
     """
-    image, orientation = open_image(path)
-    mask = _opacity(image, path)
-    if photo is not None and orientation == UPRIGHT and mask.shape == photo.stored_shape:
+    decoded = decode_image(path)
+    mask = decoded.upright(_opacity(decoded.image, path))
+    says_nothing = decoded.orientation == UPRIGHT
+    if photo is not None and says_nothing and mask.shape == photo.stored_shape:
+        turned = turn_upright(mask, photo.orientation)
         if mask.shape != photo.pixels.shape[:2]:
-            orientation = photo.orientation
-        elif (turn_upright(mask, photo.orientation) != mask).any():
+            mask = turned
+        elif (turned != mask).any():
             warn_of(path, "its photo is turned by EXIF; the mask, which says nothing of it, is not")
-    return np.ascontiguousarray(turn_upright(mask, orientation))
+    return np.ascontiguousarray(mask)
 
 
 def _opacity(image: Image.Image, path: Path) -> Mask:

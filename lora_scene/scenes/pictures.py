@@ -6,7 +6,6 @@ import unicodedata
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -14,40 +13,20 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from lora_scene.errors import LoraSceneWarning, SceneError
+from lora_scene.errors import SceneError, warn_of
 from lora_scene.extras import optional
+from lora_scene.scenes.colour_spaces import DEEP_MODES, to_srgb
 
 MAX_PIXELS = 64_000_000  # more than any phone's camera by default, 256 MB as RGBA
-DEEP_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N")
 EXIF_ORIENTATION = 0x0112  # EXIF 2.3, section 4.6.4
-EXIF_IFD, EXIF_COLOR_SPACE, EXIF_INTEROP = 0x8769, 0xA001, 0xA005  # EXIF 2.3, section 4.6
-UNCALIBRATED = 0xFFFF  # the colour space of all that is not sRGB
-ADOBE_RGB = "R03"  # the interoperability index of DCF 2.0's optional colour space
-ADOBE_GAMMA = 563 / 256  # Adobe RGB (1998), section 4.3.4.2
-ADOBE_TO_SRGB = (  # of linear values: IEC 61966-2-1's inverse matrix times Adobe RGB's, both D65
-    (1.39836, -0.39836, 0.0),
-    (0.0, 1.0, 0.0),
-    (0.0, -0.04293, 1.04293),
-)
-CODED = {"PNG": (b"cICP", 1), "AVIF": (b"colrnclx", 2), "HEIF": (b"colrnclx", 2)}  # bytes a code
-HEAD = 1 << 18  # bytes of a file in which it tells them
-SRGB_CODES = ((1, 2, 5, 6), (1, 2, 4, 6, 13, 14, 15))  # ITU-T H.273, tables 2 and 3: near to sRGB
 REDUCED = 254  # the TIFF tag that says so of a page: TIFF 6.0, NewSubfileType, bit 0
-SRGB_GAMMA = 1 / 2.2  # what a PNG's gAMA says of sRGB
-UPRIGHT = 1
+UPRIGHT, LYING = 1, (5, 6, 7, 8)  # of its values: as seen, and with rows for columns
 STRAY_ALPHA = 0.001  # of the pixels: less transparency than that is nobody's meaning
 HEIF_SUFFIXES = (".heic", ".heif")
 FORMATS = (  # those that are decoded here and now; EPS, for one, would start another program
     *("JPEG", "MPO", "PNG", "WEBP", "TIFF", "BMP", "GIF", "AVIF", "HEIF"),
     *("JPEG2000", "PPM", "TGA"),
 )
-SAME_COLOUR = 2  # of 255: a profile that moves colours less than this is sRGB by another name
-PROFILED_MODES = {  # the modes that a profile's colour space can speak for, and the one it is fed
-    "RGB": (("RGB", "RGBA", "RGBX", "P", "PA", "L", "LA", "1", *DEEP_MODES), "RGB"),
-    "GRAY": (("L", "LA", "1", *DEEP_MODES), "L"),
-    "CMYK": (("CMYK",), "CMYK"),
-    "Lab": (("LAB",), "LAB"),
-}
 
 Pixels = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.float32]
@@ -68,6 +47,25 @@ class UprightPhoto:
     orientation: int
 
 
+@dataclass(frozen=True, eq=False)
+class Decoded:
+    """An image file's first frame, and how it is to be turned.
+
+    Attributes:
+        image: Its pixels.
+        orientation: What EXIF says of the file, 1 to 8; 1 is upright.
+        is_turned: Whether the decoder has turned the pixels by it already.
+    """
+
+    image: Image.Image
+    orientation: int
+    is_turned: bool
+
+    def upright(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Turn what has the image's rows and columns, (H, W, ...), as people see it."""
+        return array if self.is_turned else turn_upright(array, self.orientation)
+
+
 def read_photo(path: Path) -> UprightPhoto:
     """Read a photo of any mode as upright 8-bit sRGB; transparent parts become white.
 
@@ -78,12 +76,13 @@ def read_photo(path: Path) -> UprightPhoto:
     Raises:
         SceneError: The file is missing, not an image, damaged, too large, of floats or a preview.
     """
-    image, orientation = open_image(path)
+    decoded = decode_image(path)
+    image, orientation = decoded.image, decoded.orientation
     if image.mode in DEEP_MODES:
         profile = image.info.get("icc_profile")
         image = Image.fromarray(np.rint(deep_values(image, path) * 255).astype(np.uint8))
         image.info["icc_profile"] = profile
-    colours = _to_srgb(image, path)
+    colours = to_srgb(image, path)
     if image.has_transparency_data:
         alpha = image.convert("RGBA").getchannel("A")
         clear = float((np.asarray(alpha) < 255).mean())
@@ -92,13 +91,24 @@ def read_photo(path: Path) -> UprightPhoto:
         colours.putalpha(alpha)
         paper = Image.new("RGBA", image.size, "white")
         colours = Image.alpha_composite(paper, colours).convert("RGB")
-    stored = np.asarray(colours)
-    pixels = np.ascontiguousarray(turn_upright(stored, orientation))
-    return UprightPhoto(pixels, stored.shape[:2], orientation)
+    pixels = np.ascontiguousarray(decoded.upright(np.asarray(colours)))
+    height, width = pixels.shape[:2]
+    stored_shape = (width, height) if orientation in LYING else (height, width)
+    return UprightPhoto(pixels, stored_shape, orientation)
 
 
 def open_image(path: Path) -> tuple[Image.Image, int]:
-    """Decode an image file's first frame, and read its EXIF orientation, 1 to 8.
+    """Decode an image file's first frame, and tell how it is still to be turned, 1 to 8.
+
+    Raises:
+        SceneError: As in `read_photo`.
+    """
+    decoded = decode_image(path)
+    return decoded.image, UPRIGHT if decoded.is_turned else decoded.orientation
+
+
+def decode_image(path: Path) -> Decoded:
+    """Decode an image file's first frame, and read its EXIF orientation.
 
     Raises:
         SceneError: As in `read_photo`.
@@ -114,6 +124,9 @@ def open_image(path: Path) -> tuple[Image.Image, int]:
                 if image.width * image.height > MAX_PIXELS:
                     raise Image.DecompressionBombError
                 n_frames = getattr(image, "n_frames", 1) if image.format != "MPO" else 1
+                orientation = _orientation(image)
+                if orientation in LYING:
+                    image.filename = ""  # else Pillow 12.3 maps a plain TIFF by its turned width
                 image.load()
         except Image.DecompressionBombError as error:
             raise SceneError(
@@ -130,14 +143,14 @@ def open_image(path: Path) -> tuple[Image.Image, int]:
                 got=str(error).replace(f" {str(path)!r}", "") or type(error).__name__,
             ) from error
         _refuse_preview(image, path)
-        orientation = _orientation(image)
+        is_turned = orientation > UPRIGHT and _orientation(image) == UPRIGHT
     if not orientation:
         warn_of(path, "its EXIF data cannot be read; if it lies on its side, turn it and save it")
     if n_frames > 1:
         warn_of(path, f"the first of its {n_frames} frames or pages is read, the others are not")
     if image.mode == "F":
         raise _ranges_unknown(path, "floats")
-    return image, orientation or UPRIGHT
+    return Decoded(image, orientation or UPRIGHT, is_turned)
 
 
 def _refuse_preview(image: Image.Image, path: Path) -> None:
@@ -185,80 +198,6 @@ def turn_upright(array: npt.NDArray[Any], orientation: int) -> npt.NDArray[Any]:
     return turned[orientation](array) if orientation in turned else array
 
 
-def _to_srgb(image: Image.Image, path: Path) -> Image.Image:
-    """Convert an 8-bit image of any mode to RGB, by its profile; alpha is left out."""
-    from PIL import ImageCms
-
-    data = image.info.get("icc_profile")
-    if image.mode == "CMYK" and not data:
-        warn_of(path, "CMYK without a colour profile: its colours are guessed; save it as sRGB")
-    if not data and image.mode != "LAB":
-        return _without_profile(image, path)
-    try:
-        lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB"))
-        profile = ImageCms.ImageCmsProfile(BytesIO(data)) if data else lab
-        space = profile.profile.xcolor_space.strip()
-        modes, fed = PROFILED_MODES.get(space, ((), ""))
-        if image.mode not in modes:
-            raise ValueError(f"it is for {space}, the pixels are {image.mode}")
-        srgb = ImageCms.createProfile("sRGB")
-        convert = ImageCms.buildTransform(
-            profile,
-            srgb,
-            fed,
-            "RGB",
-            renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
-            flags=ImageCms.Flags.BLACKPOINTCOMPENSATION,
-        )
-        if fed == "RGB":
-            levels = np.arange(0, 256, 15, dtype=np.uint8)
-            cube = np.stack(np.meshgrid(levels, levels, levels), axis=-1).reshape(1, -1, 3)
-            moved = np.asarray(ImageCms.applyTransform(Image.fromarray(cube), convert))
-            if np.abs(moved.astype(int) - cube).max() <= SAME_COLOUR:
-                return image.convert("RGB")
-        converted = ImageCms.applyTransform(image.convert(fed), convert)
-    except (ImageCms.PyCMSError, OSError, ValueError, TypeError) as error:
-        if image.mode == "LAB":
-            raise SceneError("Lab colours cannot be read", where=path, got=error) from error
-        warn_of(path, f"its colour profile cannot be used ({error}); it is read as sRGB")
-        return image.convert("RGB")
-    assert converted is not None, "only conversion in place returns nothing"
-    return converted
-
-
-def _without_profile(image: Image.Image, path: Path) -> Image.Image:
-    """Convert an image to RGB that tells its colours, if at all, by EXIF, codes or a gamma."""
-    colours = image.convert("RGB")
-    if any(code not in near for code, near in zip(_codes(image, path), SRGB_CODES, strict=False)):
-        warn_of(path, "it is HDR or of a wide gamut without a colour profile; it is read as sRGB")
-    gamma = image.info.get("gamma")
-    if gamma and "srgb" not in image.info and abs(gamma / SRGB_GAMMA - 1) > 0.05:
-        warn_of(path, f"its gamma is {gamma:g} without a colour profile; it is read as sRGB")
-    try:
-        exif = image.getexif()
-        space = exif.get_ifd(EXIF_IFD).get(EXIF_COLOR_SPACE)
-        index = str(exif.get_ifd(EXIF_INTEROP).get(1, "")).strip("\0 ")
-    except Exception:  # on a stranger's bytes; `open_image` told of it
-        return colours
-    if space == UNCALIBRATED and index != ADOBE_RGB:
-        warn_of(path, "its EXIF names no colour space and it has no profile; it is read as sRGB")
-    if index != ADOBE_RGB:
-        return colours
-    linear = (np.asarray(colours, dtype=np.float32) / 255) ** np.float32(ADOBE_GAMMA)
-    linear = (linear @ np.array(ADOBE_TO_SRGB, dtype=np.float32).T).clip(0, 1)
-    encoded = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
-    return Image.fromarray((255 * encoded).round().astype(np.uint8))
-
-
-def _codes(image: Image.Image, path: Path) -> list[int]:
-    """Return a file's codes of primaries and transfer; none where it tells none."""
-    mark, width = CODED.get(image.format or "", (b"", 0))
-    with path.open("rb") as file:
-        _, found, after = file.read(HEAD if mark else 0).partition(mark or b"-")
-    codes = [after[n * width : (n + 1) * width] for n in (0, 1)]
-    return [int.from_bytes(code, "big") for code in codes if found]
-
-
 def _check_is_file(path: Path) -> None:
     try:
         if path.is_file():
@@ -290,8 +229,3 @@ def _ranges_unknown(path: Path, of: str) -> SceneError:
         expected="8 or 16 bits a channel",
         hint="save it as an 8-bit PNG",
     )
-
-
-def warn_of(where: object, text: str) -> None:
-    """Warn of something in a file, or of a concept."""
-    warnings.warn(f"{where}: {text}", LoraSceneWarning, stacklevel=2)

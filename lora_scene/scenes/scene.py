@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from lora_scene.errors import LoraSceneError, SceneError
+from lora_scene.errors import LoraSceneError, SceneError, warn_of
+from lora_scene.scenes.folder_names import MANIFEST_NAME
 from lora_scene.scenes.handles import Concept
-from lora_scene.scenes.layout import MANIFEST_NAME
 from lora_scene.scenes.manifest import Manifest, read_manifest
 from lora_scene.scenes.mask_files import INSIDE, MIN_COVERAGE, read_mask
-from lora_scene.scenes.pictures import Mask, Pixels, UprightPhoto, read_photo, warn_of
+from lora_scene.scenes.pictures import Mask, Pixels, UprightPhoto, read_photo
 from lora_scene.size import Size
 
 SAME_REGION_IOU = 0.95

@@ -11,7 +11,7 @@ from lora_scene.faults import told_plainly
 from lora_scene.file_groups import written_together
 from lora_scene.files import check_target, write_text
 from lora_scene.picture_writing import write_picture
-from lora_scene.scenes.layout import MANIFEST_NAME, descriptions_in
+from lora_scene.scenes.folder_names import MANIFEST_NAME, descriptions_in
 from lora_scene.scenes.manifest import Manifest, manifest_text, refuse_too_many
 from lora_scene.scenes.masking import MaskedPhoto
 from lora_scene.scenes.overlay import draw_overlay

@@ -23,20 +23,22 @@ def test_a_16_bit_mask_keeps_its_precision(tmp_path):
     np.testing.assert_allclose(read_mask(tmp_path / "deep.png"), deep / 65535, atol=1e-7)
 
 
-def test_a_mask_with_an_orientation_of_its_own_obeys_it(tmp_path):
+@pytest.mark.parametrize("form", ["png", "tif"])
+def test_a_mask_with_an_orientation_of_its_own_obeys_it(tmp_path, form):
     image = Image.fromarray(GREY)
     exif = image.getexif()
     exif[0x0112] = 6
-    image.save(tmp_path / "mask.png", exif=exif)
-    np.testing.assert_allclose(read_mask(tmp_path / "mask.png"), np.rot90(GREY, -1) / 255)
+    image.save(tmp_path / f"mask.{form}", exif=exif)
+    np.testing.assert_allclose(read_mask(tmp_path / f"mask.{form}"), np.rot90(GREY, -1) / 255)
 
 
-def test_a_mask_drawn_on_the_stored_photo_is_turned_with_it(tmp_path):
+@pytest.mark.parametrize("form", ["jpg", "tif"])
+def test_a_mask_drawn_on_the_stored_photo_is_turned_with_it(tmp_path, form):
     image = Image.fromarray(COLOUR)
     exif = image.getexif()
     exif[0x0112] = 6
-    image.save(tmp_path / "photo.jpg", exif=exif)
-    photo = read_photo(tmp_path / "photo.jpg")
+    image.save(tmp_path / f"photo.{form}", exif=exif)
+    photo = read_photo(tmp_path / f"photo.{form}")
     assert photo.pixels.shape == (9, 6, 3)
     Image.fromarray(GREY).save(tmp_path / "stored.png")
     Image.fromarray(np.rot90(GREY, -1).copy()).save(tmp_path / "upright.png")
@@ -45,15 +47,16 @@ def test_a_mask_drawn_on_the_stored_photo_is_turned_with_it(tmp_path):
     np.testing.assert_allclose(read_mask(tmp_path / "upright.png", photo), expected)
 
 
+@pytest.mark.parametrize("form", ["png", "tif"])
 @pytest.mark.parametrize(("orientation", "shape"), [(3, (6, 9)), (6, (9, 9))])
 def test_a_mask_that_may_lie_as_the_photo_is_stored_or_as_it_is_seen_is_told(
-    tmp_path, orientation, shape
+    tmp_path, orientation, shape, form
 ):
     image = Image.fromarray(np.zeros((*shape, 3), np.uint8))
     exif = image.getexif()
     exif[0x0112] = orientation
-    image.save(tmp_path / "photo.png", exif=exif)
-    photo = read_photo(tmp_path / "photo.png")
+    image.save(tmp_path / f"photo.{form}", exif=exif)
+    photo = read_photo(tmp_path / f"photo.{form}")
     seen = np.zeros(shape, np.uint8)
     seen[:2, :3] = 255
     Image.fromarray(seen).save(tmp_path / "mask.png")

@@ -16,8 +16,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from lora_scene.errors import warn_of
 from lora_scene.scenes.mask_prompts import Box, Kind, Mark, Prompt
-from lora_scene.scenes.pictures import Mask, Pixels, warn_of
+from lora_scene.scenes.pictures import Mask, Pixels
 from lora_scene.scenes.refine import GROWTH, Flags, finish, keep_main_parts
 from lora_scene.scenes.segmenters.geodesic import geodesic_distance
 from lora_scene.scenes.segmenters.growing import grow_mask

@@ -18,8 +18,9 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from lora_scene.errors import warn_of
 from lora_scene.scenes.mask_prompts import Mark, Prompt
-from lora_scene.scenes.pictures import Mask, Pixels, warn_of
+from lora_scene.scenes.pictures import Mask, Pixels
 from lora_scene.scenes.refine import GROWTH, Flags, fill_holes, finish
 from lora_scene.scenes.segmenters.geodesic import geodesic_distance
 from lora_scene.scenes.segmenters.marks import (

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from lora_scene.errors import warn_of
 from lora_scene.scenes.mask_prompts import Mark, Point
-from lora_scene.scenes.pictures import warn_of
 from lora_scene.scenes.refine import Flags
 
 MUCH_LOST = 0.6  # of a mask, to marks: worth a look
