@@ -38,8 +38,8 @@ ANSWERED = """typed => {  // fields to write in that an answer of the server set
 }"""
 BOUNDED = """() => {  // numbers that Gradio itself would refuse, in words of its own
   const { components } = window.gradio_config;
-  const has = ({ minimum, maximum }) => minimum != null || maximum != null;
-  return components.filter((one) => one.type === 'number' && has(one.props)).map((one) => one.props.label);
+  const numbers = components.filter((one) => one.type === 'number').map((one) => one.props);
+  return numbers.filter((one) => one.minimum != null || one.maximum != null);
 }"""
 AUDIT = Path(__file__).with_name("audit.js").read_text("utf-8")
 
