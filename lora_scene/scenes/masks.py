@@ -200,10 +200,8 @@ def _losses(framed: Photo, present: Mapping[int, str], canvas: Canvas, resize: R
         for k, handle in present.items()
         if k not in framed.present
     ]
-    for name, grid in (
-        ("latent grid", canvas.latents(size)),
-        ("attention maps", canvas.maps(size)),
-    ):
+    grids = (("latent grid", canvas.latents(size)), ("attention maps", canvas.maps(size)))
+    for name, grid in grids:
         fullest = grid_masks(framed.masks, grid, resize=resize).max(axis=(1, 2))
         little = [
             f"{handle} ({100 * fullest[k]:.0f} %)"
@@ -227,9 +225,8 @@ def _inverted(photo: Photo, scene: Scene) -> list[str]:
     for k in scene.things:
         share, around = covered(photo, k), float((photo.masks[k][rim] >= INSIDE).mean())
         if around >= WHOLE:
-            part = "all of the photo"
-            if share < 1.0:
-                part = f"{100 * share:.0f} % of the photo, and its whole rim"
+            most = f"{100 * share:.0f} % of the photo, and its whole rim"
+            part = most if share < 1.0 else "all of the photo"
             said.append(
                 f"{scene.handles[k]} covers {part}: "
                 "is its mask inverted, or all white? white is where the concept is"
