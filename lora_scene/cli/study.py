@@ -40,6 +40,8 @@ def make(
     study = make_study(
         results, out, methods=methods, n_items=items, per_person=per_person, seed=seed
     )
+    for lack in study.lacks:
+        click.echo(lack, err=True)
     click.echo(f"page: {study.page}  {study.n_trials} pictures a participant; give this out")
     click.echo(f"key:  {study.key}  keep this to yourself")
     analyse = shell("lora-scene", "study", "analyse", "--key", study.key)

@@ -19,6 +19,11 @@ def show_study(result: StudyResult) -> None:
     shown.print(
         f"{result.n_participants} participants count, {len(result.excluded)} failed the checks"
     )
+    if result.unchecked:
+        shown.print(
+            f"{len(result.unchecked)} of them answered no check, "
+            "so that nothing tells whether they looked"
+        )
     for question in result.questions:
         _show_question(shown, question)
     if result.shortcomings:

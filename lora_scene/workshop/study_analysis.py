@@ -21,7 +21,13 @@ import numpy.typing as npt
 
 from lora_scene.errors import JudgingError
 from lora_scene.extras import optional
-from lora_scene.workshop.study_answers import Rating, is_careful, ratings_of, read_answers
+from lora_scene.workshop.study_answers import (
+    Rating,
+    is_careful,
+    is_checked,
+    ratings_of,
+    read_answers,
+)
 
 QUESTIONS = ("identity", "prompt")
 MIN_PARTICIPANTS = 10  # below, no test is made
@@ -102,12 +108,14 @@ class StudyResult:
         questions: One each.
         n_participants: Whose answers count.
         excluded: Participants who failed the checks.
+        unchecked: Participants who count and answered no check.
         shortcomings: Why nothing can be concluded; empty if something can.
     """
 
     questions: tuple[QuestionResult, ...]
     n_participants: int
     excluded: tuple[str, ...]
+    unchecked: tuple[str, ...]
     shortcomings: tuple[str, ...]
 
 
@@ -131,7 +139,8 @@ def analyse_study(key: Path, answers: Sequence[Path]) -> StudyResult:
     questions = tuple(
         judge_question(question, given, has_tests=not short) for question, given in ratings.items()
     )
-    return StudyResult(questions, len(kept), excluded, short)
+    unchecked = tuple(f.participant for f in kept if not is_checked(f.answers, trials))
+    return StudyResult(questions, len(kept), excluded, unchecked, short)
 
 
 def judge_question(

@@ -98,7 +98,10 @@ def read_answers(key: Path, answers: Sequence[Path]) -> tuple[Key, list[AnswerFi
 
 
 def is_careful(answers: Iterable[Answer], trials: Mapping[str, Trial]) -> bool:
-    """Tell whether a participant gave most checks an identity that a careful eye would give."""
+    """Tell whether a participant gave most checks an identity that a careful eye would give.
+
+    Who answered none may be; see `is_checked`.
+    """
     outcomes = []
     for answer in answers:
         check = trials[answer.trial].check
@@ -106,6 +109,11 @@ def is_careful(answers: Iterable[Answer], trials: Mapping[str, Trial]) -> bool:
             low, high = CHECK_BOUNDS[check]
             outcomes.append(answer.identity is not None and low <= answer.identity <= high)
     return not outcomes or outcomes.count(False) / len(outcomes) <= MAX_FAILED_SHARE
+
+
+def is_checked(answers: Iterable[Answer], trials: Mapping[str, Trial]) -> bool:
+    """Tell whether a participant answered any check."""
+    return any(trials[answer.trial].check is not None for answer in answers)
 
 
 def ratings_of(

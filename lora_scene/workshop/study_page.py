@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,11 +71,13 @@ class Study:
         page: The page to be given out.
         key: Which trial is which method's; not to be given out.
         n_trials: Pictures that a participant judges.
+        lacks: What its checks cannot tell of participants, a sentence each.
     """
 
     page: Path
     key: Path
     n_trials: int
+    lacks: tuple[str, ...] = ()
 
 
 def make_study(
@@ -125,7 +127,9 @@ def make_study(
     with written_together(out) as aside:
         write_text(aside / PAGE, fill_page("workshop", "study.html", study=study))
         write_json(aside / KEY, {"study": study["id"], "methods": chosen, "trials": key})
-    return Study(out / PAGE, out / KEY, study["perPerson"] * len(chosen) + len(checks))
+    n_trials = study["perPerson"] * len(chosen) + len(checks)
+    lacks = _lacks([key[check["id"]]["check"] for check in checks])
+    return Study(out / PAGE, out / KEY, n_trials, tuple(lacks))
 
 
 def find_items(rows: Sequence[Row], methods: Sequence[str], *, results: Path) -> list[Item]:
@@ -209,7 +213,8 @@ def _page_item(item: Item, methods: Sequence[str], named: Namer) -> dict[str, An
 def _checks(picked: Sequence[Item], items: Sequence[Item], named: Namer) -> list[dict[str, Any]]:
     """Return pictures whose identity is known: a scene's own photo, and another scene's.
 
-    The things that should be seen are in the first as they are, and in the second not at all.
+    The things that should be seen are in the first as they are, and in the second not at all. Of
+    several photos none need show all things, so that scenes of such have no check.
     """
     checks = []
     single = [item for item in picked if not (item.folder / "photo1.png").exists()]
@@ -227,6 +232,20 @@ def _checks(picked: Sequence[Item], items: Sequence[Item], named: Namer) -> list
             }
         )
     return checks
+
+
+def _lacks(kinds: Sequence[str]) -> Iterator[str]:
+    """Yield what checks of these kinds cannot tell."""
+    if not kinds:
+        yield "no check stands between: only scenes of one photo have any"
+        return
+    if len(kinds) < N_CHECKS:
+        yield (
+            f"{len(kinds)} of {N_CHECKS} checks stand between: "
+            "each takes a prompt of its own, of a scene of one photo"
+        )
+    if "other" not in kinds:
+        yield "no check shows another scene, so that who always gives 5 passes"
 
 
 def _spread(items: Sequence[Item], n: int) -> list[Item]:

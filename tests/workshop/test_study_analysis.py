@@ -133,6 +133,14 @@ def test_who_fails_the_checks_does_not_count(crowd, tmp_path) -> None:
     assert result.n_participants == 12
 
 
+def test_who_answered_no_check_counts_and_is_named(crowd, tmp_path) -> None:
+    told = json.loads(crowd[0].read_text())
+    answers = [one for one in told["answers"] if one["trial"] not in ("c0", "c1")]
+    crowd[0].write_text(json.dumps({**told, "answers": answers}))
+    result = analyse_study(write_key(tmp_path), crowd)
+    assert (result.n_participants, result.unchecked) == (12, ("p0",))
+
+
 def test_strange_files_are_refused_all_at_once(crowd, tmp_path) -> None:
     other = tmp_path / "other.json"
     other.write_text(json.dumps({"study": "y", "participant": "q", "answers": []}))

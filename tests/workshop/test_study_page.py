@@ -62,6 +62,24 @@ def test_the_key_knows_every_trial(study) -> None:
     assert study.n_trials == 2 * 3 + len(checks)
 
 
+def test_what_the_checks_cannot_tell_is_said(tmp_path) -> None:
+    results = tmp_path / "results"
+    rows = made.write(results)
+    alike = make_study(results, tmp_path / "alike", per_person=2)  # every scene has a bear
+    assert [*alike.lacks] == ["no check shows another scene, so that who always gives 5 passes"]
+    for row in rows:
+        nouns = [f"{noun}{row['scene']}" for noun in row["nouns"]]
+        keep_row({**row, "nouns": nouns}, results / "runs" / row["key"])
+    assert make_study(results, tmp_path / "whole").lacks == ()
+    [few] = make_study(results, tmp_path / "few", n_items=2).lacks
+    assert few.startswith("2 of 4 checks stand between")
+    for scene in (results / "scenes").iterdir():
+        shutil.copy(scene / "photo0.png", scene / "photo1.png")
+    none = make_study(results, tmp_path / "none")
+    assert data_of(none.page)["checks"] == []
+    assert [*none.lacks] == ["no check stands between: only scenes of one photo have any"]
+
+
 def test_the_order_within_an_item_tells_nothing(study) -> None:
     key = json.loads(study.key.read_text("utf-8"))["trials"]
     orders = {
