@@ -99,16 +99,26 @@ def draw_sample(
 
 
 def longest_prompts(
-    variants: Sequence[EncodedVariant], concepts: Sequence[Concept], recipe: Recipe
+    variants: Sequence[EncodedVariant],
+    concepts: Sequence[Concept],
+    recipe: Recipe,
+    *,
+    about: frozenset[int] | None = None,
 ) -> tuple[str, ...]:
-    """Return the longest prompts of a run: all that a variant shows, in each template."""
+    """Return the longest prompts of a run: all that a variant shows, in each template.
+
+    Args:
+        variants: The photos'.
+        concepts: All that there are.
+        recipe: How they are named.
+        about: Leaves out prompts that name none of these; None leaves out none.
+    """
     is_single = all(phase.sampling == "single" for phase in recipe.phases if phase.steps)
     found = []
-    for present, suffix, is_whole in {
-        (variant.present, variant.caption_suffix, variant.names_all) for variant in variants
-    }:
-        subsets = [(k,) for k in present] if is_single and not is_whole else [present]
-        for subset in subsets:
+    for present, suffix in {(variant.present, variant.caption_suffix) for variant in variants}:
+        for subset in [(k,) for k in present] if is_single else [present]:
+            if about is not None and about.isdisjoint(subset):
+                continue
             names = [concepts[k].handle for k in subset]
             nouns = [concepts[k].noun for k in subset]
             read = [(names, nouns if recipe.handles.with_nouns else None)]
@@ -119,11 +129,12 @@ def longest_prompts(
 
 
 def longest_on_grounds(
-    variants: Sequence[EncodedVariant], concepts: Sequence[Concept], recipe: Recipe
+    variants: Sequence[EncodedVariant],
+    concepts: Sequence[Concept],
+    recipe: Recipe,
+    far: frozenset[int],
 ) -> tuple[str, ...]:
-    """Return the longest prompts of a run that say on which ground things are."""
-    if not recipe.grounds.is_on:
-        return ()
+    """Return the longest prompts of a run that say on which ground things are, the `far` ones."""
     things = {k for k, concept in enumerate(concepts) if not concept.is_background}
     shown = [
         replace(one, present=tuple(k for k in one.present if k in things))
@@ -131,7 +142,7 @@ def longest_on_grounds(
         if not one.caption_suffix and things.intersection(one.present)
     ]
     unasked = replace(recipe.masked_loss, outside_target="data")  # the base reads none of them
-    prompts = longest_prompts(shown, concepts, replace(recipe, masked_loss=unasked))
+    prompts = longest_prompts(shown, concepts, replace(recipe, masked_loss=unasked), about=far)
     return tuple(f"{prompt} {said}" for prompt in prompts for said in recipe.grounds.phrases)
 
 

@@ -152,11 +152,11 @@ def _measure(
     parts = [Share(ENCODING, 1, seconds, f"of the photos, in {n} variants")]
     materials, drawn = _drawn_before(backbone, job, materials)
     parts += drawn if resumed is None else []  # those lie in the checkpoint
-    if may_be_near := materials.grounds is not None and bool(job.recipe.grounds.far):
+    if unsure := materials.grounds if job.recipe.grounds.far else None:
         materials = replace(materials, grounds=None)  # steps that ask the base cost more
     table = prepare_handles(backbone, job, materials)
-    if may_be_near:
-        _tell_cut_on_grounds(table, materials, job.tell)
+    if unsure:
+        _tell_cut_on_grounds(table, materials, unsure.things, job.tell)
     trainer = Trainer(backbone, table, materials=materials, folder=job.out, listener=job.tell)
     behind = (resumed.phase, resumed.step) if resumed else (0, 0)
     with table.spliced():
@@ -206,10 +206,12 @@ def _drawn_before(
     return replace(materials, recipe=recipe, prior=prior, grounds=ground), parts
 
 
-def _tell_cut_on_grounds(table: HandleTable, materials: Materials, tell: Listener) -> None:
+def _tell_cut_on_grounds(
+    table: HandleTable, materials: Materials, things: frozenset[int], tell: Listener
+) -> None:
     try:
         with table.spliced():
-            refuse_cut_on_grounds(table, materials)
+            refuse_cut_on_grounds(table, materials, things)
     except SceneError as error:
         _tell_if_far(error, tell)
 

@@ -251,7 +251,7 @@ def prepare_handles(backbone: Backbone, job: Job, materials: Materials) -> Handl
         longest = longest_prompts(materials.variants, table.concepts, job.recipe)
         table.refuse_cut(longest, "handles.templates")
         if materials.grounds is not None:
-            refuse_cut_on_grounds(table, materials)
+            refuse_cut_on_grounds(table, materials, materials.grounds.things)
         if job.recipe.run.patience:
             refuse_cut_held(table, materials)
         if job.recipe.run.sample_every:
@@ -259,13 +259,13 @@ def prepare_handles(backbone: Backbone, job: Job, materials: Materials) -> Handl
     return table
 
 
-def refuse_cut_on_grounds(table: HandleTable, materials: Materials) -> None:
+def refuse_cut_on_grounds(table: HandleTable, materials: Materials, far: frozenset[int]) -> None:
     """Refuse prompts that would be cut once they say on which ground things are.
 
     Raises:
         SceneError: So one would be.
     """
-    prompts = longest_on_grounds(materials.variants, table.concepts, materials.recipe)
+    prompts = longest_on_grounds(materials.variants, table.concepts, materials.recipe, far)
     table.refuse_cut(prompts, "grounds.phrases", "grounds.prob=0, which shows none")
 
 

@@ -9,7 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from lora_scene.learning.draws import draw_sample, draw_timestep, draw_variant, step_generators
+from lora_scene.learning.draws import (
+    draw_sample,
+    draw_timestep,
+    draw_variant,
+    longest_prompts,
+    step_generators,
+)
 from lora_scene.learning.latents import resize_masks
 from lora_scene.recipe import Handles, Phase
 from lora_scene.scenes.augment import SIMPLE_BACKGROUND, flip
@@ -69,6 +75,13 @@ def test_union_sampling_draws_sizes_equally_often(plain, scene):
 def test_single_sampling_draws_one_concept(plain, scene):
     drawn = draws(plain, scene, 60, phase=Phase(sampling="single"))
     assert {sample.subset for sample in drawn} == {(0,), (1,), (2,)}
+
+
+def test_single_sampling_has_no_prompt_of_several_where_a_picture_shows_no_others(scene):
+    found = variants(scene, "augment.rearrange_prob=0.5", "augment.n_variants=8")
+    recipe = made.recipe("unused", "phase1.steps=0", "phase2.sampling=single")
+    drawn = {sample.prompt for sample in draws(found, scene, 60, phase=recipe.phase2)}
+    assert set(longest_prompts(found, scene.concepts, recipe)) == drawn
 
 
 def test_prompt_names_the_drawn_concepts_in_the_drawn_order(plain, scene):

@@ -10,7 +10,12 @@ import pytest
 import torch
 
 from lora_scene.errors import RecipeError, SceneError
-from lora_scene.learning.draws import draw_timestep, longest_on_grounds
+from lora_scene.learning.draws import (
+    draw_batch,
+    draw_timestep,
+    longest_on_grounds,
+    step_generators,
+)
 from lora_scene.learning.events import Notice, StepDone
 from lora_scene.learning.grounds import GroundSet, draw_grounds
 from lora_scene.learning.lineage import run_fingerprint
@@ -257,10 +262,34 @@ def test_grounds_that_were_seldom_meant_are_told(given, said):
 
 
 def test_longest_prompts_name_all_things_and_each_ground(bench):
-    found = longest_on_grounds(bench.variants, bench.scene.concepts, made.recipe("unused", *FEW))
-    concepts = bench.scene.concepts
+    concepts, both = bench.scene.concepts, frozenset({0, 1})
+    found = longest_on_grounds(bench.variants, concepts, made.recipe("unused", *FEW), both)
     handles = [concept.handle for concept in concepts if not concept.is_background]
     assert not any(one.handle in said for one in concepts if one.is_background for said in found)
     for said in (" on sand", " by a wall"):
         assert any(one.endswith(said) and all(h in one for h in handles) for one in found)
-    assert longest_on_grounds(bench.variants, bench.scene.concepts, made.recipe("unused")) == ()
+
+
+@pytest.mark.parametrize("sampling", ["single", "union"])
+def test_longest_prompts_on_grounds_name_something_far_and_are_drawn(sampling, scene, two):
+    """Against what is drawn: of both things the bowl alone is far."""
+    given = ["phase1.steps=0", f"phase2.sampling={sampling}", "augment.rearrange_prob=0.5"]
+    settings = made.recipe("unused", *FEW, *given, "augment.n_variants=4")
+    bench, bowl = made.bench(tiny.pipeline("sd1"), scene, settings, with_lora=False), frozenset({1})
+    grounds = replace(two, things=bowl, settings=settings.grounds, phrases=("on sand", "by a wall"))
+    found = longest_on_grounds(bench.variants, scene.concepts, settings, bowl)
+    drawn = set()
+    for step in range(200):
+        samples = draw_batch(
+            1,
+            bench.variants,
+            concepts=scene.concepts,
+            phase=settings.phase2,
+            handles=settings.handles,
+            n_timesteps=1000,
+            generators=step_generators(0, 2, step),
+        )
+        (shown,) = under(grounds, samples, scene.concepts, seed=step)
+        drawn |= {" ".join(sorted(shown.prompt.split()))} if shown.on_ground else set()
+    assert {" ".join(sorted(one.split())) for one in found} <= drawn, "one is never drawn"
+    assert max(map(len, found)) == max(map(len, drawn))
