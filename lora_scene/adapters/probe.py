@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from lora_scene.adapters.adapter import Adapter
+from lora_scene.backbones.families import own_side
 
 N_STEPS = 2
 GUIDANCE = 3.0
@@ -28,7 +29,7 @@ def draw_probe(pipeline: Any, prompt: str) -> torch.Tensor:
     Returns:
         The latents (1, 4, h, w), float32 on the CPU.
     """
-    side = pipeline.vae_scale_factor * min(pipeline.unet.config.sample_size, MAX_LATENT_SIDE)
+    side = pipeline.vae_scale_factor * min(own_side(pipeline.unet.config), MAX_LATENT_SIDE)
     drawn = pipeline(
         prompt,
         num_inference_steps=N_STEPS,

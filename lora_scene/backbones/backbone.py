@@ -20,6 +20,7 @@ from lora_scene.backbones.families import (
     check_resolution,
     identify,
     map_level,
+    own_side,
     side_multiple,
     vae_factor,
 )
@@ -90,9 +91,12 @@ class Backbone:
         name: What to call the base in metadata.
         resolution: Training size in pixels; 0 takes the model's own.
 
+    Attributes:
+        own_resolution: The size that the model was made for, pixels.
+
     Raises:
-        BackboneError: The size does not divide by the latents' factor and the UNet's levels, or
-            the base was trained for another target than noise or velocity.
+        BackboneError: The size does not divide by the latents' factor and the UNet's levels, the
+            base's own is not told, or it was trained for another target than noise or velocity.
     """
 
     def __init__(self, pipeline: Any, *, name: str, resolution: int = 0) -> None:
@@ -105,13 +109,17 @@ class Backbone:
         self.vae = pipeline.vae
         self.text_encoders = tuple(getattr(pipeline, part) for part in self.family.text_encoders)
         self.tokenizers = tuple(getattr(pipeline, part) for part in self.family.tokenizers)
+        for tokenizer, encoder in zip(self.tokenizers, self.text_encoders, strict=True):
+            limit = encoder.config.max_position_embeddings  # a tokenizer that says none has 10^30
+            tokenizer.model_max_length = min(tokenizer.model_max_length, limit)
         self.dtype: torch.dtype = self.text_encoders[0].dtype
         scheduler = pipeline.scheduler
         check_schedule(type(scheduler).__name__, scheduler.config, where=name)
         self.noise_scheduler = DDPMScheduler.from_config(scheduler.config)
         self.prediction_type: str = self.noise_scheduler.config.prediction_type
         self.vae_factor: int = vae_factor(self.vae.config)
-        self.resolution: int = resolution or self.unet.config.sample_size * self.vae_factor
+        self.own_resolution: int = own_side(self.unet.config) * self.vae_factor
+        self.resolution: int = resolution or self.own_resolution
         check_resolution(self.resolution, self.multiple)
         for part in (self.unet, self.vae, *self.text_encoders):
             part.requires_grad_(False)

@@ -113,6 +113,25 @@ def vae_factor(vae_config: Mapping[str, Any]) -> int:
     return int(2 ** (len(vae_config["block_out_channels"]) - 1))
 
 
+def own_side(unet_config: Mapping[str, Any]) -> int:
+    """Return the side of the latents that a UNet was made for, cells.
+
+    Raises:
+        BackboneError: Its configuration does not say, or says of no square.
+    """
+    stated = unet_config.get("sample_size")
+    sides = set(stated) if isinstance(stated, list | tuple) else {stated}
+    side = sides.pop() if len(sides) == 1 else None
+    if not isinstance(side, int) or side < 1:
+        raise BackboneError(
+            "the base's configuration does not tell the square that it was made for",
+            where="unet/config.json: sample_size",
+            expected="cells a side, such as 64 for 512 pixels",
+            got=stated,
+        )
+    return side
+
+
 def side_multiple(unet_config: Mapping[str, Any], vae_config: Mapping[str, Any]) -> int:
     """Return what sides of pictures are multiples of, pixels: VAE and UNet halve them so often."""
     return int(vae_factor(vae_config) * 2 ** (len(unet_config["down_block_types"]) - 1))

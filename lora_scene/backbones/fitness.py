@@ -50,7 +50,7 @@ def check_trainable(backbone: Backbone, base: Base) -> tuple[str, ...]:
     problems = [*_unsuited(backbone, base)]
     if problems and not base.force:
         raise BackboneError.collect(problems, f"{backbone.name} does not suit this recipe")
-    own = int(backbone.unet.config.sample_size) * backbone.vae_factor
+    own = backbone.own_resolution
     notices = [f"{backbone.name}: {problem.what}; base.force is set" for problem in problems]
     if not problems and _ratio(own, backbone.resolution) >= STRANGE_SIZE:
         notices.append(
@@ -163,7 +163,7 @@ def _wrong_size(own: int, resolution: int, where: object) -> BackboneError | Non
 
 def _unsuited(backbone: Backbone, base: Base) -> list[BackboneError]:
     """Return what speaks against a training, one problem each."""
-    own = int(backbone.unet.config.sample_size) * backbone.vae_factor
+    own = backbone.own_resolution
     found: list[BackboneError] = []
     other = _other_family(backbone.family, base, backbone.name)
     found += [] if other is None else [other]

@@ -5,8 +5,10 @@ import torch
 
 from lora_scene.backbones.backbone import Backbone, Moments, TextEncoding
 from lora_scene.backbones.families import FAMILIES, identify, map_level
+from lora_scene.backbones.fitness import check_trainable
 from lora_scene.backbones.sources import is_same_base
 from lora_scene.errors import BackboneError
+from lora_scene.recipe.settings import Base
 from lora_scene.size import Size
 from tests import tiny
 
@@ -59,6 +61,30 @@ def test_size_that_does_not_divide_is_refused_with_the_multiple(family, multiple
     assert backbone(family, resolution=multiple * 3).multiple == multiple
     with pytest.raises(BackboneError, match=f"a multiple of {multiple} pixels"):
         backbone(family, resolution=multiple * 3 + 8)
+
+
+def test_a_base_s_own_square_is_read_from_both_its_sides():
+    pipe = tiny.pipeline("sd1")
+    pipe.unet.register_to_config(sample_size=[16, 16])
+    assert Backbone(pipe, name="tiny").resolution == 16 * 4, "the VAE halves twice"
+    assert check_trainable(Backbone(pipe, name="tiny", resolution=64), Base()) == ()
+
+
+@pytest.mark.parametrize("size", [[16, 24], 0, None])
+@pytest.mark.parametrize("resolution", [0, 64])
+def test_a_base_that_tells_no_square_of_its_own_is_refused(size, resolution):
+    pipe = tiny.pipeline("sd1")
+    pipe.unet.register_to_config(sample_size=size)
+    with pytest.raises(BackboneError, match="does not tell the square"):
+        Backbone(pipe, name="tiny", resolution=resolution)
+
+
+def test_a_tokenizer_that_tells_no_length_has_its_encoder_s():
+    pipe = tiny.pipeline("sdxl")
+    expected = Backbone(tiny.pipeline("sdxl"), name="tiny").tokenize(["a photo of a bear"])
+    pipe.tokenizer.model_max_length = pipe.tokenizer_2.model_max_length = int(1e30)
+    found = Backbone(pipe, name="tiny").tokenize(["a photo of a bear"])
+    assert all(map(torch.equal, found, expected))
 
 
 def test_unknown_prediction_type_is_refused():
