@@ -13,7 +13,7 @@ import torch
 
 from lora_scene.errors import OutOfMemoryError, RecipeError, TrainingError
 from lora_scene.faults import is_out_of_memory
-from lora_scene.recipe import Recipe
+from lora_scene.recipe import Recipe, Run
 
 CLEAR_REFS = Path("/proc/self/clear_refs")  # 5 resets the peak of the resident set (Linux, proc(5))
 RANKS = (
@@ -63,7 +63,8 @@ def device_bytes(device: torch.device) -> int:
 def memory_switches(recipe: Recipe) -> list[str]:
     """Return the switches that would save memory and are not on yet, the largest gain first."""
     base, run = recipe.base, recipe.run
-    passes = run.batch_size * run.accumulation
+    most: int = Run.__dataclass_fields__["accumulation"].metadata["range"][1]
+    passes = min(run.batch_size * run.accumulation, most)
     is_full = recipe.is_full
     low_bit = "nf4" if base.resolution > 512 else "fp8"  # SD's small UNets are mostly convolutions
     candidates = [

@@ -187,6 +187,17 @@ def _unseen(
     other = 'take masked_loss.resize="area", ' if resize != "area" else ""
     for k, concept in enumerate(concepts):
         shown = [variant for variant in variants if k in variant.present]
+        if concept.is_background and variants and all(one.names_all for one in variants):
+            problems.append(
+                SceneError(
+                    "no picture is named by its background",
+                    where=concept.handle,
+                    expected="augment's shares of recomposed, rearranged and pasted pictures below "
+                    "1 together, so that photos are shown as they are too",
+                    hint="lower them, or leave the background out",
+                )
+            )
+            continue
         cells = max((float(variant.masks[k].sum()) for variant in shown), default=0.0)
         map_cells = max((float(variant.map_masks[k].sum()) for variant in shown), default=0.0)
         if cells < LEAST_CELLS or not map_cells:

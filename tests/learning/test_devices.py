@@ -7,7 +7,13 @@ import pytest
 import torch
 
 from lora_scene.errors import RecipeError
-from lora_scene.learning.devices import mixed_precision, peak_bytes, reset_peak
+from lora_scene.learning.devices import (
+    memory_switches,
+    mixed_precision,
+    peak_bytes,
+    reset_peak,
+)
+from lora_scene.recipe import load_recipe
 
 CPU = torch.device("cpu")
 MPS = torch.device("mps")
@@ -46,6 +52,17 @@ def test_an_old_mac_without_bf16_is_told_so(macos: Callable[[int], None]) -> Non
     macos(13)
     with pytest.raises(RecipeError, match=r"mps does not train in bf16(.|\n)*fp32 or fp16"):
         mixed_precision(torch.bfloat16, MPS)
+
+
+@pytest.mark.parametrize(("batch", "accumulation"), [(4, 2), (64, 8), (256, 256)])
+def test_every_switch_that_saves_memory_is_a_setting_that_is_taken(
+    batch: int, accumulation: int
+) -> None:
+    given = [f"run.batch_size={batch}", f"run.accumulation={accumulation}"]
+    switches = memory_switches(load_recipe("sdxl", given))
+    assert f"run.accumulation={min(batch * accumulation, 256)}" in switches[0]
+    for switch in switches:
+        load_recipe("sdxl", [*given, *switch.replace("--set ", "").split()])
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets a process reset its peak")

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from lora_scene.errors import SceneError
 from lora_scene.learning.draws import (
     draw_sample,
     draw_timestep,
@@ -16,7 +17,7 @@ from lora_scene.learning.draws import (
     longest_prompts,
     step_generators,
 )
-from lora_scene.learning.latents import resize_masks
+from lora_scene.learning.latents import refuse_unseen, resize_masks
 from lora_scene.recipe import Handles, Phase
 from lora_scene.scenes.augment import SIMPLE_BACKGROUND, flip
 from lora_scene.scenes.framing import frame
@@ -171,6 +172,17 @@ def test_rearranged_picture_is_named_whole_and_says_nothing_of_its_background(sc
     for sample in draws(found, scene, 20):
         assert sorted(sample.subset) == sorted(sample.variant.present)
         assert sample.prompt.endswith(">")
+
+
+@pytest.mark.parametrize("kind", ["recompose", "rearrange", "paste"])
+def test_a_background_that_no_variant_names_is_refused_for_that(kind, scene):
+    """It was told that too little of it is left, and to enlarge its mask."""
+    given = f"augment.{kind}_prob"
+    found = variants(scene, f"{given}=1", "augment.n_variants=8")
+    with pytest.raises(SceneError, match=r"<ground>: no picture is named by its background") as one:
+        refuse_unseen(found, scene.concepts)
+    assert "too little" not in str(one.value)
+    refuse_unseen(variants(scene, f"{given}=0.9", "augment.n_variants=8"), scene.concepts)
 
 
 def test_concept_that_the_square_cuts_off_is_never_named():
