@@ -130,6 +130,10 @@ def _idle(recipe: Recipe) -> Iterator[tuple[list[str], str]]:
             yield ["augment.n_variants"], "no variant is random"
     if not recipe.phase2.steps:
         yield ["run.snapshots", "run.patience"], "phase2.steps is 0"
+    yield from _idle_of_phases(recipe)
+
+
+def _idle_of_phases(recipe: Recipe) -> Iterator[tuple[list[str], str]]:
     for number, phase in enumerate(recipe.phases, 1):
         name = f"phase{number}"
         if not phase.steps:
@@ -139,7 +143,12 @@ def _idle(recipe: Recipe) -> Iterator[tuple[list[str], str]]:
             yield [f"{name}.weights_lr"], f"{name} trains rows alone"
         if phase.schedule == "constant":
             yield [f"{name}.end_fraction"], f"{name}.schedule is constant"
-        if not masked.asks_base:
+        if phase.sampling == "single":
+            told = f"{name}.sampling is single: there is no pair of maps"
+            yield [f"{name}.pairwise_weight"], told
+        if phase.draws >= phase.steps:
+            yield [f"{name}.draws"], f"{name} has no more steps, and draws nothing again"
+        if not recipe.masked_loss.asks_base:
             yield [f"{name}.draws"], "the untouched base is not asked"
 
 

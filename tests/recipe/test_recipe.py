@@ -357,8 +357,22 @@ def test_a_setting_that_changes_nothing_is_told(setting, why):
 
 
 @pytest.mark.parametrize(
+    ("name", "settings", "why"),
+    [
+        ("summary", ["phase1.pairwise_weight=0.1"], "phase1.sampling is single"),
+        ("sd15", ["phase2.draws=400"], "phase2 has no more steps"),
+        ("sd15", ["phase2.draws=401"], "phase2 has no more steps"),
+    ],
+)
+def test_a_setting_that_a_phase_does_not_come_to_is_told(name, settings, why):
+    (told,) = idle_settings(load_recipe(name, settings), settings)
+    assert told.startswith(f"{settings[0].partition('=')[0]} changes nothing: {why}")
+
+
+@pytest.mark.parametrize(
     ("name", "settings"),
     [
+        ("sd15", ["phase2.draws=399", "phase2.pairwise_weight=0.1", "phase1.draws=0"]),
         ("paper", ["lora.rank=32", "prior.n_images=7", "phase2.weights_lr=1e-3"]),
         ("paper", ["masked_loss.outside_target=base", "masked_loss.outside_weight=0.5"]),
         ("full", ["full.text_encoder=false", "optimizer.name=adamw"]),
