@@ -12,6 +12,10 @@ from lora_scene.adapters.model_card import strange_facts
 from lora_scene.documents import read_text
 from lora_scene.errors import AdapterError
 
+# An embedding's file; a name with spaces ends where its span of code does
+NAMED = re.compile(
+    r"embeddings/[\w-]+\.safetensors|(?<=`)embeddings/[^`{}<>*\n]+\.safetensors(?=`)"
+)
 SOURCE = re.compile(r"(?:snapshot_download\(|load_adapter\(\w+, |folder = )(['\"])(.*?)\1")
 
 
@@ -45,7 +49,7 @@ def refuse_absent_files(text: str, folder: Path) -> None:
     Raises:
         AdapterError: A name in it is not there.
     """
-    named = set(re.findall(r"embeddings/[\w-]+\.safetensors", text))
+    named = set(NAMED.findall(text))
     absent = sorted(name for name in named if not (folder / name).is_file())
     if absent:
         there = sorted(path.name for path in (folder / "embeddings").glob("[!.]*.safetensors"))

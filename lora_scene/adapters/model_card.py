@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import jinja2
 
 from lora_scene.adapters.adapter import Adapter
-from lora_scene.adapters.exports import for_interfaces
+from lora_scene.adapters.exports import check_name, for_interfaces
 from lora_scene.adapters.formats.diffusers import FILE
 from lora_scene.adapters.formats.factors import highest_ranks, part_of
 from lora_scene.adapters.formats.metadata import public_info
@@ -66,7 +66,11 @@ def write_card(adapter: Adapter, facts: CardFacts) -> str:
     Args:
         adapter: The adapter; as a repository holds it, its files are named for interfaces.
         facts: Name, source, licence, pictures.
+
+    Raises:
+        AdapterError: See `check_name`.
     """
+    check_name(facts.name)
     info = public_info(adapter.info)
     named = for_interfaces(replace(adapter, info=info), facts.name)
     adapter = named if facts.repo else replace(adapter, info=info)

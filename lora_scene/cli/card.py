@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @click.command()
 @folder_argument
 @click.option("--repo", callback=repository, help="Hub id that snippets load from.  [default: DIR]")
-@click.option("--name", help="Its title.  [default: that of DIR]")
+@click.option("--name", help="Its title, and of files.  [default: that of DIR]")
 @click.option("--license", "licence", default="", help="SPDX id.  [default: the base's usual one]")
 @click.option("--force", is_flag=True, help="Replace a README.md written or edited by hand.")
 @click.option("--draw", is_flag=True, help="Draw its gallery first: the recipe's sample prompts.")
@@ -35,19 +35,22 @@ def command(
     """Write DIR/README.md: gallery, handles, snippets that run, training details, limits."""
     from lora_scene.adapters.attachment import plain_name
     from lora_scene.adapters.card_checks import check_card
+    from lora_scene.adapters.exports import check_name
     from lora_scene.adapters.folder import read_adapter
     from lora_scene.adapters.gallery import last_samples, write_sheet
     from lora_scene.adapters.model_card import CardFacts, write_card
     from lora_scene.files import check_target, write_text
 
     check_target(folder, ["README.md"], force=force)
+    name = name or plain_name(folder)
+    check_name(name)
     adapter = read_adapter(folder)
     if draw:
         _draw(folder, adapter, base)
     samples = last_samples(folder, adapter)
     sheet = write_sheet(folder, delivered=sum(adapter.info.steps)) if samples else None
     facts = CardFacts(
-        name or plain_name(folder),
+        name,
         repo or "",
         licence,
         samples,

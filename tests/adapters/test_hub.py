@@ -354,6 +354,25 @@ def test_a_licence_that_the_card_contradicts_is_refused(folder, tmp_path, verb, 
     assert same.exit_code == 0, f"{same.output} {same.exception}"
 
 
+def test_a_name_that_no_file_can_have_stops_a_card_and_a_card_of_such_files_a_push(
+    folder, tmp_path
+):
+    own = tmp_path / "own"
+    copy_adapter(folder, own)
+    call = ["card", str(own), "--repo", REPO]
+    refused = CliRunner().invoke(root, [*call, "--name", "My Bear"])
+    assert "not a usable name for files" in str(refused.exception)
+    assert not (own / "README.md").exists()
+    CliRunner().invoke(root, call, catch_exceptions=False)
+    card = own / "README.md"
+    text = "The files of embeddings/ go there, and `embeddings/*.safetensors` are all.\n"
+    card.write_text(card.read_text() + text)
+    stage_adapter(own, tmp_path / "fine", title=Title("own"), repo_id=REPO, dtype="fp16")
+    card.write_text(card.read_text() + "`embeddings/My Bear_bear.safetensors`\n")
+    with pytest.raises(AdapterError, match=r"embeddings that are not there(.|\n)*My Bear_bear"):
+        stage_adapter(own, tmp_path / "stage", title=Title("own"), repo_id=REPO, dtype="fp16")
+
+
 @pytest.mark.parametrize("name", ["README.md", "samples/00900-0.png", "samples"])
 def test_a_link_in_a_folder_is_not_published(folder, tmp_path, name):
     own = tmp_path / "own"
