@@ -165,8 +165,10 @@ def adapter_files(adapter: Adapter) -> dict[str, dict[str, torch.Tensor]]:
 
 
 def _is_original(path: Path) -> bool:
+    """Tell whether a file holds factors or rows in float32, which alphas always are."""
     try:
-        return "F32" in read_header(path).dtypes.values()
+        header = read_header(path)
+        return any(kind == "F32" and header.shapes[key] for key, kind in header.dtypes.items())
     except AdapterError:  # a damaged file is nobody's original
         return False
 

@@ -32,7 +32,8 @@ def write_tensors(
         path: A new file, in a folder that `written_together` gave; its folder is made if need be.
         tensors: Name to tensor, in any device and layout.
         metadata: String to string; sorted in the file, with `format` = `pt` added.
-        dtype: What floating-point tensors are cast to; integers keep theirs.
+        dtype: What floating-point tensors are cast to; integers and single numbers, such as alphas,
+            keep theirs: bf16 has no 257.
     """
     header: dict[str, object] = {"__metadata__": dict(sorted({"format": "pt", **metadata}.items()))}
     cast = _in_order(tensors, dtype)
@@ -65,7 +66,9 @@ def tensors_sha256(tensors: Mapping[str, torch.Tensor], dtype: torch.dtype = tor
 def _in_order(tensors: Mapping[str, torch.Tensor], dtype: torch.dtype) -> dict[str, torch.Tensor]:
     """Cast, and order by size of an item, then by name: so that every tensor is aligned."""
     cast = {
-        name: tensor.detach().to("cpu", dtype if tensor.is_floating_point() else tensor.dtype)
+        name: tensor.detach().to(
+            "cpu", dtype if tensor.is_floating_point() and tensor.ndim else tensor.dtype
+        )
         for name, tensor in tensors.items()
     }
     return dict(sorted(cast.items(), key=lambda item: (-item[1].element_size(), item[0])))

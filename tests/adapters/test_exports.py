@@ -140,6 +140,28 @@ def test_the_kohya_file_states_the_rank_of_its_convolutions(tmp_path):
     assert tensors[f"{name}.lora_up.weight"].shape[1:] == (4, 1, 1)
 
 
+def test_alphas_are_exact_whatever_the_factors_are(tmp_path):
+    pipe = tiny.pipeline()
+    adapter = made.adapter(pipe, "sd1")
+    noise = torch.Generator().manual_seed(0)
+    modules = {}
+    for key, module in adapter.modules.items():
+        down = torch.randn(257, module.down.shape[1], generator=noise) * 0.02
+        up = torch.randn(module.up.shape[0], 257, generator=noise)
+        modules[key] = LoraModule(down, up, 257.0)
+    adapter = dataclasses.replace(adapter, modules=modules)
+    exported(adapter, tmp_path, dtype="bf16")
+    for name in ("scene.safetensors", "scene_bundle.safetensors"):
+        tensors = load_file(tmp_path / name)
+        alphas = [tensor for key, tensor in tensors.items() if key.endswith(".alpha")]
+        assert len(alphas) == len(modules)
+        assert all(alpha.dtype == torch.float32 and alpha == 257 for alpha in alphas)
+    refuse_failures(verify_path(tmp_path, tiny.pipeline, reference=adapter))
+    pipe.load_lora_weights(tmp_path, weight_name="scene.safetensors")
+    (scaling, *_) = (module.scaling for module in pipe.unet.modules() if hasattr(module, "lora_A"))
+    assert set(scaling.values()) == {1.0}
+
+
 @pytest.mark.parametrize("kind", ["lora", "ranks", "conv"])
 def test_an_interface_s_formula_gives_the_trained_update(kind, tmp_path):
     adapter = made.adapter(tiny.pipeline("sdxl"), "sdxl", kind=kind, text=True)

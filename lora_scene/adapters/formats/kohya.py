@@ -1,7 +1,8 @@
 """The kohya layout, which ComfyUI, A1111, Forge, SD.Next and InvokeAI read, and its bundle.
 
 A module's name is its diffusers path with `_` for `.`, behind `lora_unet_`, `lora_te_` (SD),
-`lora_te1_` or `lora_te2_` (SDXL); beside its factors stands `.alpha`, here always its rank.
+`lora_te1_` or `lora_te2_` (SDXL); beside its factors stands `.alpha`, here always its rank,
+in float32 whatever the factors are.
 """
 
 from __future__ import annotations
