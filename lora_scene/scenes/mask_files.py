@@ -9,6 +9,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from lora_scene.errors import SceneError, warn_of
+from lora_scene.ownership import is_ours
 from lora_scene.scenes.colour_spaces import DEEP_MODES
 from lora_scene.scenes.pictures import (
     UPRIGHT,
@@ -61,7 +62,7 @@ def read_mask(path: Path, photo: UprightPhoto | None = None) -> Mask:
         turned = turn_upright(mask, photo.orientation)
         if mask.shape != photo.pixels.shape[:2]:
             mask = turned
-        elif (turned != mask).any():
+        elif (turned != mask).any() and not is_ours(path):  # ours are drawn on what is seen
             warn_of(path, "its photo is turned by EXIF; the mask, which says nothing of it, is not")
     return np.ascontiguousarray(mask)
 

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from lora_scene.errors import LoraSceneWarning, SceneError
+from lora_scene.picture_writing import write_picture
 from lora_scene.scenes.mask_files import read_mask
 from lora_scene.scenes.pictures import read_photo
 from tests.scenes.colour_profiles import grey_profile
@@ -62,6 +63,8 @@ def test_a_mask_that_may_lie_as_the_photo_is_stored_or_as_it_is_seen_is_told(
     Image.fromarray(seen).save(tmp_path / "mask.png")
     with pytest.warns(LoraSceneWarning, match="turned by EXIF"):
         np.testing.assert_array_equal(read_mask(tmp_path / "mask.png", photo), seen / 255)
+    write_picture(tmp_path / "ours.png", Image.fromarray(seen))  # as `lora-scene mask` writes it
+    np.testing.assert_array_equal(read_mask(tmp_path / "ours.png", photo), seen / 255)
 
 
 def test_soft_edges_survive_in_grey_colour_and_alpha(tmp_path):
