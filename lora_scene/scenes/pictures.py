@@ -21,6 +21,7 @@ MAX_PIXELS = 64_000_000  # more than any phone's camera by default, 256 MB as RG
 EXIF_ORIENTATION = 0x0112  # EXIF 2.3, section 4.6.4
 REDUCED = 254  # the TIFF tag that says so of a page: TIFF 6.0, NewSubfileType, bit 0
 UPRIGHT, LYING = 1, (5, 6, 7, 8)  # of its values: as seen, and with rows for columns
+DARK_PEAK = 1 / 16  # of 16 bits: 12-bit values, and 8-bit ones, lie below it
 STRAY_ALPHA = 0.001  # of the pixels: less transparency than that is nobody's meaning
 HEIF_SUFFIXES = (".heic", ".heif")
 FORMATS = (  # those that are decoded here and now; EPS, for one, would start another program
@@ -80,7 +81,13 @@ def read_photo(path: Path) -> UprightPhoto:
     image, orientation = decoded.image, decoded.orientation
     if image.mode in DEEP_MODES:
         profile = image.info.get("icc_profile")
-        image = Image.fromarray(np.rint(deep_values(image, path) * 255).astype(np.uint8))
+        deep = deep_values(image, path)
+        if deep.max() < DARK_PEAK:
+            peak = f"{65535 * deep.max():.0f} of 65535"
+            warn_of(
+                path, f"its brightest is {peak}, nearly black; if it holds fewer bits, scale it"
+            )
+        image = Image.fromarray(np.rint(deep * 255).astype(np.uint8))
         image.info["icc_profile"] = profile
     colours = to_srgb(image, path)
     if image.has_transparency_data:

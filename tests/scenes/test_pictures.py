@@ -38,6 +38,14 @@ def test_a_16_bit_photo_is_scaled_not_clipped(tmp_path):
     np.testing.assert_array_equal(found, np.repeat(GREY[:, :, None], 3, axis=2))
 
 
+@pytest.mark.parametrize("n_bits", [8, 12])
+def test_a_16_bit_photo_whose_values_have_fewer_bits_is_told(tmp_path, n_bits):
+    peak = 2**n_bits - 1
+    Image.fromarray(np.full((6, 9), peak, np.uint16)).save(tmp_path / "deep.png")
+    with pytest.warns(LoraSceneWarning, match=f"its brightest is {peak} of 65535, nearly black"):
+        read_photo(tmp_path / "deep.png")
+
+
 def test_transparent_parts_of_a_photo_become_white_and_are_told(tmp_path):
     layer = np.dstack([COLOUR, np.where(GREY > 127, 255, 0).astype(np.uint8)])
     Image.fromarray(layer).save(tmp_path / "photo.png")
