@@ -233,7 +233,9 @@ def _make(
     yield from _mirrored(whole, settings.plain_share, settings.flip_prob)
     n = settings.n_variants
     for _ in range(n if settings.crop_prob else 0):
-        window = random_crop(part, generator, scale=(settings.crop_min_scale, 1.0))
+        window = random_crop(
+            part, generator, scale=(settings.crop_min_scale, 1.0), focus=scene.things
+        )
         cropped = resized(window, size)
         variant = Variant(cropped, cropped.present)
         yield from _mirrored(variant, settings.crop_prob / n, settings.flip_prob)

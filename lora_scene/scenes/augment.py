@@ -60,6 +60,7 @@ def random_crop(
     *,
     scale: tuple[float, float] = (0.7, 1.0),
     keep: float = 0.8,
+    focus: Sequence[int] | None = None,
 ) -> Photo:
     """Cut a random window and enlarge it to the photo's size.
 
@@ -67,12 +68,15 @@ def random_crop(
         photo: The photo.
         generator: Source of randomness.
         scale: Range of the window's side, as a fraction of the photo's; its shape is the photo's.
-        keep: Fraction of every present mask that must stay inside, 0..1.
+        keep: Fraction of each of the masks that must stay inside, 0..1.
+        focus: The concepts whose masks they are, where present; None for all. A background, which
+            nearly every window cuts, is better left out.
 
     Returns:
         The cut photo, or the whole one where no window of some tries kept enough.
     """
     totals = photo.masks.sum(axis=(1, 2), dtype=np.float64)
+    kept = [k for k in photo.present if focus is None or k in focus]
     for _ in range(_CROP_TRIES):
         side = generator.uniform(*scale)
         height, width = max(round(side * photo.height), 1), max(round(side * photo.width), 1)
@@ -80,7 +84,7 @@ def random_crop(
         left = int(generator.integers(photo.width - width + 1))
         rows, columns = slice(top, top + height), slice(left, left + width)
         inside = photo.masks[:, rows, columns].sum(axis=(1, 2), dtype=np.float64)
-        if all(inside[k] >= keep * totals[k] for k in photo.present):
+        if all(inside[k] >= keep * totals[k] for k in kept):
             return resized(cut(photo, left, top, Size(width, height)), photo.size)
     return photo
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.ndimage import binary_dilation
@@ -56,6 +58,19 @@ def test_a_crop_keeps_size_and_the_asked_part_of_every_mask(seed):
 def test_a_crop_that_cannot_keep_enough_is_the_whole_photo():
     original = photo(40, 40, (slice(0, 40), slice(0, 40)))
     assert random_crop(original, np.random.default_rng(0), scale=(0.3, 0.5), keep=0.9) is original
+
+
+def test_a_crop_with_a_focus_may_cut_a_background_and_draws_the_same_windows():
+    original = painted()
+    background = 1.0 - original.masks.max(axis=0, keepdims=True)
+    whole = replace(original, masks=np.concatenate([original.masks, background]))
+    for seed in range(8):
+        alone = random_crop(original, np.random.default_rng(seed), scale=(0.6, 0.8), keep=0.6)
+        window = random_crop(
+            whole, np.random.default_rng(seed), scale=(0.6, 0.8), keep=0.6, focus=(0, 1)
+        )
+        np.testing.assert_array_equal(window.pixels, alone.pixels)
+        assert window.view.width < 0.85 * original.width, "and the background keeps below 0.6"
 
 
 def test_crops_differ_and_repeat_with_their_seed():
