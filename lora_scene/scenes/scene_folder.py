@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
+import os
+import re
+import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 from PIL import Image
 
-from lora_scene.errors import SceneError
+from lora_scene.errors import SceneError, warn_of
 from lora_scene.faults import told_plainly
 from lora_scene.file_groups import written_together
 from lora_scene.files import check_target, write_text
+from lora_scene.ownership import is_ours
 from lora_scene.picture_writing import write_picture
 from lora_scene.scenes.folder_names import MANIFEST_NAME, descriptions_in
 from lora_scene.scenes.manifest import Manifest, manifest_text, refuse_too_many
@@ -20,6 +26,7 @@ from lora_scene.scenes.scene import Scene
 
 OVERLAY_NAME = "overlay.png"
 PHOTO_NAME = "img.png"
+OUR_MASK = re.compile(r"mask\d{1,9}\.png")  # as `write_scene` names them
 
 
 def check_scene_place(
@@ -75,7 +82,8 @@ def write_scene(
         folder: The scene folder; made where it is missing.
         masked: What `make_masks` gave.
         photo: The photo's file.
-        may_replace: Whether files of an existing scene may be replaced, but for the photo.
+        may_replace: Whether files of an existing scene may be replaced, but for the photo; masks of
+            ours that it has no more go, and what is not as we wrote it is kept beside.
 
     Returns:
         The files that were written.
@@ -96,11 +104,9 @@ def write_scene(
         () if c.is_background else (f"mask{k}.png",) for k, c in enumerate(scene.concepts)
     )
     image = PHOTO_NAME if PHOTO_NAME in names else photo.name
-    text = manifest_text(Manifest(folder, (image,), scene.concepts, masks))
-    with written_together(folder, force=may_replace) as aside:
-        for name, picture in pictures.items():
-            write_picture(aside / name, picture)
-        write_text(aside / MANIFEST_NAME, text)
+    manifest = Manifest(folder, (image,), scene.concepts, masks)
+    gone = {path.name for path in folder.glob("mask*.png") if OUR_MASK.fullmatch(path.name)}
+    _write(manifest, pictures, gone=gone if may_replace else set(), may_replace=may_replace)
     return tuple(folder / name for name in names)
 
 
@@ -134,12 +140,38 @@ def save_scene(folder: Path, scene: Scene) -> None:
                 if name
             }
     pictures[OVERLAY_NAME] = draw_overlay(scene)
-    text = manifest_text(Manifest(folder, images, scene.concepts, tuple(masks)))
-    gone = {path.name for path in folder.glob("*.png")} - set(pictures)
-    with written_together(folder, obsolete=gone) as aside:
+    manifest = Manifest(folder, images, scene.concepts, tuple(masks))
+    _write(manifest, pictures, gone={path.name for path in folder.glob("*.png")})
+
+
+def _write(
+    manifest: Manifest,
+    pictures: Mapping[str, Image.Image],
+    *,
+    gone: set[str],
+    may_replace: bool = False,
+) -> None:
+    """Write pictures and scene.toml together; what is gone goes where it is ours and not new.
+
+    What somebody else made or edited, and may be replaced, is kept beside as `<name>.old`.
+    """
+    folder = manifest.folder
+    for name in (*pictures, MANIFEST_NAME) if may_replace else ():
+        if (folder / name).is_file() and not is_ours(folder / name):
+            _keep_copy(folder / name)
+    with written_together(folder, obsolete=gone - set(pictures), force=may_replace) as aside:
         for name, picture in pictures.items():
             write_picture(aside / name, picture)
-        write_text(aside / MANIFEST_NAME, text)
+        write_text(aside / MANIFEST_NAME, manifest_text(manifest))
+
+
+def _keep_copy(file: Path) -> None:
+    """Copy a file beside itself, under a name that is free, and tell."""
+    names = (file.with_name(f"{file.name}.old{n or ''}") for n in itertools.count())
+    copy = next(name for name in names if not os.path.lexists(name))
+    with told_plainly(copy):
+        shutil.copy2(file, copy)
+    warn_of(file, f"is not as this program wrote it, and is replaced; kept as {copy.name}")
 
 
 def _refuse_other_spelling(folder: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from lora_scene.errors import FileError, SceneError
+from lora_scene.errors import FileError, LoraSceneWarning, SceneError
 from lora_scene.scenes.masking import MaskedPhoto
 from lora_scene.scenes.pictures import read_photo
 from lora_scene.scenes.scene import Concept, Photo, Scene, load_scene
@@ -83,8 +83,32 @@ def test_an_existing_scene_is_kept_unless_asked(tmp_path, masked, source):
     with pytest.raises(SceneError, match=r"stand here already(.|\n)*mask1\.png(.|\n)*--replace"):
         write_scene(folder, masked, photo=source)
     assert [p.name for p in folder.iterdir()] == ["mask1.png"]
-    write_scene(folder, masked, photo=source, may_replace=True)
+    with pytest.warns(LoraSceneWarning, match=r"mask1\.png.* kept as mask1\.png\.old"):
+        write_scene(folder, masked, photo=source, may_replace=True)
     assert load_scene(folder).handles == ("<bear>", "<bowl>", "<room>")
+
+
+def test_a_replaced_scene_leaves_no_mask_of_ours_and_loses_nothing_of_the_users(
+    tmp_path, masked, source
+):
+    folder = tmp_path / "scene"
+    write_scene(folder, masked, photo=source)
+    retouched = Image.new("L", (40, 32), 255)
+    retouched.save(folder / "mask0.png")
+    kept = (folder / "mask0.png").read_bytes()
+    Image.new("L", (40, 32), 255).save(folder / "mask7.png")
+    (example,) = masked.scene.photos
+    alone = Scene(masked.scene.concepts[:1], (Photo(example.pixels, example.masks[:1], "x"),), "x")
+    fewer = MaskedPhoto(alone, masked.preview)
+    with pytest.warns(LoraSceneWarning, match=r"mask0\.png: .* kept as mask0\.png\.old$"):
+        write_scene(folder, fewer, photo=source, may_replace=True)
+    names = {"img.png", "mask0.png", "mask0.png.old", "mask7.png", "overlay.png", "scene.toml"}
+    assert {path.name for path in folder.iterdir()} == names
+    assert (folder / "mask0.png.old").read_bytes() == kept
+    (folder / "mask0.png").write_bytes(b"another")
+    with pytest.warns(LoraSceneWarning, match=r"kept as mask0\.png\.old1$"):
+        write_scene(folder, fewer, photo=source, may_replace=True)
+    assert (folder / "mask0.png.old").read_bytes() == kept
 
 
 @pytest.mark.parametrize("may_replace", [False, True])
