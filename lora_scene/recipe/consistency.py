@@ -114,6 +114,11 @@ def _idle(recipe: Recipe) -> Iterator[tuple[list[str], str]]:
         yield ["optimizer.name", "optimizer.weight_decay"], "rows alone are trained, by AdamW"
     if not recipe.prior.weight:
         yield _keys("prior", recipe.prior, but="weight"), "prior.weight is 0"
+    elif trained == {"rows"} and not any("<" in prompt for prompt in recipe.prior.prompts):
+        yield (
+            _keys("prior", recipe.prior),
+            "rows alone are trained, and no prior prompt has a handle",
+        )
     yield from _idle_of_grounds(recipe.grounds)
     if not masked.enabled:
         names = ("normalize", "outside_weight", "outside_target")

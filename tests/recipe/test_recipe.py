@@ -360,6 +360,7 @@ def test_a_setting_that_changes_nothing_is_told(setting, why):
     ("name", "settings", "why"),
     [
         ("summary", ["phase1.pairwise_weight=0.1"], "phase1.sampling is single"),
+        ("paper", ["prior.weight=2", "phase2.steps=0"], "rows alone are trained"),
         ("sd15", ["phase2.draws=400"], "phase2 has no more steps"),
         ("sd15", ["phase2.draws=401"], "phase2 has no more steps"),
     ],
@@ -372,6 +373,7 @@ def test_a_setting_that_a_phase_does_not_come_to_is_told(name, settings, why):
 @pytest.mark.parametrize(
     ("name", "settings"),
     [
+        ("paper", ["prior.weight=2", "phase2.steps=0", "prior.prompts=['a <bear>, a {}']"]),
         ("sd15", ["phase2.draws=399", "phase2.pairwise_weight=0.1", "phase1.draws=0"]),
         ("paper", ["lora.rank=32", "prior.n_images=7", "phase2.weights_lr=1e-3"]),
         ("paper", ["masked_loss.outside_target=base", "masked_loss.outside_weight=0.5"]),
