@@ -60,12 +60,16 @@ class TextEncoding:
     states: Tensor
     pooled: Tensor | None = None
 
+    @staticmethod
+    def joined(parts: Sequence[TextEncoding]) -> TextEncoding:
+        """Return batches, one after the other."""
+        pooled = [part.pooled for part in parts if part.pooled is not None]
+        states = torch.cat([part.states for part in parts])
+        return TextEncoding(states, torch.cat(pooled) if pooled else None)
+
     def append(self, other: TextEncoding) -> TextEncoding:
         """Return both batches, one after the other."""
-        pooled = None
-        if self.pooled is not None and other.pooled is not None:
-            pooled = torch.cat([self.pooled, other.pooled])
-        return TextEncoding(torch.cat([self.states, other.states]), pooled)
+        return self.joined([self, other])
 
 
 def whole_picture(size: Size) -> tuple[int, ...]:

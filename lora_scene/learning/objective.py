@@ -281,11 +281,7 @@ class EncodingCache:
 
     def encode(self, prompts: Sequence[str]) -> TextEncoding:
         """Return the prompts' encodings, one after the other."""
-        found = [self._one(prompt) for prompt in prompts]
-        together = found[0]
-        for encoding in found[1:]:
-            together = together.append(encoding)
-        return together
+        return TextEncoding.joined([self._one(prompt) for prompt in prompts])
 
     @torch.no_grad()
     def _one(self, prompt: str) -> TextEncoding:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,7 +50,7 @@ class PriorSet:
         if self.encodings is None:
             text = backbone.encode_tokens(backbone.tokenize(prompts))
         else:
-            text = functools.reduce(TextEncoding.append, [self.encodings[p] for p in prompts])
+            text = TextEncoding.joined([self.encodings[p] for p in prompts])
         device = backbone.device
         return PriorBatch(z.to(device), eps.to(device), t.to(device), text)
 
