@@ -58,7 +58,12 @@ def colours_of(backbone: Backbone, job: Job) -> dict[str, float]:
     """
     scene, recipe, settings = job.scene, job.recipe, job.recipe.grounds
     nouns = known_nouns(scene)
-    if not (settings.is_on and settings.far and nouns):
+    if not (settings.is_on and settings.far):
+        return {}
+    if not nouns:
+        job.tell(
+            Notice("no thing has a noun, whose colours could be others: nothing is on grounds")
+        )
         return {}
     kept = job.out / CHECKPOINT.with_name(COLOURS)
     away = read_colours(kept, job.fingerprint)

@@ -29,6 +29,7 @@ from lora_scene.recipe import (
     parse_recipe,
 )
 from lora_scene.scenes.augment import SIMPLE_BACKGROUND
+from lora_scene.scenes.handles import UNNAMED_NOUN
 from lora_scene.size import Size
 from tests import tiny
 from tests.learning import made
@@ -237,6 +238,16 @@ def test_a_phrase_that_would_be_cut_is_refused(bases, scene, tmp_path):
     given = [*FEW, f"grounds.phrases=['{'far ' * 80}']", "grounds.prompts=['sand']"]
     with pytest.raises(SceneError, match=r"grounds.phrases: a prompt is too long"):
         made.run(scene, made.recipe(bases["sd1"], *given), tmp_path / "out")
+
+
+def test_that_things_without_nouns_stand_on_no_grounds_is_told(bases, scene, tmp_path):
+    unnamed = [replace(one, noun=UNNAMED_NOUN) for one in scene.concepts]
+    settings = made.recipe(bases["sd1"], *FEW, "grounds.far=40", steps=(1, 0))
+    told = []
+    made.run(replace(scene, concepts=tuple(unnamed)), settings, tmp_path, listener=told.append)
+    said = [one.text for one in told if isinstance(one, Notice)]
+    assert any("no thing has a noun" in one for one in said)
+    assert not any("the grounds:" in one for one in said)
 
 
 def test_a_ground_that_seems_to_hold_a_thing_is_told(bases, scene, tmp_path):
