@@ -60,7 +60,8 @@ ELSEWHERE = {
     "page/test_page.py": "page/pointing page/look page/photo_step"
     " page/pictures_step page/server page/share_step page/stage",
     "page/test_trainings.py": "page/course",
-    "recipe/test_recipe.py": "recipe/consistency recipe/settings recipe/shown recipe/tree",
+    "recipe/test_recipe.py": "recipe/consistency recipe/settings recipe/shown recipe/templates"
+    " recipe/tree",
     "scenes/test_manifest.py": "scenes/folder_names",
     "scenes/test_framing.py": "scenes/canvas size",
     "scenes/segmenters/test_grabcut.py": "scenes/segmenters/marks",
