@@ -14,6 +14,7 @@ MANIFEST_NAME = "scene.toml"
 MASK_HINT = "lora-scene mask PHOTO makes a scene folder from a photo"
 IMAGE_SUFFIXES = (  # what `pictures.FORMATS` are usually called
     *(".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".avif"),
+    *(".jfif", ".tga", ".ppm", ".pgm", ".pbm", ".jp2"),
     *HEIF_SUFFIXES,
 )
 
@@ -49,10 +50,13 @@ def read_layout(folder: Path) -> tuple[Layout, list[SceneError]]:
             numbered.setdefault(int(match[1]), []).append(path.name)
     problems = _problems(folder, images, numbered)
     masks = tuple(numbered[n][0] for n in sorted(numbered))
-    unread = [path.name for path in found if path.name not in masks]
-    alike = [name for name in unread if name.lower().startswith("mask")]
-    alike += [p.name for p in there if p.name.lower().startswith(MANIFEST_NAME)]
+    read = {*images, *masks}
+    alike = [p.name for p in there if p.is_file() and p.name not in read and _is_alike(p.name)]
     return Layout(tuple(images), masks, tuple(alike)), problems
+
+
+def _is_alike(name: str) -> bool:
+    return name.lower().startswith(("img", "mask", MANIFEST_NAME))
 
 
 def _problems(

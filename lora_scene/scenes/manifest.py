@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from lora_scene.documents import build, filled, parse_toml, read_text
 from lora_scene.errors import LoraSceneError, SceneError
@@ -201,6 +201,11 @@ def _from_toml(file: Path, collected: list[LoraSceneError] | None) -> Manifest:
     masks = tuple(entry.masks for entry in scene.concepts)
     handles = [concept.handle for concept in concepts if concept.handle]
     problems += check_handles(handles, file, nouns=[concept.noun for concept in concepts])
+    if len(set(map(PurePath, scene.images))) < len(scene.images):
+        expected, got = "each photo once", ", ".join(scene.images)
+        problems.append(
+            SceneError("a photo is listed twice", where=file, expected=expected, got=got)
+        )
     backgrounds = sum(concept.is_background for concept in concepts)
     if backgrounds > 1 or (backgrounds and len(concepts) == 1):
         problems.append(

@@ -164,7 +164,8 @@ def read_scene(manifest: Manifest, problems: list[LoraSceneError]) -> Scene:
     """
     if manifest.left_out:
         names = ", ".join(manifest.left_out)
-        text = f"{names} left out: only mask0.png, mask1.png... and a {MANIFEST_NAME} are read"
+        read = f"one img.jpg, mask0.png, mask1.png... and a {MANIFEST_NAME}"
+        text = f"{names} left out: only {read} are read"
         warn_of(manifest.folder, text)
     photos = [_read(manifest, n, problems) for n in range(len(manifest.images))]
     if problems:

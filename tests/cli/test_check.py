@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -50,10 +51,11 @@ def test_check_replaces_no_picture_that_was_drawn(run, tmp_path):
 
 
 def test_check_tells_where_a_concept_is_absent(run, tmp_path):
-    text = TOML.replace('["img.png"]', '["img.png", "img.png"]')
+    text = TOML.replace('["img.png"]', '["img.png", "again.png"]')
     text = text.replace('["mask0.png"]', '["mask0.png", ""]')
     text = text.replace('["mask1.png"]', '["mask1.png", "mask1.png"]')
-    write_toml_folder(tmp_path / "mine", text)
+    folder = write_toml_folder(tmp_path / "mine", text)
+    shutil.copy(folder / "img.png", folder / "again.png")
     result = run("mine", "--recipe", "mini", "--size", "32")
     assert "2 photos" in result.stdout
     (line,) = [line for line in result.stdout.splitlines() if "absent" in line]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+from PIL import Image
 
 from lora_scene.errors import LoraSceneError, SceneError
 from lora_scene.scenes.handles import Concept
@@ -9,7 +10,8 @@ from lora_scene.scenes.manifest import (
     manifest_text,
     read_manifest,
 )
-from tests.scenes.factory import TOML, write_reference_folder, write_toml_folder
+from lora_scene.scenes.scene import load_scene
+from tests.scenes.factory import TOML, photo, to_image, write_reference_folder, write_toml_folder
 
 
 def test_the_reference_layout_gets_numbered_handles(tmp_path):
@@ -145,7 +147,7 @@ def test_a_gap_in_the_masks_and_a_missing_photo_are_told_together(tmp_path):
     assert "mask0.png, mask2.png" in str(caught.value)
 
 
-@pytest.mark.parametrize("suffix", [".JPG", ".tif", ".TIFF", ".heic", ".bmp", ".avif"])
+@pytest.mark.parametrize("suffix", [".JPG", ".TIFF", ".heic", ".bmp", ".avif", ".jfif"])
 def test_the_reference_layout_takes_any_photo_and_any_case(tmp_path, suffix):
     for name in (f"IMG{suffix}", "Mask0.PNG", "MASK1.tif"):
         (tmp_path / name).write_bytes(b"")
@@ -161,6 +163,34 @@ def test_what_is_there_is_named_where_nothing_is_a_photo(tmp_path):
         SceneError, match=r"\.tif(.|\n)*no img; the folder holds holiday\.jpg, img\.raw"
     ):
         read_manifest(tmp_path)
+
+
+@pytest.mark.parametrize("suffix", [".jfif", ".tga", ".ppm", ".pgm", ".jp2"])
+def test_every_format_that_can_be_decoded_is_found_and_read(tmp_path, suffix):
+    example = photo()
+    kind = "JPEG" if suffix == ".jfif" else None
+    Image.fromarray(example.pixels).save(tmp_path / f"img{suffix}", kind)
+    for k, mask in enumerate(example.masks):
+        to_image(mask).save(tmp_path / f"mask{k}.png")
+    to_image(example.masks[1]).save(tmp_path / f"mask1{suffix}", kind)
+    (tmp_path / "mask1.png").unlink()
+    assert read_manifest(tmp_path).masks == (("mask0.png",), (f"mask1{suffix}",))
+    assert load_scene(tmp_path).photos[0].size == (40, 32)
+
+
+def test_what_is_called_like_a_photo_or_mask_and_is_not_read_is_told(tmp_path):
+    write_reference_folder(tmp_path)
+    unread = ("IMG_2.HEIC", "Mask3.xcf", "img2.jpg", "mask2", "mask_2.png", "scene.toml.txt")
+    for name in (*unread, "notes.txt"):
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "masks").mkdir()
+    assert read_manifest(tmp_path).left_out == unread
+
+
+def test_a_photo_that_is_listed_twice_is_refused(tmp_path):
+    text = TOML.replace('["img.png"]', '["img.png", "./img.png"]')
+    with pytest.raises(SceneError, match=r"a photo is listed twice(.|\n)*img\.png, \./img\.png"):
+        read_manifest(write_toml_folder(tmp_path, text))
 
 
 def test_two_masks_of_one_number_are_refused(tmp_path):

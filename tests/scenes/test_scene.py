@@ -42,7 +42,9 @@ def test_what_a_reference_folder_leaves_out_is_told(tmp_path):
     write_reference_folder(tmp_path)
     for name in ("mask_2.png", "scene.toml.txt", "notes.png"):
         (tmp_path / name).write_bytes(b"")
-    with pytest.warns(LoraSceneWarning, match=r"mask_2.png, scene.toml.txt left out: only mask0"):
+    with pytest.warns(
+        LoraSceneWarning, match=r"mask_2.png, scene.toml.txt left out: only one img.jpg, mask0"
+    ):
         load_scene(tmp_path)
 
 
