@@ -149,6 +149,16 @@ def _kind_problems(
                 hint=_other_way(ignored),
             )
         ]
+    beside = prompt.kinds - {"pick"}
+    if prompt.pick is not None and beside:
+        return [
+            SegmenterError(
+                "a picked region takes nothing beside it",
+                where=prompt.handle,
+                expected="a number alone, or no number",
+                got=f"pick and {', '.join(sorted(beside))}",
+            )
+        ]
     if not prompt.says_where:
         return [
             SegmenterError(
@@ -173,6 +183,16 @@ def _place_problems(prompt: Prompt, shape: tuple[int, int]) -> list[SegmenterErr
     height, width = shape
     limits = f"within the photo of {width} x {height} pixels"
     problems = _box_problems(prompt, shape, limits)
+    for stroke in prompt.strokes:
+        if stroke.width > max(shape):
+            problems.append(
+                SegmenterError(
+                    "a stroke is wider than the photo",
+                    where=prompt.handle,
+                    expected=f"at most {max(shape)} pixels",
+                    got=f"{stroke.width:g}",
+                )
+            )
     for x, y, is_inside in _places(prompt):
         box = prompt.box
         if is_inside and box and not (box.left <= x <= box.right and box.top <= y <= box.bottom):

@@ -52,6 +52,14 @@ def test_good_prompts_pass_at_the_very_edge():
             r"outside the photo(.|\n)*5,70",
         ),
         (Prompt("a b", "a", Box(0, 0, 9, 9)), "illegal handle"),
+        (
+            Prompt("<a>", "a", Box(0, 0, 9, 9), points=(Point(3, 3),), pick=1),
+            r"<a>: a picked region takes nothing beside it(.|\n)*pick and box, point",
+        ),
+        (
+            Prompt("<a>", "a", strokes=(Stroke(((5, 5), (5, 7)), 1e9),)),
+            r"<a>: a stroke is wider than the photo(.|\n)*at most 100 pixels(.|\n)*1e\+09",
+        ),
     ],
 )
 def test_a_wrong_prompt_is_answered_with_what_to_do(prompt, message):
