@@ -136,7 +136,7 @@ def complete(
         CreationError: The hole is empty or of another size; the prompt names an unknown handle.
     """
     check_photo_and_mask(photo, hole, "hole")
-    request = checked(studio, request)
+    request = checked(studio, request, has_start=True)
     hole = spread(hole, 0)
     side = studio.backbone.resolution
     photo = prefilled(photo, hole)

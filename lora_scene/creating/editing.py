@@ -87,7 +87,10 @@ def edit(
     """
     for region in regions:
         check_photo_and_mask(photo, region.mask, region.source)
-    regions = [replace(region, request=checked(studio, region.request)) for region in regions]
+    regions = [
+        replace(region, request=checked(studio, region.request, has_start=True))
+        for region in regions
+    ]
     for region in regions:
         window = window_around(region.mask, studio.backbone.resolution)
         photo = repaint(studio, photo, region, window, feather=feather, tick=tick)
@@ -111,7 +114,8 @@ def edit_record(
 
 def region_record(studio: Studio, request: Request) -> dict[str, Any]:
     """Return what a record says of what was drawn in a region."""
-    return {**checked(studio, request).record(), "strength": request.sampling.strength}
+    drawn = checked(studio, replace(request, size=None), has_start=True)
+    return {**drawn.record(), "strength": request.sampling.strength}
 
 
 def repaint(

@@ -206,8 +206,8 @@ def _kind(request: Request) -> Request:
 
 def _kind_label(kind: Request, kinds: Sequence[Request]) -> str:
     """Return a row's prompt, and what tells it from other rows of that prompt."""
-    own = {**kind.record(), "size": kind.size}
-    alike = [{**one.record(), "size": one.size} for one in kinds if one.prompt == kind.prompt]
+    own = kind.record()
+    alike = [one.record() for one in kinds if one.prompt == kind.prompt]
     differs = [key for key in own if any(other.get(key) != own[key] for other in alike)]
     return "\n".join([kind.prompt, *(f"{key} {own[key]}" for key in differs)])
 

@@ -13,7 +13,6 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from PIL.Image import Image, fromarray
@@ -35,6 +34,7 @@ from lora_scene.sheets import contact_sheet, stacked
 
 STRIP, GIF = "strip.png", "interpolation.gif"
 STRIP_COLUMNS = 8  # more would be too small to look at
+SHARED = ("steps", "guidance", "scheduler", "width", "height")  # of all frames: the first end's
 FRAME_MILLISECONDS = 120
 PARALLEL = 0.9995  # cosine from which slerp divides by almost zero, and a line serves as well
 
@@ -63,7 +63,7 @@ def interpolate(
     """
     if n_frames < 2:
         raise CreationError("too few frames", where="frames", expected="at least 2", got=n_frames)
-    _check_names(studio, first, last)
+    _refuse_attended(first, last)
     first, last = checked(studio, first), checked(studio, last)
     size = check_size(studio, first.size)
     texts = [encode(studio, [end]) for end in (first, last)]
@@ -98,15 +98,13 @@ def save_frames(
         milliseconds: Of each frame in the GIF.
     """
     out = Path(out)
-    sampling = checked(studio, ends[0]).sampling
+    asked = [checked(studio, end).record() for end in ends]
     record = {
         **provenance(studio),
         "verb": "interpolate",
-        "ends": [_end_record(studio, end) for end in ends],
+        "ends": [{key: end[key] for key in end if key not in SHARED} for end in asked],
         "n_frames": n_frames,
-        "steps": sampling.n_steps,
-        "guidance": sampling.guidance,
-        "scheduler": sampling.scheduler,
+        **{key: asked[0][key] for key in SHARED},
     }
 
     def files() -> Iterator[tuple[Path, bytes]]:
@@ -134,16 +132,6 @@ def strip(frames: Sequence[Pixels]) -> Image:
             for n in range(0, len(frames), wide)
         ]
     )
-
-
-def _end_record(studio: Studio, end: Request) -> dict[str, Any]:
-    return {
-        "prompt": end.prompt,
-        "seed": end.seed,
-        "negative": end.negative,
-        "weights": dict(end.weight) if isinstance(end.weight, tuple) else {},
-        "strengths": dict(end.control.resolved(studio).strengths),
-    }
 
 
 def make_ends(
@@ -237,16 +225,7 @@ def _between(a: TextEncoding, b: TextEncoding, share: float) -> TextEncoding:
     return TextEncoding(lerp(a.states, b.states, share), pooled)
 
 
-def _check_names(studio: Studio, first: Request, last: Request) -> None:
-    known = [one.name for one in studio.adapters]
-    for end in (first, last):
-        named = [name for name, _ in end.weight] if isinstance(end.weight, tuple) else []
-        unknown = sorted(set(named) - set(known))
-        if unknown:
-            raise CreationError(
-                "no such adapter is loaded",
-                where=", ".join(unknown),
-                expected=", ".join(known) or "none is loaded",
-            )
+def _refuse_attended(*ends: Request) -> None:
+    for end in ends:
         if end.control.attended:
             raise CreationError("places and emphases are of one prompt", where=end.prompt)

@@ -69,6 +69,8 @@ class PictureTold:
     places: Mapping[str, Box] = field(default_factory=dict)
     strengths: Mapping[str, float] = field(default_factory=dict)
     emphases: Mapping[str, float] = field(default_factory=dict)
+    weights: Mapping[str, float] = field(default_factory=dict)
+    is_base: bool = False
 
     @property
     def request(self) -> Request:
@@ -82,7 +84,9 @@ class PictureTold:
             tuple(self.strengths.items()),
             tuple(self.emphases.items()),
         )
-        return Request("", control=control).with_settings(vars(self))
+        weight = tuple(self.weights.items()) or self.weight
+        asked = Request("", control=control, is_base=self.is_base)
+        return asked.with_settings({**vars(self), "weight": weight})
 
     @property
     def renames(self) -> list[str]:
@@ -106,7 +110,6 @@ class PictureTold:
 
 def record_of(studio: Studio, request: Request) -> dict[str, Any]:
     """Return everything that makes a picture again; of a request that was `checked`."""
-    width, height = request.size or (0, 0)
     asked = replace(request, control=Control()) if request.is_base else request
     return {
         **provenance(studio),
@@ -114,9 +117,6 @@ def record_of(studio: Studio, request: Request) -> dict[str, Any]:
         **asked.record(),
         "prompt": prompt_of(studio, request),
         "negative": negative_of(studio, request),
-        "width": width,
-        "height": height,
-        "weight": request.weight,
     }
 
 

@@ -82,15 +82,29 @@ def render(
     return Rendering(decode(studio, z), inside)
 
 
-def checked(studio: Studio, request: Request) -> Request:
+def checked(studio: Studio, request: Request, *, has_start: bool = False) -> Request:
     """Return a request with handles, size and guidance filled in, looked at before it is drawn.
+
+    Args:
+        studio: The base and its adapters.
+        request: What is asked for.
+        has_start: Whether there is a picture to start from, of which a strength below 1 keeps
+            something.
 
     Raises:
         CreationError: A prompt is too long or names an unknown handle, the prompt does not name a
-            handle whose attention is steered, or the base cannot draw at the size or in so many
-            steps.
+            handle whose attention is steered, a weight is of no adapter that is loaded, the base
+            cannot draw at the size, or a strength below 1 has nothing to keep.
     """
     request = request.resolved(studio)
+    _check_weights(studio, request)
+    if request.sampling.strength < 1 and not has_start:
+        raise CreationError(
+            "a strength below 1 keeps something of a picture, and there is none to start from",
+            where=request.prompt,
+            expected="1",
+            got=request.sampling.strength,
+        )
     for prompt in (prompt_of(studio, request), negative_of(studio, request)):
         check_prompt(studio, prompt)
     sampling = request.sampling
@@ -168,3 +182,15 @@ def strengthened(studio: Studio, strengths: Mapping[str, float]) -> Iterator[Non
     finally:
         for matrix, ids, learnt in kept:
             matrix.data[ids] = learnt
+
+
+def _check_weights(studio: Studio, request: Request) -> None:
+    known = [one.name for one in studio.adapters]
+    named = dict(request.weight) if isinstance(request.weight, tuple) else {}
+    unknown = sorted(named.keys() - set(known))
+    if unknown:
+        raise CreationError(
+            "no such adapter is loaded",
+            where=", ".join(unknown),
+            expected=", ".join(known) or "none is loaded",
+        )

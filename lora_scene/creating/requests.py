@@ -12,14 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from lora_scene.creating.limits import (
-    MAX_GUIDANCE,
-    MAX_SEED,
-    MAX_STEPS,
-    SIDES,
-    check_number,
-    check_range,
-)
+from lora_scene.creating import limits
 from lora_scene.creating.schedulers import OWN, check_scheduler
 from lora_scene.errors import CreationError
 from lora_scene.size import Size
@@ -51,9 +44,9 @@ class Sampling:
     strength: float = 1.0
 
     def __post_init__(self) -> None:
-        check_range("steps", self.n_steps, 1, MAX_STEPS)
+        limits.check_range("steps", self.n_steps, 1, limits.MAX_STEPS)
         if self.guidance is not None:
-            check_number("guidance", self.guidance, MAX_GUIDANCE)
+            limits.check_number("guidance", self.guidance, limits.MAX_GUIDANCE)
         check_scheduler(self.scheduler)
         if not 0 < self.strength <= 1:
             raise CreationError(
@@ -118,7 +111,7 @@ class Control:
 
     def __post_init__(self) -> None:
         for handle, amount in (*self.strengths, *self.emphases):
-            check_number(handle, amount)
+            limits.check_number(handle, amount)
         for handle, factor in self.emphases:
             if factor < 0:
                 raise CreationError(
@@ -216,19 +209,19 @@ class Request:
     control: Control = field(default_factory=Control)
 
     def __post_init__(self) -> None:
-        check_range("seed", self.seed, 0, MAX_SEED)
+        limits.check_range("seed", self.seed, 0, limits.MAX_SEED)
         for side in self.size or ():
-            check_range("size", side, *SIDES)
-            if side % SIDES[0]:
+            limits.check_range("size", side, *limits.SIDES)
+            if side % limits.SIDES[0]:
                 raise CreationError(
                     "no base draws at that size",
                     where="size",
-                    expected=f"multiples of {SIDES[0]} pixels",
+                    expected=f"multiples of {limits.SIDES[0]} pixels",
                     got=self.size,
                 )
         weights = self.weight if isinstance(self.weight, tuple) else (("weight", self.weight),)
         for name, weight in weights:
-            check_number(name, weight)
+            limits.check_number(name, weight)
 
     def resolved(self, names: Names) -> Request:
         """Return the same with handles as their adapters spell them, once they are looked at.
@@ -273,6 +266,10 @@ class Request:
             "steps": self.sampling.n_steps,
             "guidance": self.sampling.guidance,
             "scheduler": self.sampling.scheduler,
+            **dict(zip(("width", "height"), self.size or (), strict=False)),
+            "weight": 1.0 if isinstance(self.weight, tuple) else self.weight,
+            **({"weights": dict(self.weight)} if isinstance(self.weight, tuple) else {}),
+            **({"is_base": True} if self.is_base else {}),
             **self.control.record(),
         }
 

@@ -31,7 +31,7 @@ from lora_scene.scenes.pictures import Mask, Pixels, open_image
 
 HASH = re.compile("[0-9a-f]{64}")
 INPUTS = "inputs"  # beside the pictures: the photos and masks that they were made from
-WHOLE = {"verb": VERB, "width": 0, "height": 0, "weight": 1.0}  # what a part's record leaves out
+WHOLE = {"verb": VERB, "width": 0, "height": 0, "weight": 1.0}  # left out by older parts
 
 
 class Painter:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ from lora_scene.creating import completion
 from lora_scene.creating.completion import (
     Growth,
     complete,
+    complete_record,
     count_windows,
     default_prompt,
     grown,
@@ -179,6 +182,18 @@ def test_thin_parts_of_a_mask_are_shown_whole_and_wide_ones_keep_their_seam():
     np.testing.assert_allclose(alpha[20:30, 250], np.array([1, 2, 3, 4, 5, 5, 4, 3, 2, 1]) / 5)
     assert (alpha[both == 0] == 0).all()
     np.testing.assert_allclose(alpha[100:], feathered(wide, side)[100:], atol=1e-6)
+
+
+def test_records_of_parts_hold_weight_size_and_whether_the_base_drew():
+    one, photo, mask = studio(), photo_of(64, 80), np.ones((64, 80), np.float32)
+    for asked, weight in ((QUICK, 1.0), (replace(QUICK, weight=0.25, is_base=True), 0.25)):
+        for told in (
+            edit_record(one, photo, [Region(mask, asked)], 0.03),
+            complete_record(one, photo, mask, asked),
+        ):
+            (part,) = told["regions"]
+            assert (part["weight"], part["width"], part["height"]) == (weight, 64, 64)
+            assert part.get("is_base", False) == asked.is_base
 
 
 def test_mistakes_in_masks_are_told_before_anything_is_drawn():

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lora_scene.creating.editing import Region, edit_record
 from lora_scene.creating.generation import batches, draw, generate, grid_sheet, plan
+from lora_scene.creating.interpolation import interpolate
 from lora_scene.creating.picture_files import read_record, save_image
 from lora_scene.creating.prompts import PromptLine
 from lora_scene.creating.records import differences, parse_record
@@ -21,6 +23,7 @@ pytestmark = pytest.mark.filterwarnings(QUIET)
 
 QUICK = Sampling(2, 3.0)
 BEAR = Request("a photo of <bear>", sampling=QUICK)
+PHOTO, MASK = np.zeros((64, 64, 3), np.uint8), np.ones((64, 64), np.float32)
 
 
 def pixels_of(one, *requests, **kwargs):
@@ -108,6 +111,40 @@ def test_a_picture_is_made_again_from_its_own_file(tmp_path):
     assert differences(one, told) == ()
     (second,) = generate(one, [again], out=tmp_path / "two")
     assert first.path.read_bytes() == second.path.read_bytes()
+
+
+def test_weights_by_name_and_the_bare_base_are_made_again_too(tmp_path):
+    one = studio()
+    (name,) = [loaded.name for loaded in one.adapters]
+    weighed = replace(BEAR, size=(64, 64), weight=((name, 0.4),))
+    bare = replace(BEAR, size=(64, 64), weight=0.0, is_base=True)
+    for asked, drawn in zip(
+        (weighed, bare), generate(one, (weighed, bare), out=tmp_path), strict=True
+    ):
+        again = parse_record(read_record(drawn.path)).request
+        assert (again.weight, again.is_base) == (asked.weight, asked.is_base)
+        (second,) = generate(one, [again], out=tmp_path / "again")
+        assert drawn.path.read_bytes() == second.path.read_bytes()
+
+
+def test_a_record_without_the_newer_keys_is_read_as_before():
+    (picture,) = [p for _, p in draw(studio(), [BEAR])]
+    old = {k: v for k, v in picture.record.items() if k not in ("weights", "is_base")}
+    assert parse_record(old).request == replace(BEAR, size=(64, 64))
+
+
+def test_a_strength_without_a_picture_to_start_from_is_refused():
+    partly = replace(BEAR, sampling=Sampling(10, strength=0.3))
+    with pytest.raises(CreationError, match=r"none to start from(.|\n)*got: +0\.3"):
+        list(draw(studio(), [partly]))
+    with pytest.raises(CreationError, match="none to start from"):
+        list(interpolate(studio(), partly, replace(partly, seed=2), n_frames=2))
+
+
+def test_a_weight_of_no_adapter_is_refused():
+    for draws in (draw, lambda one, asked: [edit_record(one, PHOTO, [Region(MASK, *asked)], 0.1)]):
+        with pytest.raises(CreationError, match=r"typo: no such adapter(.|\n)*expected"):
+            list(draws(studio(), [replace(BEAR, weight=(("typo", 0.0),))]))
 
 
 def test_another_adapter_or_base_cannot_make_a_picture_again():

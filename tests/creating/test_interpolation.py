@@ -70,11 +70,23 @@ def test_frames_a_strip_and_a_gif_are_written(tmp_path):
     paths = save_frames(one, frames, (BEAR, BOWL), n_frames=4, out=tmp_path)
     names = ["000.png", "001.png", "002.png", "003.png", "strip.png", "interpolation.gif"]
     assert [path.name for path in paths] == names
-    assert read_record(paths[3])["share"] == 1.0
+    told = read_record(paths[3])
+    assert told["share"] == 1.0
+    assert (told["width"], told["height"]) == (64, 64)
     assert read_record(paths[0])["ends"][1]["prompt"] == BOWL.prompt
     with Image.open(paths[-1]) as gif:
         assert gif.n_frames == 6
         assert gif.size == (64, 64)
+
+
+def test_a_frame_says_how_much_its_ends_weigh(tmp_path):
+    one = studio()
+    (name,) = [loaded.name for loaded in one.adapters]
+    ends = (replace(BEAR, weight=0.25), replace(BEAR, weight=((name, 0.75),), is_base=True))
+    frames = [np.zeros((64, 64, 3), np.uint8)] * 2
+    first, last = read_record(save_frames(one, frames, ends, n_frames=2, out=tmp_path)[0])["ends"]
+    assert (first["weight"], first.get("is_base")) == (0.25, None)
+    assert (last["weights"], last["is_base"]) == ({name: 0.75}, True)
 
 
 def test_what_was_drawn_before_an_interruption_is_kept_and_taken_up(tmp_path):
