@@ -103,13 +103,13 @@ def report_tables(rows: Sequence[Row], reference: str) -> list[Table]:
 
 def group_plot(rows: Sequence[Row]) -> str:
     """Draw identity against prompt, and each method's course over the weight and over steps."""
-    points, curves = {}, []
-    shorter = {row["method"]: row["course_of"] for row in rows if row["course_of"]}
-    for method in methods_of(rows):
-        place = _place(rows, method, label=method)
-        if method in shorter or place is None:
-            continue
-        points[method] = place
+    places = {method: _place(rows, method, label=method) for method in methods_of(rows)}
+    found = {method: place for method, place in places.items() if place is not None}
+    course_of = {row["method"]: row["course_of"] for row in rows}
+    whole = {name for name in found if course_of[name] not in found or course_of[name] == name}
+    points = {name: place for name, place in found.items() if course_of[name] not in whole - {name}}
+    curves = []
+    for method in points:
         courses = (_course(rows, method), _course_over_steps(rows, method))
         curves += [(method, course) for course in courses if len(course) > 1]
     if not points:
@@ -158,12 +158,15 @@ def _summary_line(rows: Sequence[Row]) -> str:
 
 def _sheets(rows: Sequence[Row], out: Path) -> list[tuple[str, str]]:
     """Return the names of some scenes, and all methods' pictures of each."""
-    scenes = list(dict.fromkeys((row["group"], row["scene"]) for row in rows))
+    scenes = list(dict.fromkeys(map(_scene_of, rows)))
     return [
-        (scene, inlined(scene_sheet([r for r in rows if (r["group"], r["scene"]) == of], out)))
-        for of in scenes[:N_SHEETS]
-        for scene in of[1:]
+        (scene, inlined(scene_sheet([r for r in rows if _scene_of(r) == (group, scene)], out)))
+        for group, scene in scenes[:N_SHEETS]
     ]
+
+
+def _scene_of(row: Row) -> tuple[str, str]:
+    return row["group"], row["scene"]
 
 
 def scene_sheet(rows: Sequence[Row], out: Path) -> Image.Image:

@@ -116,6 +116,22 @@ def test_shorter_trainings_are_joined_to_their_method_by_a_line(tmp_path) -> Non
     assert {"50 f", "100 f"} <= set(texts)
 
 
+@pytest.mark.parametrize("course_of", ["absent", "naive"])
+def test_a_course_of_what_is_not_drawn_is_a_method_of_its_own(tmp_path, course_of) -> None:
+    rows = made.write(tmp_path)
+    for row in rows:
+        row["course_of"] = course_of if row["method"] == "naive" else ""
+    tree = ElementTree.fromstring(group_plot(rows))
+    assert set(made.METHODS) <= {element.text for element in tree.iter()}
+
+
+def test_wide_pictures_are_scrolled_sideways_on_a_phone(tmp_path) -> None:
+    made.write(tmp_path)
+    page = write_report(tmp_path, title="tiny").read_text()
+    assert page.count("<img ") == page.count('<div class="wide"><img ') > 2
+    assert page.count("max(100%, 800px)") == 2
+
+
 def test_one_scene_has_no_interval() -> None:
     assert told(Interval(0.5, 0.5, 0.5, 1)) == "0.500 (1 scene)"
     assert told(Interval(-0.0004, -0.02, 0.0, 2), signed=True) == "0.000 [−0.020, 0.000]"
