@@ -60,11 +60,12 @@ def write_run_page(out: Path | str, *more: Path | str, to: Path | None = None) -
         FileError: What lies there is somebody else's, or it cannot be written.
     """
     runs = [read_run(folder) for folder in (out, *more)]
+    names = _names(runs)
     place = check_file(to or Path(out) / PAGE)
     page = fill_page(
         "learning",
         "run_page.html",
-        title=", ".join(run.name for run in runs) if len(runs) < 4 else f"{len(runs)} runs",
+        title=", ".join(names) if len(runs) < 4 else f"{len(runs)} runs",
         colours=[colour_of(n) for n in range(len(runs))],
         now=datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M:%S"),
         is_running=any(run.is_running and not run.summary for run in runs),
@@ -72,8 +73,8 @@ def write_run_page(out: Path | str, *more: Path | str, to: Path | None = None) -
             (chart.title, inlined_file(chart.svg.encode(), "svg+xml"))
             for chart in draw_charts(runs)
         ],
-        table=_compared(runs) if more else [],
-        runs=[_shown(run) for run in runs],
+        table=_compared(runs, names) if more else [],
+        runs=[_shown(run) | {"name": name} for run, name in zip(runs, names, strict=True)],
     )
     return write_text(place, page)
 
@@ -81,7 +82,6 @@ def write_run_page(out: Path | str, *more: Path | str, to: Path | None = None) -
 def _shown(run: RunRecord) -> dict[str, Any]:
     """Return what the template shows of a run."""
     return {
-        "name": run.name,
         "state": _state(run),
         "facts": _facts(run),
         "masks": _picture(run.masks) if run.masks else "",
@@ -210,9 +210,18 @@ def _told(line: Mapping[str, Any]) -> tuple[str, str, str]:
     return str(line.get("time", ""))[:19], str(line.get("event", "")), str(words)
 
 
-def _compared(runs: Sequence[RunRecord]) -> list[list[str]]:
+def _names(runs: Sequence[RunRecord]) -> list[str]:
+    """Return what to call runs: their folders' names, with the one above where two are equal."""
+    names = [run.name for run in runs]
+    return [
+        f"{run.folder.absolute().parent.name}/{name}" if names.count(name) > 1 else name
+        for run, name in zip(runs, names, strict=True)
+    ]
+
+
+def _compared(runs: Sequence[RunRecord], names: Sequence[str]) -> list[list[str]]:
     """Return a table: what runs came to, then the settings in which they differ."""
-    rows = [["", *(run.name for run in runs)], ["state", *(_state(run) for run in runs)]]
+    rows = [["", *names], ["state", *(_state(run) for run in runs)]]
     rows.append(["seconds", *(f"{_seconds(run):.0f}" for run in runs)])
     rows.append(["peak memory, GB", *(f"{_peak(run) / 1e9:.2f}" for run in runs)])
     rows.append(["held loss, last", *(_last(run, "loss") for run in runs)])

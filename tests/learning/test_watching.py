@@ -226,6 +226,18 @@ def test_records_that_hold_what_no_run_writes_are_left_out_or_told(tmp_path, mon
         write_run_page(tmp_path)
 
 
+def test_runs_of_one_name_are_told_apart_by_the_folder_above(tmp_path):
+    runs = [tmp_path / parent / "adapter" for parent in ("demo-2", "demo-4")]
+    for run in runs:
+        run.mkdir(parents=True)
+        RunLines(run / "losses.jsonl").append({"phase": 1, "step": 1, "diffusion": 0.5})
+    page = write_run_page(*runs, to=tmp_path / "both.html").read_text("utf-8")
+    assert "<title>demo-2/adapter, demo-4/adapter</title>" in page
+    assert page.count("demo-2/adapter</") == 2, "in the table and above its run"
+    alone = write_run_page(runs[0]).read_text("utf-8")
+    assert "<title>adapter</title>" in alone
+
+
 def test_a_page_of_somebody_elses_is_refused_before_anything_is_done(bases, scene, tmp_path):
     (tmp_path / "run.html").write_text("mine")
     with pytest.raises(LoraSceneError, match=r"run\.html"):
