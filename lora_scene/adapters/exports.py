@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -100,8 +101,7 @@ def export_adapter(
     names = [f"{title.name}.safetensors", f"{title.name}_bundle.safetensors"]
     refuse_another(out, note, names, whole=replaces)
     _refuse_other_record(out / f"{title.name}.json")
-    words = " and ".join(concept.stem for concept in rounded.concepts)
-    notes = [f"in interfaces the handles are called by their files: a photo of {words}"]
+    notes = [_how_handles_are_called(rounded, title.name, layouts)]
     notes += [ROWS_ALONE] if needs_whole_model(adapter) else []
     obsolete: list[str] = []  # known once it is known what is written in their place
     with written_together(out, obsolete=obsolete) as aside:
@@ -117,7 +117,9 @@ def export_adapter(
             raise AdapterError("no layout can hold this adapter", got="; ".join(notes))
         obsolete += replaced_files(out, files, rounded, title.name, source=fingerprint(adapter))
         if f"{title.name}.safetensors" in files:
-            files = (*files, *_write_companions(rounded, aside, title, samples))
+            has_rows = any(name.startswith(f"{embeddings.FOLDER}/") for name in files)
+            record = sidecar(rounded, title, has_rows=has_rows)
+            files = (*files, *_write_companions(record, aside, title, samples))
     return Export(files, tuple(notes))
 
 
@@ -212,9 +214,9 @@ def _write(
 
 
 def _write_companions(
-    adapter: Adapter, folder: Path, title: Title, samples: Sequence[SamplePicture]
+    record: Mapping[str, Any], folder: Path, title: Title, samples: Sequence[SamplePicture]
 ) -> tuple[str, ...]:
-    write_json(folder / f"{title.name}.json", sidecar(adapter, title))
+    write_json(folder / f"{title.name}.json", record)
     if not samples:
         return (f"{title.name}.json",)
     preview = open_image(samples[-1].path)[0].convert("RGB")
@@ -222,6 +224,14 @@ def _write_companions(
     preview.thumbnail((PREVIEW_SIDE, PREVIEW_SIDE))
     write_picture(folder / f"{title.name}.preview.png", preview)
     return f"{title.name}.json", f"{title.name}.preview.png"
+
+
+def _how_handles_are_called(adapter: Adapter, name: str, layouts: Sequence[Layout]) -> str:
+    """Say what interfaces take for the handles, or that nothing here holds them."""
+    if set(layouts) == {"kohya"}:
+        return f"{name}.safetensors holds no handles: --format embeddings writes them"
+    words = " and ".join(concept.stem for concept in adapter.concepts)
+    return f"in interfaces the handles are called by their files: a photo of {words}"
 
 
 def _refuse_overflow(adapter: Adapter, dtype: str) -> None:

@@ -1,7 +1,7 @@
 """The pictures that training drew of an adapter, with the prompts they were drawn from.
 
 samples/00400-0.png   <steps over both phases>-<number of the prompt>
-samples/sheet.png     all stops under each other, labelled; the last shows what is delivered
+samples/sheet.png     all stops under each other; the label of one says that it is delivered
 """
 
 from __future__ import annotations
@@ -126,7 +126,9 @@ def write_sheet(folder: Path, *, delivered: int | None = None) -> Path | None:
     if not steps:
         return None
     if len(steps) > MOST_ROWS:
-        steps = [steps[i] for i in np.linspace(0, len(steps) - 1, MOST_ROWS).round().astype(int)]
+        some = [steps[i] for i in np.linspace(0, len(steps) - 1, MOST_ROWS).round().astype(int)]
+        nearest = min(some, key=lambda step: abs(step - (delivered or some[-1])))
+        steps = [delivered if one == nearest and delivered in steps else one for one in some]
     numbers = range(1 + max(max(stops[step]) for step in steps))
     columns = [prompt_in(p) if (p := stops[steps[-1]].get(n)) else "" for n in numbers]
     rows = [f"step {step}{', delivered' if step == delivered else ''}" for step in steps]

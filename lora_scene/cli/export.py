@@ -93,3 +93,6 @@ def _write_pipeline(
     if difference:
         note(f"the adapter {difference}: its concepts may look different", warning=True)
     export_pipeline(adapter, pipeline, out, dtype=dtype)
+    lowered = [handle.lower() for handle in adapter.handles if handle != handle.lower()]
+    if lowered:
+        note(f"its handles have no capitals, for stock pipelines: write {', '.join(lowered)}")

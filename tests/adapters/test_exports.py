@@ -105,7 +105,11 @@ def test_the_kohya_file_carries_what_interfaces_look_for(tmp_path):
     pipe = tiny.pipeline("sd2")
     adapter = made.adapter(pipe, "sd2", kind="ranks", text=True)
     info = dataclasses.replace(made.INFO, prediction_type="v_prediction")
-    exported(dataclasses.replace(adapter, info=info), tmp_path, layouts=["kohya"])
+    alone = exported(dataclasses.replace(adapter, info=info), tmp_path, layouts=["kohya"])
+    assert "scene.safetensors holds no handles" in alone.notes[0]
+    whole = exported(adapter, tmp_path / "whole")
+    assert "a photo of scene_bear and scene_bowl" in whole.notes[0]
+    assert "files of embeddings/" in (tmp_path / "whole" / "scene.json").read_text()
     tensors = load_file(tmp_path / "scene.safetensors")
     downs = [key for key in tensors if key.endswith(".lora_down.weight")]
     assert len(downs) == len(adapter.modules) == len(tensors) / 3
@@ -124,6 +128,7 @@ def test_the_kohya_file_carries_what_interfaces_look_for(tmp_path):
     assert json.loads(found["ss_tag_frequency"]) == {"scene": {"scene_bear": 1, "scene_bowl": 1}}
     beside = json.loads((tmp_path / "scene.json").read_text())
     assert beside["activation text"] == "scene_bear, scene_bowl"
+    assert "which this file has not" in beside["description"]
     assert beside["tags"] == ["scene_bear", "scene_bowl"]
     assert found["modelspec.trigger_phrase"] == "<scene_bear>, <scene_bowl>"
     assert beside["sd version"] == "SD2"
@@ -661,6 +666,20 @@ def test_a_pipeline_on_another_base_is_told_whatever_that_is_called(tmp_path):
         done = CliRunner().invoke(root, args, catch_exceptions=False)
         assert done.exit_code == 0, done.output
         assert ("warning: the adapter was trained on other weights" in done.stderr) == told
+
+
+def test_a_whole_pipeline_tells_how_its_handles_are_written(tmp_path):
+    pipe = tiny.pipeline()
+    pipe.save_pretrained(tmp_path / "base")
+    adapter = made.adapter(pipe, "sd1").renamed({"<bear>": "<Bear>"})
+    save_adapter(adapter, tmp_path / "adapter")
+    words = ["export", str(tmp_path / "adapter"), "--format", "pipeline", "--base"]
+    words += [str(tmp_path / "base"), "--out", str(tmp_path / "whole")]
+    done = CliRunner().invoke(root, words, catch_exceptions=False)
+    assert "for stock pipelines: write <bear>" in done.stderr
+    tokens = DiffusionPipeline.from_pretrained(tmp_path / "whole").tokenizer.get_added_vocab()
+    assert "<bear>" in tokens
+    assert "<Bear>" not in tokens
 
 
 def test_a_base_in_one_file_is_read_with_another_folders_configurations(tmp_path):

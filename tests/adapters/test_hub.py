@@ -10,6 +10,7 @@ from huggingface_hub import ModelCard
 from PIL import Image
 
 from lora_scene import load_adapter
+from lora_scene.adapters import gallery
 from lora_scene.adapters import hub as hub_module
 from lora_scene.adapters.attachment import locate
 from lora_scene.adapters.folder import read_adapter, save_adapter
@@ -398,3 +399,20 @@ def test_published_samples_are_pixels_alone(folder, tmp_path):
     assert b"taken at home" not in written.read_bytes()
     with Image.open(written) as image:
         assert image.getpixel((0, 0)) == (0, 128, 128)
+
+
+def test_a_sheet_of_many_stops_keeps_the_row_that_is_delivered(tmp_path, monkeypatch):
+    """It may be none of the last: a snapshot that was taken."""
+    rows = []
+
+    def laid(cells, **told):
+        rows.extend(told["rows"])
+        return Image.new("RGB", (4, 4))
+
+    for step in range(100, 2100, 100):
+        gallery.save_samples([Image.new("RGB", (4, 4))], ["a <bear>"], tmp_path, step)
+    monkeypatch.setattr(gallery, "contact_sheet", laid)
+    gallery.write_sheet(tmp_path, delivered=700)
+    assert len(rows) == gallery.MOST_ROWS
+    assert "step 700, delivered" in rows
+    assert rows == sorted(rows, key=lambda row: int(row.split()[1].rstrip(",")))

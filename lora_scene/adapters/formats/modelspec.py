@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lora_scene.adapters.adapter import Adapter
+from lora_scene.adapters.formats import embeddings
 from lora_scene.adapters.formats.factors import highest_ranks
 from lora_scene.backbones.families import FAMILIES
 
@@ -101,15 +102,21 @@ def kohya_metadata(adapter: Adapter, title: Title, sha256: str) -> dict[str, str
     }
 
 
-def sidecar(adapter: Adapter, title: Title) -> dict[str, Any]:
+def sidecar(adapter: Adapter, title: Title, *, has_rows: bool = True) -> dict[str, Any]:
     """Return the JSON that A1111, Forge and SD.Next, which reads its `tags`, look for.
 
     It lies beside the LoRA file; there, embeddings are called by the names of their files.
+
+    Args:
+        adapter: What the file is of.
+        title: Its name.
+        has_rows: Whether files of embeddings are written with it.
     """
+    where = f"{embeddings.FOLDER}/" if has_rows else "its handles, which this file has not,"
     nouns = ", ".join(f"{concept.stem} = {concept.noun}" for concept in adapter.concepts)
     return {
         "description": f"{FAMILIES[adapter.family].title}, base {adapter.info.base_model}. {nouns}."
-        " Put the files of embeddings/ into the embeddings folder.",
+        f" Put the files of {where} into the embeddings folder.",
         "sd version": SIDECAR_VERSIONS[adapter.family],
         "activation text": ", ".join(concept.stem for concept in adapter.concepts),
         "tags": [concept.stem for concept in adapter.concepts],
