@@ -1,5 +1,9 @@
 """`python -m lora_scene`: the command line without its script."""
 
-from lora_scene.cli.main import main
+import sys
 
+try:
+    from lora_scene.cli.main import main
+except KeyboardInterrupt:  # a Ctrl-C while libraries are read
+    sys.exit(130)
 main()

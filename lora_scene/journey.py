@@ -18,7 +18,7 @@ from lora_scene.backbones.loading import load_pipeline
 from lora_scene.creating.picture_files import save_image
 from lora_scene.creating.requests import Request, Sampling
 from lora_scene.creating.studio import Studio, open_studio
-from lora_scene.files import write_json
+from lora_scene.files import check_target, write_json
 from lora_scene.judging.evaluation import attention_fit
 from lora_scene.judging.judge import Judge, load_judge
 from lora_scene.judging.metrics import mean
@@ -41,6 +41,7 @@ SAMPLING = Sampling(n_steps=25, guidance=3.5)
 WEIGHT = 0.7  # of the adapter; at 1 things repeat more often
 SHORT = ("phase1.steps=4", "phase2.steps=4")  # enough to see that everything runs
 BASE = "mini"  # and the names of its recipe and its judge
+GRID, FIGURES = "grid.png", "demo.json"
 
 
 @dataclass(frozen=True)
@@ -87,8 +88,10 @@ def run_demo(
         tell: Told what is done next.
 
     Raises:
+        FileError: What lies in the folder is not ours to replace.
         VerificationError: An exported file does not do what it should.
     """
+    check_target(out, [GRID, FIGURES])
     scene = demo_scene()
     tell(f"training {', '.join(scene.handles)} on the embedded base")
     recipe = load_recipe(BASE, list(overrides))
@@ -101,9 +104,9 @@ def run_demo(
     tell(f"drawing each thing alone, in pairs and together; adapter at weight {WEIGHT}")
     studio = open_studio([adapter], device=device)
     figures, pictures = _weigh(studio, scene, load_judge(BASE))
-    _draw_grid(pictures, scene, out / "grid.png")
+    _draw_grid(pictures, scene, out / GRID)
     demo = Demo(out, figures, checks, result.seconds, scene.handles[0])
-    write_json(out / "demo.json", _as_json(demo))
+    write_json(out / FIGURES, _as_json(demo))
     return demo
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 from lora_scene import journey
 from lora_scene.adapters.folder import read_adapter
 from lora_scene.cli.main import root
-from lora_scene.errors import TrainingError
+from lora_scene.errors import FileError, TrainingError
 from lora_scene.journey import demo_scene
 
 
@@ -40,6 +40,14 @@ def test_the_short_demo_trains_exports_verifies_draws_and_weighs(tmp_path, monke
     assert written["figures"]["adapter"]["attention_iou"] is not None
     for said in ("identity", "grid.png", "lora-scene generate"):
         assert said in result.stdout
+
+
+@pytest.mark.parametrize("name", ["grid.png", "demo.json"])
+def test_a_demo_that_could_not_be_shown_is_refused_before_it_trains(name, tmp_path, monkeypatch):
+    monkeypatch.setattr(journey, "train", None)
+    (tmp_path / name).write_bytes(b"somebody's")
+    with pytest.raises(FileError, match=name):
+        CliRunner().invoke(root, ["demo", "--out", str(tmp_path)], catch_exceptions=False)
 
 
 def test_a_demo_begins_anew_where_it_is_told_that_it_may(tmp_path, monkeypatch):

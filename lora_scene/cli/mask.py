@@ -97,6 +97,8 @@ def command(
         return
     if out is None:
         raise click.UsageError("--out FOLDER is needed: where the scene is to be written")
+    if network.segmenter == "grabcut":
+        refuse_idle(["device"], "--segmenter grabcut is no network")
     prompts = parse_prompts(text)
     check_scene_place(out, len(prompts), photo=photo, may_replace=replace)
     pixels = read_photo(photo).pixels
@@ -107,7 +109,7 @@ def command(
         pixels,
         prompts,
         segmenter=segmenter,
-        background=parse_background(background) if background else None,
+        background=None if background is None else parse_background(background),
         source=str(photo),
     )
     files = write_scene(out, masked, photo=photo, may_replace=replace)
@@ -117,11 +119,12 @@ def command(
 def _list(photo: Path, out: Path | None, network: NetworkOptions, as_json: bool) -> None:
     from lora_scene.creating.picture_files import refuse_other_verb
     from lora_scene.files import check_file
-    from lora_scene.picture_writing import write_picture
+    from lora_scene.picture_writing import check_format, write_picture
     from lora_scene.scenes.masking import list_regions
     from lora_scene.scenes.pictures import read_photo
 
     picture = check_file(out or Path(f"{photo.stem}_regions.png"), inputs=[photo])
+    check_format(picture)
     refuse_other_verb(picture, None)
     lister = open_lister(network.segmenter, model=network.model, device=network.device)
     listed = list_regions(read_photo(photo).pixels, lister, source=str(photo))

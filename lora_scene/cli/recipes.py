@@ -23,6 +23,8 @@ def command(ctx: click.Context, as_json: bool) -> None:
     from lora_scene.recipe import load_recipe, recipe_names
 
     if ctx.invoked_subcommand:
+        if as_json:
+            raise click.UsageError("--json lists recipes; show prints one as TOML")
         return
     recipes = [load_recipe(name) for name in recipe_names()]
     if as_json:
@@ -63,7 +65,7 @@ def copy(name: str, file: Path, force: bool) -> None:
 
     text = recipe_text(name)
     if file.suffix != ".toml":
-        hint = f"{file}.toml"
+        hint = str(file.with_suffix(".toml") if file.suffix.lower() == ".toml" else f"{file}.toml")
         raise RecipeError("a recipe's file ends with .toml", where=file, hint=hint)
     refuse_orphan(name, file)
     check_file(file, force=True)

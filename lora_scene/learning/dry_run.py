@@ -131,7 +131,8 @@ def _head(trainer: Trainer, job: Job) -> tuple[str, ...]:
     backbone, variants = trainer.backbone, trainer.materials.variants
     learnt = ", ".join(f"{concept.handle} {concept.noun}" for concept in job.scene.concepts)
     sizes = dict.fromkeys(str(one.latents.times(backbone.vae_factor)) for one in variants)
-    photos = f"{len(job.scene.photos)} photos in {len(variants)} variants, {', '.join(sizes)} px"
+    n = len(job.scene.photos)
+    photos = f"{n} photo{'s' if n > 1 else ''} in {len(variants)} variants, {', '.join(sizes)} px"
     dtype = str(backbone.dtype).removeprefix("torch.")
     base = f"base {backbone.name}, recipe {job.recipe.name}, on {job.device} in {dtype}"
     return f"{learnt}: {photos}", base, *((f"begins from {job.begun.told}",) if job.begun else ())

@@ -120,7 +120,7 @@ def _split(entry: str, option: str) -> tuple[str, str]:
 
 
 def _words(entry: str) -> tuple[str, str]:
-    if "=" in entry:
+    if "=" in entry or not entry.strip():
         return _split(entry, "words")
     stem = re.sub(r"[^A-Za-z0-9]+", "-", entry).strip("-").lower()
     return _split(f"{stem}={entry}", "words")
@@ -135,9 +135,9 @@ def _numbers(value: str, count: int) -> list[float]:
 
 
 def _unreadable(entry: str, option: str) -> SegmenterError:
-    return SegmenterError(
-        "cannot be read", where=entry, expected=_FORMS[option], hint="places are in pixels"
-    )
+    hint = "places are in pixels" if option in _PLACES else None
+    where = entry.strip() or f"an empty --{option}"
+    return SegmenterError("cannot be read", where=where, expected=_FORMS[option], hint=hint)
 
 
 def _set_once(prompt: Prompt, field: str, value: Any) -> Prompt:
@@ -176,6 +176,7 @@ _READERS: Mapping[str, Callable[[Prompt, str], Prompt]] = {
     "picks": _read_pick,
     "words": lambda prompt, value: _set_once(prompt, "words", value),
 }
+_PLACES = ("boxes", "points", "outside", "strokes")
 _FORMS: Mapping[str, str] = {
     "boxes": "NAME=left,top,right,bottom",
     "points": "NAME=x,y",

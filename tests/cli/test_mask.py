@@ -89,6 +89,19 @@ def test_out_is_needed_for_a_scene(run):
     assert "--out FOLDER is needed" in result.stderr
 
 
+def test_a_device_that_nothing_would_run_on_is_idle(run):
+    result = run("photo.png", *boxes(), "--device", "cuda", "--out", "mine")
+    assert result.exit_code == 2
+    assert "leave out --device" in result.stderr
+
+
+def test_a_hint_at_pixels_is_given_for_places_alone(run):
+    for words, is_place in ((["--noun", "bear="], False), (["--point", "bear="], True)):
+        with pytest.raises(SegmenterError) as told:
+            run("photo.png", *boxes(), *words, "--out", "mine")
+        assert ("places are in pixels" in str(told.value)) == is_place
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -97,6 +110,8 @@ def test_out_is_needed_for_a_scene(run):
         (["photo.png", "--box", "bear=0,0,999,9"], "leaves the photo"),
         (["photo.png", "--box", "bear=9,9,1,1"], "inverted"),
         (["photo.png", "--box", "bear=0,0,99,99", "--noun", "beer=x"], "did you mean <bear>"),
+        (["photo.png", "--box", "bear=0,0,99,99", "--background", ""], "an illegal name"),
+        (["photo.png", "--words", "", "--segmenter", "clipseg"], "an empty --words"),
         (["photo.png", "--segmenter", "grabcat", "--box", "bear=0,0,9,9"], "did you mean grabcut"),
     ],
 )

@@ -31,6 +31,9 @@ def test_show_prints_the_file_and_resolved_every_setting():
     resolved = run("show", "paper", "--resolved", "--set", "lora.rank=4").stdout
     assert "rank = 4" in resolved
     assert "max_grad_norm = 1.0" in resolved
+    refused = run("--json", "show", "paper")
+    assert refused.exit_code == 2
+    assert "show prints one as TOML" in refused.stderr
 
 
 def test_a_copy_extends_the_recipe_that_the_original_extends_or_is_refused(tmp_path):
@@ -56,5 +59,7 @@ def test_a_copy_is_a_recipe_and_is_never_overwritten_unasked(tmp_path):
         run("copy", "paper", str(mine))
     with pytest.raises(RecipeError, match=r"ends with \.toml[\s\S]*other\.toml"):
         run("copy", "paper", str(tmp_path / "other"))  # no verb would read it
+    with pytest.raises(RecipeError, match=r"(?m)other\.toml$"):
+        run("copy", "paper", str(tmp_path / "other.TOML"))
     run("copy", "paper", str(mine), "--force")
     assert load_recipe(mine).base == load_recipe("paper").base

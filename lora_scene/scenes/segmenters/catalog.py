@@ -18,13 +18,11 @@ class Entry:
     """A segmenter that can be opened.
 
     Attributes:
-        follows: The prompts that it follows, in words.
         about: What it is good for.
         opener: Its module in this folder, and its class.
         lists: Whether it can list regions.
     """
 
-    follows: str
     about: str
     opener: str
     lists: bool = False
@@ -36,23 +34,18 @@ class Entry:
         return getattr(found, kind)(**options)
 
 
-_MARKS, _NUMBERS = "boxes, points, strokes", "boxes, points, strokes, numbers"
-
-
 CATALOG: Mapping[str, Entry] = {
-    "grabcut": Entry(_MARKS, "built in, nothing to download", "grabcut.GrabCut"),
-    "sam": Entry(_NUMBERS, "sharp masks of anything", "sam.Sam", lists=True),
-    "sam2": Entry(_NUMBERS, "smaller and better than SAM", "sam.Sam2", lists=True),
-    "clipseg": Entry("words", "light and coarse", "clipseg.ClipSeg"),
+    "grabcut": Entry("built in, nothing to download", "grabcut.GrabCut"),
+    "sam": Entry("sharp masks of anything", "sam.Sam", lists=True),
+    "sam2": Entry("smaller and better than SAM", "sam.Sam2", lists=True),
+    "clipseg": Entry("light and coarse", "clipseg.ClipSeg"),
     "grounding-dino": Entry(
-        "words", "finds boxes by words, SAM cuts them out", "grounding_dino.GroundingDino"
+        "finds boxes by words, SAM cuts them out", "grounding_dino.GroundingDino"
     ),
-    "sam3": Entry("words", "best with words; weights on request", "sam3.Sam3"),
-    "maskformer": Entry(
-        "numbers", "lists everything in the photo", "panoptic.MaskFormer", lists=True
-    ),
+    "sam3": Entry("best with words; weights on request", "sam3.Sam3"),
+    "maskformer": Entry("lists everything in the photo", "panoptic.MaskFormer", lists=True),
     "mask2former": Entry(
-        "numbers", "lists everything in the photo, newer", "panoptic.Mask2Former", lists=True
+        "lists everything in the photo, newer", "panoptic.Mask2Former", lists=True
     ),
 }
 
