@@ -42,6 +42,7 @@ class TrainStep:
     ) -> None:
         self._desk, self._stage, self._trainings = stage.desk, stage, trainings
         self._plotted: tuple[str, str] = ("", "")
+        self._weighed: Any = None  # what was learnt when the memory was estimated last
         with gr.Row(equal_height=False):
             self._ask(settings, base)
             self._show()
@@ -54,27 +55,32 @@ class TrainStep:
     @property
     def outputs(self) -> Sequence[Any]:
         """Return what changes."""
-        return [self.status, *self.wishes, self.pause, self.resume, self.start, self.plot,
-                self.maps, self.samples, self.go]  # fmt: skip
+        return [self.estimate, self.status, *self.wishes, self.pause, self.resume, self.start,
+                self.plot, self.maps, self.samples, self.go]  # fmt: skip
 
     def wire(self) -> None:
         """Connect buttons with what they do."""
         on = self._stage.on
-        asked = self._asked
-        on(self.start.click, self._start, asked)
+        on(self.start.click, self._start, self._asked)
         on(self.resume.click, self._resume)
         on(self.pause.click, self._pause)
         for wish, button in zip(("sample", "stop"), self.wishes, strict=True):
             on(button.click, functools.partial(self._wish, wish))
-        self.recipe.change(None, [self.recipe], asked[1:], js=self._picked()).then(
-            self._weigh, asked, [self.estimate], **ALONE
-        )
-        self.weigh.click(self._weigh, asked, [self.estimate], **ALONE)
         self.go.click(lambda: gr.update(selected=PICTURES), outputs=self._stage.walk)
 
     def wire_to(self, tab: Any) -> None:
-        """Estimate the memory when the step is first seen."""
-        tab.select(self._weigh_once, [self.estimate, *self._asked], [self.estimate], **ALONE)
+        """Estimate the memory as the step is seen; what is changed afterwards wipes that out."""
+        asked, told = self._asked, [self.estimate]
+        picked = self.recipe.change(None, [self.recipe], asked[1:], js=self._picked())
+        weighing = [
+            picked.then(self._weigh, asked, told, **ALONE),
+            self.weigh.click(self._weigh, asked, told, **ALONE),
+            tab.select(self._weigh_once, [*told, *asked], told, **ALONE),
+        ]
+        fields = (self.steps1, self.steps2, self.every, self.settings)
+        changes = (self.base.change, *(field.input for field in fields))
+        for changed in changes:  # a text's `input` is of keys alone, and leaves out what is pasted
+            changed(None, None, told, js="() => ''", cancels=weighing)
 
     def shown(self) -> Updates:
         """Return what the step shows."""
@@ -85,7 +91,9 @@ class TrainStep:
         rows = first_and_last_samples(work) if work else {}
         maps = latest_maps(work) if work else []
         hears = work is not None and state.state == "running" and is_training(work.adapter)
+        stale = {self.estimate: ""} if self._weighed != self._learnt else {}
         return {
+            **stale,
             **dict.fromkeys(self.wishes, gr.update(visible=hears)),
             self.status: _status(state, place, self._trainings.fault),
             self.start: gr.update(interactive=work is not None and not busy),
@@ -221,18 +229,23 @@ class TrainStep:
             values[name] = (told.base.model, *steps, told.run.seed, table)
         return f"name => window.picked(name, {json.dumps(self.recipe.value)}, {json.dumps(values)})"
 
+    @property
+    def _learnt(self) -> tuple[int, tuple[Size, ...]]:
+        """Return how many things are learnt, and the photos' sizes."""
+        draft = self._desk.draft
+        n_concepts = max(len(draft.things) + draft.has_background, 1)
+        return n_concepts, tuple(Size(one.shape[1], one.shape[0]) for one in draft.photos)
+
     def _weigh_once(self, told: str, *asked: Any) -> Any:
         return gr.skip() if told else self._weigh(*asked)
 
     def _weigh(
         self, recipe: str, base: str, steps1: int, steps2: int, every: int, seed: int, table: Any
     ) -> str:
-        draft = self._desk.draft
-        n_concepts = max(len(draft.things) + draft.has_background, 1)
-        photos = tuple(Size(pixels.shape[1], pixels.shape[0]) for pixels in draft.photos)
+        self._weighed = self._learnt
         try:
             settings = (*overrides(recipe, table), *counted(recipe, steps1, steps2, every))
-            return memory_told(recipe, base.strip(), settings, n_concepts, photos)
+            return memory_told(recipe, base.strip(), settings, *self._weighed)
         except Exception as error:  # whatever it is, the page says it and goes on
             return look.said(sentence(error))
 

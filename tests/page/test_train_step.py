@@ -1,6 +1,7 @@
 from dataclasses import replace
 from importlib import resources
 
+import gradio as gr
 import numpy as np
 import pytest
 
@@ -28,12 +29,19 @@ class Queue:
         self.asked.append(work.name)
         write_json(work.folder / ORDER, vars(Order(recipe, base, tuple(settings))))
 
+    def place(self, work):
+        return 0
+
 
 @pytest.fixture
 def step(tmp_path):
     """The step without the page around it, at the demo's scene."""
     step = TrainStep.__new__(TrainStep)
     step._desk, step._trainings = Desk(tmp_path / "out"), Queue()
+    step._weighed, step._plotted, step._trainings.fault = None, ("", ""), ""
+    step.wishes = [gr.Button(), gr.Button()]
+    for name in ("estimate", "status", "start", "pause", "resume", "plot", "maps", "samples", "go"):
+        setattr(step, name, gr.HTML(elem_id=name))
     step._desk.begin_scene(DEMO, "demo")
     return step
 
@@ -70,3 +78,12 @@ def test_a_training_that_learnt_nothing_yet_goes_on_with_the_mended_scene(step, 
     assert step._trainings.asked == ["demo", "demo"]
     handles = load_scene(desk.need().scene).handles
     assert ("<pineapple>" in handles) == has_checkpoint
+
+
+def test_an_estimate_of_other_things_does_not_stay(step):
+    assert "GB at most" in step._weigh(*ASKED)
+    assert step.estimate not in step.shown()
+    step._desk.change(step._desk.draft.without(0))
+    assert step.shown()[step.estimate] == ""
+    step._weigh(*ASKED)
+    assert step.estimate not in step.shown()
