@@ -59,8 +59,8 @@ def command(
         Growth,
         complete,
         complete_record,
-        count_windows,
         default_prompt,
+        plan_windows,
     )
     from lora_scene.creating.editing import check_photo_and_mask, notes_on_mask
     from lora_scene.picture_writing import check_sides
@@ -80,8 +80,9 @@ def command(
     prompt = default_prompt(cast) if prompt is None else prompt
     (request,) = look_at(cast, [replace(asked, prompt=prompt)])
     studio = how.base.open(cast)
-    with drawing_bar("completing", count_windows(studio, hole), is_quiet=how.as_json) as tick:
-        result = complete(studio, canvas, hole, request, tick=tick)
+    windows = plan_windows(hole, studio.backbone.resolution)
+    with drawing_bar("completing", len(windows), is_quiet=how.as_json) as tick:
+        result = complete(studio, canvas, hole, request, windows=windows, tick=tick)
     record = complete_record(studio, read.pixels, hole, request)
     save_result(out, result, record, as_json=how.as_json)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -87,21 +87,18 @@ def grown(photo: Pixels, growth: Growth) -> tuple[Pixels, Mask]:
     return canvas, hole
 
 
-def windows_for(hole: Mask, side: int) -> Iterator[tuple[SquareWindow, Mask]]:
-    """Yield windows of a side that fill a hole (H, W), each with its part of it (H, W).
+def plan_windows(hole: Mask, side: int) -> list[SquareWindow]:
+    """Return windows of a side that fill a hole (H, W) one after the other.
 
     Each takes the place with most to fill beside most that is known, so that the picture grows
     from what is there outwards. Seen from a later window, what an earlier one drew is known.
     """
-    left = hole.copy()
-    while (left > 0).any():
-        window = next_window(left, side)
-        part = np.zeros_like(left)
-        rows = slice(max(window.top, 0), window.top + side)
-        columns = slice(max(window.left, 0), window.left + side)
-        part[rows, columns] = left[rows, columns]
-        left[rows, columns] = 0
-        yield window, part
+    left = hole > 0
+    windows = []
+    while left.any():
+        windows.append(next_window(left, side))
+        left[windows[-1].inside] = False
+    return windows
 
 
 def spread(hole: Mask, pixels: int) -> Mask:
@@ -118,7 +115,13 @@ def spread(hole: Mask, pixels: int) -> Mask:
 
 
 def complete(
-    studio: Studio, photo: Pixels, hole: Mask, request: Request, *, tick: Tick | None = None
+    studio: Studio,
+    photo: Pixels,
+    hole: Mask,
+    request: Request,
+    *,
+    windows: Sequence[SquareWindow] = (),
+    tick: Tick | None = None,
 ) -> Pixels:
     """Fill a hole of any size and form, window by window.
 
@@ -127,7 +130,8 @@ def complete(
         photo: (H, W, 3) uint8.
         hole: (H, W) float32, 1 where is to be filled; elsewhere nothing changes.
         request: What to draw; window n is drawn with seed + n.
-        tick: Called after every step; the solver runs once a window, see `count_windows`.
+        windows: Of `plan_windows`, at the base's resolution; none plans them here.
+        tick: Called after every step; the solver runs once a window.
 
     Returns:
         (H, W, 3) uint8, equal to the photo wherever the hole is 0.
@@ -137,18 +141,15 @@ def complete(
     """
     check_photo_and_mask(photo, hole, "hole")
     request = checked(studio, request, has_start=True)
-    hole = spread(hole, 0)
-    side = studio.backbone.resolution
-    photo = prefilled(photo, hole)
-    for number, (window, part) in enumerate(windows_for(hole, side)):
+    left = spread(hole, 0)
+    windows = windows or plan_windows(hole, studio.backbone.resolution)
+    photo = prefilled(photo, left)
+    for number, window in enumerate(windows):
+        part = np.zeros_like(left)
+        part[window.inside], left[window.inside] = left[window.inside], 0
         seeded = replace(request, seed=(request.seed + number) % (MAX_SEED + 1))
         photo = repaint(studio, photo, Region(part, seeded), window, feather=0, tick=tick)
     return photo
-
-
-def count_windows(studio: Studio, hole: Mask) -> int:
-    """Return how many times the solver runs to fill a hole."""
-    return sum(1 for _ in windows_for(hole, studio.backbone.resolution))
 
 
 def complete_record(studio: Studio, photo: Pixels, hole: Mask, request: Request) -> dict[str, Any]:

@@ -36,6 +36,12 @@ class SquareWindow:
     top: int
     side: int
 
+    @property
+    def inside(self) -> tuple[slice, slice]:
+        """Return the rows and columns of a photo that it covers."""
+        rows = slice(max(self.top, 0), self.top + self.side)
+        return rows, slice(max(self.left, 0), self.left + self.side)
+
     def cut(self, pixels: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
         """Return the window (side, side, ...) of (H, W, ...) pixels, edges repeated beyond them."""
         rows = np.clip(np.arange(self.top, self.top + self.side), 0, pixels.shape[0] - 1)
@@ -88,23 +94,26 @@ def window_around(mask: Mask, least: int) -> SquareWindow:
     return SquareWindow(_start(middle[0], side, width), _start(middle[1], side, height), side)
 
 
-def next_window(hole: Mask, side: int) -> SquareWindow:
+def next_window(hole: npt.NDArray[np.generic], side: int) -> SquareWindow:
     """Return the window that fills much of a hole (H, W) while much around it is known.
 
-    The score of a window is its number of pixels to fill times its number of known ones.
+    The score of a window is its number of pixels to fill times its number of known ones. They are
+    counted in a summed-area table (H+1, W+1), for all windows at once.
     """
     height, width = hole.shape
-    is_hole = hole > 0
+    counted = cv2.integral(np.greater(hole, 0).view(np.uint8))
     stride = max(side // 8, 1)
-    best, chosen = -1, SquareWindow(0, 0, side)
-    for top in _starts(height, side, stride):
-        for left in _starts(width, side, stride):
-            part = is_hole[max(top, 0) : top + side, max(left, 0) : left + side]
-            n_hole = int(part.sum())
-            score = n_hole * (part.size - n_hole)
-            if n_hole and score > best:
-                best, chosen = score, SquareWindow(left, top, side)
-    return chosen
+    tops = np.array(_starts(height, side, stride))[:, None]
+    lefts = np.array(_starts(width, side, stride))[None]
+    top, bottom = np.maximum(tops, 0), np.minimum(tops + side, height)
+    left, right = np.maximum(lefts, 0), np.minimum(lefts + side, width)
+    above, below = (counted[rows, right] - counted[rows, left] for rows in (top, bottom))
+    n_hole = (below - above).astype(np.int64)  # the product of two counts may exceed 32 bits
+    scores = np.where(n_hole > 0, n_hole * ((bottom - top) * (right - left) - n_hole), -1)
+    if scores.max() < 0:
+        return SquareWindow(0, 0, side)
+    row, column = np.unravel_index(scores.argmax(), scores.shape)
+    return SquareWindow(int(lefts[0, column]), int(tops[row, 0]), side)
 
 
 def to_size(window: SquareWindow, photo: Pixels, mask: Mask, size: int) -> tuple[Pixels, Mask]:
