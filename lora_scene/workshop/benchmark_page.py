@@ -223,10 +223,14 @@ def _failures(rows: Sequence[Row], out: Path) -> str:
     cells = [
         [_thumbnail(Path(path)) for _, path in sorted(own)[:N_FAILURES]] for own in worst.values()
     ]
-    return inlined(contact_sheet(cells, rows=list(worst))) if cells else ""
+    is_there = any(cell is not None for row in cells for cell in row)
+    return inlined(contact_sheet(cells, rows=list(worst))) if is_there else ""
 
 
-def _thumbnail(path: Path) -> Pixels:
+def _thumbnail(path: Path) -> Pixels | None:
+    """Return a picture, small; None, which leaves its place empty, where it was deleted since."""
+    if not path.is_file():
+        return None
     small = open_image(path)[0].convert("RGB")
     if max(small.size) > CELL:
         small.thumbnail((CELL, CELL), Image.Resampling.LANCZOS)

@@ -96,6 +96,16 @@ def test_a_sheet_tells_two_things_of_one_noun_apart(tmp_path, monkeypatch) -> No
         assert tuple(cell[0, 0]) == tuple(drawn[k][0, 0])
 
 
+def test_a_picture_that_was_deleted_leaves_its_place_empty(tmp_path) -> None:
+    made.write(tmp_path)
+    first, *others = sorted((tmp_path / "runs").rglob("*.png"))
+    first.unlink()
+    assert write_report(tmp_path, title="tiny").is_file()
+    for path in others:
+        path.unlink()
+    assert write_report(tmp_path, title="tiny").is_file(), "of none that is wrong is anything left"
+
+
 def test_methods_stand_in_the_order_of_the_protocol(tmp_path) -> None:
     made.write(tmp_path)
     write_report(tmp_path, title="tiny", methods=["naive", "ours"])
