@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -14,16 +16,27 @@ if TYPE_CHECKING:
     from lora_scene.adapters.adapter import LearnedConcept, TrainingInfo
     from lora_scene.creating.requests import Request
 
+_INNER = r"(?:[^()]|\([^()]*\))"  # a letter, or brackets in brackets
+_DASH = "[\u2013\u2014]"  # what word processors make of two hyphens
+# After a dash in plain prose sizes and weights have other numbers: "a shoe -- size 7".
+_NUMBERED = (
+    r"(?:seed|steps|guidance|[dwhsl]|am)[\s=]+\d|(?:size|width|height)[\s=]+\d{3}"
+    r"|weight[\s=]+\d?\.\d"
+)
+_IN_ANGLES = r"(?:[<\uff1c]|&lt;)(?:(?!&[lg]t;)[^<>\uff1c\uff1e]){1,80}(?:[>\uff1e]|&gt;)"
+
 # What other programs read out of a prompt and the text encoder would read as plain words.
 FOREIGN = {
-    r"\([^()]*:\s*[\d.]+\s*\)|\(\([^()]*\)\)": "an emphasis elsewhere (--emphasis HANDLE=FACTOR)",
+    rf"\({_INNER}*(?:(?<!\d):\s*[-+]?[\d.]+|:\s*[-+]?\d*\.\d+)\s*\)|\(\([^()]*\)\)"
+    r"|[>)]\+(?:\++|(?=[,.;]|\s+\w|\s*$))": "an emphasis elsewhere (--emphasis HANDLE=FACTOR)",
     r"\[[^\[\]]+\]": "square brackets",
     r"<(?:lora|lyco|hypernet)\s*:[^<>]*>": "a tag that loads an adapter (give its folder instead)",
     r"\bembedding:\S+": "a ComfyUI embedding (its handle <name> is the way here)",
     r"\b(?:BREAK|AND)\b": "a word that joins prompts elsewhere",
     r"__[\w/-]+__|\{[^{}]*\}": "a wildcard",
-    r"(?i:(?<!\S)(?:--?|[\u2013\u2014])(?:negative|seed|width|height|size|steps|guidance|weight"
-    r"|scheduler)\b)": "an option (in a line of --prompts: small letters after two hyphens)",
+    rf"(?i:(?<!\S)(?:--?|{_DASH})(?:negative|seed|width|height|size|steps|guidance|weight"
+    rf"|scheduler)\b|>--(?:negative|scheduler)\b|(?:--|{_DASH})\s*(?:{_NUMBERED}))": "an option "
+    "(in a line of --prompts: small letters after a blank and two hyphens)",
 }
 
 
@@ -130,10 +143,11 @@ class Names:
             if (match := re.search(form, prompt)) is not None
         ]
         foreign = re.compile("|".join(FOREIGN))
-        for match in re.finditer(r"<[^<>]{1,80}>", prompt):
+        for match in re.finditer(_IN_ANGLES, prompt):
             text = match.group()
             if HANDLE_FORM.fullmatch(text) is None and foreign.fullmatch(text) is None:
-                near = did_you_mean(text, self.nouns)
+                plain = unicodedata.normalize("NFKC", html.unescape(text))
+                near = did_you_mean(plain, self.nouns)
                 hint = f"; {near}" if near else ""
                 told.append(f"{text!r} is no handle, and is read as plain words{hint}")
         return told

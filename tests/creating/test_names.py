@@ -26,7 +26,19 @@ def cast(**how):
         ("<bear> in __place__", "wildcard"),
         ("a <bear> \u2014seed 9", "an option"),
         ("a <bear> --Seed 9", "an option"),
+        ("(<bear>:-1.2) on grass", "--emphasis"),
+        ("(a (big) <bear>:1.3)", "--emphasis"),
+        ("a <bear>++ on grass", "--emphasis"),
+        ("a (big <bear>)+", "--emphasis"),
+        ("a <bear>--seed 7", "an option"),
+        ("a <bear> -- seed 7", "an option"),
+        ("a <bear> \u2014d 7", "an option"),
+        ("a <bear>\u2014width=512", "an option"),
+        ("a <bear> --w 512", "an option"),
+        ("a <bear>--negative dark", "an option"),
         ("a <bear > and <bowl>", "did you mean <bear>"),
+        ("a \uff1cBear\uff1e and <bowl>", "did you mean <bear>"),
+        ("a &lt;bear&gt; and <bowl>", "did you mean <bear>"),
         ("a photo of a bear", "names no handle; there are <bear> (noun 0), <bowl> (noun 1)"),
     ],
 )
@@ -36,7 +48,24 @@ def test_what_would_be_drawn_otherwise_than_meant_is_told(prompt, told):
     assert prompt in note
 
 
-@pytest.mark.parametrize("prompt", ["a <bear> (brown)", "a <Bear>, 2:30 pm", "a <bear> and brea"])
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "a <bear> (brown)",
+        "a <Bear>, 2:30 pm",
+        "a <bear> and brea",
+        "a <bear> (at 12:30)",
+        "a <bear> (drawn at 1:2)",
+        "a <bear> on a book: C++ (an introduction)",
+        "a <bear> + <bowl>, 2+2",
+        "a <bear>-like <bowl>",
+        "a <bear> -- brown, 3-5 years old -- on grass",
+        "a <bear> \u2014 a 7-year-old's, size 7 \u2014 on grass",
+        "a <bear>\u2014height of fashion\u2014in 1950\u20131960",
+        "a <bear>'s shoe -- size 7, weight 3 kg",
+        "a <bear> beside the words me@site.com & \u00abBear\u00bb",
+    ],
+)
 def test_plain_prompts_are_not_commented_on(prompt):
     assert cast().notes_on(prompt) == []
 
