@@ -71,6 +71,11 @@ def merge_adapters(
         for one, weight in zip(adapters, weights, strict=True)
         if weight == 0 and one.modules
     ]
+    notes += [
+        f"{', '.join(one.handles)} has no LoRA: its weight changes nothing"
+        for one, weight in zip(adapters, weights, strict=True)
+        if weight != 1 and not one.modules
+    ]
     adapter = replace(
         adapters[0], concepts=concepts, modules=modules, info=_joined_info(adapters, weights)
     )

@@ -14,7 +14,8 @@ from lora_scene.size import Size
 
 if TYPE_CHECKING:
     from lora_scene.adapters.adapter import LearnedConcept, TrainingInfo
-    from lora_scene.creating.requests import Request
+    from lora_scene.creating.requests import Amounts, Request
+    from lora_scene.creating.studio import Member
 
 _INNER = r"(?:[^()]|\([^()]*\))"  # a letter, or brackets in brackets
 _DASH = "[\u2013\u2014]"  # what word processors make of two hyphens
@@ -42,6 +43,8 @@ FOREIGN = {
 
 class Names:
     """What studios, and adapters that are not in a base yet, know of their concepts."""
+
+    members: tuple[Member, ...]
 
     @property
     def concepts(self) -> tuple[LearnedConcept, ...]:
@@ -125,6 +128,7 @@ class Names:
                 f"{negative!r}: a negative prompt changes nothing at a guidance of 1 or less"
                 for negative in unread
             ),
+            *self._idle_weights([one.weight for one in requests if not one.is_base]),
         ]
 
     def notes_on(self, prompt: str) -> list[str]:
@@ -134,6 +138,18 @@ class Names:
             listed = ", ".join(f"{handle} ({noun})" for handle, noun in self.nouns.items())
             told.append(f"it names no handle; there are {listed}")
         return [f"{prompt!r}: {note}" for note in told]
+
+    def _idle_weights(self, weights: Sequence[float | Amounts]) -> list[str]:
+        """Return which adapters of rows alone are weighed, none with LoRA at the same time."""
+        bare = [one for one in self.members if not one.adapter.modules]
+        is_all = len(bare) == len(self.members)
+        for_all = {w for w in weights if is_all and not isinstance(w, tuple)}
+        named = {pair for w in weights if isinstance(w, tuple) for pair in w}
+        return [
+            f"{one.name} has no LoRA: weights change nothing"
+            for one in bare
+            if {one.choice.weight, *for_all, *(w for name, w in named if name == one.name)} != {1.0}
+        ]
 
     def _plain_words(self, prompt: str) -> list[str]:
         """Return what of a prompt, or a negative one, would be read as plain words."""

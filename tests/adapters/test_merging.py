@@ -44,6 +44,10 @@ def test_what_a_weight_of_zero_leaves_is_told(pair):
     (note,) = merge_adapters(pair, [0.8, 0.0]).notes
     assert note == "at weight 0 nothing but the row is left of <bowl>"
     assert len(merge_adapters(pair, [0.0, 0.0]).notes) == 2
+    rows = made.adapter(tiny.pipeline(), "sd1", handles=("<cup>",), unet=False)
+    assert merge_adapters([pair[0], rows], [0.8, 1.0]).notes == ()
+    told = merge_adapters([pair[0], rows], [0.8, 0.5]).notes
+    assert told == ("<cup> has no LoRA: its weight changes nothing",)
 
 
 def test_the_merged_file_draws_what_both_draw_together(pair, tmp_path):

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from lora_scene.creating.requests import Request, Sampling
-from lora_scene.creating.studio import read_cast
+from lora_scene.creating.studio import AdapterChoice, read_cast
 from lora_scene.errors import AdapterError, CreationError
 from tests import tiny
 from tests.adapters import made
@@ -102,3 +104,19 @@ def test_a_handle_is_renamed_in_the_last_adapter_that_has_it():
     assert one.members[1].fingerprint == plain.members[0].fingerprint
     with pytest.raises(AdapterError, match="no adapter has the handle <cup>"):
         cast(rename=["cup=hat"])
+
+
+def test_a_weight_of_rows_alone_is_told():
+    pipeline = tiny.pipeline("sd1")
+    rows = made.adapter(pipeline, "sd1", handles=("<mug>",), unet=False)
+    full = made.adapter(pipeline, "sd1")
+    asked = [Request("a <mug>", weight=weight) for weight in (0.0, 1.0)]
+    alone, weighed = (read_cast([AdapterChoice(rows, weight)]) for weight in (1.0, 0.3))
+    (name,) = [member.name for member in alone.members]
+    told = [f"{name} has no LoRA: weights change nothing"]
+    assert alone.notes_on_all(asked) == weighed.notes_on_all(asked[1:]) == told
+    assert alone.notes_on_all([asked[1], replace(asked[0], is_base=True)]) == []
+    both = read_cast([full, rows])
+    last = both.members[1].name
+    assert both.notes_on_all(asked) == []
+    assert len(both.notes_on_all([replace(asked[0], weight=((last, 0.5),))])) == 1
