@@ -8,12 +8,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 
 import torch
 
 from lora_scene.adapters.adapter import Adapter, LoraModule, TrainingInfo
 from lora_scene.adapters.whole_model import needs_whole_model
-from lora_scene.backbones.sources import is_same_base
+from lora_scene.backbones.sources import is_same_base, other_base, public_name
 from lora_scene.errors import AdapterError
 from lora_scene.size import Size
 
@@ -63,9 +64,7 @@ def merge_adapters(
         squares, losses = squares + size**2, losses + loss**2
         worst = max(worst, loss / size if size else 0.0)
     concepts = tuple(concept for adapter in adapters for concept in adapter.concepts)
-    first, *others = [adapter.info.base_hash for adapter in adapters]
-    is_mixed = not all(is_same_base(first, other) for other in others)
-    notes = ["they were trained on different bases"] if is_mixed else []
+    notes = _notes_on_bases([adapter.info for adapter in adapters])
     notes += [
         f"at weight 0 nothing but the row is left of {', '.join(one.handles)}"
         for one, weight in zip(adapters, weights, strict=True)
@@ -139,6 +138,26 @@ def _check(adapters: Sequence[Adapter], weights: Sequence[float]) -> None:
             where=", ".join(whole[0].handles),
             hint="they mean nothing on another base, and cannot be merged",
         )
+
+
+def _notes_on_bases(infos: Sequence[TrainingInfo]) -> list[str]:
+    """Return how the bases differ; where one of two tells no hash, their names are compared."""
+    notes = []
+    pairs = list(combinations([(info.base_model, info.base_hash) for info in infos], 2))
+    if not all(is_same_base(one[1], other[1]) for one, other in pairs):
+        notes.append("they were trained on different bases")
+    elif any(all(name for name, _ in pair) and _differ(*pair) for pair in pairs):
+        names = ", ".join(dict.fromkeys(public_name(info.base_model) for info in infos))
+        notes.append(f"they were trained on bases of other names ({names}) and unknown weights")
+    targets = list(dict.fromkeys(info.prediction_type for info in infos))
+    if len(targets) > 1:
+        notes.append(f"they were trained to predict {' and '.join(targets)}, a base predicts one")
+    return notes
+
+
+def _differ(one: tuple[str, str], other: tuple[str, str]) -> bool:
+    """Tell whether two bases, each its name and hash, differ in what both tell."""
+    return other_base(one, other, is_rounded=False) is not None
 
 
 def _check_base_sizes(adapters: Sequence[Adapter]) -> None:

@@ -123,6 +123,20 @@ def test_what_cannot_be_merged_is_refused(pair):
     )
 
 
+def test_bases_without_hashes_are_compared_by_name_and_targets_always(pair):
+    def notes(**differs):
+        other = dataclasses.replace(pair[1], info=dataclasses.replace(pair[1].info, **differs))
+        return merge_adapters([pair[0], other], [1, 1]).notes
+
+    told = (
+        "they were trained on bases of other names (someone/tiny-base, other) and unknown weights"
+    )
+    assert notes(base_hash="", base_model="/home/me/other") == (told,)
+    assert notes(base_hash="") == notes(base_model="other") == ()
+    (told,) = notes(prediction_type="v_prediction")
+    assert "epsilon and v_prediction" in told
+
+
 def test_what_is_said_of_one_adapter_is_not_said_of_the_merged_one(pair):
     one, two = pair
     taken = dataclasses.replace(one.info, taken="step 3 of phase 2, weight 0.8 folded in")
