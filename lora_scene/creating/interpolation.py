@@ -25,8 +25,9 @@ from lora_scene.creating.records import provenance
 from lora_scene.creating.rendering import checked, encode, render
 from lora_scene.creating.requests import Amounts, Control, Request
 from lora_scene.creating.sampling import Start, Tick, check_size, start_noise
+from lora_scene.creating.schedulers import draws_noise, make_scheduler
 from lora_scene.creating.studio import Cast, Studio
-from lora_scene.errors import CreationError
+from lora_scene.errors import CreationError, warn_of
 from lora_scene.picture_writing import encode_gif, encode_picture
 from lora_scene.recipe.templates import fill
 from lora_scene.scenes.pictures import Pixels
@@ -66,6 +67,13 @@ def interpolate(
     _refuse_attended(first, last)
     first, last = checked(studio, first), checked(studio, last)
     size = check_size(studio, first.size)
+    scheduler = make_scheduler(studio.pipeline.scheduler, first.sampling.scheduler)
+    if first.seed != last.seed and draws_noise(scheduler):
+        warn_of(
+            f"seeds {first.seed} and {last.seed}",
+            "this scheduler draws noise at its steps, so the frames jump in the middle; "
+            "dpm++, euler and ddim draw none",
+        )
     texts = [encode(studio, [end]) for end in (first, last)]
     for index in range(n_frames):
         share = index / (n_frames - 1)

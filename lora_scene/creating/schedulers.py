@@ -86,6 +86,13 @@ def make_scheduler(base: Any, name: str = OWN) -> Any:
     return kind.from_config(config, **sampler.settings)
 
 
+def draws_noise(scheduler: Any) -> bool:
+    """Tell whether a scheduler draws noise of its own at its steps."""
+    is_ancestral = "Ancestral" in type(scheduler).__name__
+    is_sde = str(scheduler.config.get("algorithm_type", "")).startswith("sde")
+    return is_ancestral or is_sde or type(scheduler).__name__ == "DDPMScheduler"
+
+
 def _refuse_other_schedule(kind: Any, config: Mapping[str, Any], name: str) -> None:
     """Refuse a solver that would drop the base's zero-terminal SNR without a word."""
     if not config.get("rescale_betas_zero_snr"):

@@ -12,9 +12,9 @@ from lora_scene.creating.generation import draw
 from lora_scene.creating.interpolation import interpolate, make_ends, save_frames, slerp
 from lora_scene.creating.picture_files import read_record
 from lora_scene.creating.requests import Request, Sampling
-from lora_scene.errors import CreationError
+from lora_scene.errors import CreationError, LoraSceneWarning
 from tests import tiny
-from tests.creating.studios import studio
+from tests.creating.studios import QUIET, studio
 
 QUICK = Sampling(2, 3.0)
 BEAR = Request("a photo of <bear>", 1, sampling=QUICK)
@@ -49,10 +49,22 @@ def test_two_seeds_are_joined_on_the_sphere():
     """By a solver that draws noise on the way too, from the nearer end's generator."""
     one, noisy = studio(), replace(QUICK, scheduler="ddpm")
     ends = [Request(BEAR.prompt, seed, sampling=noisy) for seed in (1, 2)]
-    frames = list(interpolate(one, *ends, n_frames=3))
+    with pytest.warns(LoraSceneWarning, match="jump in the middle"):
+        frames = list(interpolate(one, *ends, n_frames=3))
     for frame, end in zip(frames[::2], ends, strict=True):
         np.testing.assert_array_equal(frame, next(draw(one, [end]))[1].pixels)
     assert not np.array_equal(frames[1], frames[0])
+
+
+@pytest.mark.filterwarnings(QUIET)
+@pytest.mark.parametrize("scheduler", ["euler-a", "ddpm", "dpm++-sde"])
+def test_a_jump_between_seeds_is_told_where_the_solver_draws_noise(scheduler):
+    ends = [
+        replace(BEAR, seed=seed, sampling=replace(QUICK, scheduler=scheduler)) for seed in (1, 2)
+    ]
+    with pytest.warns(LoraSceneWarning, match="seeds 1 and 2: .* jump in the middle"):
+        list(interpolate(studio(), *ends, n_frames=2))
+    list(interpolate(studio(), ends[0], ends[0], n_frames=2))
 
 
 def test_slerp_keeps_the_norm_and_divides_the_angle():
