@@ -8,6 +8,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from lora_scene.adapters.gallery import prompts_of
 from lora_scene.creating.arrangements import (
     parts_sheet,
     plan_parts,
@@ -18,7 +19,7 @@ from lora_scene.creating.arrangements import (
 from lora_scene.creating.generation import draw
 from lora_scene.creating.requests import Control, Place, Request, Sampling
 from lora_scene.creating.studio import AdapterChoice
-from lora_scene.errors import CreationError
+from lora_scene.errors import CreationError, LoraSceneWarning
 from lora_scene.size import Size
 from tests import tiny
 from tests.adapters import made
@@ -34,6 +35,16 @@ def test_a_scene_comes_apart_into_things_background_and_all_together():
     assert [request.seed for request in parts[0].requests] == [1, 2]
     assert parts[2].requests[0].prompt == "a photo of <bear> and <bowl>"
     assert {request.negative for part in parts for request in part.requests} == {""}
+
+
+def test_things_that_do_not_fit_into_one_prompt_are_drawn_alone():
+    one = studio(n_vectors=37)
+    with pytest.warns(LoraSceneWarning, match="<bear> and <bowl>: they do not fit into one"):
+        parts = plan_parts(one, default=QUICK)
+    assert [part.label for part in parts] == ["<bear> noun 0", "<bowl> noun 1"]
+    with pytest.warns(LoraSceneWarning, match="not drawn together"):
+        assert len(prompts_of(one.adapters[0].adapter)) == 2
+    assert len(plan_parts(one, default=QUICK, template="{}")) == 3  # 75 of 75
 
 
 def test_parts_and_variations_have_the_shape_of_the_photo_that_was_learnt():
