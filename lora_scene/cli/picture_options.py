@@ -109,7 +109,8 @@ def draw_list(
         pictures = generate(studio, requests, out=how.out, batch_size=how.batch, tick=tick)
     sheets = [save_image(how.out / sheet[0], sheet[1](pictures))] if sheet else []
     if how.as_json:
-        answer = [{"path": str(picture.path), **picture.record} for picture in pictures]
+        beside = {"sheet": str(sheets[0])} if sheets else {}
+        answer = [{"path": str(one.path), **one.record, **beside} for one in pictures]
         click.echo(json.dumps(answer, indent=2))
         return
     for path in [*(picture.path for picture in pictures), *sheets]:

@@ -41,6 +41,7 @@ def command(
 
     Picture i has seed --seed + i. Writes each picture and variations.png.
     """
+    from lora_scene.cli.progress import show_notices
     from lora_scene.creating.arrangements import (
         VARIATIONS_SHEET,
         plan_variations,
@@ -58,6 +59,8 @@ def command(
         default=pictures.request(seed=seed),
         is_placed=is_placed,
     )
+    if is_placed and not requests[0].control.places:
+        show_notices(["--place: only a background is shown, which has no box"])
 
     def sheet(drawn: list[Picture]) -> Image:
         return variations_sheet([picture.pixels for picture in drawn], pixels)

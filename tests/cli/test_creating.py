@@ -175,11 +175,18 @@ def test_decompose_lists_every_part_and_the_sheet(run, tmp_path):
     assert (tmp_path / "out" / "parts.png").is_file()
 
 
-def test_variations_are_placed_and_numbered_by_seed(run):
+def test_variations_are_placed_and_numbered_by_seed(run, tmp_path):
     done = run("variations", "--n", "2", "--seed", "7", "--place", "--json")
     records = json.loads(done.stdout)
     assert [record["seed"] for record in records] == [7, 8]
     assert all("<bear>" in record["places"] for record in records)
+    assert {record["sheet"] for record in records} == {str(tmp_path / "out" / "variations.png")}
+
+
+def test_a_background_alone_has_no_place_and_that_is_told(run):
+    done = run("variations", "--n", "1", "--handle", "bowl", "--place")
+    assert "--place: only a background is shown" in done.stderr
+    assert "--place" not in run("variations", "--n", "1", "--place").stderr
 
 
 def test_generate_places_and_weighs_single_concepts(run):
