@@ -30,6 +30,8 @@ PICTURES = 3  # the step that follows
 ALONE: dict[str, Any] = {  # long work, one at a time: libraries do not stand two first imports
     "show_progress": "minimal", "concurrency_limit": 1, "concurrency_id": "long",
 }  # fmt: skip
+NOTE = "(...asked) => { window.weighed = JSON.stringify(asked); return asked; }"
+IF_SAME = "(told, ...asked) => JSON.stringify(asked) === window.weighed ? told : ''"
 HEADS = ["setting", "value"]
 MOST_DRAWN = 50  # times that curves are drawn while a training goes on
 
@@ -73,14 +75,16 @@ class TrainStep:
         asked, told = self._asked, [self.estimate]
         picked = self.recipe.change(None, [self.recipe], asked[1:], js=self._picked())
         weighing = [
-            picked.then(self._weigh, asked, told, **ALONE),
-            self.weigh.click(self._weigh, asked, told, **ALONE),
-            tab.select(self._weigh_once, [*told, *asked], told, **ALONE),
+            picked.then(self._weigh, asked, told, js=NOTE, **ALONE),
+            self.weigh.click(self._weigh, asked, told, js=NOTE, **ALONE),
+            tab.select(self._weigh, asked, told, js=NOTE, **ALONE),
         ]
         fields = (self.steps1, self.steps2, self.every, self.settings)
         changes = (self.base.change, *(field.input for field in fields))
         for changed in changes:  # a text's `input` is of keys alone, and leaves out what is pasted
-            changed(None, None, told, js="() => ''", cancels=weighing)
+            changed(None, None, told, js="() => ''")
+        for weighed in weighing:  # Gradio's `cancels` would let its thread go on beside the next
+            weighed.then(None, [*told, *asked], told, js=IF_SAME)
 
     def shown(self) -> Updates:
         """Return what the step shows."""
@@ -235,9 +239,6 @@ class TrainStep:
         draft = self._desk.draft
         n_concepts = max(len(draft.things) + draft.has_background, 1)
         return n_concepts, tuple(Size(one.shape[1], one.shape[0]) for one in draft.photos)
-
-    def _weigh_once(self, told: str, *asked: Any) -> Any:
-        return gr.skip() if told else self._weigh(*asked)
 
     def _weigh(
         self, recipe: str, base: str, steps1: int, steps2: int, every: int, seed: int, table: Any
