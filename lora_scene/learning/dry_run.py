@@ -43,7 +43,7 @@ from lora_scene.learning.drawn_before import (
 )
 from lora_scene.learning.events import Listener, Notice
 from lora_scene.learning.handle_table import HandleTable, refuse_cut
-from lora_scene.learning.held import look
+from lora_scene.learning.held import is_cut_held, look
 from lora_scene.learning.interruption import Interruption
 from lora_scene.learning.job import Job
 from lora_scene.learning.leftovers import own_folder
@@ -54,7 +54,6 @@ from lora_scene.learning.preparation import (
     load_base,
     prepare_handles,
     prepare_materials,
-    refuse_cut_held,
     refuse_cut_on_grounds,
 )
 from lora_scene.learning.run_plan import RunPlan, Share
@@ -257,7 +256,8 @@ def _beside(trainer: Trainer, behind: tuple[int, int]) -> Iterator[Share]:
         if phase.steps and number >= behind[0]
     }
     with trainer.as_delivered():
-        if run.watch and _can_look(table, materials):
+        held = materials.held
+        if run.watch and held and not is_cut_held(table, held, recipe):
             seconds, _ = _timed(look, backbone, table, materials.held, recipe)
             n = sum(len(looks_of(recipe, one) & set(steps)) for one, steps in stops.items())
             yield Share("looks", n, seconds)
@@ -265,15 +265,6 @@ def _beside(trainer: Trainer, behind: tuple[int, int]) -> Iterator[Share]:
             seconds, n_prompts = _draw_one(trainer)
             n = sum(is_sampled(recipe, one, i) for one, steps in stops.items() for i in steps)
             yield Share("samples", n * n_prompts, seconds)
-
-
-def _can_look(table: HandleTable, materials: Materials) -> bool:
-    """Tell whether there are held draws whose prompts are read whole; a run does without others."""
-    try:
-        refuse_cut_held(table, materials)
-    except SceneError:
-        return False
-    return bool(materials.held)
 
 
 def _picking(trainer: Trainer, n: int) -> Iterator[Share]:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from lora_scene.backbones.backbone import Backbone
+from lora_scene.errors import SceneError
 from lora_scene.learning.attention import AttentionRecorder, Columns, read_level
 from lora_scene.learning.draws import step_generators
 from lora_scene.learning.handle_table import HandleTable
@@ -99,6 +100,25 @@ def held_prompt(table: HandleTable, photo: EncodedVariant, recipe: Recipe) -> st
     drawn = [table.concepts[k] for k in photo.present]
     nouns = [concept.noun for concept in drawn] if recipe.handles.with_nouns else None
     return prompt_for([concept.handle for concept in drawn], nouns, recipe.handles.templates[0])
+
+
+def refuse_cut_held(table: HandleTable, photos: Sequence[EncodedVariant], recipe: Recipe) -> None:
+    """Refuse held draws whose prompts, which name all that a photo shows, would be cut.
+
+    Raises:
+        SceneError: So one would be.
+    """
+    prompts = [held_prompt(table, photo, recipe) for photo in photos]
+    table.refuse_cut(prompts, "held draws", "run.patience=0, which hangs on none")
+
+
+def is_cut_held(table: HandleTable, photos: Sequence[EncodedVariant], recipe: Recipe) -> bool:
+    """Tell whether a held draw's prompt would be cut: a run without patience does without looks."""
+    try:
+        refuse_cut_held(table, photos, recipe)
+    except SceneError:
+        return True
+    return False
 
 
 def map_iou(attention: Maps, mask: Maps) -> float:

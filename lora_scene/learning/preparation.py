@@ -30,7 +30,7 @@ from lora_scene.learning.drawn_before import colours_of, grounds_of, prior_of
 from lora_scene.learning.draws import longest_on_grounds, longest_prompts
 from lora_scene.learning.events import Listener, Notice
 from lora_scene.learning.handle_table import HandleTable
-from lora_scene.learning.held import held_prompt, telling_photos
+from lora_scene.learning.held import refuse_cut_held, telling_photos
 from lora_scene.learning.job import Job
 from lora_scene.learning.latents import (
     EncodedVariant,
@@ -253,7 +253,7 @@ def prepare_handles(backbone: Backbone, job: Job, materials: Materials) -> Handl
         if materials.grounds is not None:
             refuse_cut_on_grounds(table, materials, materials.grounds.things)
         if job.recipe.run.patience:
-            refuse_cut_held(table, materials)
+            refuse_cut_held(table, materials.held, materials.recipe)
         if job.recipe.run.sample_every:
             table.refuse_cut(sample_prompts(job.recipe, handles), "run.sample_prompts")
     return table
@@ -267,16 +267,6 @@ def refuse_cut_on_grounds(table: HandleTable, materials: Materials, far: frozens
     """
     prompts = longest_on_grounds(materials.variants, table.concepts, materials.recipe, far)
     table.refuse_cut(prompts, "grounds.phrases", "grounds.prob=0, which shows none")
-
-
-def refuse_cut_held(table: HandleTable, materials: Materials) -> None:
-    """Refuse held draws whose prompts, which name all that a photo shows, would be cut.
-
-    Raises:
-        SceneError: So one would be.
-    """
-    prompts = [held_prompt(table, photo, materials.recipe) for photo in materials.held]
-    table.refuse_cut(prompts, "held draws", "run.patience=0, which hangs on none")
 
 
 def tell_doubts(scene: Scene, backbone: Backbone, recipe: Recipe, tell: Listener) -> None:

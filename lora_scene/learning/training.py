@@ -191,9 +191,14 @@ def _learn(backbone: Backbone, job: Job, begun: float) -> TrainingResult:
         _run(trainer, job, resumed)
         job.interruption.obey()
         adapter = _collect(trainer, job)
+    return _saved(adapter, trainer, job, begun)
+
+
+def _saved(adapter: Adapter, trainer: Trainer, job: Job, begun: float) -> TrainingResult:
+    """Write what was learnt in the place of what an earlier run left, with its record."""
     if job.recipe.is_full:
         with trainer.as_delivered(), written_together(job.out / FULL_MODEL) as aside:
-            backbone.pipeline.save_pretrained(aside)
+            trainer.backbone.pipeline.save_pretrained(aside)
             write_json(aside / LISTING, list_folder(aside))
     result = TrainingResult(
         adapter,
@@ -206,7 +211,7 @@ def _learn(backbone: Backbone, job: Job, begun: float) -> TrainingResult:
         trainer.ended,
     )
     # together: an adapter without a record would be refused as none that a training made
-    colours = materials.colours
+    colours = trainer.materials.colours
     record = summary(result, job.fingerprint, job.recipe, job.scene, colours=colours)
     save_adapter(adapter, job.out, records={SUMMARY: record})
     if not job.recipe.is_full:  # one of the run before

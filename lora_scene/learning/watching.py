@@ -21,7 +21,7 @@ from lora_scene.learning.asking import answered, asked
 from lora_scene.learning.attention_pictures import MASKS, save_maps, save_masks
 from lora_scene.learning.devices import peak_bytes
 from lora_scene.learning.events import Looked, Notice, Saved
-from lora_scene.learning.held import held_prompt, look
+from lora_scene.learning.held import is_cut_held, look
 from lora_scene.learning.outcome import installed_versions
 from lora_scene.learning.patience import has_no_news
 from lora_scene.learning.run_lines import RunLines
@@ -59,7 +59,8 @@ class Watcher:
     def begin(self, trainer: Trainer, number: int, step: int) -> str:
         """Make up for what a killed run left out; return why it ends at once, or nothing."""
         self._log.cut(number, step)
-        if self._can_look and self._is_cut(trainer):
+        held = trainer.materials.held
+        if self._can_look and is_cut_held(trainer.table, held, self._job.recipe):
             self._can_look = False
             text = "held draws name all things, and the text encoder would cut that prompt: "
             self._job.tell(Notice(f"{text}nothing is looked at on the way"))
@@ -138,18 +139,6 @@ class Watcher:
             where = f"step {step} of {recipe.phases[number - 1].steps} of phase {number}"
             self._job.tell(Notice(f"ended after {where}, {why}; the adapter is kept{more}"))
         return reason
-
-    def _is_cut(self, trainer: Trainer) -> bool:
-        """Tell whether a text encoder would cut the held draws' prompts."""
-        table, recipe = trainer.table, self._job.recipe
-        prompts = [held_prompt(table, photo, recipe) for photo in trainer.materials.held]
-        try:
-            table.refuse_cut(prompts, "held draws")
-        except SceneError:
-            if self._run.patience:
-                raise
-            return True
-        return False
 
     def _rewrite(self, *, is_first: bool = False, has_news: bool = False) -> None:
         """Rewrite the page, if it costs no more than its share of the run's time."""
