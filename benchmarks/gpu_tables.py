@@ -1,6 +1,6 @@
 """The tables of a day on a GPU, from the lines that `benchmarks.gpu_day` wrote.
 
-    python -m benchmarks.gpu_tables gpu.jsonl --page benchmarks/README.md
+    python -m benchmarks.gpu_tables gpu.jsonl --page benchmarks/notes/gpu.md
 
 Without `--page` they are printed. In the page they stand between two marks and replace what stood
 there, so that no figure is ever typed. Of lines about the same thing the last counts.

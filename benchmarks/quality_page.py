@@ -1,9 +1,10 @@
-"""Write the tables and the picture of docs/quality.md, and the README's row, from a benchmark.
+"""Write the tables and pictures of docs/quality.md and its pages, and the README's row.
 
-Q = python -m benchmarks.quality_page, R = benchmarks/results:
+From a benchmark; Q = python -m benchmarks.quality_page, R = benchmarks/results:
 
-Q tables R/mini.jsonl docs/quality.md
-Q tables R/hard.jsonl docs/quality.md --of hard
+Q tables R/mini.jsonl docs/quality/methods.md
+Q tables R/hard.jsonl docs/quality/hard.md --of hard
+Q tables R/mini-earlier.jsonl docs/quality/earlier.md --of earlier
 Q tables R/long-test.jsonl docs/quality.md README.md --of long
 Q picture RESULTS docs/images/quality.png
 Q picture RESULTS docs/images/long.png

@@ -204,7 +204,7 @@ def test_wheel_runs_without_the_source_beside_it(wheel, tmp_path):
 
 def test_the_pages_import_public_names_alone():
     root = Path(__file__).parents[1]
-    for page in [root / "README.md", *(root / "docs").glob("*.md")]:
+    for page in [root / "README.md", *(root / "docs").rglob("*.md")]:
         for line in page.read_text("utf-8").splitlines():
             assert not re.match(r"\s*(from lora_scene\.|import lora_scene\.)", line), (page, line)
             if match := re.match(r"from lora_scene import ([\w, ]+)$", line):

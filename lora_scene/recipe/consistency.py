@@ -13,7 +13,7 @@ from lora_scene.recipe.templates import has_other_braces, is_template
 from lora_scene.recipe.tree import Recipe
 
 USUAL_REPEATS = 8  # of a draw, in the recipes for real bases
-MOST_REPEATS = 12  # that lost nothing: benchmarks/README.md
+MOST_REPEATS = 12  # that lost nothing: benchmarks/notes/what-paid.md
 LEAST_PRODIGY_LR = 0.1  # prodigy's factor, usually 1; no other optimizer's rate is as high
 
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
 from benchmarks.diagnosis import tables
+from benchmarks.quality_page import filled
 from benchmarks.weight_change import CUTS, ENERGY, KINDS, WHOLE, take_apart, variants, what_is_kept
+from lora_scene.workshop.results import known_rows
 
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 SHAPES = {
     "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q.weight": (12, 12),
     "unet.down_blocks.0.attentions.0.transformer_blocks.0.ff.net.2.weight": (12, 48),
@@ -103,3 +108,11 @@ def test_the_page_says_what_each_kind_of_layer_needs_and_how_cuts_differ(layers)
     [line] = [one for one in made["layers"].splitlines() if one.startswith("| attention |")]
     assert line.startswith("| attention | 144 |")
     assert line.endswith(f"| 1.00 | {needed} ({needed} to {needed}) of 12 |")
+
+
+def test_the_page_s_tables_are_those_of_the_kept_rows() -> None:
+    rows = known_rows(BENCHMARKS / "results" / "diagnosis.jsonl")
+    page = (BENCHMARKS / "notes" / "diagnosis.md").read_text("utf-8")
+    made = tables(list(rows.values()))
+    assert all(f"<!-- table: {name} -->" in page for name in ("means", "layers"))
+    assert filled(page, made) == page

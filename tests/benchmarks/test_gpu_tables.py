@@ -77,7 +77,7 @@ def test_every_figure_has_its_place_and_the_last_of_two_counts() -> None:
 
 def test_the_page_s_tables_are_those_of_the_kept_lines() -> None:
     kept = (BENCHMARKS / "results" / "gpu.jsonl").read_text("utf-8").splitlines()
-    page = (BENCHMARKS / "README.md").read_text("utf-8")
+    page = (BENCHMARKS / "notes" / "gpu.md").read_text("utf-8")
     assert put(page, "\n\n".join(sections([json.loads(line) for line in kept]))) == page
 
 

@@ -1,4 +1,4 @@
-"""The tables of docs/quality.md, and the rows that they come from."""
+"""The tables of docs/quality.md and its pages, and the rows that they come from."""
 
 from __future__ import annotations
 
@@ -22,6 +22,16 @@ FILES = {
     "long": "long-test.jsonl",
     "earlier": "mini-earlier.jsonl",
 }
+TABLES = {
+    "README.md": ["headline_long"],
+    "docs/quality.md": ["methods_long", "differences_long", "grounds_long"],
+    "docs/quality/choosing.md": [],
+    "docs/quality/earlier.md": [
+        "methods_earlier", "differences_earlier", "parts_earlier", "course_earlier",
+    ],
+    "docs/quality/hard.md": ["methods_hard", "differences_hard", "parts_hard"],
+    "docs/quality/methods.md": ["methods", "differences", "parts", "weights", "many"],
+}  # fmt: skip
 
 
 def row(method: str, scene: str, identity: float, *, seed: int = 0) -> dict:
@@ -78,30 +88,24 @@ def test_tables_of_other_rows_are_left_alone() -> None:
 
 
 @cache
-def kept_tables(of: str) -> dict[str, str]:
-    return tables(list(known_rows(RESULTS / FILES[of]).values()), of=of)
+def kept_tables() -> dict[str, str]:
+    made = {}
+    for of, file in FILES.items():
+        made |= tables(list(known_rows(RESULTS / file).values()), of=of)
+    return made
 
 
-@pytest.mark.parametrize(
-    ("page", "of", "table"),
-    [
-        ("docs/quality.md", "", "methods"),
-        ("docs/quality.md", "hard", "methods_hard"),
-        ("docs/quality.md", "long", "methods_long"),
-        ("docs/quality.md", "earlier", "methods_earlier"),
-        ("README.md", "long", "headline_long"),
-    ],
-)
-def test_the_page_shows_the_rows_that_are_kept(page: str, of: str, table: str) -> None:
+@pytest.mark.parametrize("page", TABLES)
+def test_a_page_shows_its_tables_of_the_rows_that_are_kept(page: str) -> None:
     text = (ROOT / page).read_text("utf-8")
-    assert f"<!-- table: {table} -->" in text
-    assert filled(text, kept_tables(of)) == text
+    assert re.findall(r"<!-- table: (\w+) -->", text) == TABLES[page]
+    assert filled(text, kept_tables()) == text
+    assert set(TABLES[page]) <= kept_tables().keys()
 
 
-@pytest.mark.parametrize("page", ["docs/quality.md", "README.md"])
-def test_no_table_of_a_page_is_of_rows_that_are_not_kept(page: str) -> None:
-    named = re.findall(r"<!-- table: (\w+) -->", (ROOT / page).read_text("utf-8"))
-    assert set(named) <= {name for of in FILES for name in kept_tables(of)}
+def test_every_page_of_quality_is_looked_at() -> None:
+    pages = {page.relative_to(ROOT).as_posix() for page in (ROOT / "docs/quality").glob("*.md")}
+    assert pages == {page for page in TABLES if page.startswith("docs/quality/")}
 
 
 @pytest.mark.parametrize(
@@ -121,7 +125,7 @@ def test_rows_are_of_the_protocol_or_said_to_be_of_an_earlier_version(
     assert all(now.get(key) == then for key, then in known_rows(RESULTS / file)) == is_known
 
 
-def test_the_page_says_which_rows_are_of_an_earlier_version() -> None:
-    said = "made by an earlier version"
-    assert said in (ROOT / "docs/quality.md").read_text("utf-8")
-    assert said not in (ROOT / "README.md").read_text("utf-8")
+def test_the_page_of_an_earlier_version_s_rows_says_so() -> None:
+    shown = [page for page, names in TABLES.items() if any("_earlier" in name for name in names)]
+    assert shown == ["docs/quality/earlier.md"]
+    assert "made by an earlier version" in (ROOT / shown[0]).read_text("utf-8")
