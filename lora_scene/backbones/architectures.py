@@ -6,7 +6,6 @@ On torch's meta device a model has shapes and no numbers: SDXL takes a second an
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -154,8 +153,7 @@ def meta_backbone(
     )
 
     kinds = (CLIPTextModel, CLIPTextModelWithProjection)
-    with quiet_libraries(), warnings.catch_warnings(), torch.device("meta"):
-        warnings.simplefilter("ignore")
+    with quiet_libraries(), torch.device("meta"):
         family = identify({"in_channels": 4, "out_channels": 4, **architecture.unet})
         encoders: list[Any] = [
             kind(CLIPTextConfig(**_plain(config))).to(dtype)

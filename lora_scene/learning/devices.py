@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -144,11 +145,14 @@ def fast_float32(device: torch.device) -> Iterator[None]:
 def mixed_precision(dtype: torch.dtype, device: torch.device) -> Any:
     """Return accelerate's mixed precision for a base's dtype, on its device.
 
-    On the meta device, where an estimate is made, it casts and scales nothing.
+    On the meta device, where an estimate is made, nothing is cast or scaled; accelerate, whose
+    state is the process's, is left alone: a training may go on in another thread.
 
     Raises:
         RecipeError: The device cannot train in that dtype.
     """
+    if device.type == "meta":
+        return SimpleNamespace(scaler=None, backward=torch.autograd.backward)
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
 
@@ -160,10 +164,10 @@ def mixed_precision(dtype: torch.dtype, device: torch.device) -> Any:
         )
     if device.type == "cuda" and device.index is not None:  # a card without a number is refused
         torch.cuda.set_device(device)
-    kind = "no" if device.type == "meta" else names[dtype]
+    kind = names[dtype]
     try:
         with _without_launcher():
-            return Accelerator(mixed_precision=kind, cpu=device.type in ("cpu", "meta"))
+            return Accelerator(mixed_precision=kind, cpu=device.type == "cpu")
     except ValueError as error:  # bf16 on a Mac before macOS 14
         raise RecipeError(
             f"{device.type} does not train in {kind} here",

@@ -8,8 +8,11 @@ allocated. What kernels take inside themselves (convolution workspaces, cuBLAS) 
 from __future__ import annotations
 
 import contextlib
+import functools
+import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -73,6 +76,8 @@ class Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 IN_LOW = ("linear", "conv2d")
 IN_FULL = ("layer_norm", "group_norm", "softmax")
+_TURN = threading.RLock()  # of who replaces functions: else one could put back another's
+_is_here: ContextVar[bool] = ContextVar("_is_here", default=False)
 
 
 @contextlib.contextmanager
@@ -81,7 +86,8 @@ def kernels_of_gpus(autocast: torch.dtype | None = None) -> Iterator[None]:
 
     On the meta device attention would spell out its probabilities; here it keeps queries, keys,
     values, mask, output and normaliser, as the memory-efficient kernels do. Functions are replaced,
-    not dispatched by a mode: modes are off where checkpointing repeats a pass.
+    not dispatched by a mode: modes are off where checkpointing repeats a pass. In other threads
+    they stay as they were; a second thread that comes here waits.
 
     Args:
         autocast: The dtype of mixed precision, or None without it.
@@ -92,14 +98,25 @@ def kernels_of_gpus(autocast: torch.dtype | None = None) -> Iterator[None]:
         replaced["scaled_dot_product_attention"] = cast.low(_attention)
         replaced |= {name: cast.low(getattr(F, name)) for name in IN_LOW}
         replaced |= {name: cast.full(getattr(F, name)) for name in IN_FULL}
-    kept = {name: getattr(F, name) for name in replaced}
-    for name, function in replaced.items():
-        setattr(F, name, function)
-    try:
-        yield
-    finally:
-        for name, function in kept.items():
-            setattr(F, name, function)
+    with _TURN:
+        kept = {name: getattr(F, name) for name in replaced}
+        for name, function in replaced.items():
+            setattr(F, name, _only_here(function, kept[name]))
+        token = _is_here.set(True)
+        try:
+            yield
+        finally:
+            _is_here.reset(token)
+            for name, function in kept.items():
+                setattr(F, name, function)
+
+
+def _only_here(function: Callable[..., Any], kept: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(kept)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        return (function if _is_here.get() else kept)(*args, **kwargs)
+
+    return run
 
 
 def _attention(

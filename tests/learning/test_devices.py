@@ -83,3 +83,13 @@ def test_a_card_needs_no_number(
     monkeypatch.setattr(torch.cuda, "set_device", lambda device: numbers.append(read(device)))
     mixed_precision(torch.float32, torch.device(name))
     assert numbers == chosen
+
+
+def test_an_estimate_leaves_alone_the_precision_that_a_training_has() -> None:
+    trains = mixed_precision(torch.bfloat16, CPU)
+    estimates = mixed_precision(torch.float16, torch.device("meta"))
+    assert (trains.mixed_precision, trains.state.device) == ("bf16", CPU)
+    assert estimates.scaler is None
+    weight = torch.ones(3, device="meta", requires_grad=True)
+    estimates.backward(weight.sum())
+    assert weight.grad is not None

@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
+import torch.nn.functional as F
 from torch.utils.checkpoint import checkpoint
 
 from lora_scene.learning.ledger import Ledger, kernels_of_gpus
@@ -74,15 +78,50 @@ def test_what_was_held_before_is_counted_once():
 
 
 def test_repetition_under_checkpointing_sees_the_same_kernels_and_they_are_put_back():
-    original = torch.nn.functional.scaled_dot_product_attention
+    original = F.scaled_dot_product_attention
     states = torch.zeros(1, 2, 64, 8, device="meta", requires_grad=True)
 
     def attend(x):
-        return torch.nn.functional.scaled_dot_product_attention(x, x, x)
+        return F.scaled_dot_product_attention(x, x, x)
 
     ledger = Ledger("meta")
     ledger.hold([states])
     with kernels_of_gpus(), ledger:
         torch.autograd.backward(checkpoint(attend, states, use_reentrant=False).sum())
     assert ledger.peak < 64 * 64 * 2 * 4 * 2  # probabilities alone would take this twice over
-    assert torch.nn.functional.scaled_dot_product_attention is original
+    assert F.scaled_dot_product_attention is original
+
+
+def test_another_thread_attends_and_multiplies_as_ever_meanwhile():
+    states = torch.randn(1, 2, 16, 8)
+    probabilities = (states @ states.mT / 8**0.5).softmax(dim=-1)
+
+    def work() -> tuple[float, torch.dtype]:
+        attended = F.scaled_dot_product_attention(states, states, states)
+        wrong = (attended - probabilities @ states).abs().max().item()
+        return wrong, F.linear(states, torch.eye(8)).dtype
+
+    with kernels_of_gpus(torch.bfloat16), ThreadPoolExecutor(1) as other:
+        wrong, dtype = other.submit(work).result()
+        assert F.linear(states, torch.eye(8)).dtype == torch.bfloat16
+    assert wrong < 1e-5, f"largest difference {wrong}"
+    assert dtype == torch.float32
+
+
+def test_a_second_thread_waits_and_both_put_back_what_there_was():
+    original = F.scaled_dot_product_attention
+    is_asking, is_in = threading.Event(), threading.Event()
+
+    def second() -> None:
+        is_asking.set()
+        with kernels_of_gpus():
+            is_in.set()
+
+    with ThreadPoolExecutor(1) as other:
+        with kernels_of_gpus():
+            done = other.submit(second)
+            assert is_asking.wait(60)
+            assert not is_in.wait(0.1)
+        done.result(60)
+    assert is_in.is_set()
+    assert F.scaled_dot_product_attention is original
