@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 
@@ -18,11 +17,10 @@ from lora_scene.size import Size
 
 SIMPLE_BACKGROUND = " on a simple background"  # the caption that MuDI's recomposition needs
 
-Backdrop = Literal["plain", "noise"]
-
 _CROP_TRIES = 20
 _PLACE_TRIES = 40
 _MOST_OVERLAP = 0.1  # fraction of the smaller of two pasted concepts that they may share
+_SMALLER, _LARGER = 0.85, 1.15  # bounds of a rearranged concept's size, of that in the photo
 _MAX_ENLARGEMENT = 1.5  # beyond it a pasted concept is visibly blurred
 _GRAIN = 20.0  # largest change of brightness by noise, of 255
 _GRAIN_CELLS = 16  # a side
@@ -115,14 +113,13 @@ def recompose(
     generator: np.random.Generator,
     *,
     scale: tuple[float, float] = (0.3, 0.8),
-    max_overlap: float = _MOST_OVERLAP,
-    backdrop: Backdrop = "noise",
 ) -> Variant:
     """Cut concepts out with their soft masks and paste them at random sizes and places.
 
     After MuDI (arXiv:2404.04243): a concept that is seen in other places and beside others is
     mixed less with them, and the photo's layout is copied less. Unlike there, a concept is never
-    enlarged by more than half, and sizes shrink with the number of concepts so that they fit.
+    enlarged by more than half, sizes shrink with the number of concepts so that they fit, and the
+    background is one colour, coarsely shaded.
 
     Args:
         photo: The photo.
@@ -130,14 +127,12 @@ def recompose(
         generator: Source of randomness.
         scale: Range of a pasted concept's longer side, as a fraction of the photo's shorter one,
             for a single concept; divided by the square root of their number for several.
-        max_overlap: Fraction of the smaller one that two concepts may share, where that is found.
-        backdrop: `plain`: one colour. `noise`: one colour, coarsely shaded.
     """
     present = tuple(k for k in subset if k in photo.present)
-    canvas = _backdrop((photo.height, photo.width), generator, backdrop)
+    canvas = _backdrop((photo.height, photo.width), generator)
     room = min(photo.height, photo.width) / np.sqrt(max(len(present), 1))
     spans = dict.fromkeys(present, (scale[0] * room, scale[1] * room))
-    composed = _assemble(photo, canvas, spans, generator, max_overlap)
+    composed = _assemble(photo, canvas, spans, generator)
     return Variant(composed, present, SIMPLE_BACKGROUND)
 
 
@@ -146,8 +141,6 @@ def rearrange(
     empty: Pixels,
     subset: Sequence[int],
     generator: np.random.Generator,
-    *,
-    scale: tuple[float, float] = (0.85, 1.15),
 ) -> Variant:
     """Put concepts, and nothing else, at random places of the photo's own background.
 
@@ -159,12 +152,11 @@ def rearrange(
         empty: (H, W, 3) uint8, the photo without its things, from `emptied`.
         subset: The concepts to paste, the background's never among them; later ones lie on top.
         generator: Source of randomness.
-        scale: Range of a concept's size, as a fraction of its size in the photo.
     """
     present = tuple(k for k in subset if k in photo.present)
     longer = {k: max(np.ptp(np.nonzero(photo.masks[k] >= _VISIBLE), axis=1) + 1) for k in present}
-    spans = {k: (scale[0] * longer[k], scale[1] * longer[k]) for k in present}
-    composed = _assemble(photo, empty.astype(np.float32), spans, generator, _MOST_OVERLAP)
+    spans = {k: (_SMALLER * longer[k], _LARGER * longer[k]) for k in present}
+    composed = _assemble(photo, empty.astype(np.float32), spans, generator)
     return Variant(composed, present)
 
 
@@ -191,14 +183,13 @@ def _assemble(
     canvas: Mask,
     spans: Mapping[int, tuple[float, float]],
     generator: np.random.Generator,
-    max_overlap: float,
 ) -> Photo:
     """Paste concepts onto a canvas (H, W, 3), each with its longer side in a range of pixels."""
     canvas = canvas.copy()
     masks = np.zeros_like(photo.masks)
     for k, span in spans.items():
         pixels, opacity = _cut_out(photo, k, generator, span)
-        top, left = _place(opacity, masks, generator, max_overlap)
+        top, left = _place(opacity, masks, generator)
         rows, columns = slice(top, top + len(opacity)), slice(left, left + opacity.shape[1])
         masks[:, rows, columns] *= 1.0 - opacity
         masks[k, rows, columns] = opacity
@@ -207,15 +198,12 @@ def _assemble(
     return replace(photo, pixels=np.rint(canvas).clip(0, 255).astype(np.uint8), masks=masks)
 
 
-def _backdrop(shape: tuple[int, int], generator: np.random.Generator, backdrop: Backdrop) -> Mask:
-    """Return a (H, W, 3) float32 backdrop in 0..255."""
+def _backdrop(shape: tuple[int, int], generator: np.random.Generator) -> Mask:
+    """Return a (H, W, 3) float32 backdrop in 0..255: one colour, coarsely shaded."""
     colour = generator.uniform(32, 224, size=3).astype(np.float32)
-    canvas = np.broadcast_to(colour, (*shape, 3)).copy()
-    if backdrop == "noise":
-        cells = generator.uniform(-_GRAIN, _GRAIN, size=(1, _GRAIN_CELLS, _GRAIN_CELLS))
-        shade = rescale_masks((0.5 + cells / 255).astype(np.float32), shape)[0]
-        canvas += (255 * (shade - 0.5))[:, :, None]
-    return canvas.clip(0, 255)
+    cells = generator.uniform(-_GRAIN, _GRAIN, size=(1, _GRAIN_CELLS, _GRAIN_CELLS))
+    shade = rescale_masks((0.5 + cells / 255).astype(np.float32), shape)[0]
+    return (colour + (255 * (shade - 0.5))[:, :, None]).clip(0, 255)
 
 
 def _cut_out(
@@ -239,9 +227,7 @@ def _cut_out(
     return resize_pixels(photo.pixels[box], shape), opacity
 
 
-def _place(
-    opacity: Mask, masks: Mask, generator: np.random.Generator, max_overlap: float
-) -> tuple[int, int]:
+def _place(opacity: Mask, masks: Mask, generator: np.random.Generator) -> tuple[int, int]:
     """Return the first random place with little overlap, or the best of those tried."""
     piece = opacity >= INSIDE
     others = masks >= INSIDE
@@ -255,6 +241,6 @@ def _place(
         share = float(((window & piece).sum(axis=(1, 2)) / smaller).max(initial=0.0))
         if share < best_share:
             best, best_share = (top, left), share
-        if share <= max_overlap:
+        if share <= _MOST_OVERLAP:
             break
     return best

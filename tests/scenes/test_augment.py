@@ -103,10 +103,9 @@ def test_pasting_blends_soft_edges():
     assert difference <= 0.5, difference
 
 
-@pytest.mark.parametrize("backdrop", ["plain", "noise"])
 @pytest.mark.parametrize("seed", range(6))
-def test_recomposed_masks_lie_on_their_concepts(seed, backdrop):
-    variant = recompose(painted(), (1, 0), np.random.default_rng(seed), backdrop=backdrop)
+def test_recomposed_masks_lie_on_their_concepts(seed):
+    variant = recompose(painted(), (1, 0), np.random.default_rng(seed))
     assert variant.photo.pixels.shape == (96, 96, 3)
     assert variant.present == (1, 0)
     assert variant.caption_suffix == " on a simple background"
@@ -165,16 +164,14 @@ def test_a_photo_without_surroundings_is_emptied_to_its_mean_colour():
 @pytest.mark.parametrize("seed", range(4))
 def test_rearranged_concepts_stand_alone_on_the_photos_own_background(seed):
     original = painted()
-    variant = rearrange(
-        original, emptied(original, (0, 1)), (1,), np.random.default_rng(seed), scale=(0.8, 1.2)
-    )
+    variant = rearrange(original, emptied(original, (0, 1)), (1,), np.random.default_rng(seed))
     assert (variant.present, variant.caption_suffix) == ((1,), "")
     assert purity(variant.photo, 1, GREEN) > 0.9
     assert variant.photo.masks[0].max() == 0.0
     red = np.abs(variant.photo.pixels.astype(int) - RED).max(axis=2) < 60
     assert not red.any()
     sides = [np.ptp(np.nonzero(p.masks[1] > 0.5), axis=1).max() for p in (variant.photo, original)]
-    assert 0.75 < sides[0] / sides[1] < 1.25
+    assert 0.8 < sides[0] / sides[1] < 1.2
 
 
 def test_absent_concepts_are_not_pasted():
@@ -206,24 +203,20 @@ def test_the_input_is_never_changed():
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
 def test_the_later_concept_lies_on_top_in_pixels_and_masks(order):
     colours = np.array([(250, 10, 10), (10, 10, 250)], np.uint8)
-    halves = np.zeros((2, 40, 40), np.float32)
-    halves[0, :, :20] = halves[1, :, 20:] = 1.0
-    pixels = np.where(halves[0][:, :, None] == 1.0, colours[0], colours[1])
-    parts = Photo(pixels, halves, "x")
+    squares = np.zeros((2, 40, 40), np.float32)
+    squares[0, :20, :20] = squares[1, :20, 20:] = 1.0
+    pixels = np.where(squares[0][:, :, None] == 1.0, colours[0], colours[1])
+    parts = Photo(pixels, squares, "x")
     below, above = order
-    met = 0
     for seed in range(8):
-        made = recompose(
-            parts, order, np.random.default_rng(seed), scale=(1.1, 1.2), max_overlap=1.0
-        ).photo
+        made = recompose(parts, order, np.random.default_rng(seed), scale=(1.0, 1.2)).photo
         ys, xs = np.nonzero(made.masks[above] >= 0.5)
         rectangle = made.masks[above][ys.min() : ys.max() + 1, xs.min() : xs.max() + 1]
         assert rectangle.min() == 1.0, "nothing lies on what was pasted last"
         assert made.masks[below][made.masks[above] == 1.0].max() == 0.0
         assert np.abs(made.pixels[made.masks[above] == 1.0].astype(int) - colours[above]).max() <= 1
-        ys, xs = np.nonzero(made.masks[below] >= 0.5)
-        met += int(made.masks[below][ys.min() : ys.max() + 1, xs.min() : xs.max() + 1].min() == 0.0)
-    assert met, "the pieces overlap in some of the draws"
+        left = (made.masks[below] >= 0.5).sum()
+        assert left <= 30**2 - (30 + 28 - 40) ** 2, "of sides of 28 to 30, in 40, they overlap"
 
 
 @pytest.mark.parametrize("size", [(60, 40), (36, 64)])
