@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
+
+FORM = "512 or WIDTHxHEIGHT, such as 512x768"  # of a size as text
 
 
 class Size(NamedTuple):
@@ -15,6 +18,18 @@ class Size(NamedTuple):
     def of(cls, shape: tuple[int, ...]) -> Size:
         """Return the size of an array or tensor whose last axes are rows and columns."""
         return cls(int(shape[-1]), int(shape[-2]))
+
+    @classmethod
+    def parse(cls, text: str) -> Size:
+        """Read `512`, both sides, or `512x768`.
+
+        Raises:
+            ValueError: It is neither.
+        """
+        match = re.fullmatch(r"(\d{1,6})(?:x(\d{1,6}))?", text.strip(), re.ASCII)
+        if match is None:
+            raise ValueError(f"{text!r:.40} is not {FORM}")
+        return cls(int(match[1]), int(match[2] or match[1]))
 
     @property
     def rows_columns(self) -> tuple[int, int]:

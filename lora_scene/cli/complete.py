@@ -22,7 +22,7 @@ from lora_scene.cli.picture_options import (
     drawing_options,
     save_result,
 )
-from lora_scene.cli.values import LARGEST_SIDE
+from lora_scene.creating.limits import SIDES
 
 if TYPE_CHECKING:
     from lora_scene.creating.completion import Growth
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 @adapters_argument
 @photo_option
 @click.option("--mask", type=GIVEN, help="Bright where a hole is.")
-@click.option("--spread", default=0, show_default=True, type=click.IntRange(0, LARGEST_SIDE),
+@click.option("--spread", default=0, show_default=True, type=click.IntRange(0, SIDES[1]),
               help="Pixels by which the hole is widened, so that no rim of what was there "
               "stays.")  # fmt: skip
 @click.option("--grow", help="Pixels on all sides, or such as left=64,bottom=32.")

@@ -9,15 +9,14 @@ import click
 
 from lora_scene.cli.options import json_option, overrides_option
 from lora_scene.cli.paths import GIVEN
-from lora_scene.cli.values import LARGEST_SIDE, once
+from lora_scene.cli.values import once
+from lora_scene.creating.limits import SIDES
 
 
 @click.command(short_help="Estimate a recipe's memory without running it.")
 @click.option("--base", help="sd15, sd21, sd21-768, sdxl, mini or a diffusers folder.")
 @click.option("--recipe", default="sd15", show_default=True, help="A recipe's name or TOML file.")
-@click.option(
-    "--resolution", type=click.IntRange(8, LARGEST_SIDE), help="Pixels; else the recipe's."
-)
+@click.option("--resolution", type=click.IntRange(*SIDES), help="Pixels; else the recipe's.")
 @click.option("--scene", type=GIVEN, help="Count its photos' own shapes; else a square one.")
 @click.option("--concepts", default=3, show_default=True, type=click.IntRange(1, 64),
               help="Handles in one prompt.")  # fmt: skip

@@ -13,14 +13,12 @@ from typing import Any, TypeVar
 import click
 from click.core import ParameterSource
 
-from lora_scene.creating.limits import MAX_AMOUNT
+from lora_scene.creating.limits import MAX_AMOUNT, MAX_SEED, SIDES
 from lora_scene.size import Size
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-LARGEST_SEED = 2**63 - 1
 DRAWN_SEEDS = 2**32  # what other programs can take, too
-LARGEST_SIDE = 8192  # pixels
 COUNT = click.IntRange(1, 100_000)  # of pictures and the like: more is a slip of the finger
 
 
@@ -77,18 +75,18 @@ class PictureSize(click.ParamType):  # type: ignore[type-arg]
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Size:
         """Read a side, or two."""
-        width, x, height = str(value).strip().partition("x")
-        sides = (width, height if x else width)
-        if not all(side.isascii() and side.isdigit() and len(side) < 6 for side in sides):
-            self.fail(f"{value!r:.40} is neither 512 nor WIDTHxHEIGHT, such as 512x768", param, ctx)
-        size = Size(int(sides[0]), int(sides[1]))
-        if not all(8 <= side <= LARGEST_SIDE and side % 8 == 0 for side in size):
-            expected = f"multiples of 8 pixels up to {LARGEST_SIDE}"
+        try:
+            size = Size.parse(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+        least, most = SIDES
+        if not all(least <= side <= most and side % least == 0 for side in size):
+            expected = f"multiples of {least} pixels up to {most}"
             self.fail(f"{value!r:.40}: sides are {expected}", param, ctx)
         return size
 
 
-SEED = Seed(-1, LARGEST_SEED)
+SEED = Seed(-1, MAX_SEED)
 WEIGHT = Number(-MAX_AMOUNT, MAX_AMOUNT)
 
 

@@ -19,7 +19,7 @@ from typing import Any
 from lora_scene.creating.requests import Request
 from lora_scene.documents import read_text
 from lora_scene.errors import CreationError, did_you_mean
-from lora_scene.size import Size
+from lora_scene.size import FORM, Size
 
 
 @dataclass(frozen=True)
@@ -111,25 +111,15 @@ def parse_line(line: str) -> PromptLine:
     return PromptLine(prompt.strip(), settings)
 
 
-def parse_size(text: str) -> Size:
-    """Read `512` or `512x768`, pixels.
-
-    Raises:
-        CreationError: It is neither.
-    """
-    match = re.fullmatch(r"(\d{1,6})(?:x(\d{1,6}))?", text.strip(), re.ASCII)
-    if match is None:
-        raise CreationError("not a size", expected="512 or WIDTHxHEIGHT, such as 512x768", got=text)
-    width = int(match.group(1))
-    return Size(width, int(match.group(2) or width))
-
-
 def _pairs(option: str) -> list[tuple[str, Any]]:
     """Read `seed 7` as [("seed", 7)], `size 64` as a width and a height."""
     name, *rest = re.split(r"\s*=\s*|\s+", option.strip(), maxsplit=1)
     name, text = SHORT.get(name, name), "".join(rest).strip().strip('"')
     if name == "size":
-        return list(zip(("width", "height"), parse_size(text), strict=True))
+        try:
+            return list(zip(("width", "height"), Size.parse(text), strict=True))
+        except ValueError as error:
+            raise CreationError("not a size", expected=FORM, got=text) from error
     if name not in READERS:
         known = [*READERS, "size"]
         raise CreationError(

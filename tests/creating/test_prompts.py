@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from lora_scene.creating.prompts import PromptLine, parse_line, parse_size, read_prompts
+from lora_scene.creating.prompts import PromptLine, parse_line, read_prompts
 from lora_scene.creating.requests import Request, Sampling
 from lora_scene.errors import CreationError
 
@@ -69,7 +69,7 @@ def test_an_empty_or_missing_file_is_refused(tmp_path):
 
 
 def test_a_size_is_one_number_or_two():
-    assert parse_size("512") == (512, 512)
-    assert parse_size("512x768") == (512, 768)
+    assert parse_line("a <bowl> --size 512").settings == {"width": 512, "height": 512}
+    assert parse_line("a <bowl> --size 512x768").settings == {"width": 512, "height": 768}
     with pytest.raises(CreationError, match="WIDTHxHEIGHT"):
-        parse_size("512by768")
+        parse_line("a <bowl> --size 512by768")

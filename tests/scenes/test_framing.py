@@ -154,3 +154,17 @@ def test_a_small_photo_is_told_what_enlarges_nothing(shape, size, remedy):
     canvas, small = Canvas(512, 64, 8, 32, shape), photo(size[1], size[0], BEAR)
     (said,) = plan_frame(small, canvas.size_for(small.size)).warnings(canvas, {})
     assert said.endswith(f"details cannot be learnt that are not there; {remedy}")
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("512", (512, 512)), (" 512x768 ", (512, 768)), ("0", (0, 0))]
+)
+def test_a_size_is_read_as_it_is_written(text, size):
+    assert Size.parse(text) == size
+    assert Size.parse(str(Size(*size))) == size
+
+
+@pytest.mark.parametrize("text", ["", "64x", "x64", "64 x 64", "64X64", "-8", "1.5", "٣", "9" * 7])
+def test_what_is_no_size_is_told(text):
+    with pytest.raises(ValueError, match="is not 512 or WIDTHxHEIGHT"):
+        Size.parse(text)
