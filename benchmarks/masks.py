@@ -19,9 +19,9 @@ import numpy as np
 
 from benchmarks.drawn_scenes import draw_scene
 from lora_scene.scenes import mask_files
+from lora_scene.scenes.coverage import bounding_box
 from lora_scene.scenes.mask_prompts import Box, Point, Prompt
 from lora_scene.scenes.masking import make_masks
-from lora_scene.scenes.masks import bounding_box
 from lora_scene.scenes.pictures import Mask
 from lora_scene.scenes.scene import INSIDE, Photo, load_scene
 

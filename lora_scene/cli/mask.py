@@ -135,7 +135,7 @@ def _list(photo: Path, out: Path | None, network: NetworkOptions, as_json: bool)
 def _show_masks(masked: MaskedPhoto, folder: Path, files: tuple[Path, ...], as_json: bool) -> None:
     from rich.table import Table
 
-    from lora_scene.scenes.masks import covered
+    from lora_scene.scenes.coverage import covered
 
     (photo,) = masked.scene.photos
     shares = [covered(photo, k) for k in range(len(masked.scene.concepts))]

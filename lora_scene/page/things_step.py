@@ -18,8 +18,9 @@ from lora_scene.page.draft import Draft, Mode
 from lora_scene.page.pointing import as_source, canvas
 from lora_scene.page.stage import Stage, Updates
 from lora_scene.recipe import Recipe
+from lora_scene.scenes.coverage import covered
 from lora_scene.scenes.mask_prompts import Box
-from lora_scene.scenes.masks import covered, report_on
+from lora_scene.scenes.masks import report_on
 from lora_scene.scenes.overlay import draw_masks
 from lora_scene.scenes.segmenters.catalog import CATALOG, open_segmenter
 from lora_scene.scenes.segmenters.segmenter import Segmenter

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
+from lora_scene.scenes.coverage import covered
 from lora_scene.scenes.framing import rescale_masks, resize_pixels
-from lora_scene.scenes.masks import covered
 from lora_scene.scenes.pictures import Mask
 from lora_scene.scenes.scene import INSIDE, Photo, Scene
 

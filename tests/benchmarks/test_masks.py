@@ -5,7 +5,7 @@ import pytest
 
 from benchmarks import masks
 from benchmarks.drawn_scenes import draw_scene
-from lora_scene.scenes.masks import bounding_box
+from lora_scene.scenes.coverage import bounding_box
 
 
 def test_derived_boxes_have_the_slack_and_points_lie_deep_inside():

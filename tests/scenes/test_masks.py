@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lora_scene.scenes.canvas import Canvas
-from lora_scene.scenes.masks import bounding_box, covered, report_on
+from lora_scene.scenes.masks import report_on
 from lora_scene.scenes.scene import Concept, Photo, Scene
 from tests.scenes.factory import photo, scene
 
@@ -14,12 +14,6 @@ from tests.scenes.factory import photo, scene
 def canvas(size):
     """Eight cells a side of the latents, four of the maps."""
     return Canvas(size, 8, size // 8, size // 4)
-
-
-def test_coverage_is_the_fraction_of_pixels():
-    example = photo()
-    assert covered(example, 0) == 16 * 12 / (32 * 40)
-    assert bounding_box(example, 0) == (6, 4, 18, 20)
 
 
 def test_the_report_measures_photo_and_square():
