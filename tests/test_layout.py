@@ -63,6 +63,7 @@ ELSEWHERE = {
     "recipe/test_recipe.py": "recipe/consistency recipe/settings recipe/shown recipe/templates"
     " recipe/tree",
     "scenes/test_manifest.py": "scenes/folder_names",
+    "scenes/test_masks.py": "scenes/doubts",
     "scenes/test_framing.py": "scenes/canvas size",
     "scenes/segmenters/test_grabcut.py": "scenes/segmenters/marks",
     "scenes/segmenters/test_sam.py": "scenes/segmenters/automatic scenes/segmenters/segmenter",

@@ -33,11 +33,11 @@ def command(
     base: BaseOptions,
 ) -> None:
     """Write DIR/README.md: gallery, handles, snippets that run, training details, limits."""
-    from lora_scene.adapters.attachment import plain_name
     from lora_scene.adapters.card_checks import check_card
     from lora_scene.adapters.exports import check_name
     from lora_scene.adapters.folder import read_adapter
     from lora_scene.adapters.gallery import last_samples, write_sheet
+    from lora_scene.adapters.location import plain_name
     from lora_scene.adapters.model_card import CardFacts, write_card
     from lora_scene.files import check_target, write_text
 

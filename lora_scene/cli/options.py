@@ -170,8 +170,8 @@ class TitleOptions:
 
     def read(self, folder: Path) -> Title:
         """Return the title of what is made of the adapter in a folder, today."""
-        from lora_scene.adapters.attachment import plain_name
         from lora_scene.adapters.formats.modelspec import Title
+        from lora_scene.adapters.location import plain_name
 
         today = datetime.datetime.now(datetime.UTC).date()
         return Title(self.name or plain_name(folder), self.author, self.licence, today)

@@ -18,9 +18,9 @@ def command(source: str, out: Path | None, revision: str | None) -> None:
 
     Only safetensors files are fetched or opened.
     """
-    from lora_scene.adapters.attachment import locate, plain_name
     from lora_scene.adapters.formats.diffusers import FILE
     from lora_scene.adapters.hub import copy_adapter
+    from lora_scene.adapters.location import locate, plain_name
     from lora_scene.files import check_target
 
     target = check_target(out or Path(plain_name(source)), [FILE])

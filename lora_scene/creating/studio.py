@@ -16,10 +16,12 @@ from typing import Any
 import torch
 
 from lora_scene.adapters.adapter import Adapter, LearnedConcept, TrainingInfo
-from lora_scene.adapters.attachment import LoadedAdapter, load_adapter, locate, name_in_pipeline
+from lora_scene.adapters.attachment import LoadedAdapter, load_adapter
 from lora_scene.adapters.folder import read_adapter
+from lora_scene.adapters.formats.factors import PARTS
 from lora_scene.adapters.formats.metadata import fingerprint
 from lora_scene.adapters.layers import lora_layers
+from lora_scene.adapters.location import locate, name_in_pipeline
 from lora_scene.adapters.renaming import parse_renames
 from lora_scene.adapters.whole_model import FULL_MODEL, own_model
 from lora_scene.backbones.backbone import Backbone
@@ -29,8 +31,6 @@ from lora_scene.backbones.storage import Quantization
 from lora_scene.creating.limits import check_number
 from lora_scene.creating.names import Names
 from lora_scene.errors import CreationError
-
-PARTS = ("unet", "text_encoder", "text_encoder_2")
 
 
 @dataclass(frozen=True)

@@ -18,12 +18,12 @@ from typing import Any
 import torch
 
 from lora_scene.adapters.adapter import Adapter, LoraModule
-from lora_scene.adapters.attachment import locate, name_in_pipeline
 from lora_scene.adapters.fit import check_fit
 from lora_scene.adapters.folder import own_adapter_files, read_adapter
 from lora_scene.adapters.formats.metadata import fingerprint
 from lora_scene.adapters.inspection import inspect_file
 from lora_scene.adapters.layers import base_layer
+from lora_scene.adapters.location import locate, name_in_pipeline
 from lora_scene.adapters.stated import factor_pairs, folded_tensors
 from lora_scene.adapters.untrusted import read_tensors
 from lora_scene.adapters.whole_model import FULL_MODEL, needs_whole_model
