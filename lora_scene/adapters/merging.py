@@ -57,12 +57,7 @@ def merge_adapters(
         raise AdapterError(
             "weights so large that numbers overflow", where=beyond[0], got=list(weights)
         )
-    modules, squares, losses = {}, 0.0, 0.0
-    worst = 0.0
-    for key, module in exact.items():
-        modules[key], size, loss = truncate(module, module.rank if rank is None else rank)
-        squares, losses = squares + size**2, losses + loss**2
-        worst = max(worst, loss / size if size else 0.0)
+    modules, error, worst = (exact, 0.0, 0.0) if rank is None else _truncated(exact, rank)
     concepts = tuple(concept for adapter in adapters for concept in adapter.concepts)
     notes = _notes_on_bases([adapter.info for adapter in adapters])
     notes += [
@@ -78,14 +73,26 @@ def merge_adapters(
     adapter = replace(
         adapters[0], concepts=concepts, modules=modules, info=_joined_info(adapters, weights)
     )
-    return Merge(adapter, math.sqrt(losses / squares) if squares else 0.0, worst, tuple(notes))
+    return Merge(adapter, error, worst, tuple(notes))
 
 
-def truncate(module: LoraModule, rank: int) -> tuple[LoraModule, float, float]:
+def _truncated(
+    exact: Mapping[str, LoraModule], rank: int
+) -> tuple[dict[str, LoraModule], float, float]:
+    """Return the modules of at most `rank`, and `Merge`'s two errors."""
+    modules, squares, losses, worst = {}, 0.0, 0.0, 0.0
+    for key, module in exact.items():
+        modules[key], size, loss = _truncate(module, rank)
+        squares, losses = squares + size**2, losses + loss**2
+        worst = max(worst, loss / size if size else 0.0)
+    return modules, math.sqrt(losses / squares) if squares else 0.0, worst
+
+
+def _truncate(module: LoraModule, rank: int) -> tuple[LoraModule, float, float]:
     """Return the nearest module of at most `rank` (Eckart-Young), its size, and the error.
 
     With up = Q_u R_u and down' = Q_d R_d, the singular values of up @ down are those of the small
-    matrix R_u R_d'.
+    matrix R_u R_d'. Where nothing is cut, the size alone: ||up @ down||^2 = <up' up, down down'>.
 
     Args:
         module: A folded module.
@@ -94,12 +101,13 @@ def truncate(module: LoraModule, rank: int) -> tuple[LoraModule, float, float]:
     Returns:
         The module, ||up @ down||_F, and ||difference||_F: 0 where nothing was cut.
     """
-    q_up, r_up = torch.linalg.qr(module.up.flatten(1).double())
-    q_down, r_down = torch.linalg.qr(module.down.flatten(1).double().T)
-    left, values, right = torch.linalg.svd(r_up @ r_down.T, full_matrices=False)
-    size = float(values.norm())
+    up, down = module.up.flatten(1).double(), module.down.flatten(1).double()
     if rank >= module.rank:
-        return module, size, 0.0
+        square = ((up.T @ up) * (down @ down.T)).sum()
+        return module, math.sqrt(max(float(square), 0.0)), 0.0
+    q_up, r_up = torch.linalg.qr(up)
+    q_down, r_down = torch.linalg.qr(down.T)
+    left, values, right = torch.linalg.svd(r_up @ r_down.T, full_matrices=False)
     kept = values[:rank].sqrt()
     up = (q_up @ left[:, :rank]) * kept
     down = kept[:, None] * (right[:rank] @ q_down.T)
@@ -108,7 +116,7 @@ def truncate(module: LoraModule, rank: int) -> tuple[LoraModule, float, float]:
         up.to(module.up).view(len(up), -1, *module.up.shape[2:]),
         float(min(rank, len(kept))),
     )
-    return smaller, size, float(values[rank:].norm())
+    return smaller, float(values.norm()), float(values[rank:].norm())
 
 
 def _check(adapters: Sequence[Adapter], weights: Sequence[float]) -> None:
