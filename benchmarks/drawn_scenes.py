@@ -12,15 +12,14 @@ SIDE = 256  # pixels
 PLACES = ((0.27, 0.30), (0.72, 0.34), (0.48, 0.74))  # (x, y) of the concepts, of the side
 
 
-def draw_scene(seed: int, *, side: int = SIDE, camouflage: float = 0.0) -> Photo:
+def draw_scene(seed: int, *, camouflage: float = 0.0) -> Photo:
     """Draw three concepts with soft shadows, uneven light, blur and sensor noise.
 
     Args:
         seed: Chooses shapes, colours and textures.
-        side: Side of the photo, pixels.
         camouflage: How far the concepts' colours are drawn towards the ground's, 0..1.
     """
-    generator = np.random.default_rng(seed)
+    generator, side = np.random.default_rng(seed), SIDE
     ground = generator.uniform(60, 200, 3)
     canvas = _texture(generator, side, ground, contrast=14)
     masks = []

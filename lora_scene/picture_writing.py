@@ -27,7 +27,6 @@ def write_picture(
     texts: Mapping[str, str] | None = None,
     *,
     root: Path | None = None,
-    force: bool = False,
 ) -> Path:
     """Write a picture in the format of its name; folders are made if need be.
 
@@ -36,13 +35,12 @@ def write_picture(
         image: What to write.
         texts: See `encode_picture`.
         root: See `writing`.
-        force: Whether a file of others may be replaced.
 
     Raises:
         FileError: An unknown format, a foreign file, or the place cannot be written.
     """
     # encoded first: an encoder that meets a full disk itself says only "encoder error -2"
-    return write_bytes(path, encode_picture(image, path, texts), root=root, force=force)
+    return write_bytes(path, encode_picture(image, path, texts), root=root)
 
 
 def check_format(path: Path) -> str:

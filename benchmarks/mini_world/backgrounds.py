@@ -33,9 +33,9 @@ def _plain(colour: tuple[int, int, int], side: int) -> Floats:
     return np.full((side, side, 3), colour, np.float32)
 
 
-def _cloudy(side: int, cells: int, rng: np.random.Generator) -> Floats:
-    """Smooth noise of `cells` x `cells` cells, (side, side, 1), about -1..1."""
-    coarse = rng.uniform(-1, 1, (cells, cells)).astype(np.float32)
+def _cloudy(side: int, rng: np.random.Generator) -> Floats:
+    """Smooth noise of 4 x 4 cells, (side, side, 1), about -1..1."""
+    coarse = rng.uniform(-1, 1, (4, 4)).astype(np.float32)
     smooth = Image.fromarray(coarse).resize((side, side), Image.Resampling.BICUBIC)
     return np.asarray(smooth)[..., None]
 
@@ -51,7 +51,7 @@ def _grass(side: int, rng: np.random.Generator) -> Floats:
     shift = 4 * rng.integers(0, 4)
     blades = np.maximum(0, np.sin(2 * np.pi * (columns + shift + 2 * np.sin(rows)) / 8))
     tint = np.array([10, 14, 6], np.float32)
-    picture: Floats = _plain((84, 158, 58), side) - blades * tint + 6 * _cloudy(side, 4, rng)
+    picture: Floats = _plain((84, 158, 58), side) - blades * tint + 6 * _cloudy(side, rng)
     return picture
 
 
@@ -64,7 +64,7 @@ def _sand(side: int, rng: np.random.Generator) -> Floats:
 
 
 def _snow(side: int, rng: np.random.Generator) -> Floats:
-    drifts = _cloudy(side, 4, rng)
+    drifts = _cloudy(side, rng)
     picture: Floats = _plain((240, 244, 250), side) + drifts * np.array([8, 6, 3], np.float32)
     return picture
 
@@ -72,7 +72,7 @@ def _snow(side: int, rng: np.random.Generator) -> Floats:
 def _sky(side: int, rng: np.random.Generator) -> Floats:
     rows, _ = _axes(side)
     blue = _plain((96, 172, 240), side) + rows / side * np.array([70, 45, 10], np.float32)
-    cloud = np.clip(1.6 * _cloudy(side, 4, rng) - 0.5, 0, 0.8)
+    cloud = np.clip(1.6 * _cloudy(side, rng) - 0.5, 0, 0.8)
     picture: Floats = blue * (1 - cloud) + 255 * cloud
     return picture
 

@@ -7,7 +7,7 @@ The prompts are neither training's nor `evaluate`'s, so that what is picked may 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from lora_scene.creating.requests import Sampling
 from lora_scene.creating.studio import Studio, read_cast
 from lora_scene.errors import JudgingError
 from lora_scene.judging.evaluation import (
+    Progress,
     attention_fit,
     check_learnt,
     draw_planned,
@@ -41,7 +42,6 @@ MINI_PICK_PROMPTS = ("a photo of {} on a wooden table", "a photo of {} in the sk
 NEIGHBOUR = 0.5  # a neighbouring cell's weight in the mean that a cell is chosen by
 N_DRIFT = 4
 
-Progress = Callable[[int, int], None]
 Grid = npt.NDArray[np.float64]
 
 

@@ -17,10 +17,11 @@ from lora_scene.files import check_target, write_json
 from lora_scene.folder_lock import locked
 from lora_scene.judging.base_features import base_judge
 from lora_scene.judging.encoders import CLIP, DINO
+from lora_scene.judging.evaluation import Progress
 from lora_scene.judging.judge import Judge, load_judge
 from lora_scene.judging.kept_pictures import UNFINISHED, KeptPictures
 from lora_scene.judging.pick_sheet import draw_pick
-from lora_scene.judging.picking import WEIGHTS, Pick, Progress, n_drawn, pick, usual_plan
+from lora_scene.judging.picking import WEIGHTS, Pick, n_drawn, pick, usual_plan
 from lora_scene.judging.taking import refuse_strangers
 from lora_scene.learning.run_record import read_run, snapshots_of
 from lora_scene.learning.watching import evenly

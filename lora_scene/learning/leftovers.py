@@ -6,7 +6,7 @@ import itertools
 import json
 from pathlib import Path
 
-from lora_scene.adapters.folder import own_adapter_files
+from lora_scene.adapters.folder import RECIPE, own_adapter_files
 from lora_scene.adapters.formats import diffusers, embeddings
 from lora_scene.adapters.gallery import FOLDER as SAMPLES
 from lora_scene.adapters.gallery import refuse_foreign_samples
@@ -28,7 +28,6 @@ from lora_scene.learning.runs import (
     LOSSES,
     MAPS,
     PAGE,
-    RECIPE,
     RESTARTED,
     SNAPSHOTS,
     SUMMARY,

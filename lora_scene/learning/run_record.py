@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lora_scene.adapters.folder import RECIPE
 from lora_scene.adapters.gallery import stops_of
 from lora_scene.documents import build, read_text
 from lora_scene.errors import LoraSceneError, TrainingError
@@ -21,7 +22,6 @@ from lora_scene.learning.runs import (
     HELD,
     LOSSES,
     MAPS,
-    RECIPE,
     SNAPSHOTS,
     SUMMARY,
     Summary,

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from lora_scene.adapters.adapter import Adapter
-from lora_scene.adapters.folder import read_adapter
+from lora_scene.adapters.folder import RECIPE, read_adapter
 from lora_scene.adapters.gallery import FOLDER as SAMPLES
 from lora_scene.adapters.whole_model import FULL_MODEL, whole_model
 from lora_scene.documents import build, parse_json, read_text
@@ -42,7 +42,6 @@ from lora_scene.ownership import is_ours, metadata_of
 from lora_scene.recipe import Recipe, dump_recipe, flat_settings
 from lora_scene.scenes.scene import Scene
 
-RECIPE = "recipe.toml"
 SUMMARY = "training.json"
 LOSSES = "losses.jsonl"
 HELD = "held.jsonl"

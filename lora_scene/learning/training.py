@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from lora_scene.adapters.adapter import Adapter
-from lora_scene.adapters.folder import save_adapter
+from lora_scene.adapters.folder import RECIPE, save_adapter
 from lora_scene.adapters.whole_model import FULL_MODEL
 from lora_scene.backbones.backbone import Backbone
 from lora_scene.backbones.loading import resolve_device
@@ -56,7 +56,6 @@ from lora_scene.learning.runs import (
     CHECKPOINT,
     EVENTS,
     LAST_GOOD,
-    RECIPE,
     SUMMARY,
     TrainingResult,
     finished,

@@ -203,7 +203,8 @@ def _backdrop(shape: tuple[int, int], generator: np.random.Generator) -> Mask:
     colour = generator.uniform(32, 224, size=3).astype(np.float32)
     cells = generator.uniform(-_GRAIN, _GRAIN, size=(1, _GRAIN_CELLS, _GRAIN_CELLS))
     shade = rescale_masks((0.5 + cells / 255).astype(np.float32), shape)[0]
-    return (colour + (255 * (shade - 0.5))[:, :, None]).clip(0, 255)
+    canvas: Mask = colour + (255 * (shade - 0.5))[:, :, None]
+    return canvas.clip(0, 255)
 
 
 def _cut_out(
