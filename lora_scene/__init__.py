@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from lora_scene.adapters.attachment import unload_adapter as unload_adapter
     from lora_scene.adapters.exports import export_adapter as export_adapter
     from lora_scene.adapters.folder import read_adapter as read_adapter
-    from lora_scene.backbones.families import usual_canvas as usual_canvas
     from lora_scene.backbones.loading import load_pipeline as load_pipeline
+    from lora_scene.backbones.training_size import usual_canvas as usual_canvas
     from lora_scene.creating.generation import draw as draw
     from lora_scene.creating.generation import generate as generate
     from lora_scene.creating.picture_files import save_image as save_image
@@ -71,7 +71,7 @@ _NAMES = {
         "Recipe",
         "load_recipe",
     ),
-    "lora_scene.backbones.families": ("usual_canvas",),
+    "lora_scene.backbones.training_size": ("usual_canvas",),
     "lora_scene.scenes.framing": ("frame_scene",),
     "lora_scene.scenes.mask_prompts": (
         "Box",

@@ -10,16 +10,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-
-from lora_scene.backbones.backbone import Backbone
 from lora_scene.backbones.families import identify
-from lora_scene.backbones.loading import quiet_libraries
 from lora_scene.backbones.pipeline_folder import read_json
 from lora_scene.backbones.sources import EMBEDDED, resolve_model
 from lora_scene.errors import BackboneError, did_you_mean
+
+if TYPE_CHECKING:
+    import torch
+
+    from lora_scene.backbones.backbone import Backbone
 
 
 @dataclass(frozen=True)
@@ -144,6 +145,7 @@ def meta_backbone(
     Raises:
         BackboneError: The size does not fit the architecture.
     """
+    import torch
     from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
     from transformers import (
         CLIPTextConfig,
@@ -151,6 +153,9 @@ def meta_backbone(
         CLIPTextModelWithProjection,
         CLIPTokenizer,
     )
+
+    from lora_scene.backbones.backbone import Backbone
+    from lora_scene.backbones.loading import quiet_libraries
 
     kinds = (CLIPTextModel, CLIPTextModelWithProjection)
     with quiet_libraries(), torch.device("meta"):

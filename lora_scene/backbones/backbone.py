@@ -144,7 +144,7 @@ class Backbone:
         """Return what it is shown in training; `level` is that of the maps, see `map_level`."""
         level = map_level(self.unet.config) if level is None else level
         cells = self.vae_factor, self.vae_factor * 2**level
-        return Canvas(self.resolution, self.multiple, *cells, shape)
+        return Canvas(self.resolution, self.multiple, *cells, shape, self.own_resolution)
 
     @property
     def latent_channels(self) -> int:

@@ -7,8 +7,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from lora_scene.errors import BackboneError
-from lora_scene.recipe import Recipe
-from lora_scene.scenes.canvas import Canvas
 
 EXTRA_INPUTS = {  # by their number of channels
     5: "an image's depth (a depth model)",
@@ -73,23 +71,6 @@ FAMILIES: Mapping[str, Family] = {
     "sd2": replace(_SD, key="sd2", title="Stable Diffusion 2.x"),
     "sdxl": _SDXL,
 }
-
-
-def usual_canvas(recipe: Recipe) -> Canvas:
-    """Return what training sees by a recipe, without loading its base.
-
-    Args:
-        recipe: `mini`'s cells are known by its base's name, all others' by the family.
-
-    Raises:
-        BackboneError: Training would refuse its size.
-    """
-    base, family = recipe.base, FAMILIES[recipe.base.family or "sd1"]
-    multiple, latent_cell, map_cell = (16, 4, 8) if base.model == "mini" else family.cells
-    resolution, side = base.resolution or family.resolution, recipe.attention_loss.map_side
-    check_resolution(resolution, multiple)
-    map_cell = max(resolution // side, 1) if side else map_cell
-    return Canvas(resolution, multiple, latent_cell, map_cell, base.shape)
 
 
 def check_resolution(resolution: int, multiple: int) -> None:

@@ -13,22 +13,19 @@ import torch
 from torch import Tensor
 
 from lora_scene.backbones.backbone import Backbone
-from lora_scene.backbones.families import Family, check_resolution
+from lora_scene.backbones.families import Family
 from lora_scene.backbones.noise_schedules import EPSILON, VELOCITY
-from lora_scene.backbones.pipeline_folder import StatedSizes
 from lora_scene.backbones.single_file import read_file
+from lora_scene.backbones.training_size import FORCE, strange_size, wrong_size
 from lora_scene.errors import BackboneError
 from lora_scene.recipe.settings import Base
 
-STRANGE_SIZE = 1.5  # a base's own size against the one it is trained at, or the other way
-WRONG_SIZE = 2.0  # from above here it draws another thing at that size
 FEW_STEPS = re.compile(  # how distilled bases are named
     r"turbo|lightning|(?<![a-z])lcm|hyper[-_ ]?sd|(?<![a-z])dmd2?(?![a-z])|(?<![a-z])tcd(?![a-z])"
     r"|(?<![a-z])(?<!\d)[1248][-_ ]?steps?(?![a-z])",
     re.IGNORECASE,
 )
 FEW_STEP_SCHEDULERS = ("LCM", "TCD")  # how their names begin
-FORCE = "base.force=true takes it all the same"
 PROBED = (0.3, 0.5, 0.7)  # of the timesteps: mini tells noise from velocity best there
 CLEARLY_BETTER = 0.5  # the other target's error over the stated one's
 
@@ -50,14 +47,9 @@ def check_trainable(backbone: Backbone, base: Base) -> tuple[str, ...]:
     problems = [*_unsuited(backbone, base)]
     if problems and not base.force:
         raise BackboneError.collect(problems, f"{backbone.name} does not suit this recipe")
-    own = backbone.own_resolution
-    notices = [f"{backbone.name}: {problem.what}; base.force is set" for problem in problems]
-    if not problems and _ratio(own, backbone.resolution) >= STRANGE_SIZE:
-        notices.append(
-            f"{backbone.name} was made for {own} px, and this recipe trains it at "
-            f"{backbone.resolution}: take a recipe of its family, or base.resolution={own}"
-        )
-    return tuple(notices)
+    if problems:
+        return tuple(f"{backbone.name}: {one.what}; base.force is set" for one in problems)
+    return strange_size(backbone.own_resolution, backbone.resolution, backbone.name)
 
 
 def check_family(family: Family | None, base: Base, *, where: object) -> None:
@@ -74,26 +66,6 @@ def check_family(family: Family | None, base: Base, *, where: object) -> None:
     problem = None if family is None or base.force else _other_family(family, base, where)
     if problem is not None:
         raise problem
-
-
-def check_stated_size(stated: StatedSizes, base: Base, *, where: object) -> int:
-    """Return the size at which a base is trained; refuse one that does not suit it.
-
-    Args:
-        stated: What its configurations say.
-        base: The recipe's section.
-        where: What the base is called.
-
-    Raises:
-        BackboneError: It is no multiple of what the base can halve, or, unless `base.force` is
-            set, more than twice off.
-    """
-    resolution = base.resolution or stated.own
-    check_resolution(resolution, stated.multiple)
-    problem = None if base.force else _wrong_size(stated.own, resolution, where)
-    if problem is not None:
-        raise problem
-    return resolution
 
 
 @torch.no_grad()
@@ -149,25 +121,12 @@ def _other_family(family: Family, base: Base, where: object) -> BackboneError | 
     )
 
 
-def _wrong_size(own: int, resolution: int, where: object) -> BackboneError | None:
-    if _ratio(own, resolution) <= WRONG_SIZE:
-        return None
-    return BackboneError(
-        f"the base was made for {own} px",
-        where=where,
-        expected=f"base.resolution={own}, or up to twice or half of it",
-        got=resolution,
-        hint=f"take a recipe of its family (lora-scene recipes), or {FORCE}",
-    )
-
-
 def _unsuited(backbone: Backbone, base: Base) -> list[BackboneError]:
     """Return what speaks against a training, one problem each."""
-    own = backbone.own_resolution
     found: list[BackboneError] = []
     other = _other_family(backbone.family, base, backbone.name)
     found += [] if other is None else [other]
-    wrong = _wrong_size(own, backbone.resolution, backbone.name)
+    wrong = wrong_size(backbone.own_resolution, backbone.resolution, backbone.name)
     found += [] if wrong is None else [wrong]
     sign = _sign_of_distillation(backbone, base.model)
     if sign is not None:
@@ -201,7 +160,3 @@ def _sign_of_distillation(backbone: Backbone, model: str) -> str | None:
         and backbone.prediction_type == EPSILON
     )
     return f"its scheduler, {kind} with trailing timesteps" if is_turbo else None
-
-
-def _ratio(a: int, b: int) -> float:
-    return max(a, b) / min(a, b)

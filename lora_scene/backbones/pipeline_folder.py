@@ -122,7 +122,14 @@ def stated_sizes(folder: Path) -> StatedSizes | None:
     None where they leave them to a library's defaults, or are none of a base.
     """
     try:
-        unet, vae = (read_json(folder / part / "config.json") for part in ("unet", "vae"))
+        return sizes_of(*(read_json(folder / part / "config.json") for part in ("unet", "vae")))
+    except BackboneError:
+        return None
+
+
+def sizes_of(unet: Mapping[str, Any], vae: Mapping[str, Any]) -> StatedSizes | None:
+    """Return what configurations say of sizes; None as `stated_sizes`."""
+    try:
         cell = vae_factor(vae)
         own = unet["sample_size"] * cell
         found = StatedSizes(own, side_multiple(unet, vae), cell, cell * 2 ** map_level(unet))

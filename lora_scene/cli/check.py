@@ -39,7 +39,7 @@ def command(
     SCENE is a folder with img.jpg and mask0.png, mask1.png..., or with a scene.toml. Nothing in
     it is changed.
     """
-    from lora_scene.backbones.families import usual_canvas
+    from lora_scene.backbones.training_size import usual_canvas, usual_doubts
     from lora_scene.cli.progress import show_notices
     from lora_scene.creating.picture_files import refuse_other_verb
     from lora_scene.files import check_file
@@ -62,7 +62,7 @@ def command(
         recipe or RECIPES.get(size, "sd15"), [f"base.resolution={size}"] if size else []
     )
     report = report_on(loaded, usual_canvas(settings), resize=settings.masked_loss.resize)
-    notes = word_notes(loaded.handles)
+    notes = [*word_notes(loaded.handles), *usual_doubts(settings)]
     write_picture(overlay, draw_overlay(loaded))
     if as_json:
         beside = {"notes": notes, "overlay": str(overlay)}

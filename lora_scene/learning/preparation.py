@@ -14,7 +14,6 @@ from lora_scene.backbones.backbone import Backbone
 from lora_scene.backbones.fitness import (
     check_family,
     check_prediction,
-    check_stated_size,
     check_trainable,
 )
 from lora_scene.backbones.loading import DTYPES, load_pipeline, peek_family, resolve_dtype
@@ -22,6 +21,7 @@ from lora_scene.backbones.pipeline_folder import stated_sizes
 from lora_scene.backbones.sources import is_hub_id, public_name
 from lora_scene.backbones.storage import check_storage, store
 from lora_scene.backbones.switches import switch_on
+from lora_scene.backbones.training_size import check_stated_size
 from lora_scene.errors import RecipeError, did_you_mean
 from lora_scene.learning.attention import read_level
 from lora_scene.learning.beginning import Beginning, put_rows

@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
-from lora_scene.backbones.families import usual_canvas
+from lora_scene.backbones.training_size import usual_canvas
 from lora_scene.errors import SceneError
 from lora_scene.page import look
 from lora_scene.page.brush import Brush

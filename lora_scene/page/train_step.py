@@ -9,7 +9,7 @@ from typing import Any
 
 import gradio as gr
 
-from lora_scene.backbones.families import usual_canvas
+from lora_scene.backbones.training_size import usual_canvas
 from lora_scene.errors import SceneError
 from lora_scene.faults import sentence
 from lora_scene.learning.asking import WISHES, ask, is_training

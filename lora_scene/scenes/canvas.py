@@ -12,6 +12,7 @@ from lora_scene.size import Size
 Shape = Literal["photo", "square"]
 
 MOST_ASPECT = 2.4  # of the longer side to the shorter; what is longer is cut
+WRONG_SIZE = 2.0  # times what a base was made for, or a part of it: beyond, it draws another thing
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class Canvas:
         latent_cell: Side of a cell of the latents, pixels.
         map_cell: Side of a cell of the attention maps that the loss reads, pixels.
         shape: `photo` keeps a photo's aspect within 1:2.4, `square` does not.
+        own: The resolution that the base was made for, pixels; 0 where it is not known.
     """
 
     resolution: int
@@ -31,6 +33,7 @@ class Canvas:
     latent_cell: int
     map_cell: int
     shape: Shape = "square"
+    own: int = 0
 
     def size_for(self, photo: Size) -> Size:
         """Return the size at which a photo is learnt, pixels."""
@@ -49,11 +52,12 @@ class Canvas:
     def without_enlarging(self, photo: Size) -> Canvas | None:
         """Return the canvas nearest to this one on which a photo is not enlarged.
 
-        The photo's shape at the same area, or the largest area down to a quarter of it; a base is
-        too far from the sizes that it was made for below that.
+        The photo's shape at the same area, or the largest area down to a quarter of what the base
+        was made for; below that it is too far from it.
         """
+        least = (self.own or self.resolution) / WRONG_SIZE
         smaller = range((self.resolution - 1) // self.multiple, 0, -1)
-        sides = [n * self.multiple for n in smaller if 2 * n * self.multiple >= self.resolution]
+        sides = [n * self.multiple for n in smaller if n * self.multiple >= least]
         for other in (
             replace(self, shape="photo"),
             *(replace(self, resolution=side) for side in sides),

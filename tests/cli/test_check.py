@@ -132,7 +132,7 @@ def test_check_replaces_no_description_in_other_capitals(run, tmp_path):
 
 def test_names_are_no_markup(run, tmp_path):
     write_toml_folder(tmp_path / "mine", TOML.replace("teddy bear", "[/x] [red]bear"))
-    assert "[/x] [red]bear" in run("mine", "--recipe", "sd15", "--size", "64").stdout
+    assert "[/x] [red]bear" in run("mine", "--recipe", "sd15", "--size", "512").stdout
 
 
 def test_check_knows_the_grids_of_its_size(run, tmp_path):
@@ -209,12 +209,43 @@ def test_check_refuses_a_size_that_training_refuses(tmp_path, looked, fits):
     assert not (tmp_path / "o.png").exists()
 
 
+@pytest.mark.parametrize(
+    ("looked", "own"),
+    [
+        (["--recipe", "mini", "--size", "512"], 64),
+        (["--size", "1536"], 512),
+        (["--size", "128"], 512),
+    ],
+)
+def test_check_refuses_a_size_too_far_from_the_base_s_own_as_training_does(tmp_path, looked, own):
+    folder = write_toml_folder(tmp_path / "mine")
+    arguments = ["check", str(folder), "--out", str(tmp_path / "o.png"), *looked]
+    with pytest.raises(BackboneError, match=f"was made for {own} px"):
+        CliRunner().invoke(root, arguments, catch_exceptions=False)
+    assert not (tmp_path / "o.png").exists()
+
+
+def test_check_tells_a_strange_size_as_training_does(run, tmp_path):
+    write_toml_folder(tmp_path / "mine")
+    told = run("mine", "--recipe", "mini", "--size", "96").stderr
+    assert "mini was made for 64 px, and this recipe trains it at 96" in told
+    assert "made for" not in run("mine", "--recipe", "mini", "--size", "80").stderr
+
+
+def test_no_size_is_recommended_that_training_refuses(run, tmp_path):
+    write_toml_folder(tmp_path / "mine")  # of 40x32 px
+    assert "base.resolution=32 enlarges nothing" in unwrapped(run("mine", "--recipe", "mini"))
+    halved = unwrapped(run("mine", "--recipe", "sd15", "--size", "256"))
+    assert "enlarged" in halved
+    assert "enlarges nothing" not in halved
+
+
 def test_check_does_not_send_to_training_what_training_refuses(run, tmp_path):
     folder = write_toml_folder(tmp_path / "mine")
     mask = np.zeros((32, 40), np.uint8)
     mask[16, 20:22] = 255
     Image.fromarray(mask).save(folder / "mask0.png")
-    said = run("mine", "--recipe", "sd15", "--size", "64").stdout
+    said = run("mine", "--recipe", "mini", "--size", "32").stdout
     assert "next:    too little of <bear> is left at this size: training refuses it" in said
     assert "lora-scene train" not in said
 

@@ -65,3 +65,6 @@ def test_the_canvas_that_enlarges_nothing_is_the_nearest_one():
     smaller = photo.without_enlarging(Size(450, 300))
     assert (smaller.resolution, smaller.size_for(Size(450, 300))) == (320, (384, 256))
     assert photo.without_enlarging(Size(200, 100)) is None
+    trained_small = Canvas(256, **SD, shape="photo", own=512)
+    assert trained_small.without_enlarging(Size(230, 150)) is None  # half of its own size already
+    assert Canvas(1024, **SD, own=512).without_enlarging(Size(300, 300)).resolution == 256
