@@ -18,6 +18,7 @@ import torch
 
 from benchmarks.records import circumstances, write
 from lora_scene.learning.attention_pictures import save_maps
+from lora_scene.learning.drawn_before import draw_before
 from lora_scene.learning.held import look
 from lora_scene.learning.interruption import Interruption
 from lora_scene.learning.job import Job
@@ -57,6 +58,7 @@ def main() -> None:
         job = Job(scene, recipe, out, "cpu", "", "", lambda event: None, Interruption())
         materials = prepare_materials(backbone, job)
         table = prepare_handles(backbone, job, materials)
+        materials = draw_before(backbone, job, table, materials)
         trainer = Trainer(backbone, table, materials=materials, folder=out, listener=job.tell)
 
         off = Watcher(replace(job, recipe=load_recipe("mini", ["run.watch=0"])), lambda _: None)

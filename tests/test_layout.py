@@ -50,7 +50,7 @@ ELSEWHERE = {
     "learning/test_resume.py": "learning/interruption learning/lineage learning/run_lines"
     " learning/runs",
     "learning/test_training.py": "learning/events learning/outcome learning/phases"
-    " learning/drawn_before learning/job learning/preparation learning/prior learning/samples"
+    " learning/job learning/preparation learning/prior learning/samples"
     " learning/step",
     "cli/test_ask.py": "cli/report",
     "learning/test_watching.py": "learning/asking learning/attention_pictures"

@@ -39,6 +39,7 @@ def command(
     SCENE is a folder with img.jpg and mask0.png, mask1.png..., or with a scene.toml. Nothing in
     it is changed.
     """
+    from lora_scene.backbones.prompt_room import report_on_prompts
     from lora_scene.backbones.training_size import usual_canvas, usual_doubts
     from lora_scene.cli.progress import show_notices
     from lora_scene.creating.picture_files import refuse_other_verb
@@ -62,16 +63,18 @@ def command(
         recipe or RECIPES.get(size, "sd15"), [f"base.resolution={size}"] if size else []
     )
     report = report_on(loaded, usual_canvas(settings), resize=settings.masked_loss.resize)
-    notes = [*word_notes(loaded.handles), *usual_doubts(settings)]
+    read = report_on_prompts(loaded, settings)
+    notes = [*word_notes(loaded.handles), *usual_doubts(settings), *read.doubts]
+    refusals = [*filter(None, [report.refusal]), *read.refusals]
     write_picture(overlay, draw_overlay(loaded))
     if as_json:
-        beside = {"notes": notes, "overlay": str(overlay)}
+        beside = {"notes": notes, "refusals": refusals, "overlay": str(overlay)}
         click.echo(json.dumps({**dataclasses.asdict(report), **beside}, indent=2))
         return
     _show(loaded, report, settings)
     show_notices(notes)
     click.echo(f"overlay: {overlay}")
-    click.echo(f"next:    {_next_step(manifest, scene, report, _same_eyes(recipe, size))}")
+    click.echo(f"next:    {_next_step(manifest, scene, refusals, _same_eyes(recipe, size))}")
 
 
 def _show(scene: Scene, report: ScenesReport, recipe: Recipe) -> None:
@@ -117,11 +120,13 @@ def _same_eyes(recipe: str | None, size: int | None) -> list[str]:
     return options
 
 
-def _next_step(manifest: Manifest, path: Path, report: ScenesReport, named: Sequence[str]) -> str:
+def _next_step(
+    manifest: Manifest, path: Path, refusals: Sequence[str], named: Sequence[str]
+) -> str:
     from lora_scene.scenes.manifest import manifest_text
 
-    if report.refusal:
-        return f"{report.refusal}, see above"
+    if refusals:
+        return "\n         ".join(refusals)
     following = shell("lora-scene", "train", path, *named, "--out", "adapter")
     if manifest.is_named:
         return following

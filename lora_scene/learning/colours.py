@@ -15,14 +15,15 @@ import torch
 from torch import Tensor
 
 from lora_scene.backbones.backbone import Backbone
+from lora_scene.backbones.prompt_room import NO_COLOURS
 from lora_scene.learning.attention import AttentionRecorder, Columns
 from lora_scene.learning.base_pictures import draw_pictures
+from lora_scene.learning.handle_table import refuse_cut
 from lora_scene.learning.samples import decoded
 from lora_scene.recipe import Grounds
-from lora_scene.scenes.handles import UNNAMED_NOUN
 from lora_scene.scenes.pictures import Pixels
 from lora_scene.scenes.scene import INSIDE, Scene
-from lora_scene.scenes.union import prompt_for
+from lora_scene.scenes.union import known_nouns, prompt_for
 from lora_scene.size import Size
 
 LOOKS_AT = 0.5  # of all timesteps: the noise under which attention is read
@@ -53,17 +54,22 @@ def colour_distances(
     """
     side = backbone.resolution // backbone.vae_factor
     n, expected = settings.n_per_noun, {}
-    for noun in known_nouns(scene):
+    prompts = {noun: prompt_for([noun], None, template) for noun in known_nouns(scene)}
+    place = {
+        "where": "handles.templates",
+        "hint": NO_COLOURS,
+    }
+    refuse_cut(backbone, [*prompts.values()], **place)  # all of them before any is drawn
+    for noun, prompt in prompts.items():
         pictures = draw_pictures(
             backbone,
-            [prompt_for([noun], None, template)] * n,
+            [prompt] * n,
             n_steps=settings.n_steps,
             guidance=settings.guidance,
             sizes=[Size(side, side)] * n,
             seed=0,
             cache=None,
-            where="handles.templates",
-            hint="grounds.far=0, which does not ask the base",
+            **place,
         )
         expected[noun] = _expected_colours(backbone, noun, pictures, template, level)
     found = {}
@@ -74,12 +80,6 @@ def colour_distances(
             away = [float(np.linalg.norm(own - one)) for one in expected[concept.noun]]
             found[concept.handle] = min(away)
     return found
-
-
-def known_nouns(scene: Scene) -> tuple[str, ...]:
-    """Return the nouns of a scene's things, each once; what has none is only an object."""
-    nouns = dict.fromkeys(scene.concepts[k].noun for k in scene.things)
-    return tuple(noun for noun in nouns if noun != UNNAMED_NOUN)
 
 
 def mean_colour(cells: Pixels) -> Colour:

@@ -5,27 +5,64 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from lora_scene.backbones.backbone import Backbone
+from lora_scene.backbones.prompt_room import NO_GROUNDS
 from lora_scene.files import write_json
 from lora_scene.learning.attention import read_level
-from lora_scene.learning.colours import colour_distances, known_nouns
+from lora_scene.learning.colours import colour_distances
 from lora_scene.learning.events import Notice
 from lora_scene.learning.grounds import GroundSet, draw_grounds
+from lora_scene.learning.handle_table import HandleTable, refuse_cut
 from lora_scene.learning.job import Job
 from lora_scene.learning.latents import EncodedVariant
-from lora_scene.learning.prior import PriorSet, draw_prior, prior_prompts, trains_text
+from lora_scene.learning.prior import PriorSet, draw_prior, trains_text
 from lora_scene.learning.runs import CHECKPOINT, COLOURS, GROUNDS, PRIOR
+from lora_scene.learning.step import Materials
 from lora_scene.ownership import is_ours
 from lora_scene.recipe import Grounds, Recipe
 from lora_scene.scenes.scene import Scene
+from lora_scene.scenes.union import known_nouns, longest_on_grounds, prior_prompts
 from lora_scene.size import Size
 
 
-def prior_of(backbone: Backbone, job: Job, variants: Sequence[EncodedVariant]) -> PriorSet:
-    """Draw the prior's pictures in the sizes of the variants, or find them in the checkpoint."""
+def draw_before(
+    backbone: Backbone, job: Job, table: HandleTable, materials: Materials
+) -> Materials:
+    """Let the base draw all that a run needs of it; what would be cut is refused before.
+
+    Only whether things are far, on which grounds hang, is seen in pictures.
+
+    Args:
+        backbone: The base, before anything is trained.
+        job: The run.
+        table: The handles, not spliced in.
+        materials: The photos.
+
+    Raises:
+        SceneError: A prompt would be cut.
+    """
+    variants = materials.variants
+    refuse_cut(backbone, prompts_of_prior(job, variants), "prior.prompts")
+    colours = colours_of(backbone, job)
+    things = things_on_grounds(job, colours)
+    refuse_cut_on_grounds(backbone, job, table, variants, things)
+    prior = prior_of(backbone, job, variants)
+    grounds = grounds_of(backbone, job, variants, things)
+    return replace(materials, prior=prior, grounds=grounds, colours=colours)
+
+
+def prior_of(backbone: Backbone, job: Job, variants: Sequence[EncodedVariant]) -> PriorSet | None:
+    """Draw the prior's pictures in the sizes of the variants, or find them in the checkpoint.
+
+    Returns:
+        None where they would move nothing.
+    """
     scene, recipe = job.scene, job.recipe
+    if not recipe.has_prior:
+        return None
     shares = _shares(variants)
     n = max(recipe.prior.n_images, len(shares))
     job.tell(Notice(f"the prior: {n} pictures of the untouched base"))
@@ -44,7 +81,7 @@ def prior_of(backbone: Backbone, job: Job, variants: Sequence[EncodedVariant]) -
 def prompts_of_prior(job: Job, variants: Sequence[EncodedVariant]) -> list[str]:
     """Return what `prior_of` draws from."""
     settings = job.recipe.prior
-    n = max(settings.n_images, len(_shares(variants)))
+    n = max(settings.n_images, len(_shares(variants))) if job.recipe.has_prior else 0
     return prior_prompts(settings, _nouns_of(job.scene))[:n]
 
 
@@ -89,11 +126,54 @@ def read_colours(path: Path, fingerprint: str) -> dict[str, float] | None:
     return kept["distances"] if kept.get("fingerprint") == fingerprint else None
 
 
+def things_on_grounds(job: Job, colours: Mapping[str, float]) -> frozenset[int]:
+    """Return the indices of the things that are to stand on grounds, if any sample is shown so.
+
+    Args:
+        job: The run.
+        colours: As `colours_of` returns them.
+    """
+    settings, scene = job.recipe.grounds, job.scene
+    if not settings.is_on:
+        return frozenset()
+    away = {k: colours.get(scene.concepts[k].handle, 0.0) for k in scene.things}
+    return frozenset(k for k, value in away.items() if value >= settings.far)
+
+
+def refuse_cut_on_grounds(
+    backbone: Backbone,
+    job: Job,
+    table: HandleTable,
+    variants: Sequence[EncodedVariant],
+    things: frozenset[int],
+) -> None:
+    """Refuse grounds whose prompts would be cut, and prompts that would be once they say of them.
+
+    Args:
+        backbone: The base.
+        job: The run.
+        table: The handles, not spliced in.
+        variants: The photos, encoded.
+        things: As `things_on_grounds` returns them.
+
+    Raises:
+        SceneError: So one would be.
+    """
+    if not things:
+        return
+    settings = job.recipe.grounds
+    n = max(settings.n_images, len(_shares(variants)))
+    refuse_cut(backbone, settings.prompts[:n], "grounds.prompts")
+    named = longest_on_grounds(variants, table.concepts, job.recipe, things)
+    with table.spliced():
+        table.refuse_cut(named, "grounds.phrases", NO_GROUNDS)
+
+
 def grounds_of(
     backbone: Backbone,
     job: Job,
     variants: Sequence[EncodedVariant],
-    colours: Mapping[str, float],
+    things: frozenset[int],
 ) -> GroundSet | None:
     """Draw the grounds in the sizes of the variants, or find them in the checkpoint.
 
@@ -101,16 +181,12 @@ def grounds_of(
         backbone: The base.
         job: The run.
         variants: The photos, encoded.
-        colours: As `colours_of` returns them.
+        things: As `things_on_grounds` returns them.
 
     Returns:
         None where nothing is to stand on one.
     """
     settings, scene, shares = job.recipe.grounds, job.scene, _shares(variants)
-    if not settings.is_on:
-        return None
-    away = {k: colours.get(scene.concepts[k].handle, 0.0) for k in scene.things}
-    things = frozenset(k for k, value in away.items() if value >= settings.far)
     if not things:
         return None
     for text in _with_things_on(scene, settings):
@@ -126,13 +202,6 @@ def grounds_of(
         cache=job.out / CHECKPOINT.with_name(GROUNDS),
         base=_drawn_by(backbone, job),
     )
-
-
-def prompts_of_grounds(job: Job, variants: Sequence[EncodedVariant]) -> tuple[str, ...]:
-    """Return what `grounds_of` draws from, if anything is far."""
-    settings = job.recipe.grounds
-    n = max(settings.n_images, len(_shares(variants)))
-    return settings.prompts[:n] if settings.is_on and job.scene.things else ()
 
 
 def _with_things_on(scene: Scene, settings: Grounds) -> Iterator[str]:

@@ -6,7 +6,7 @@ Every step has generators of its own, so a resumed run draws what an unbroken on
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from lora_scene.learning.latents import EncodedVariant
-from lora_scene.recipe import Handles, Phase, Recipe
+from lora_scene.recipe import Handles, Phase
 from lora_scene.scenes.scene import Concept
 from lora_scene.scenes.union import draw_single, draw_subset, prompt_for
 
@@ -96,54 +96,6 @@ def draw_sample(
         z=variant.moments.sample(posterior),
         eps=eps,
     )
-
-
-def longest_prompts(
-    variants: Sequence[EncodedVariant],
-    concepts: Sequence[Concept],
-    recipe: Recipe,
-    *,
-    about: frozenset[int] | None = None,
-) -> tuple[str, ...]:
-    """Return the longest prompts of a run: all that a variant shows, in each template.
-
-    Args:
-        variants: The photos'.
-        concepts: All that there are.
-        recipe: How they are named.
-        about: Leaves out prompts that name none of these; None leaves out none.
-    """
-    is_single = all(phase.sampling == "single" for phase in recipe.phases if phase.steps)
-    found = []
-    for present, suffix in {(variant.present, variant.caption_suffix) for variant in variants}:
-        for subset in [(k,) for k in present] if is_single else [present]:
-            if about is not None and about.isdisjoint(subset):
-                continue
-            names = [concepts[k].handle for k in subset]
-            nouns = [concepts[k].noun for k in subset]
-            read = [(names, nouns if recipe.handles.with_nouns else None)]
-            read += [(nouns, None)] if recipe.masked_loss.asks_base else []  # by the base alone
-            for template in recipe.handles.templates:
-                found += [prompt_for(*each, template) + suffix for each in read]
-    return tuple(found)
-
-
-def longest_on_grounds(
-    variants: Sequence[EncodedVariant],
-    concepts: Sequence[Concept],
-    recipe: Recipe,
-    far: frozenset[int],
-) -> tuple[str, ...]:
-    """Return the longest prompts of a run that say on which ground things are, the `far` ones."""
-    things = {k for k, concept in enumerate(concepts) if not concept.is_background}
-    shown = [
-        replace(one, present=tuple(k for k in one.present if k in things))
-        for one in variants
-        if not one.caption_suffix and things.intersection(one.present)
-    ]
-    unasked = replace(recipe.masked_loss, outside_target="data")  # the base reads none of them
-    prompts = longest_prompts(shown, concepts, replace(recipe, masked_loss=unasked), about=far)
-    return tuple(f"{prompt} {said}" for prompt in prompts for said in recipe.grounds.phrases)
 
 
 def draw_variant(

@@ -24,7 +24,6 @@ from lora_scene.backbones.loading import resolve_device
 from lora_scene.errors import SceneError
 from lora_scene.learning.beginning import Beginning, merge_beginning
 from lora_scene.learning.checkpoints import Checkpoint
-from lora_scene.learning.colours import known_nouns
 from lora_scene.learning.devices import (
     device_bytes,
     fast_float32,
@@ -38,8 +37,9 @@ from lora_scene.learning.drawn_before import (
     colours_of,
     grounds_of,
     prior_of,
-    prompts_of_grounds,
     prompts_of_prior,
+    refuse_cut_on_grounds,
+    things_on_grounds,
 )
 from lora_scene.learning.events import Listener, Notice
 from lora_scene.learning.handle_table import HandleTable, refuse_cut
@@ -54,7 +54,6 @@ from lora_scene.learning.preparation import (
     load_base,
     prepare_handles,
     prepare_materials,
-    refuse_cut_on_grounds,
 )
 from lora_scene.learning.run_plan import RunPlan, Share
 from lora_scene.learning.runs import finished, resumable
@@ -63,6 +62,7 @@ from lora_scene.learning.step import Materials
 from lora_scene.learning.watching import evenly, looks_of
 from lora_scene.recipe import Recipe
 from lora_scene.scenes.scene import Scene
+from lora_scene.scenes.union import known_nouns
 
 N_MEASURED = 3  # steps, after one that warms up
 ENCODING, PRIOR, COLOURS, GROUNDS = "encoding", "prior", "colours", "grounds"
@@ -141,22 +141,12 @@ def _measure(
     backbone: Backbone, job: Job, resumed: Checkpoint | None, n_picked: int
 ) -> tuple[Trainer, list[Share]]:
     """Make ready, and measure; of what the base draws before, one picture's time counts for all."""
-    nothing_drawn = replace(
-        job.recipe,
-        prior=replace(job.recipe.prior, weight=0.0),
-        grounds=replace(job.recipe.grounds, prob=0.0),
-    )
-    bare = replace(job, recipe=nothing_drawn)
-    seconds, materials = _timed(prepare_materials, backbone, bare)
+    seconds, materials = _timed(prepare_materials, backbone, job)
     n = len(materials.variants)
     parts = [Share(ENCODING, 1, seconds, f"of the photos, in {n} variants")]
-    materials, drawn = _drawn_before(backbone, job, materials)
-    parts += drawn if resumed is None else []  # those lie in the checkpoint
-    if unsure := materials.grounds if job.recipe.grounds.far else None:
-        materials = replace(materials, grounds=None)  # steps that ask the base cost more
     table = prepare_handles(backbone, job, materials)
-    if unsure:
-        _tell_cut_on_grounds(table, materials, unsure.things, job.tell)
+    materials, drawn = _drawn_before(backbone, job, table, materials)
+    parts += drawn if resumed is None else []  # those lie in the checkpoint
     trainer = Trainer(backbone, table, materials=materials, folder=job.out, listener=job.tell)
     behind = (resumed.phase, resumed.step) if resumed else (0, 0)
     with table.spliced():
@@ -166,10 +156,14 @@ def _measure(
 
 
 def _drawn_before(
-    backbone: Backbone, job: Job, materials: Materials
+    backbone: Backbone, job: Job, table: HandleTable, materials: Materials
 ) -> tuple[Materials, list[Share]]:
-    """Let the base draw one picture of each kind; return it with the rest, and what all cost."""
-    recipe, parts = job.recipe, []
+    """Let the base draw one picture of each kind, as `draw_before` all of them.
+
+    Returns:
+        The materials with what is sure to be shown, and what all would cost.
+    """
+    recipe, variants, parts = job.recipe, materials.variants, []
     grounds, told = recipe.grounds, "pictures of the untouched base"
     few = replace(
         recipe,
@@ -177,48 +171,33 @@ def _drawn_before(
         grounds=replace(grounds, n_images=1, n_per_noun=1),
     )
     one_each = replace(job, recipe=few, tell=lambda event: None)
-    prior = None
 
     def add(name: str, n: int, seconds: float, n_done: int, told: str = told) -> None:
         parts.append(Share(name, max(n, n_done), seconds / n_done, told))
 
-    if recipe.prior.weight:
-        refuse_cut(backbone, prompts_of_prior(job, materials.variants), "prior.prompts")
-        seconds, prior = _timed(prior_of, backbone, one_each, materials.variants)
-        add(PRIOR, recipe.prior.n_images, seconds, len(prior.latents))
+    refuse_cut(backbone, prompts_of_prior(job, variants), "prior.prompts")
     seconds, seen = _timed(colours_of, backbone, one_each)
     if seen:
         n = len(known_nouns(job.scene))
         add(COLOURS, grounds.n_per_noun * n, seconds, n, f"{told}, of the nouns")
-    all_far = dict.fromkeys(seen, math.inf)
-    ground = None
+    things = things_on_grounds(job, dict.fromkeys(seen, math.inf))  # as if all were far
     try:
-        if seen or not grounds.far:
-            refuse_cut(backbone, prompts_of_grounds(job, materials.variants), "grounds.prompts")
-        seconds, ground = _timed(grounds_of, backbone, one_each, materials.variants, all_far)
+        refuse_cut_on_grounds(backbone, job, table, variants, things)
     except SceneError as error:
         if not seen:
             raise
-        _tell_if_far(error, job.tell)
+        text = f"where a thing has colours that the base does not expect: {error}"
+        job.tell(Notice(text))
+        things = frozenset()
+    seconds, prior = _timed(prior_of, backbone, one_each, variants)
+    if prior is not None:
+        add(PRIOR, recipe.prior.n_images, seconds, len(prior.latents))
+    seconds, ground = _timed(grounds_of, backbone, one_each, variants, things)
     if ground is not None:
-        told += ", where a thing has colours that it does not expect" if grounds.far else ""
+        told += ", where a thing has colours that it does not expect" if seen else ""
         add(GROUNDS, grounds.n_images, seconds, len(ground.latents), told)
-    return replace(materials, recipe=recipe, prior=prior, grounds=ground), parts
-
-
-def _tell_cut_on_grounds(
-    table: HandleTable, materials: Materials, things: frozenset[int], tell: Listener
-) -> None:
-    try:
-        with table.spliced():
-            refuse_cut_on_grounds(table, materials, things)
-    except SceneError as error:
-        _tell_if_far(error, tell)
-
-
-def _tell_if_far(error: SceneError, tell: Listener) -> None:
-    """Tell what a run would be refused for if a thing turned out to be far."""
-    tell(Notice(f"where a thing has colours that the base does not expect: {error}"))
+    sure = None if seen else ground  # steps that ask the base cost more
+    return replace(materials, prior=prior, grounds=sure), parts
 
 
 def _steps(trainer: Trainer, behind: tuple[int, int]) -> Iterator[Share]:

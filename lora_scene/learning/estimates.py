@@ -90,7 +90,7 @@ def estimate_memory(
         architecture, recipe, DTYPES[dtype], n_concepts=n_concepts, photos=photos
     )
     phases = [simulation.encode()]
-    if recipe.prior.weight:
+    if recipe.has_prior:
         phases.append(simulation.drawing("prior"))
     if recipe.grounds.is_on and recipe.grounds.far:
         phases.append(simulation.colours())

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from lora_scene.adapters.vocabulary import handle_tokens, let_expand, noun_rows
 from lora_scene.backbones.backbone import Backbone
+from lora_scene.backbones.prompt_room import SHORTER
 from lora_scene.errors import SceneError
 from lora_scene.scenes.scene import Concept
 
@@ -287,6 +288,5 @@ def refuse_cut(backbone: Backbone, prompts: Sequence[str], where: str, hint: str
                     where=where,
                     expected=f"at most {limit} tokens",
                     got=f"{n}: {textwrap.shorten(prompt, SHOWN)}",
-                    hint="a shorter template or nouns, fewer handles.n_vectors or concepts"
-                    + (f"; or {hint}" if hint else ""),
+                    hint=SHORTER + (f"; or {hint}" if hint else ""),
                 )

@@ -26,8 +26,6 @@ from lora_scene.errors import RecipeError, did_you_mean
 from lora_scene.learning.attention import read_level
 from lora_scene.learning.beginning import Beginning, put_rows
 from lora_scene.learning.devices import free_cached, mixed_precision
-from lora_scene.learning.drawn_before import colours_of, grounds_of, prior_of
-from lora_scene.learning.draws import longest_on_grounds, longest_prompts
 from lora_scene.learning.events import Listener, Notice
 from lora_scene.learning.handle_table import HandleTable
 from lora_scene.learning.held import refuse_cut_held, telling_photos
@@ -49,6 +47,7 @@ from lora_scene.scenes.canvas import Canvas
 from lora_scene.scenes.handles import HANDLE_FORM
 from lora_scene.scenes.masks import report_on
 from lora_scene.scenes.scene import Scene
+from lora_scene.scenes.union import longest_prompts
 
 
 def load_base(
@@ -189,7 +188,7 @@ def canvas_of(backbone: Backbone, recipe: Recipe) -> Canvas:
 
 
 def prepare_materials(backbone: Backbone, job: Job) -> Materials:
-    """Encode the photos, free the VAE's place on the device, move the rest in, let the base draw.
+    """Encode the photos, free the VAE's place on the device, move the rest in.
 
     Raises:
         SceneError: A concept that no variant shows enough of.
@@ -212,10 +211,7 @@ def prepare_materials(backbone: Backbone, job: Job) -> Materials:
     store(backbone.unet, recipe.base.quantization, device=device)
     backbone.place(device)
     check_prediction(backbone, variants[0].moments.mean, torch.Generator().manual_seed(seed))
-    prior = prior_of(backbone, job, variants) if recipe.prior.weight else None
-    colours = colours_of(backbone, job)
-    grounds = grounds_of(backbone, job, variants, colours)
-    return Materials(variants, prior, recipe, job.fingerprint, held, grounds, colours)
+    return Materials(variants, None, recipe, job.fingerprint, held)
 
 
 def _held_photos(backbone: Backbone, scene: Scene, recipe: Recipe) -> tuple[EncodedVariant, ...]:
@@ -250,23 +246,11 @@ def prepare_handles(backbone: Backbone, job: Job, materials: Materials) -> Handl
     with table.spliced():
         longest = longest_prompts(materials.variants, table.concepts, job.recipe)
         table.refuse_cut(longest, "handles.templates")
-        if materials.grounds is not None:
-            refuse_cut_on_grounds(table, materials, materials.grounds.things)
         if job.recipe.run.patience:
             refuse_cut_held(table, materials.held, materials.recipe)
         if job.recipe.run.sample_every:
             table.refuse_cut(sample_prompts(job.recipe, handles), "run.sample_prompts")
     return table
-
-
-def refuse_cut_on_grounds(table: HandleTable, materials: Materials, far: frozenset[int]) -> None:
-    """Refuse prompts that would be cut once they say on which ground things are.
-
-    Raises:
-        SceneError: So one would be.
-    """
-    prompts = longest_on_grounds(materials.variants, table.concepts, materials.recipe, far)
-    table.refuse_cut(prompts, "grounds.phrases", "grounds.prob=0, which shows none")
 
 
 def tell_doubts(scene: Scene, backbone: Backbone, recipe: Recipe, tell: Listener) -> None:

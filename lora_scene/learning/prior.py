@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from lora_scene.backbones.backbone import Backbone, TextEncoding
 from lora_scene.learning.base_pictures import deal_sizes, deal_turns, draw_pictures
 from lora_scene.learning.objective import PriorBatch
 from lora_scene.recipe import Prior, Recipe
-from lora_scene.recipe.templates import fill
+from lora_scene.scenes.union import prior_prompts
 from lora_scene.size import Size
 
 
@@ -100,11 +100,6 @@ def draw_prior(
         told = dict.fromkeys(prompts)
         encodings = {p: backbone.encode_tokens(backbone.tokenize([p])) for p in told}
     return PriorSet(latents, prompts, encodings)
-
-
-def prior_prompts(settings: Prior, nouns: Sequence[str]) -> list[str]:
-    """Return what is drawn in turn: each prompt with each noun."""
-    return [fill(template, noun) for template in settings.prompts for noun in nouns]
 
 
 def trains_text(recipe: Recipe) -> bool:

@@ -223,7 +223,7 @@ def trainer_of(
         probability=1.0,
     )
     prior = None
-    if recipe.prior.weight:
+    if recipe.has_prior:
         encodings = None if trains_text(recipe) else {"": EncodingCache(backbone).encode([""])}
         prior = PriorSet((latent,), ("",), encodings)
     return Trainer(

@@ -36,6 +36,7 @@ from lora_scene.learning.devices import (
     refuse_ranks,
     reset_peak,
 )
+from lora_scene.learning.drawn_before import draw_before
 from lora_scene.learning.events import Listener, Notice, Saved
 from lora_scene.learning.interruption import Interruption
 from lora_scene.learning.job import Job
@@ -171,6 +172,7 @@ def _learn(backbone: Backbone, job: Job, begun: float) -> TrainingResult:
     tell_doubts(job.scene, backbone, job.recipe, job.tell)
     materials = prepare_materials(backbone, job)
     table = prepare_handles(backbone, job, materials)
+    materials = draw_before(backbone, job, table, materials)
     if job.restart:  # nothing refuses this run any more
         clear(job.out)
         _open_log(backbone, job)

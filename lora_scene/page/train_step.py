@@ -9,6 +9,7 @@ from typing import Any
 
 import gradio as gr
 
+from lora_scene.backbones.prompt_room import report_on_prompts
 from lora_scene.backbones.training_size import usual_canvas
 from lora_scene.errors import SceneError
 from lora_scene.faults import sentence
@@ -205,15 +206,13 @@ class TrainStep:
         self._trainings.ask(work, order.recipe, order.base, order.settings)
 
     def _refuse_unlearnable(self, recipe: Recipe) -> None:
-        """Refuse now what the training would refuse minutes later.
-
-        Raises:
-            SceneError: Too little is shown of a thing.
-        """
+        """Refuse now, as a `SceneError`, what the training would refuse minutes later."""
         scene = self._desk.draft.scene(self._desk.need().name)
         report = report_on(scene, usual_canvas(recipe), resize=recipe.masked_loss.resize)
-        if report.refusal:
-            raise SceneError(report.refusal, hint="show more of it in step 2, or delete it there")
+        refusals = [*filter(None, [report.refusal]), *report_on_prompts(scene, recipe).refusals]
+        if refusals:
+            hint = "show more of it in step 2, shorten its noun there, or delete it"
+            raise SceneError(refusals[0], hint=hint)
 
     def _pause(self) -> None:
         self._trainings.pause(self._desk.need())

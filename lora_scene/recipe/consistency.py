@@ -47,6 +47,8 @@ def idle_settings(recipe: Recipe, given: Sequence[str]) -> list[str]:
 def doubts(recipe: Recipe) -> Iterator[str]:
     """Yield a sentence for each thing that is allowed, and was seldom meant."""
     yield from _unreached_variants(recipe)
+    if recipe.prior.weight and not recipe.has_prior:
+        yield "the prior draws nothing: rows alone are trained, and no prior prompt has a handle"
     if recipe.grounds.is_on:
         yield from _odd_grounds(recipe)
     for number, phase in enumerate(recipe.phases, 1):
@@ -114,7 +116,7 @@ def _idle(recipe: Recipe) -> Iterator[tuple[list[str], str]]:
         yield ["optimizer.name", "optimizer.weight_decay"], "rows alone are trained, by AdamW"
     if not recipe.prior.weight:
         yield _keys("prior", recipe.prior, but="weight"), "prior.weight is 0"
-    elif trained == {"rows"} and not any("<" in prompt for prompt in recipe.prior.prompts):
+    elif trained and not recipe.has_prior:
         yield (
             _keys("prior", recipe.prior),
             "rows alone are trained, and no prior prompt has a handle",

@@ -64,6 +64,16 @@ class Recipe:
         return self.grounds.prob * (1 - least[phase.timesteps])
 
     @property
+    def has_prior(self) -> bool:
+        """Tell whether pictures of the prior move anything.
+
+        They do not where rows alone are trained, and none of its prompts has a handle.
+        """
+        has_weights = any(phase.trains != "rows" for phase in self.phases if phase.steps)
+        has_handle = any("<" in prompt for prompt in self.prior.prompts)
+        return self.prior.weight > 0 and (has_weights or has_handle)
+
+    @property
     def is_full(self) -> bool:
         """Tell whether a phase moves the base's own weights."""
         return any(phase.trains == "full" and phase.steps for phase in self.phases)

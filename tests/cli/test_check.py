@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -248,6 +249,17 @@ def test_check_does_not_send_to_training_what_training_refuses(run, tmp_path):
     said = run("mine", "--recipe", "mini", "--size", "32").stdout
     assert "next:    too little of <bear> is left at this size: training refuses it" in said
     assert "lora-scene train" not in said
+
+
+def test_check_does_not_send_prompts_to_training_that_it_would_cut(run, tmp_path):
+    write_toml_folder(tmp_path / "mine", TOML.replace("teddy bear", "ceramic " * 10))
+    said = unwrapped(run("mine", "--recipe", "mini"))
+    assert re.search(
+        r"next: handles.templates: a prompt has \d+ tokens, and the text encoder", said
+    )
+    assert "lora-scene train" not in said
+    (refusal,) = json.loads(run("mine", "--recipe", "mini", "--json").stdout)["refusals"]
+    assert "reads 32: training refuses it" in refusal
 
 
 def test_check_tells_shape_and_cut_of_a_phones_photo_that_lies_on_its_side(run, tmp_path):

@@ -13,7 +13,6 @@ from lora_scene.errors import RecipeError, SceneError
 from lora_scene.learning.draws import (
     draw_batch,
     draw_timestep,
-    longest_on_grounds,
     step_generators,
 )
 from lora_scene.learning.events import Notice, StepDone
@@ -30,6 +29,7 @@ from lora_scene.recipe import (
 )
 from lora_scene.scenes.augment import SIMPLE_BACKGROUND
 from lora_scene.scenes.handles import UNNAMED_NOUN
+from lora_scene.scenes.union import longest_on_grounds
 from lora_scene.size import Size
 from tests import tiny
 from tests.learning import made
