@@ -15,7 +15,7 @@ ELSEWHERE = {
     "test_packaging.py": "cli/paths",
     "adapters/test_attachment.py": "adapters/fit adapters/layers adapters/layouts"
     " adapters/embedding_checks adapters/formats/metadata adapters/formats/embeddings",
-    "adapters/test_exports.py": "adapters/adapter adapters/earlier_files adapters/formats/modelspec"
+    "adapters/test_exports.py": "adapters/adapter adapters/formats/modelspec"
     " adapters/gallery"
     " adapters/probe adapters/stated adapters/verification adapters/whole_pipeline"
     " adapters/writing cli/export cli/verify",

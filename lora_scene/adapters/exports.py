@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from lora_scene.adapters.adapter import Adapter, LearnedConcept
-from lora_scene.adapters.earlier_files import replaced_files
+from lora_scene.adapters.earlier_files import earlier_files
 from lora_scene.adapters.folder import refuse_another
 from lora_scene.adapters.formats import diffusers, embeddings, kohya
 from lora_scene.adapters.formats.factors import padded_ranks
@@ -115,8 +115,16 @@ def export_adapter(
         files = tuple(sorted(p.relative_to(aside).as_posix() for p in aside.rglob("*.safetensors")))
         if not files:
             raise AdapterError("no layout can hold this adapter", got="; ".join(notes))
-        obsolete += replaced_files(out, files, rounded, title.name, source=fingerprint(adapter))
-        if f"{title.name}.safetensors" in files:
+        stems = [embeddings.embedding_path(concept.stem) for concept in rounded.concepts]
+        earlier = earlier_files(
+            out, files, note, named=(*names, *stems), source=fingerprint(adapter)
+        )
+        earlier.refuse_left(out)
+        notes += earlier.told
+        obsolete += earlier.replaced
+        if names[0] in earlier.replaced:
+            obsolete.append(f"{title.name}.preview.png")  # it showed that one
+        if names[0] in files:
             has_rows = any(name.startswith(f"{embeddings.FOLDER}/") for name in files)
             record = sidecar(rounded, title, has_rows=has_rows)
             files = (*files, *_write_companions(record, aside, title, samples))

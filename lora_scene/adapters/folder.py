@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from lora_scene.adapters.adapter import Adapter, LearnedConcept, LoraModule
+from lora_scene.adapters.earlier_files import earlier_files, own_adapter_files
 from lora_scene.adapters.formats import diffusers, embeddings
 from lora_scene.adapters.formats.factors import padded_ranks
 from lora_scene.adapters.formats.metadata import (
@@ -45,6 +46,8 @@ def save_adapter(
 ) -> Path:
     """Write an adapter into a folder, and return that: all of its files, or none.
 
+    A `LoraSceneWarning` tells of files of an earlier version that went, or stay.
+
     Args:
         adapter: The adapter; scales are folded, so reading it back gives `adapter.folded()`.
         folder: Where to; made if need be. An earlier adapter of ours in it is replaced.
@@ -57,11 +60,13 @@ def save_adapter(
     folder = Path(folder)
     files = adapter_files(adapter)
     note = write_note(adapter, padded_ranks(adapter.modules))
-    with written_together(folder, obsolete=files_of_others(folder, note)) as aside:
+    earlier = earlier_files(folder, files, note)
+    with written_together(folder, obsolete=earlier.replaced) as aside:
         for name, tensors in files.items():
             write_tensors(aside / name, tensors, note)
         for name, record in (records or {}).items():
             write_json(aside / name, record)
+    earlier.tell(folder, adapter)
     return folder
 
 
@@ -83,15 +88,6 @@ def read_adapter(folder: Path | str) -> Adapter:
             hint="save or download the adapter again",
         )
     return adapter
-
-
-def files_of_others(folder: Path, note: Mapping[str, str]) -> list[str]:
-    """Return what an earlier adapter left in a folder, which would not fit the one to come."""
-    return [
-        path.relative_to(folder).as_posix()
-        for path in own_adapter_files(folder)
-        if metadata_of(path).get(FINGERPRINT) != note[FINGERPRINT]
-    ]
 
 
 def refuse_another(
@@ -133,12 +129,6 @@ def refuse_another(
             got=path.name,
             hint="choose another folder, or move it away",
         )
-
-
-def own_adapter_files(folder: Path) -> list[Path]:
-    """Return the files in an adapter's folder that carry our metadata, damaged ones too."""
-    paths = [folder / diffusers.FILE, *sorted((folder / embeddings.FOLDER).glob("*.safetensors"))]
-    return [path for path in paths if path.name[0] != "." and has_note(metadata_of(path))]
 
 
 def adapter_files(adapter: Adapter) -> dict[str, dict[str, torch.Tensor]]:

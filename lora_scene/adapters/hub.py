@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from lora_scene.adapters.folder import files_of_others, read_adapter, refuse_another
+from lora_scene.adapters.earlier_files import earlier_files
+from lora_scene.adapters.folder import read_adapter, refuse_another
 from lora_scene.adapters.formats.diffusers import FILE
 from lora_scene.adapters.formats.embeddings import FOLDER
 from lora_scene.adapters.hub_calls import (
@@ -153,6 +154,8 @@ def fetch_adapter(
 def copy_adapter(source: Path, out: Path) -> None:
     """Copy an adapter's own files to a new place, after all of them have been checked.
 
+    A `LoraSceneWarning` tells of files of an earlier version that went, or stay.
+
     Args:
         source: Its folder.
         out: Where to; another version that was copied there is exchanged as a whole.
@@ -167,10 +170,12 @@ def copy_adapter(source: Path, out: Path) -> None:
     note = read_header(source / names[0]).metadata
     with locked(out):
         refuse_another(out, note, runs_alone=True)
-        with written_together(out, obsolete=files_of_others(out, note)) as aside:
+        earlier = earlier_files(out, names, note)
+        with written_together(out, obsolete=earlier.replaced) as aside:
             (aside / FOLDER).mkdir()
             for name in names:
                 shutil.copyfile(source / name, aside / name)
+        earlier.tell(out, adapter)
 
 
 def _fetched_before(repo_id: str, cache: Path, ref: Path) -> Path:

@@ -19,7 +19,7 @@ import torch
 
 from lora_scene.adapters.adapter import Adapter, LoraModule
 from lora_scene.adapters.fit import check_fit
-from lora_scene.adapters.folder import own_adapter_files, read_adapter
+from lora_scene.adapters.folder import read_adapter
 from lora_scene.adapters.formats.metadata import fingerprint
 from lora_scene.adapters.inspection import inspect_file
 from lora_scene.adapters.layers import base_layer

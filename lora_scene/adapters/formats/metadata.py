@@ -29,6 +29,8 @@ from lora_scene.targets import RESERVED_STEMS
 
 PREFIX = "lora_scene."
 FINGERPRINT = f"{PREFIX}fingerprint"
+N_MODULES = f"{PREFIX}n_modules"
+STEMS = f"{PREFIX}stems"  # of files for interfaces alone, whose names are not the handles'
 SCENE_KEYS = (f"{PREFIX}concepts", f"{PREFIX}image_hashes")  # equal for adapters of one scene
 FORMAT_VERSION = "1"
 PREDICTION_TYPES = ("epsilon", "v_prediction")
