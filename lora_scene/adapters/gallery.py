@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from lora_scene.adapters.adapter import Adapter, LearnedConcept
+from lora_scene.adapters.adapter import Adapter
 from lora_scene.adapters.formats.metadata import fingerprint
-from lora_scene.errors import RecipeError, warn_of
+from lora_scene.errors import RecipeError
 from lora_scene.ownership import is_ours
 from lora_scene.picture_writing import write_picture
 from lora_scene.recipe import Recipe, load_recipe, parse_recipe
@@ -31,8 +31,6 @@ PROMPT = "prompt"  # the text of a picture that keeps what it was drawn from
 DRAWN_BY = "adapter"  # the text that keeps the fingerprint of what drew it, after training
 MOST_ROWS = 12  # of a sheet: of more stops, some are left out
 MOST_CELL = 320  # pixels; larger pictures are shown smaller there
-MOST_TOKENS = 75  # of a prompt, in every text encoder of Stable Diffusion
-LEFT_OUT = "they do not fit into one prompt, and are not drawn together"
 _STOP = re.compile(r"(\d+)-(\d+)")  # the name of a picture: step, number
 
 
@@ -60,7 +58,7 @@ def last_samples(folder: Path, adapter: Adapter) -> tuple[SamplePicture, ...]:
     if adapter.info.taken and delivered:  # training drew at another weight
         own = fingerprint(adapter)
         delivered = {n: path for n, path in delivered.items() if _text_in(path, DRAWN_BY) == own}
-    prompts = _fitting_prompts(adapter)
+    prompts = prompts_of(adapter)
     everything = " and ".join(adapter.handles)
     found = []
     for number, path in sorted(delivered.items()):
@@ -181,33 +179,9 @@ def sample_prompts(recipe: Recipe, handles: Sequence[str]) -> tuple[str, ...]:
 
 
 def prompts_of(adapter: Adapter) -> tuple[str, ...]:
-    """Return the sample prompts of the recipe that an adapter holds; one too long is told."""
-    prompts = _fitting_prompts(adapter)
-    if len(adapter.handles) > 1 and len(prompts) == len(adapter.handles):
-        _, is_own = _recipe_of(adapter)
-        if not is_own:
-            warn_of(" and ".join(adapter.handles), LEFT_OUT)
-    return prompts
-
-
-def fits(concepts: Sequence[LearnedConcept], template: str) -> bool:
-    """Tell whether a prompt may fit that names concepts; each other word is a token at least."""
-    n_words = len(template.replace("{}", " ").split()) + len(concepts) - 1
-    return sum(concept.n_vectors for concept in concepts) + n_words <= MOST_TOKENS
-
-
-def _fitting_prompts(adapter: Adapter) -> tuple[str, ...]:
-    recipe, is_own = _recipe_of(adapter)
-    prompts = sample_prompts(recipe, list(adapter.handles))
-    if is_own or len(prompts) == 1 or fits(adapter.concepts, recipe.handles.templates[0]):
-        return prompts
-    return prompts[:-1]
-
-
-def _recipe_of(adapter: Adapter) -> tuple[Recipe, bool]:
-    """Return the recipe that an adapter holds, and whether it has sample prompts of its own."""
+    """Return the sample prompts of the recipe that an adapter holds."""
     try:
         recipe = parse_recipe(adapter.info.recipe_toml)
     except RecipeError:  # an adapter of another version may hold a recipe that is none here
         recipe = load_recipe("sd15")
-    return recipe, bool(recipe.run.sample_prompts)
+    return sample_prompts(recipe, list(adapter.handles))

@@ -71,6 +71,7 @@ def _draw(folder: Path, adapter: Adapter, base: BaseOptions) -> None:
 
     from lora_scene.adapters.gallery import prompts_of, save_samples
     from lora_scene.cli.progress import drawing_bar
+    from lora_scene.creating.encoding import left_out
     from lora_scene.creating.generation import draw
     from lora_scene.creating.requests import Request, Sampling
     from lora_scene.creating.studio import read_cast
@@ -80,6 +81,8 @@ def _draw(folder: Path, adapter: Adapter, base: BaseOptions) -> None:
     requests = [Request(p, seed=info.seed, sampling=Sampling(N_STEPS)) for p in prompts_of(adapter)]
     requests = look_at(cast, requests)
     studio = base.open(cast)
+    too_long = left_out(studio, [request.prompt for request in requests])
+    requests = [request for request in requests if request.prompt not in too_long]
     with drawing_bar(f"drawing {len(requests)}", len(requests)) as tick:
         drawn = dict(draw(studio, requests, tick=tick))
     pictures = [Image.fromarray(drawn[index].pixels) for index in sorted(drawn)]

@@ -9,7 +9,7 @@ import click
 
 from lora_scene.cli.options import AdapterOptions, adapters_argument
 from lora_scene.cli.paths import GIVEN
-from lora_scene.cli.picture_options import PictureOptions, draw_list, picture_options
+from lora_scene.cli.picture_options import PictureOptions, draw_list, open_for, picture_options
 from lora_scene.cli.values import SEED
 
 if TYPE_CHECKING:
@@ -38,7 +38,12 @@ def command(
 
     Entangled things, a dog and its shirt, come apart. Writes each picture and parts.png.
     """
-    from lora_scene.creating.arrangements import PARTS_SHEET, parts_sheet, plan_parts
+    from lora_scene.creating.arrangements import (
+        PARTS_SHEET,
+        fitting_parts,
+        parts_sheet,
+        plan_parts,
+    )
     from lora_scene.scenes.pictures import read_photo
 
     pixels = read_photo(photo).pixels if photo else None
@@ -50,9 +55,11 @@ def command(
         template=template,
         is_apart=is_apart,
     )
-    requests = [request for part in parts for request in part.requests]
+    studio, _ = open_for(cast, [one for part in parts for one in part.requests], pictures)
+    parts = fitting_parts(studio, parts)
 
     def sheet(drawn: list[Picture]) -> Image:
         return parts_sheet(parts, [picture.pixels for picture in drawn], pixels)
 
-    draw_list(cast, requests, how=pictures, sheet=(PARTS_SHEET, sheet))
+    requests = [request for part in parts for request in part.requests]
+    draw_list(studio, requests, how=pictures, sheet=(PARTS_SHEET, sheet))

@@ -13,7 +13,7 @@ from lora_scene.cli.options import (
     adapters_argument,
 )
 from lora_scene.cli.paths import GIVEN
-from lora_scene.cli.picture_options import PictureOptions, draw_list, picture_options
+from lora_scene.cli.picture_options import PictureOptions, draw_list, open_for, picture_options
 from lora_scene.cli.values import COUNT, SEED, WEIGHT, fields_of, refuse_idle
 
 IN_THE_PICTURE = (  # what --again takes from it
@@ -52,10 +52,11 @@ def command(
 
     Several DIRs work together. Every picture says in its file how it was made.
     """
+    from lora_scene.cli.progress import show_notices
     from lora_scene.creating.generation import GRID, GRID_WEIGHTS, grid_sheet, plan
     from lora_scene.creating.picture_files import read_record
     from lora_scene.creating.prompts import PromptLine, read_prompts
-    from lora_scene.creating.records import parse_record
+    from lora_scene.creating.records import differences, parse_record
 
     lines = [PromptLine(prompt) for prompt in prompts] + (read_prompts(file) if file else [])
     if bool(lines) == bool(again):
@@ -77,4 +78,7 @@ def command(
             with_base=with_base,
         )
     sheet = (GRID, grid_sheet) if grid else None
-    draw_list(cast, requests, told, how=pictures, sheet=sheet)
+    studio, requests = open_for(cast, requests, pictures)
+    if told is not None:
+        show_notices(differences(studio, told))
+    draw_list(studio, requests, how=pictures, sheet=sheet)

@@ -30,9 +30,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from lora_scene.creating.generation import Picture
-    from lora_scene.creating.records import PictureTold
     from lora_scene.creating.requests import Request
-    from lora_scene.creating.studio import Cast
+    from lora_scene.creating.studio import Cast, Studio
     from lora_scene.scenes.pictures import Pixels
 
 Sheet = tuple[str, "Callable[[list[Picture]], Image]"]  # a file's name and what makes it
@@ -83,27 +82,26 @@ picture_options = packed(
 )
 
 
+def open_for(
+    cast: Cast, requests: Sequence[Request], how: PictureOptions
+) -> tuple[Studio, list[Request]]:
+    """Look at requests, then load the base for them."""
+    requests = look_at(cast, requests)
+    return how.base.open(cast), requests
+
+
 def draw_list(
-    cast: Cast,
+    studio: Studio,
     requests: Sequence[Request],
-    told: PictureTold | None = None,
     *,
     how: PictureOptions,
     sheet: Sheet | None = None,
 ) -> None:
-    """Draw requests into a folder, a sheet of them beside, and print where they lie.
-
-    What is drawn again from a record is compared with it first.
-    """
-    from lora_scene.cli.progress import drawing_bar, show_notices
+    """Draw requests into a folder, a sheet of them beside, and print where they lie."""
+    from lora_scene.cli.progress import drawing_bar
     from lora_scene.creating.generation import batches, generate
     from lora_scene.creating.picture_files import save_image
-    from lora_scene.creating.records import differences
 
-    requests = look_at(cast, requests)
-    studio = how.base.open(cast)
-    if told is not None:
-        show_notices(differences(studio, told))
     n_runs = len(batches(requests, how.batch))
     with drawing_bar(f"drawing {len(requests)}", n_runs, is_quiet=how.as_json) as tick:
         pictures = generate(studio, requests, out=how.out, batch_size=how.batch, tick=tick)

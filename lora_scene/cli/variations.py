@@ -9,7 +9,7 @@ import click
 
 from lora_scene.cli.options import AdapterOptions, adapters_argument, seed_option
 from lora_scene.cli.paths import GIVEN
-from lora_scene.cli.picture_options import PictureOptions, draw_list, picture_options
+from lora_scene.cli.picture_options import PictureOptions, draw_list, open_for, picture_options
 from lora_scene.cli.values import COUNT
 
 if TYPE_CHECKING:
@@ -65,4 +65,5 @@ def command(
     def sheet(drawn: list[Picture]) -> Image:
         return variations_sheet([picture.pixels for picture in drawn], pixels)
 
-    draw_list(cast, requests, how=pictures, sheet=(VARIATIONS_SHEET, sheet))
+    studio, requests = open_for(cast, requests, pictures)
+    draw_list(studio, requests, how=pictures, sheet=(VARIATIONS_SHEET, sheet))

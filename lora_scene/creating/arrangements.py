@@ -16,10 +16,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from PIL.Image import Image
 
-from lora_scene.adapters.gallery import LEFT_OUT, fits
+from lora_scene.creating.encoding import left_out
 from lora_scene.creating.names import Names
 from lora_scene.creating.requests import Place, Request
-from lora_scene.errors import CreationError, warn_of
+from lora_scene.creating.studio import Studio
+from lora_scene.errors import CreationError
 from lora_scene.scenes.pictures import Pixels
 from lora_scene.scenes.union import PROMPT_TEMPLATE, prompt_for
 from lora_scene.sheets import contact_sheet
@@ -52,8 +53,6 @@ def plan_parts(
 ) -> list[Part]:
     """Plan the pictures of a scene's parts: each thing, the background, then all together.
 
-    What does not fit into one prompt together is left out, and told by a warning.
-
     Args:
         names: The handles.
         seeds: One picture of each part a seed.
@@ -71,12 +70,15 @@ def plan_parts(
     _check_template(template)
     backgrounds = [handle for handle in handles if handle not in names.things]
     alone = [(handle,) for handle in (*names.things, *backgrounds)]
-    is_together = fits(names.concepts, template)
-    if len(handles) > 1 and not is_together:
-        warn_of(" and ".join(handles), LEFT_OUT)
-    groups = alone + ([handles] if len(handles) > 1 and is_together else [])
+    groups = alone + ([handles] if len(handles) > 1 else [])
     default = _in_photos_shape(names, default)
     return [_part(names, group, seeds, default, template, is_apart) for group in groups]
+
+
+def fitting_parts(studio: Studio, parts: Sequence[Part]) -> list[Part]:
+    """Leave out the parts whose handles do not fit into one prompt; told by a warning."""
+    too_long = left_out(studio, [request.prompt for part in parts for request in part.requests])
+    return [part for part in parts if part.requests[0].prompt not in too_long]
 
 
 def plan_variations(

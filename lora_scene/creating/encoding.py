@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import functools
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
 from lora_scene.backbones.backbone import TextEncoding
 from lora_scene.creating.studio import Studio
-from lora_scene.errors import CreationError
+from lora_scene.errors import CreationError, warn_of
 
 SHOWN = 80  # characters of a long prompt in messages
 
@@ -39,18 +40,26 @@ def check_prompt(studio: Studio, prompt: str) -> None:
         CreationError: It cannot, or one is not.
     """
     studio.handles_in(prompt)
-    for tokenizer in studio.backbone.tokenizers:
-        expanded = studio.pipeline.maybe_convert_prompt(prompt, tokenizer)
-        ids = tokenizer(expanded, add_special_tokens=False).input_ids
-        room = tokenizer.model_max_length - 2
-        if len(ids) > room:
-            lost = tokenizer.decode(ids[room:])
-            raise CreationError(
-                "a prompt that is too long: its end would be cut off",
-                where=textwrap.shorten(prompt, SHOWN, placeholder="..."),
-                expected=f"at most {room} tokens",
-                got=f"{len(ids)}; lost: {textwrap.shorten(lost, SHOWN, placeholder='...')!r}",
-            )
+    for tokenizer, ids, room in _too_long(studio, prompt):
+        lost = tokenizer.decode(ids[room:])
+        raise CreationError(
+            "a prompt that is too long: its end would be cut off",
+            where=textwrap.shorten(prompt, SHOWN, placeholder="..."),
+            expected=f"at most {room} tokens",
+            got=f"{len(ids)}; lost: {textwrap.shorten(lost, SHOWN, placeholder='...')!r}",
+        )
+
+
+def left_out(studio: Studio, prompts: Sequence[str]) -> set[str]:
+    """Return the prompts of several handles that are too long; a warning tells of each."""
+    found = {}
+    for prompt in prompts:
+        handles = studio.handles_in(prompt)
+        if len(handles) > 1 and any(_too_long(studio, prompt)):
+            found[prompt] = " and ".join(handles)
+    for together in dict.fromkeys(found.values()):
+        warn_of(together, "they do not fit into one prompt, and are not drawn together")
+    return set(found)
 
 
 @torch.no_grad()
@@ -83,3 +92,13 @@ def _encode(studio: Studio, prompt: str, negative: str | None) -> Text:
         states, negatives, pooled, negative_pooled = encoded
         return Text(TextEncoding(states, pooled), TextEncoding(negatives, negative_pooled))
     return Text(TextEncoding(encoded[0]), TextEncoding(encoded[1]))
+
+
+def _too_long(studio: Studio, prompt: str) -> Iterator[tuple[Any, list[int], int]]:
+    """Yield each tokenizer that would cut a prompt, with its tokens and how many are read."""
+    for tokenizer in studio.backbone.tokenizers:
+        expanded = studio.pipeline.maybe_convert_prompt(prompt, tokenizer)
+        ids = tokenizer(expanded, add_special_tokens=False).input_ids
+        room = tokenizer.model_max_length - 2
+        if len(ids) > room:
+            yield tokenizer, ids, room

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from lora_scene.creating.encoding import encode_prompts
+from lora_scene.creating.encoding import check_prompt, encode_prompts
 from lora_scene.creating.rendering import render
 from lora_scene.creating.requests import Request, Sampling
 from lora_scene.creating.sampling import Step
@@ -57,7 +57,13 @@ def draw_watched(
         sampling: Solver, steps, guidance.
         batch_size: How many are drawn at once; pictures of different weights never are.
         kept: Where batches are kept, and those that lie there are taken from; None keeps none.
+
+    Raises:
+        CreationError: A prompt is too long or names an unknown handle; looked at for all of them
+            before the first picture is drawn.
     """
+    for prompt in dict.fromkeys(one.prompt for one in wanted):
+        check_prompt(studio, prompt)
     for batch in _batches([replace(one, sampling=sampling) for one in wanted], batch_size):
         drawn = kept.find(studio, batch) if kept else []
         if not drawn:

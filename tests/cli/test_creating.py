@@ -15,7 +15,7 @@ from lora_scene.adapters.folder import read_adapter, save_adapter
 from lora_scene.adapters.gallery import last_samples, save_samples
 from lora_scene.cli.main import root
 from lora_scene.creating.picture_files import read_record, save_picture
-from lora_scene.errors import CreationError, FileError
+from lora_scene.errors import CreationError, FileError, LoraSceneWarning
 from tests import tiny
 from tests.adapters import made
 
@@ -173,6 +173,21 @@ def test_decompose_lists_every_part_and_the_sheet(run, tmp_path):
     done = run("decompose", "--photo", "photo.png", "--apart")
     assert len(done.stdout.split()) == 4
     assert (tmp_path / "out" / "parts.png").is_file()
+
+
+def test_things_that_do_not_fit_into_one_prompt_are_drawn_and_shown_alone(home, tmp_path):
+    own = made.adapter(tiny.pipeline("sd1"), "sd1", unet=False, n_vectors=10)  # 22 tokens fit
+    folder = save_adapter(own, tmp_path / "scene")
+    there = ["--base", str(home / "sd1-0"), "--device", "cpu"]
+    call = ["decompose", str(folder), "--out", str(tmp_path / "parts"), "--steps", "1", *there]
+    with pytest.warns(LoraSceneWarning, match="<bear> and <bowl>: they do not fit into one"):
+        done = CliRunner().invoke(root, call, catch_exceptions=False)
+    names = [Path(line).name for line in done.stdout.split()]
+    alone = ["000_a_photo_of_bear_s0.png", "001_a_photo_of_bowl_s0.png"]
+    assert names == [*alone, "parts.png"]
+    with pytest.warns(LoraSceneWarning, match="not drawn together"):
+        CliRunner().invoke(root, ["card", str(folder), "--draw", *there], catch_exceptions=False)
+    assert len(last_samples(folder, read_adapter(folder))) == 2
 
 
 def test_variations_are_placed_and_numbered_by_seed(run, tmp_path):

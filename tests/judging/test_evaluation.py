@@ -11,7 +11,7 @@ from PIL import Image
 from lora_scene.adapters.layers import lora_layers
 from lora_scene.creating.picture_files import read_record, save_picture
 from lora_scene.creating.requests import Request, Sampling
-from lora_scene.errors import JudgingError, LoraSceneWarning
+from lora_scene.errors import CreationError, JudgingError, LoraSceneWarning
 from lora_scene.judging import evaluation, watched_drawing
 from lora_scene.judging.evaluation import (
     draw_and_weigh,
@@ -224,6 +224,13 @@ def test_watching_changes_no_picture() -> None:
         [(_, plain)] = draw(studio, [replace(one, sampling=sampling)])
         difference = np.abs(watched.pixels.astype(int) - plain.pixels.astype(int)).max()
         assert difference == 0, (one.weight, difference)
+
+
+def test_a_prompt_that_would_be_cut_stops_before_the_first_picture() -> None:
+    studio = studios.studio(n_vectors=8)
+    wanted = [Request("a photo of <bear>"), Request("a photo of <bear> and <bowl> in fur")]
+    with pytest.raises(CreationError, match=r"<bowl> in fur: a prompt that is too long"):
+        next(draw_watched(studio, wanted, sampling=Sampling(n_steps=1), batch_size=1))
 
 
 @pytest.mark.parametrize("guidance", [1.0, 7.5])
