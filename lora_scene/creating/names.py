@@ -176,5 +176,6 @@ def unknown_handle(name: str, known: Mapping[str, str], where: str | None = None
         f"no adapter knows the handle {name}",
         where=where,
         expected=listed or "no handles: no adapter is loaded",
-        hint=did_you_mean(name, known) if known else "name the folder of an adapter that does",
+        hint=did_you_mean(name, known)
+        or "name the folder of an adapter that does; those in a base itself, stock diffusers draws",
     )

@@ -133,8 +133,9 @@ def test_pndm_begun_in_the_middle_leaves_as_little_noise_as_from_the_start(stren
 def test_an_unknown_handle_is_refused_with_those_that_there_are():
     with pytest.raises(CreationError, match=r"(?s)<baer>.*<bear> \(noun 0\), <bowl>.*did you mean"):
         encode_prompts(studio(), ["a photo of <baer>"], [""])
-    with pytest.raises(CreationError, match="name the folder of an adapter"):
-        raise unknown_handle("<bear>", {})
+    for known in ({}, {"<dog>": "dog"}):
+        with pytest.raises(CreationError, match=r"name the folder.*in a base itself"):
+            raise unknown_handle("<bear>", known)
 
 
 def test_a_prompt_that_would_be_cut_off_is_refused():
