@@ -113,7 +113,7 @@ class VerbGroup(click.Group):
             ctx.fail(f"no verb {args[0]!r}; {near}")
         name, command, rest = super().resolve_command(ctx, args)
         if command is not None and not ctx.resilient_parsing:
-            _refuse_repeated(command, rest, ctx)
+            _refuse_slips(command, rest, ctx)
         return name, command, rest
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -123,23 +123,29 @@ class VerbGroup(click.Group):
                 formatter.write_dl(list(verbs.items()))
 
 
-def _refuse_repeated(command: click.Command, words: list[str], parent: click.Context) -> None:
-    """Refuse an option that takes one value and is given several: click keeps the last alone.
+def _refuse_slips(command: click.Command, words: list[str], parent: click.Context) -> None:
+    """Refuse an option that takes one value and is given several, or none: an empty text.
+
+    click keeps the last of several alone, and the text of a shell's unset variable would count as
+    no option. Texts that are empty by default, and prompts, may be empty.
 
     Raises:
         click.UsageError: There is one.
     """
     # what else is wrong, the command tells; click keeps the help option that it first makes
     ctx = click.Context(command, parent=parent, resilient_parsing=True)
-    _, rest, order = command.make_parser(ctx).parse_args(list(words))
-    single = (p for p in order if isinstance(p, click.Option) and not (p.multiple or p.is_flag))
+    values, rest, order = command.make_parser(ctx).parse_args(list(words))
+    single = [p for p in order if isinstance(p, click.Option) and not (p.multiple or p.is_flag)]
     for option, times in Counter(single).items():
         if times > 1:
             raise click.UsageError(f"{option.opts[-1]} is given {times} times, and takes one value")
+        may_be_empty = option.default == "" or option.name == "prompt"
+        if option.type is click.STRING and values[option.name] == "" and not may_be_empty:
+            raise click.UsageError(f"{option.opts[-1]} is empty; give it a value, or leave it out")
     if isinstance(command, click.Group) and rest:
         within = command.get_command(ctx, rest[0])
         if within is not None:
-            _refuse_repeated(within, rest[1:], ctx)
+            _refuse_slips(within, rest[1:], ctx)
 
 
 @click.command(cls=VerbGroup, context_settings={"help_option_names": ["-h", "--help"]})

@@ -213,6 +213,30 @@ def test_what_may_be_given_twice_is_not_refused():
     assert "no such folder" in str(CliRunner().invoke(root, several).exception)
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["train", "s", "--recipe", "", "--out", "x"], "--recipe is empty"),
+        (["train", "s", "--recipe=", "--out", "x"], "--recipe is empty"),
+        (["train", "s", "--from", "", "--out", "x"], "--from is empty"),
+        (["check", "s", "--recipe", ""], "--recipe is empty"),
+        (["export", "a", "--base", "", "--out", "x"], "--base is empty"),
+        (["evaluate", "a", "--scene", "s", "--judge", ""], "--judge is empty"),
+        (["pull", "a/b", "--revision", ""], "--revision is empty"),
+    ],
+)
+def test_an_unset_variable_is_not_taken_for_an_option_that_was_left_out(words, said):
+    result = CliRunner().invoke(root, words)
+    assert result.exit_code == 2
+    assert said in result.output
+
+
+def test_prompts_and_what_is_empty_by_default_may_be_empty():
+    words = ["complete", "no/such", "--photo", "p", "--out", "x.png", "--prompt", ""]
+    result = CliRunner().invoke(root, [*words, "--negative", ""])
+    assert "is empty" not in result.output + str(result.exception)
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="sends a signal")
 def test_a_ctrl_c_that_comes_when_all_is_done_shows_no_traceback():
     late = "atexit.register(os.kill, os.getpid(), signal.SIGINT)"  # as libraries close, before us

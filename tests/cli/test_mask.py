@@ -110,7 +110,7 @@ def test_a_hint_at_pixels_is_given_for_places_alone(run):
         (["photo.png", "--box", "bear=0,0,999,9"], "leaves the photo"),
         (["photo.png", "--box", "bear=9,9,1,1"], "inverted"),
         (["photo.png", "--box", "bear=0,0,99,99", "--noun", "beer=x"], "did you mean <bear>"),
-        (["photo.png", "--box", "bear=0,0,99,99", "--background", ""], "an illegal name"),
+        (["photo.png", "--box", "bear=0,0,99,99", "--background", "="], "an illegal name"),
         (["photo.png", "--words", "", "--segmenter", "clipseg"], "an empty --words"),
         (["photo.png", "--segmenter", "grabcat", "--box", "bear=0,0,9,9"], "did you mean grabcut"),
     ],
