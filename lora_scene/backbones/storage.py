@@ -165,6 +165,8 @@ def _unquantised(layer: nn.Linear, quantization: Quantization) -> nn.Module:
     if quantization == "nf4":
         made = bnb.Linear4bit(*sizes, has_bias, weight.dtype, quant_type="nf4", device="meta")
         made.weight = bnb.Params4bit(weight, requires_grad=False, quant_type="nf4", module=made)
+        # the packed kernel of some CPUs drops gradients, and knows outputs in multiples of 32 alone
+        vars(made)["support_avx512bf16_for_cpu"] = False
     else:
         made = _int8_layer()(*sizes, has_bias, has_fp16_weights=False, device="meta")
         made.weight = bnb.Int8Params(weight, requires_grad=False, has_fp16_weights=False)

@@ -105,6 +105,21 @@ def test_a_low_bit_layer_keeps_no_input_that_checkpointing_could_not_free(quanti
     out.sum().backward()
 
 
+@pytest.mark.parametrize("n_out", [64, 40])
+def test_a_drawing_before_a_step_leaves_nf4_its_gradient_and_values(monkeypatch, n_out):
+    monkeypatch.setattr("bitsandbytes.nn.modules.has_avx512bf16", lambda: True)
+    model = nn.ModuleDict({"mid_block": nn.Linear(64, n_out)})
+    store(model, "nf4", device="cpu")
+    layer, x = model["mid_block"].eval(), torch.randn(3, 64)
+    given = x.clone().requires_grad_()
+    trained = layer(given)
+    with torch.no_grad():
+        drawn = layer(x)
+    (expected,) = torch.autograd.grad(trained.sum(), given)
+    torch.testing.assert_close(drawn, trained.detach())
+    torch.testing.assert_close(torch.autograd.grad(layer(given).sum(), given)[0], expected)
+
+
 @pytest.mark.parametrize(("quantization", "limit"), [("int8", 0.02), ("fp8", 0.2), ("nf4", 0.4)])
 def test_low_bit_bases_stay_close_to_the_plain_one(unet, quantization, limit):
     """The limits are loose: on tiny random weights an error is not averaged out."""
