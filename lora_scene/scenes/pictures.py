@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 import warnings
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from lora_scene.errors import SceneError, warn_of
 from lora_scene.extras import optional
@@ -22,8 +23,10 @@ EXIF_ORIENTATION = 0x0112  # EXIF 2.3, section 4.6.4
 REDUCED = 254  # the TIFF tag that says so of a page: TIFF 6.0, NewSubfileType, bit 0
 UPRIGHT, LYING = 1, (5, 6, 7, 8)  # of its values: as seen, and with rows for columns
 DARK_PEAK = 1 / 16  # of 16 bits: 12-bit values, and 8-bit ones, lie below it
+READABLE = 4  # letters at a file's beginning that tell what it is, such as %PDF and 8BPS
 STRAY_ALPHA = 0.001  # of the pixels: less transparency than that is nobody's meaning
 HEIF_SUFFIXES = (".heic", ".heif")
+HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 FORMATS = (  # those that are decoded here and now; EPS, for one, would start another program
     *("JPEG", "MPO", "PNG", "WEBP", "TIFF", "BMP", "GIF", "AVIF", "HEIF"),
     *("JPEG2000", "PPM", "TGA"),
@@ -94,7 +97,7 @@ def read_photo(path: Path) -> UprightPhoto:
         alpha = image.convert("RGBA").getchannel("A")
         clear = float((np.asarray(alpha) < 255).mean())
         if clear > STRAY_ALPHA:
-            warn_of(path, f"{100 * clear:.0f} % of it is transparent, and is read as white")
+            warn_of(path, f"{100 * clear:.1f} % of it is transparent, and is read as white")
         colours.putalpha(alpha)
         paper = Image.new("RGBA", image.size, "white")
         colours = Image.alpha_composite(paper, colours).convert("RGB")
@@ -121,7 +124,8 @@ def decode_image(path: Path) -> Decoded:
         SceneError: As in `read_photo`.
     """
     _check_is_file(path)
-    if path.suffix.lower() in HEIF_SUFFIXES:
+    head = _head(path)
+    if path.suffix.lower() in HEIF_SUFFIXES or _is_heif(head):
         _admit_heif(path)
     Image.init()
     with warnings.catch_warnings():
@@ -147,7 +151,7 @@ def decode_image(path: Path) -> Decoded:
                 "not a readable image",
                 where=path,
                 expected="a whole JPEG, PNG, WebP, TIFF, BMP, GIF or AVIF file",
-                got=str(error).replace(f" {str(path)!r}", "") or type(error).__name__,
+                got=_told(error, path, head),
             ) from error
         _refuse_preview(image, path)
         is_turned = orientation > UPRIGHT and _orientation(image) == UPRIGHT
@@ -217,6 +221,34 @@ def _check_is_file(path: Path) -> None:
     alike = [n for n in near if _folded(n) == _folded(path.name)]
     hint = f"is it {alike[0]}? that name is spelled in other capitals or accents" if alike else None
     raise SceneError(what, where=path, expected="an image", got=got if near else None, hint=hint)
+
+
+def _head(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(64)
+    except OSError as error:
+        raise SceneError("cannot be read", where=path, got=error.strerror or error) from error
+
+
+def _is_heif(head: bytes) -> bool:
+    """Tell by its beginning whether a file is HEIF, as a phone's photo that was renamed is.
+
+    ISO 23008-12, annex B: a box `ftyp` with its brand, and the others that it fits. AVIF, which
+    shares brands, is read without help.
+    """
+    return head[4:8] == b"ftyp" and head[8:12] in HEIF_BRANDS and b"avif" not in head[: head[3]]
+
+
+def _told(error: Exception, path: Path, head: bytes) -> str:
+    """Return why a file is no image, and how it begins where that is text: a page, a pointer."""
+    if not head:
+        return "an empty file"
+    said = str(error).replace(f" {str(path)!r}", "") or type(error).__name__
+    words = re.match(rb"[ -~]*", head.lstrip(b"\xef\xbb\xbf\r\n\t "))
+    if isinstance(error, UnidentifiedImageError) and words and len(words[0]) >= READABLE:
+        return f"{said}; it begins with {words[0].decode('ascii')!r}"
+    return said
 
 
 def _folded(name: str) -> str:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import sys
 import warnings
 from contextlib import nullcontext
@@ -50,7 +51,7 @@ def test_transparent_parts_of_a_photo_become_white_and_are_told(tmp_path):
     layer = np.dstack([COLOUR, np.where(GREY > 127, 255, 0).astype(np.uint8)])
     Image.fromarray(layer).save(tmp_path / "photo.png")
     expected = np.where((GREY > 127)[:, :, None], COLOUR, 255)
-    with pytest.warns(LoraSceneWarning, match=f"{100 * (GREY <= 127).mean():.0f} % of it is trans"):
+    with pytest.warns(LoraSceneWarning, match=f"{100 * (GREY <= 127).mean():.1f} % of it is trans"):
         np.testing.assert_array_equal(read_photo(tmp_path / "photo.png").pixels, expected)
 
 
@@ -108,6 +109,42 @@ def test_heif_needs_a_library_that_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pillow_heif", stand_in)
     with pytest.raises(SceneError, match="not a readable image"):
         read_photo(tmp_path / "a.HEIC")
+
+
+@pytest.mark.parametrize("brand", [b"heic", b"heix", b"mif1"])
+def test_a_phones_photo_that_was_renamed_needs_the_same_library(tmp_path, monkeypatch, brand):
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    (tmp_path / "img.jpg").write_bytes(b"\0\0\0\x18ftyp" + brand + b"\0\0\0\0mif1heic" + bytes(99))
+    with pytest.raises(SceneError, match="pip install pillow-heif"):
+        read_photo(tmp_path / "img.jpg")
+
+
+@pytest.mark.parametrize("brand", [b"avif", b"mif1"])
+def test_an_avif_that_was_renamed_needs_none(tmp_path, monkeypatch, brand):
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    Image.fromarray(COLOUR).save(tmp_path / "a.avif", quality=100)
+    whole = (tmp_path / "a.avif").read_bytes()
+    (tmp_path / "img.jpg").write_bytes(whole[:8] + brand + whole[12:])
+    assert read_photo(tmp_path / "img.jpg").pixels.shape == COLOUR.shape
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"", "an empty file"),
+        (b"\xef\xbb\xbf<!DOCTYPE html>\n<html>", "begins with '<!DOCTYPE html>'"),
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid",
+            "begins with 'version https://git-lfs",
+        ),
+        (b"8BPS\0\1", "begins with '8BPS'"),
+        (b"%PDF-1.7\n", "begins with '%PDF-1.7'"),
+    ],
+)
+def test_what_is_no_image_is_told_by_its_beginning(tmp_path, content, told):
+    (tmp_path / "img.jpg").write_bytes(content)
+    with pytest.raises(SceneError, match=f"not a readable image(.|\n)*{re.escape(told)}"):
+        read_photo(tmp_path / "img.jpg")
 
 
 @pytest.mark.parametrize("place", ["/dev/zero", "/dev", "a" * 300, "no\0name"])
