@@ -1,118 +1,14 @@
-"""Text files within bounds, and typed records."""
+"""Text files within bounds."""
 
 from __future__ import annotations
 
-import math
 import os
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
 
 import pytest
 
-from lora_scene.documents import (
-    MAX_DEPTH,
-    between,
-    build,
-    filled,
-    parse_json,
-    parse_toml,
-    read_text,
-)
-from lora_scene.errors import MAX_SHOWN, LoraSceneError, SceneError
-
-
-@dataclass(frozen=True)
-class Part:
-    n: int = between(3, 1, 9)
-    share: float = 0.5
-
-
-@dataclass(frozen=True)
-class Whole:
-    name: str
-    words: tuple[str, ...] = filled(("none",))
-    box: tuple[int, int] = (0, 0)
-    kind: Literal["a", "b"] = "a"
-    is_on: bool = False
-    path: Path | None = None
-    part: Part = Part(n=7)
-    parts: tuple[Part, ...] = ()
-    groups: Mapping[str, tuple[int, ...]] | None = None
-    seed: int = 0
-    anything: Any = None
-
-
-def built(**table: Any) -> tuple[Whole | None, list[str]]:
-    problems: list[LoraSceneError] = []
-    whole = build(Whole, {"name": "x", "words": ["w"], **table}, problems, error=SceneError)
-    assert all(type(problem) is SceneError for problem in problems)
-    return whole, [str(problem) for problem in problems]
-
-
-def test_every_kind_of_field_is_read_as_its_annotation_says():
-    whole, problems = built(
-        box=[1, 2], kind="b", is_on=True, path="a/b", part={"share": 1},
-        parts=[{"n": 1}, {}], groups={"g": [1, 2]}, seed=-5, anything=[None],
-    )  # fmt: skip
-    assert not problems
-    assert whole == Whole(
-        "x", ("w",), (1, 2), "b", True, Path("a/b"), Part(7, 1.0), (Part(1), Part()),
-        {"g": (1, 2)}, -5, [None],
-    )  # fmt: skip
-    assert type(whole.part.share) is float
-
-
-@pytest.mark.parametrize(
-    ("table", "said"),
-    [
-        ({"nam": 1}, "nam: unknown key\n  expected: one of name, words"),
-        ({"nam": 1}, "did you mean name"),
-        ({"name": 3}, "name: wrong value\n  expected: a text\n  got:      3"),
-        ({"words": []}, "words: wrong value"),
-        ({"words": ["a", 1]}, "a list of texts"),
-        ({"box": [1]}, "a list of 2"),
-        ({"box": [1, "a"]}, "a list: a whole number"),
-        ({"kind": "c"}, "one of a, b"),
-        ({"kind": ["a"]}, "one of a, b"),
-        ({"is_on": 1}, "true or false"),
-        ({"seed": True}, "a whole number"),
-        ({"seed": 1.0}, "a whole number"),
-        ({"seed": 2**63}, "a whole number from"),
-        ({"part": 3}, "part: expected a section"),
-        ({"part": {"n": 0}}, "part.n: wrong value\n  expected: a whole number from 1 to 9"),
-        ({"part": {"share": math.nan}}, "part.share: wrong value\n  expected: a number"),
-        ({"part": {"share": math.inf}}, "part.share"),
-        ({"part": {"share": 10**400}}, "part.share"),
-        ({"parts": [{}, {"m": 1}]}, "parts #2.m: unknown key"),
-        ({"groups": {"g": 1}}, "groups: wrong value\n  expected: a list of whole numbers"),
-    ],
-)
-def test_what_is_wrong_is_said_with_its_place(table, said):
-    _, problems = built(**table)
-    assert said in "\n".join(problems)
-    assert len(problems) == 1
-
-
-def test_all_mistakes_are_collected_and_defaults_stand_in_for_them():
-    whole, problems = built(kind=1, seed="x", part={"n": -1, "o": 0})
-    assert len(problems) == 4
-    assert whole == Whole("x", ("w",), part=Part(n=7))
-
-
-def test_a_missing_or_wrong_field_without_a_default_gives_no_record():
-    problems: list[LoraSceneError] = []
-    assert build(Whole, {}, problems, error=SceneError, where="file: ") is None
-    assert str(problems[0]) == "file: name: missing"
-    assert build(Whole, [1], problems, error=SceneError) is None
-
-
-def test_unknown_keys_may_be_left_out():
-    problems: list[LoraSceneError] = []
-    read = build(Part, {"later": 1}, problems, error=SceneError, ignores_unknown=True)
-    assert (read, problems) == (Part(), [])
+from lora_scene.documents import MAX_DEPTH, parse_json, parse_toml, read_text
+from lora_scene.errors import SceneError
 
 
 def test_a_byte_order_mark_is_no_text(tmp_path):
@@ -184,18 +80,6 @@ def test_depth_is_allowed_up_to_its_limit():
     parse_json(deepest, "x", SceneError)
     with pytest.raises(SceneError, match="nested too deeply"):
         parse_json(f"[[{deepest}]]", "x", SceneError)
-
-
-def test_many_problems_are_told_in_part_and_long_values_shortened():
-    problems: list[LoraSceneError] = []
-    table = {"name": "x", "words": ["w"], **{f"key{n}": n for n in range(10_000)}}
-    build(Whole, table, problems, error=SceneError)
-    text = str(SceneError.collect(problems, "scene.toml"))
-    assert text.count("unknown key") == MAX_SHOWN == 20
-    assert "10000 problems" in text
-    assert [f"key{n}:" in text for n in (0, 19, 20)] == [True, True, False]
-    assert "- and 9980 more" in text
-    assert len(str(SceneError("x" * 10**6, got="y" * 10**6))) < 3000
 
 
 def test_a_message_cannot_steer_the_terminal():

@@ -15,8 +15,8 @@ from lora_scene.backbones.sources import is_same_base, public_name
 from lora_scene.creating.rendering import negative_of, prompt_of
 from lora_scene.creating.requests import Box, Control, Place, Request
 from lora_scene.creating.studio import Studio
-from lora_scene.documents import build
 from lora_scene.errors import CreationError, LoraSceneError
+from lora_scene.forms import build
 from lora_scene.learning.outcome import installed_versions
 
 VERB = "generate"

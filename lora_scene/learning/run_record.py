@@ -11,8 +11,9 @@ from typing import Any
 
 from lora_scene.adapters.folder import RECIPE
 from lora_scene.adapters.gallery import stops_of
-from lora_scene.documents import build, read_text
+from lora_scene.documents import read_text
 from lora_scene.errors import LoraSceneError, TrainingError
+from lora_scene.forms import build
 from lora_scene.learning.asking import is_training
 from lora_scene.learning.attention_pictures import MASKS
 from lora_scene.learning.run_lines import RunLines

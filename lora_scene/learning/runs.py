@@ -27,8 +27,9 @@ from lora_scene.adapters.adapter import Adapter
 from lora_scene.adapters.folder import RECIPE, read_adapter
 from lora_scene.adapters.gallery import FOLDER as SAMPLES
 from lora_scene.adapters.whole_model import FULL_MODEL, whole_model
-from lora_scene.documents import build, parse_json, read_text
+from lora_scene.documents import parse_json, read_text
 from lora_scene.errors import CheckpointError, LoraSceneError, TrainingError
+from lora_scene.forms import build
 from lora_scene.learning.checkpoints import (
     Checkpoint,
     load_checkpoint,

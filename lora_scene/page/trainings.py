@@ -20,11 +20,12 @@ from typing import Any
 
 import psutil
 
-from lora_scene.documents import build, parse_json, read_text
+from lora_scene.documents import parse_json, read_text
 from lora_scene.errors import LoraSceneError, TrainingError
 from lora_scene.faults import sentence
 from lora_scene.files import write_json
 from lora_scene.folder_lock import is_running, process_record
+from lora_scene.forms import build
 from lora_scene.page.desk import Work
 from lora_scene.recipe import Recipe, load_recipe, quoted
 

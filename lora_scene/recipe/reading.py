@@ -11,8 +11,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from lora_scene.documents import build, parse_toml, read_text
+from lora_scene.documents import parse_toml, read_text
 from lora_scene.errors import LoraSceneError, RecipeError, did_you_mean
+from lora_scene.forms import build
 from lora_scene.recipe.consistency import contradictions
 from lora_scene.recipe.tree import Recipe
 
@@ -116,7 +117,7 @@ def parse_recipe(text: str) -> Recipe:
 
 def _checked(tree: Mapping[str, Any], problems: list[LoraSceneError], where: str) -> Recipe:
     """Build a recipe; raise all problems, those already found among them, at once."""
-    recipe = build(Recipe, tree, problems, error=RecipeError)
+    recipe = build(Recipe, tree, problems, error=RecipeError, is_toml=True)
     if recipe is not None and not problems:
         problems.extend(contradictions(recipe))
     if recipe is None or problems:

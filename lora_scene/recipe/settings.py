@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from lora_scene.documents import between
+from lora_scene.forms import between
 
 
 @dataclass(frozen=True)

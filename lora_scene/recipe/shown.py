@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lora_scene.documents import between
+from lora_scene.forms import between
 
 SHARE_DIGITS = 9  # 0.33 + 0.56 + 0.11 is a little more than 1
 

@@ -16,9 +16,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
-from lora_scene.documents import build, filled, parse_toml, read_text
+from lora_scene.documents import parse_toml, read_text
 from lora_scene.errors import LoraSceneError, SceneError
 from lora_scene.faults import told_plainly
+from lora_scene.forms import build, filled
 from lora_scene.recipe import quoted
 from lora_scene.scenes.folder_names import MANIFEST_NAME, MASK_HINT, descriptions_in, read_layout
 from lora_scene.scenes.handles import Concept, check_handles, default_noun
@@ -192,11 +193,13 @@ def _names(
 def _from_toml(file: Path, collected: list[LoraSceneError] | None) -> Manifest:
     problems: list[LoraSceneError] = []
     table = parse_toml(read_text(file, SceneError), file, SceneError)
-    scene = build(SceneTable, table, problems, error=SceneError, where=f"{file}: ") or SceneTable()
+    place = f"{file}: "
+    found = build(SceneTable, table, problems, error=SceneError, where=place, is_toml=True)
+    scene = found or SceneTable()
     told = {problem.where for problem in problems}
     for number, entry in enumerate(scene.concepts, 1):
-        found = _mistakes(entry, f"{file}: concepts #{number}", len(scene.images))
-        problems += [problem for problem in found if problem.where not in told]
+        mistakes = _mistakes(entry, f"{place}concepts #{number}", len(scene.images))
+        problems += [problem for problem in mistakes if problem.where not in told]
     concepts = tuple(_concept(entry) for entry in scene.concepts)
     masks = tuple(entry.masks for entry in scene.concepts)
     handles = [concept.handle for concept in concepts if concept.handle]

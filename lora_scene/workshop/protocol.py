@@ -32,8 +32,9 @@ from typing import Literal
 from lora_scene.creating.limits import MAX_AMOUNT, MAX_GUIDANCE, MAX_STEPS
 from lora_scene.creating.requests import Sampling
 from lora_scene.creating.schedulers import OWN, SAMPLERS
-from lora_scene.documents import between, build, parse_toml, read_text
+from lora_scene.documents import parse_toml, read_text
 from lora_scene.errors import JudgingError, LoraSceneError
+from lora_scene.forms import between, build
 from lora_scene.judging.plans import MINI_PROMPTS, Plan, Subsets
 from lora_scene.recipe.templates import is_template
 
@@ -187,7 +188,7 @@ def read_protocol(path: Path) -> Protocol:
     """
     table = parse_toml(read_text(path, JudgingError), path, JudgingError)
     problems: list[LoraSceneError] = []
-    read = build(Protocol, table, problems, error=JudgingError, omit=("folder",))
+    read = build(Protocol, table, problems, error=JudgingError, omit=("folder",), is_toml=True)
     if read is not None:
         scenes = _scenes(read.scenes, path.parent, problems)
         read = replace(read, scenes=scenes, folder=path.parent)

@@ -26,10 +26,11 @@ from typing import Any
 import numpy as np
 
 from lora_scene.creating.picture_files import save_picture
-from lora_scene.documents import build, parse_json, read_text
+from lora_scene.documents import parse_json, read_text
 from lora_scene.errors import JudgingError, LoraSceneError
 from lora_scene.files import write_json
 from lora_scene.folder_lock import WAIT, locked
+from lora_scene.forms import build
 from lora_scene.judging.comparison import Comparison
 from lora_scene.judging.evaluation import Evaluation, save_pictures
 from lora_scene.judging.finding import cut_out

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeVar
 
-from lora_scene.documents import between, build, parse_json, read_text
+from lora_scene.documents import parse_json, read_text
 from lora_scene.errors import JudgingError, LoraSceneError
+from lora_scene.forms import between, build
 
 Record = TypeVar("Record")
 

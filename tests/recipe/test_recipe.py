@@ -155,6 +155,13 @@ def test_later_override_wins_and_the_rest_of_the_section_stays():
     assert recipe.lora == dataclasses.replace(load_recipe("paper").lora, dropout=0.25)
 
 
+def test_a_section_in_double_brackets_is_told_with_single_ones(tmp_path):
+    (tmp_path / "mine.toml").write_text('extends = "sd15"\n[[lora]]\nrank = 4\n')
+    for overrides in ([], ["lora.dropout=0.1"]):
+        with pytest.raises(RecipeError, match=r"write \[lora\], once, in single brackets"):
+            load_recipe(tmp_path / "mine.toml", overrides)
+
+
 @pytest.mark.parametrize(
     ("override", "said"),
     [

@@ -99,6 +99,16 @@ def test_a_mistake_in_the_toml_is_named(tmp_path, old, new, message):
         read_manifest(write_toml_folder(tmp_path, TOML.replace(old, new, 1)))
 
 
+def test_brackets_that_are_wrong_are_told_with_the_right_ones(tmp_path):
+    alone = TOML[: TOML.rindex("[[")].replace("[[concepts]]", "[concepts]")
+    with pytest.raises(SceneError, match=r"concepts: wrong value(.|\n)*write \[\[concepts\]\],"):
+        read_manifest(write_toml_folder(tmp_path / "alone", alone))
+    for heading in ("[scene]", "[[scene]]"):
+        inside = heading + TOML.replace("[[concepts]]", "[[scene.concepts]]")
+        with pytest.raises(SceneError, match=r"scene: unknown key(.|\n)*images, concepts: outside"):
+            read_manifest(write_toml_folder(tmp_path / f"in{len(heading)}", inside))
+
+
 def test_all_mistakes_are_told_at_once(tmp_path):
     text = TOML.replace("<bear>", "bear").replace("noun", "nuon").replace('"mask1.png"', "")
     with pytest.raises(SceneError, match="3 problems") as caught:

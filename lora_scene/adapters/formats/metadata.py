@@ -16,8 +16,9 @@ import torch
 from lora_scene.adapters.adapter import Adapter, LearnedConcept, TrainingInfo
 from lora_scene.backbones.families import FAMILIES
 from lora_scene.backbones.sources import public_name
-from lora_scene.documents import build, parse_json
+from lora_scene.documents import parse_json
 from lora_scene.errors import AdapterError, LoraSceneError, did_you_mean
+from lora_scene.forms import build
 from lora_scene.scenes.handles import (
     MAX_NOUN_CHARACTERS,
     Concept,
