@@ -68,6 +68,7 @@ ELSEWHERE = {
     "scenes/segmenters/test_grabcut.py": "scenes/segmenters/marks",
     "scenes/segmenters/test_sam.py": "scenes/segmenters/automatic scenes/segmenters/segmenter",
     "workshop/test_benchmark_page.py": "pages plotting workshop/plots workshop/tables",
+    "workshop/test_protocol.py": "workshop/soundness",
     "workshop/test_study_analysis.py": "workshop/study_answers",
     "workshop/test_trials.py": "workshop/fingerprints workshop/methods",
 }

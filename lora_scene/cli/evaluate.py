@@ -68,8 +68,10 @@ class JudgeOptions:
 
     def refuse_idle(self, name: str | None) -> None:
         """Refuse the parts of a judge that is not asked."""
-        if name != "clip+dino":
-            refuse_idle(("clip", "dino", "finder"), "they are parts of --judge clip+dino")
+        from lora_scene.judging.judge import PAPER_JUDGE, PARTS
+
+        if name != PAPER_JUDGE:
+            refuse_idle(PARTS, f"they are parts of --judge {PAPER_JUDGE}")
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +18,8 @@ from lora_scene.judging.encoders import (
 from lora_scene.judging.finding import Finder, SegmenterFinder
 from lora_scene.judging.mini import MiniJudge
 
-JUDGES = ("mini", "clip+dino")
+MINI_JUDGE, PAPER_JUDGE = JUDGES = ("mini", "clip+dino")
+PARTS = ("clip", "dino", "finder")  # of the paper's judge
 ATTENTION = "attention"
 
 DINO_FLOOR = 0.4
@@ -68,12 +70,14 @@ def load_judge(
         folder: Of the judge `mini`; None takes the embedded one.
 
     Raises:
-        JudgingError: There is no such judge, or its weights cannot be had.
+        JudgingError: There is no such judge, its weights cannot be had, or a part is given that it
+            does not have.
     """
-    if name == "mini":
+    _refuse_idle(name, dict(zip(PARTS, (clip, dino, finder), strict=True)), folder)
+    if name == MINI_JUDGE:
         mini = MiniJudge(folder, device=device)
         return Judge(name, mini, mini, mini, MINI_FLOOR)
-    if name == "clip+dino":
+    if name == PAPER_JUDGE:
         return Judge(
             name,
             DinoEncoder(dino or DINO, device=device),
@@ -105,3 +109,17 @@ def open_finder(name: str, *, device: str = "cpu") -> Finder | None:
             expected=f"{ATTENTION}, clipseg, grounding-dino or sam3",
         )
     return SegmenterFinder(segmenter)
+
+
+def _refuse_idle(name: str, parts: Mapping[str, object], folder: object) -> None:
+    """Refuse a part of the other judge, which would be left out in silence."""
+    given = [part for part, value in parts.items() if value is not None]
+    idle = {MINI_JUDGE: given, PAPER_JUDGE: ["folder"] * (folder is not None)}.get(name)
+    if idle:
+        raise JudgingError(
+            "a part that this judge does not have",
+            where=name,
+            expected="a folder" if name == MINI_JUDGE else ", ".join(PARTS),
+            got=", ".join(idle),
+            hint="leave it out, or take the other judge",
+        )

@@ -23,20 +23,18 @@ Paths are relative to the file.
 from __future__ import annotations
 
 import glob
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from lora_scene.creating.limits import MAX_AMOUNT, MAX_GUIDANCE, MAX_STEPS
+from lora_scene.creating.limits import MAX_GUIDANCE, MAX_STEPS
 from lora_scene.creating.requests import Sampling
-from lora_scene.creating.schedulers import OWN, SAMPLERS
 from lora_scene.documents import parse_toml, read_text
 from lora_scene.errors import JudgingError, LoraSceneError
 from lora_scene.forms import between, build
 from lora_scene.judging.plans import MINI_PROMPTS, Plan, Subsets
-from lora_scene.recipe.templates import is_template
+from lora_scene.workshop.soundness import idle_keys, mismatches, undrawable
 
 Kind = Literal["recipe", "separate", "guided"]
 
@@ -192,7 +190,7 @@ def read_protocol(path: Path) -> Protocol:
     if read is not None:
         scenes = _scenes(read.scenes, path.parent, problems)
         read = replace(read, scenes=scenes, folder=path.parent)
-        problems += [] if problems else [*_contradictions(read), *_undrawable(read)]
+        problems += [] if problems else [*mismatches(read), *undrawable(read), *idle_keys(table)]
     if problems or read is None:
         raise JudgingError.collect(problems, f"protocol {path}")
     keys = [run.key for run in read.runs()]
@@ -229,53 +227,3 @@ def _scenes(
                 where, got = f"scenes.{name}", folder / one
                 problems.append(JudgingError("no such scene folder", where=where, got=got))
     return scenes
-
-
-def _contradictions(protocol: Protocol) -> Iterator[JudgingError]:
-    names = [method.name for method in protocol.methods]
-    for name in (*names, *protocol.scenes):
-        if re.match(r"\.|.*[/\\]", name):
-            yield JudgingError("a name that is no folder's", where=name, expected="no / and no \\")
-    groups = ", ".join(protocol.scenes) or "a table [scenes]"
-
-    def unknown(what: str, where: str, expected: object, got: str) -> JudgingError:
-        return JudgingError(f"no such {what}", where=where, expected=expected, got=got or "none")
-
-    if len(set(names)) < len(names) or not names:
-        yield JudgingError("methods need names of their own", where="methods", got=names)
-    if protocol.reference and protocol.reference not in names:
-        yield unknown("method", "reference", names, protocol.reference)
-    for method in protocol.methods:
-        place = f"methods.{method.name}"
-        for group in method.scenes or ("",):
-            if group not in protocol.scenes:
-                yield unknown("group of scenes", f"{place}.scenes", groups, group)
-        others = [name for name in names if name != method.name]
-        if method.course_of and method.course_of not in others:
-            yield unknown("method", f"{place}.course_of", ", ".join(others), method.course_of)
-        if method.kind != "guided" and not method.recipe:
-            yield JudgingError("a recipe is needed", where=f"{place}.recipe")
-
-
-def _undrawable(protocol: Protocol) -> Iterator[JudgingError]:
-    """Yield what drawing would refuse, which comes after all the training."""
-    drawing, curve = protocol.drawing, protocol.curve
-    wrong = [prompt for prompt in drawing.prompts if not is_template(prompt)]
-    if wrong or not drawing.prompts:
-        expected = "prompts with one {} each, and no other brace"
-        yield JudgingError("no such prompts", where="drawing.prompts", expected=expected, got=wrong)
-    seeds = {f"methods.{method.name}.seeds": method.seeds for method in protocol.methods}
-    seeds["drawing.seeds"] = drawing.seeds
-    if curve.weights:
-        seeds["curve.seeds"] = curve.seeds
-    for where, given in seeds.items():
-        if min(given, default=-1) < 0:
-            expected = "one or more whole numbers from 0 on"
-            yield JudgingError("no such seeds", where=where, expected=expected, got=given)
-    amounts = [weight for weight in curve.weights if abs(weight) > MAX_AMOUNT]
-    if amounts:
-        expected = f"from {-MAX_AMOUNT:g} to {MAX_AMOUNT:g}"
-        yield JudgingError("no such weights", where="curve.weights", expected=expected, got=amounts)
-    if (got := drawing.scheduler) not in (OWN, *SAMPLERS):
-        where, expected = "drawing.scheduler", ", ".join((OWN, *SAMPLERS))
-        yield JudgingError("no such scheduler", where=where, expected=expected, got=got)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -137,3 +138,12 @@ def test_a_finder_is_the_attention_or_a_segmenter_that_follows_words() -> None:
         open_finder("grabcut")
     with pytest.raises(SegmenterError, match="nobody"):
         open_finder("nobody")
+
+
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [("mini", "clip"), ("mini", "dino"), ("mini", "finder"), ("clip+dino", "folder")],
+)
+def test_a_part_of_the_other_judge_is_refused(name, part):
+    with pytest.raises(JudgingError, match=rf"{re.escape(name)}: a part (?s:.)*got: +{part}\n"):
+        load_judge(name, **{part: "anything"})

@@ -174,6 +174,12 @@ def test_guided_sampling_trains_nothing(tmp_path) -> None:
         ("seeds = [0, 1]", "guide_scale = -0.1", "guide_scale: wrong value"),
         ("seeds = [0, 1]", "seeds = []", r"methods\.ours\.seeds: no such seeds"),
         ('recipe = "own.toml"', 'recipe = "own.toml"\ncourse_of = "ours"', "no such method"),
+        ("image_f", 'clip = "x/y"\nimage_f', r"^\S*\s*clip: nothing looks at this"),
+        ("image_f", 'judge = "mini"\nfinder = "attention"\nimage_f', r"finder: [\s\S]*clip\+dino"),
+        ("image_f", 'dino = "x/y"\nimage_f', r"dino: nothing looks at this[\s\S]*mini has parts"),
+        ("seeds = [0, 1]", "guide_scale = 0.2", r"methods\.ours\.guide_scale: nothing looks"),
+        ("seeds = [0, 1]", "batch = 2", r"methods\.ours\.batch: nothing looks at this"),
+        ("seeds = [0, 1]", 'kind = "guided"', r"methods\.ours\.recipe: [\s\S]*trains nothing"),
     ],
 )
 def test_what_is_wrong_is_said(tmp_path, old, new, message) -> None:
@@ -196,3 +202,9 @@ def test_without_weights_a_curve_needs_no_seeds(tmp_path) -> None:
 def test_a_file_that_is_no_toml_is_refused(tmp_path) -> None:
     with pytest.raises(JudgingError, match="not valid TOML"):
         read_protocol(write(tmp_path, "name = "))
+
+
+def test_parts_of_the_judge_that_is_asked_are_taken(tmp_path) -> None:
+    parts = 'judge = "clip+dino"\nclip = "a/b"\ndino = "c/d"\nfinder = "clipseg"\nimage_f'
+    protocol = read_protocol(write(tmp_path, TOML.replace("image_f", parts, 1)))
+    assert (protocol.clip, protocol.dino, protocol.finder) == ("a/b", "c/d", "clipseg")
