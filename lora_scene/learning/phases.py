@@ -12,7 +12,7 @@ from torch import nn
 
 from lora_scene.adapters.gallery import has_samples, sample_prompts, save_samples, write_sheet
 from lora_scene.backbones.backbone import Backbone
-from lora_scene.errors import InterruptedRunError, NonFiniteLossError
+from lora_scene.errors import InterruptedRunError
 from lora_scene.learning.checkpoints import Checkpoint, put_back, save_checkpoint
 from lora_scene.learning.devices import device_bytes, mixed_precision, peak_bytes
 from lora_scene.learning.events import Listener, Notice, PhaseEnded, PhaseStarted, Saved, StepDone
@@ -23,8 +23,8 @@ from lora_scene.learning.optimizers import averaged, build_optimizers, rates_at,
 from lora_scene.learning.run_lines import RunLines
 from lora_scene.learning.runs import CHECKPOINT, LOSSES
 from lora_scene.learning.samples import draw_samples, is_sampled
+from lora_scene.learning.skips import Skips
 from lora_scene.learning.step import (
-    HINT,
     Materials,
     Stepper,
     StepResult,
@@ -34,7 +34,6 @@ from lora_scene.learning.step import (
 from lora_scene.recipe import Phase
 
 Watch = Callable[["Trainer", int, int], str]  # of phase and step; returns why the run ends, or ""
-MOST_SKIPPED = 20  # in a row: from 2^16 down, float16's scale has then fallen below 1
 
 
 class Trainer:
@@ -52,7 +51,7 @@ class Trainer:
 
     Attributes:
         steps_done: Optimizer steps of each phase that lie behind, skipped ones included.
-        n_skipped: Steps that moved nothing, because something was not finite.
+        skips: Steps that moved nothing, because something was not finite.
         ended: Why the run ended before its last step; empty where it did not.
     """
 
@@ -73,11 +72,10 @@ class Trainer:
         self.recipe = materials.recipe
         self.weights: list[nn.Parameter] = []
         self.steps_done = (0, 0)
-        self.n_skipped = 0
+        self.skips = Skips()
         self.ended = ""
         self.materials = materials
         self.checkpoint_path = folder / CHECKPOINT
-        self._skipped_in_a_row = 0
         self._before, self._after = before, after
         self._folder = folder
         self._listener = listener
@@ -92,6 +90,8 @@ class Trainer:
         Raises:
             NonFiniteLossError: Something is not finite, and nothing was changed by that step; in
                 float16 it came to that in many steps, one after the other.
+            InterruptedRunError: It was asked to stop, and a checkpoint is saved.
+            CheckpointError: `resumed` does not fit what is trained.
         """
         phase = self.recipe.phases[number - 1]
         stepper = self.stepper(number)
@@ -109,7 +109,7 @@ class Trainer:
                     break
                 started = time.perf_counter()
                 result = stepper(step)
-                self._count(result, number, step + 1)
+                self._count(result.fault, number, step + 1)
                 seconds = time.perf_counter() - started
                 done = self._told(number, step, result, seconds)
                 self._listener(done)
@@ -180,7 +180,7 @@ class Trainer:
 
     def _restore(self, checkpoint: Checkpoint) -> None:
         """Put a checkpoint's numbers, and those of the optimizers that there are, in place."""
-        self.n_skipped, self._skipped_in_a_row = put_back(
+        skipped = put_back(
             checkpoint,
             self.checkpoint_path,
             parameters=self.parameters(),
@@ -188,6 +188,7 @@ class Trainer:
             optimizers=self._optimizers,
             scaler=self._accelerator.scaler,
         )
+        self.skips = Skips(*skipped)
         self.steps_done = self._steps_until(checkpoint.phase, checkpoint.step)
 
     def parameters(self) -> list[nn.Parameter]:
@@ -221,25 +222,11 @@ class Trainer:
             )
         )
 
-    def _count(self, result: StepResult, number: int, step: int) -> None:
-        """Count a step that was skipped, or stop at it.
-
-        Raises:
-            NonFiniteLossError: It is one of many, or no float16 overflow explains it.
-        """
-        if not result.fault:
-            self._skipped_in_a_row = 0
-            return
-        self.n_skipped += 1
-        self._skipped_in_a_row += 1
+    def _count(self, fault: str, number: int, step: int) -> None:
+        """Count a step that was skipped, tell it, or stop at it; see `Skips.add`."""
         where = f"phase {number}, step {step}"
-        if self._accelerator.scaler is None or self._skipped_in_a_row >= MOST_SKIPPED:
-            n = self._skipped_in_a_row
-            often = f"; it is the last of {n} skipped steps in a row" if n > 1 else ""
-            raise NonFiniteLossError(f"{result.fault} is not finite{often}", where=where, hint=HINT)
-        scale = self._accelerator.scaler.get_scale()
-        text = f"{where} was skipped whole: {result.fault} is not finite; gradients are scaled by"
-        self._listener(Notice(f"{text} {scale:g} from here on"))
+        if text := self.skips.add(fault, where=where, scaler=self._accelerator.scaler):
+            self._listener(Notice(text))
 
     def _keep(self, number: int, step: int) -> None:
         """Write checkpoint and samples when they are due."""
@@ -267,7 +254,7 @@ class Trainer:
             "optimizers": [optimizer.state_dict() for optimizer in self._optimizers],
             "scaler": None if scaler is None else scaler.state_dict(),
             "n_gradients": list(self.table.n_gradients),
-            "n_skipped": [self.n_skipped, self._skipped_in_a_row],
+            "n_skipped": [self.skips.n, self.skips.in_a_row],
             "n_steps": [phase.steps for phase in self.recipe.phases],
         }
         checkpoint = Checkpoint(self.materials.fingerprint, number, step, state)

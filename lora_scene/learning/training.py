@@ -98,6 +98,7 @@ def train(
 
     Raises:
         InterruptedRunError: It did.
+        AdapterError: `begin` does not fit the base or the scene.
         FileError: `out` cannot be written, or another run writes into it.
         SceneError: A concept that cannot be learnt, or a prompt that would be cut.
         TrainingError: `out` holds another run; a loss is not finite; memory ran out.
@@ -208,7 +209,7 @@ def _saved(adapter: Adapter, trainer: Trainer, job: Job, begun: float) -> Traini
         peak_bytes(torch.device(job.device)),
         sum(parameter.numel() for parameter in trainer.parameters()),
         trainer.table.unreached if any(p.rows_lr and p.steps for p in job.recipe.phases) else (),
-        trainer.n_skipped,
+        trainer.skips.n,
         trainer.ended,
     )
     # together: an adapter without a record would be refused as none that a training made

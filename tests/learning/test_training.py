@@ -34,7 +34,7 @@ from lora_scene.errors import (
     TrainingError,
 )
 from lora_scene.files import write_text
-from lora_scene.learning import objective, phases, prior, samples, step
+from lora_scene.learning import objective, phases, prior, samples, skips, step
 from lora_scene.learning.devices import memory_switches
 from lora_scene.learning.events import Notice, PhaseEnded, PhaseStarted, Saved, StepDone
 from lora_scene.learning.lineage import run_fingerprint
@@ -981,8 +981,8 @@ def test_a_run_that_goes_on_has_its_scale_and_its_skipped_steps(
 
 
 def test_too_many_overflows_in_a_row_stop_a_run(bases, scene, tmp_path, monkeypatch):
-    assert phases.MOST_SKIPPED == 20
-    monkeypatch.setattr(phases, "MOST_SKIPPED", 2)
+    assert skips.MOST_SKIPPED == 20
+    monkeypatch.setattr(skips, "MOST_SKIPPED", 2)
     overflowing(monkeypatch, bad={0: 1, 2: 1, 3: 1})
     done = []
     settings = made.recipe(bases["sd1"], steps=(0, 40))
