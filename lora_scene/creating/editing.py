@@ -148,6 +148,9 @@ def redraw(
 
     Returns:
         (H, W, 3) uint8.
+
+    Raises:
+        CreationError: See `rendering.render`.
     """
     backbone = studio.backbone
     start = start_noise(studio, [request.seed], Size.of(mask.shape))

@@ -104,6 +104,10 @@ def save_frames(
         n_frames: How many there are.
         out: The folder.
         milliseconds: Of each frame in the GIF.
+
+    Raises:
+        CreationError: See `interpolate`, which draws as frames are taken.
+        FileError: The folder cannot be written to.
     """
     out = Path(out)
     asked = [checked(studio, end).record() for end in ends]
@@ -185,6 +189,8 @@ def make_ends(
 
 def slerp(a: Tensor, b: Tensor, share: float) -> Tensor:
     """Interpolate on the sphere: sin((1-s) w)/sin(w) a + sin(s w)/sin(w) b, w their angle.
+
+    Nearly parallel ones, for which sin(w) is next to nothing, are interpolated on the line.
 
     Args:
         a: Any shape.

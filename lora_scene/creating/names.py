@@ -108,7 +108,11 @@ class Names:
         raise unknown_handle(name, self.nouns)
 
     def without_handles(self, prompt: str) -> str:
-        """Return a prompt with every handle replaced by its class noun."""
+        """Return a prompt with every handle replaced by its class noun.
+
+        Raises:
+            CreationError: The prompt names a handle that no adapter has.
+        """
         for handle in self.handles_in(prompt):
             spelled = re.compile(re.escape(handle), re.IGNORECASE)
             prompt = self.nouns[handle].join(spelled.split(prompt))

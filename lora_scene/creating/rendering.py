@@ -115,7 +115,11 @@ def checked(studio: Studio, request: Request, *, has_start: bool = False) -> Req
 
 
 def encode(studio: Studio, requests: Sequence[Request]) -> Text:
-    """Encode requests of one weight and control, their adapters weighed and strengths set."""
+    """Encode requests of one weight and control, their adapters weighed and strengths set.
+
+    Raises:
+        CreationError: A prompt is too long, or a handle is unknown.
+    """
     strengths = {} if requests[0].is_base else dict(requests[0].control.strengths)
     with weighed(studio, requests[0]), strengthened(studio, strengths):
         prompts = [prompt_of(studio, request) for request in requests]

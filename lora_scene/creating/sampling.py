@@ -85,6 +85,9 @@ def start_noise(studio: Studio, seeds: Sequence[int], size: Size) -> Start:
         studio: Says how many channels and how large the latents are.
         seeds: One per picture.
         size: Of the pictures, in pixels.
+
+    Raises:
+        CreationError: See `check_size`.
     """
     latents = check_size(studio, size).cells(studio.backbone.vae_factor)
     shape = (1, studio.backbone.latent_channels, *latents.rows_columns)
@@ -132,6 +135,10 @@ def denoise(
         sampling: Solver, steps, guidance, strength.
         guides: Act in this order around every step.
         tick: Called after every step.
+
+    Raises:
+        CreationError: No such solver, or one that cannot follow the base's schedule in so many
+            steps.
     """
     scheduler = make_scheduler(studio.pipeline.scheduler, sampling.scheduler)
     timesteps = _begin(scheduler, sampling)
@@ -156,7 +163,10 @@ def denoise(
 
 
 def predict(studio: Studio, z_t: Tensor, step: Step, text: Text, *, guidance: float) -> Tensor:
-    """Return the guided prediction (b, c, h, w): eps_neg + guidance (eps_pos - eps_neg)."""
+    """Return the guided prediction (b, c, h, w), of noise or velocity: neg + guidance (pos - neg).
+
+    At a guidance of 1 or less it is the prompt's alone (arXiv:2207.12598).
+    """
     if guidance <= 1:
         scaled = step.scheduler.scale_model_input(z_t, step.t)
         return run_unet(studio, scaled, step, text.positive)

@@ -42,7 +42,11 @@ def token_columns(studio: Studio, prompt: str, handle: str) -> list[int]:
 
 
 def grid_of(n_cells: int, latents: Size) -> Size:
-    """Return a map's size from its number of cells and the latents' size."""
+    """Return a map's size from its number of cells and the latents' size.
+
+    Raises:
+        ValueError: No level of the UNet has so many.
+    """
     grid = latents
     while grid.area > n_cells:
         grid = grid.cells(2)
@@ -128,7 +132,7 @@ class MapReader:
             self._maps.clear()
 
     def take(self) -> Tensor:
-        """Return the last pass's maps (b, k, rows, columns), averaged over layers and heads."""
+        """Return the last pass's maps (b, k, rows, columns), 0..1, means over layers and heads."""
         maps = torch.stack(self._maps[-len(self._layers) :]).mean(dim=0)
         self._maps.clear()
         b, n_cells, k = maps.shape

@@ -47,7 +47,10 @@ class Columns:
     ) -> Columns:
         """Build from the token positions of each handle of each sample.
 
-        On the UNet's device no recorded layer has to wait for a copy.
+        Args:
+            positions: Of each sample, of each drawn handle, its tokens' places in the prompt.
+            n_tokens: Tokens of a prompt.
+            device: On the UNet's own no recorded layer has to wait for a copy.
         """
         counts = tuple(len(sample) for sample in positions)
         selection = torch.zeros(len(positions), n_tokens, max(counts))
@@ -104,7 +107,11 @@ class AttentionRecorder:
             self._is_open = False
 
     def maps(self) -> list[Tensor]:
-        """Return each sample's maps (k_i, r_h, r_w), averaged over layers and heads, float32."""
+        """Return each sample's maps (k_i, r_h, r_w), 0..1, averaged over layers and heads, float32.
+
+        Raises:
+            RuntimeError: No forward pass was recorded.
+        """
         if self._total is None or self._columns is None:
             raise RuntimeError("no forward pass was recorded")
         mean = self._total / self.n_layers

@@ -69,7 +69,10 @@ def draw_pictures(
 
 
 def deal_sizes(shares: Mapping[Size, float], n: int) -> list[Size]:
-    """Return n sizes in proportion to their shares, but each at least once (D'Hondt's method)."""
+    """Return n sizes in proportion to their shares, by D'Hondt's method; each at least once.
+
+    Where there are more than n, one of each.
+    """
     given = list(shares)
     while len(given) < n:
         given.append(max(shares, key=lambda size: shares[size] / (given.count(size) + 1)))

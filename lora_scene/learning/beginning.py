@@ -82,7 +82,11 @@ class Beginning:
         return f"{self.digest} {self.weight}"
 
     def refuse_other_family(self, family: Family | None) -> None:
-        """Refuse a base of another family, as far as both are known before it is loaded."""
+        """Refuse a base of another family, as far as both are known before it is loaded.
+
+        Raises:
+            AdapterError: It is.
+        """
         if family is not None and self.family not in (None, family.key):
             raise AdapterError(
                 "of another family than the base",

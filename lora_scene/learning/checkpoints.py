@@ -1,8 +1,9 @@
 """Checkpoints: everything a run needs to go on bit for bit, in one safetensors file.
 
-All draws of a step come from a generator seeded by (seed, phase, step), so no generator's state
-has to be kept: parameters, optimizer states and the position are the whole of it. The checkpoint
-before the last is kept beside it: should the last be damaged, no more than one interval is lost.
+All draws of a step come from generators seeded by (seed, phase, step, part), so no generator's
+state has to be kept: parameters, optimizer states, float16's scale, the position and what was
+counted are the whole of it. The checkpoint before the last is kept beside it: should the last be
+damaged, no more than one interval is lost.
 """
 
 from __future__ import annotations

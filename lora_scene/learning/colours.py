@@ -83,7 +83,7 @@ def colour_distances(
 
 
 def mean_colour(cells: Pixels) -> Colour:
-    """Return the mean in CIELAB of colours (n, 3)."""
+    """Return the mean in CIELAB of colours (n, 3), uint8 RGB."""
     import cv2
 
     lab = cv2.cvtColor(cells[None].astype(np.float32) / 255, cv2.COLOR_RGB2LAB)

@@ -1,6 +1,7 @@
-"""What a step draws: variant, subset, prompt, timestep and noise, all from (seed, phase, step).
+"""What a step draws: variant, subset, prompt, timestep, noise: from (seed, phase, step, part).
 
-Every step has generators of its own, so a resumed run draws what an unbroken one would have.
+Every pass of a step has generators of its own, so a resumed run draws what an unbroken one would
+have.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ class Sample:
         subset: Indices of the concepts that the prompt names.
         prompt: With handles.
         plain_prompt: With class nouns in their place.
-        t: Timestep.
+        t: Timestep, 0..n_timesteps - 1.
         z: (c, h, w), its latent.
         eps: (c, h, w), the noise that is added.
         on_ground: Whether the things stand on a ground that the base drew.
@@ -107,7 +108,10 @@ def draw_variant(
 
 
 def draw_timestep(phase: Phase, n_timesteps: int, rng: np.random.Generator) -> int:
-    """Draw a timestep: uniform, or with a density that rises linearly to one end."""
+    """Draw a timestep, 0..n_timesteps - 1: uniform, or with a density that rises linearly.
+
+    It rises to the last timestep for `noisy`, to the first for `clean`.
+    """
     share = rng.random()
     if phase.timesteps != "uniform":
         share = np.sqrt(share)

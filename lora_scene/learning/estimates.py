@@ -120,7 +120,7 @@ def estimate_savings(
         architecture: The base's parts.
         varied: Returns the recipe with some more overrides.
         before: The peak without any, in bytes.
-        asked: As in `estimate_memory`.
+        asked: As in `estimate_memory`, which also says what is raised.
     """
     savings = {}
     for switch in memory_switches(varied([])):

@@ -156,7 +156,7 @@ class HandleTable(nn.Module):
         return prompt
 
     def columns(self, ids: Tensor, subset: Sequence[int]) -> list[list[int]]:
-        """Return the token positions of each drawn handle, in the subset's order.
+        """Return the token positions of each drawn handle, in the subset's order, while spliced.
 
         Args:
             ids: (n_tokens,) of the first tokenizer.
@@ -206,7 +206,7 @@ class HandleTable(nn.Module):
             norms[span] = table.data[span].norm(dim=-1, keepdim=True)
 
     def count_gradients(self) -> None:
-        """Note which rows the step's gradients reach."""
+        """Add a step to the count of each row that its gradients reach."""
         for table, counts in zip(self.tables, self.n_gradients, strict=True):
             if table.grad is not None:
                 counts += table.grad.ne(0).any(dim=1)

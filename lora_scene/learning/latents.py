@@ -67,7 +67,7 @@ class EncodedVariant(ShownVariant):
     """One variant of a photo, ready for the loss.
 
     Attributes:
-        moments: Its latent's mean and deviation, (c, h, w) each.
+        moments: Its latent's mean and deviation, (c, h, w) each, float32, on the CPU.
     """
 
     moments: Moments

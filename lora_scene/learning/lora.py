@@ -33,7 +33,7 @@ def add_lora(backbone: Backbone, settings: Lora) -> list[nn.Parameter]:
         The trainable parameters, in a fixed order.
 
     Raises:
-        RecipeError: The targets match no layer.
+        RecipeError: A target is no linear layer of the attention.
     """
     targets = unet_targets(backbone.unet, settings)
     convolutions = residual_convolutions(backbone.unet) if settings.conv_rank else []
@@ -247,7 +247,13 @@ def _on_cpu(tensor: Tensor) -> Tensor:
 
 
 def trained_weights(backbone: Backbone, recipe: Recipe, number: int) -> list[nn.Parameter]:
-    """Put in place what the phases up to `number` train beside the rows; return it."""
+    """Put in place what the phases up to `number` train beside the rows; return it.
+
+    Adapters begin at draws of the recipe's seed, from torch's global generator.
+
+    Raises:
+        RecipeError: See `add_lora`.
+    """
     kinds = {phase.trains for phase in recipe.phases[:number] if phase.steps}
     if "lora" in kinds:
         torch.manual_seed(recipe.run.seed)

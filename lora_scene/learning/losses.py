@@ -32,7 +32,7 @@ def weighted_error(
             `area` by the sum of the weights.
 
     Returns:
-        (b,), float32: mean over channels and cells.
+        (b,), float32, >= 0: the mean over channels of what `normalize` makes of the cells.
     """
     error = (prediction.float() - target.float()).square().mean(dim=1, keepdim=True)
     total = (error * weight).sum(dim=(1, 2, 3))
@@ -74,7 +74,7 @@ def map_error(maps: Tensor, masks: Tensor) -> Tensor:
         masks: (k, r_h, r_w), 0..1.
 
     Returns:
-        (k,).
+        (k,), 0..1.
     """
     peaks = maps.amax(dim=(1, 2), keepdim=True).clamp_min(1e-12)
     tops = masks.amax(dim=(1, 2), keepdim=True).clamp_min(1e-12)
@@ -92,7 +92,7 @@ def map_confusion(maps: Tensor, masks: Tensor) -> Tensor:
         masks: (k, r_h, r_w), 0..1.
 
     Returns:
-        (k,); zero for a single concept, which has nothing to be confused with.
+        (k,), >= 0, in nats; zero for a single concept, which has nothing to be confused with.
     """
     share = maps / maps.sum(dim=0, keepdim=True).clamp_min(1e-12)
     surprise = -masks * share.clamp_min(1e-6).log()

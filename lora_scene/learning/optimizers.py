@@ -40,6 +40,9 @@ def build_optimizers(
         settings: Name and constants.
         phase: Its learning rates.
         notice: Called with a sentence when another optimizer has to be taken.
+
+    Raises:
+        RecipeError: The library of the named one is not installed.
     """
     optimizers: list[torch.optim.Optimizer] = []
     if phase.rows_lr:
@@ -50,7 +53,7 @@ def build_optimizers(
 
 
 def rate_factor(phase: Phase, step: int) -> float:
-    """Return the learning rate at a step over the first, 1 down to `end_fraction`."""
+    """Return the learning rate at a step, from 0, over the first: 1 down to `end_fraction`."""
     if phase.schedule == "constant" or phase.steps < 2:
         return 1.0
     done = step / (phase.steps - 1)

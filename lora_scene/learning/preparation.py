@@ -56,7 +56,9 @@ def load_base(
     """Load the base into the host's memory, in the dtype that the device will compute in.
 
     Raises:
+        AdapterError: `begin` is of another family.
         BackboneError: It cannot be had, or does not suit the recipe.
+        RecipeError: The device cannot train in the recipe's dtype.
         SceneError: Too little of a concept is left at its size, which is known before its weights.
     """
     base = recipe.base
@@ -191,7 +193,8 @@ def prepare_materials(backbone: Backbone, job: Job) -> Materials:
     """Encode the photos, free the VAE's place on the device, move the rest in.
 
     Raises:
-        SceneError: A concept that no variant shows enough of.
+        BackboneError: Its weights cannot be stored as asked, or predict another target than stated.
+        SceneError: A concept that no variant shows enough of, or a prompt that would be cut.
     """
     scene, recipe, device = job.scene, job.recipe, job.device
     seed = recipe.run.seed
@@ -230,6 +233,7 @@ def prepare_handles(backbone: Backbone, job: Job, materials: Materials) -> Handl
     """Put the handles' rows together, and see that every prompt with them is read whole.
 
     Raises:
+        AdapterError: What the run begins from has another number of rows a handle.
         SceneError: A handle is a token of the base already, or a prompt would be cut.
     """
     settings = job.recipe.handles

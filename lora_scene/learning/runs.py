@@ -125,6 +125,7 @@ def finished(out: Path, mine: str, recipe: Recipe) -> TrainingResult | None:
         recipe: Every setting.
 
     Raises:
+        AdapterError: Its adapter is missing or damaged.
         TrainingError: It is another run's, or a longer one's, or damaged.
     """
     found, anew = read_summary(out), "take another --out, or pass --restart to discard it"

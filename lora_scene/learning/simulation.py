@@ -43,7 +43,8 @@ class PhaseEstimate:
     """The peak of one phase.
 
     Attributes:
-        name: `encode`, `prior`, `colours`, `grounds`, `phase 1`, `phase 2` or `samples`.
+        name: `encode`, `prior`, `colours`, `grounds`, `phase 1`, `phase 2` or `samples`; of a
+            picture alone `draw` or `draw --at`.
         parts: Bytes by what they hold; they add up to the peak.
     """
 
@@ -85,6 +86,10 @@ class Simulation:
 
     Attributes:
         size: Of the largest picture, pixels.
+
+    Raises:
+        BackboneError: The size does not fit the architecture.
+        RecipeError: Nor does another setting.
     """
 
     def __init__(
