@@ -25,9 +25,9 @@ absent.register()  # before autograd is first used
 
 from benchmarks.contenders import diffusers_lora, ours  # noqa: E402
 from lora_scene.backbones.architectures import ARCHITECTURES, Architecture  # noqa: E402
+from lora_scene.creating.choices import AdapterChoice  # noqa: E402
 from lora_scene.creating.rendering import render  # noqa: E402
 from lora_scene.creating.requests import Control, Place, Request, Sampling  # noqa: E402
-from lora_scene.creating.studio import AdapterChoice  # noqa: E402
 from lora_scene.recipe import Recipe, load_recipe  # noqa: E402
 from tests import tiny  # noqa: E402
 from tests.adapters import made  # noqa: E402

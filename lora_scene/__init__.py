@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from lora_scene.creating.picture_files import save_image as save_image
     from lora_scene.creating.requests import Request as Request
     from lora_scene.creating.requests import Sampling as Sampling
-    from lora_scene.creating.studio import AdapterChoice as AdapterChoice
     from lora_scene.creating.studio import open_studio as open_studio
     from lora_scene.errors import LoraSceneError as LoraSceneError
     from lora_scene.judging.evaluation import evaluate as evaluate
@@ -60,10 +59,8 @@ _NAMES = {
     "lora_scene.creating.picture_files": ("save_image",),
     "lora_scene.creating.requests": ("Request", "Sampling"),
     "lora_scene.sheets": ("contact_sheet",),
-    "lora_scene.creating.studio": (
-        "AdapterChoice",
-        "open_studio",
-    ),
+    "lora_scene.creating.choices": ("AdapterChoice",),
+    "lora_scene.creating.studio": ("open_studio",),
     "lora_scene.errors": ("LoraSceneError",),
     "lora_scene.judging.evaluation": ("evaluate",),
     "lora_scene.learning.training": ("train",),

@@ -89,7 +89,8 @@ class AdapterOptions:
 
     def read(self, also: Sequence[str] = ()) -> Cast:
         """Read the adapters, handles renamed; `also` renames where the options do not."""
-        from lora_scene.creating.studio import AdapterChoice, read_cast
+        from lora_scene.creating.choices import AdapterChoice
+        from lora_scene.creating.studio import read_cast
 
         choices = [AdapterChoice.parse(text) for text in self.adapters]
         return read_cast(choices, rename=self.renamed or also)

@@ -178,7 +178,7 @@ def _unbroken(show: Listener, interruption: Interruption) -> Listener:
 
 def _read(text: str) -> Beginning:
     """Read what a run begins from, `PATH` or `PATH:WEIGHT`."""
-    from lora_scene.creating.studio import AdapterChoice
+    from lora_scene.creating.choices import AdapterChoice
     from lora_scene.learning.beginning import read_beginning
 
     choice = AdapterChoice.parse(text)

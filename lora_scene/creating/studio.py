@@ -28,44 +28,9 @@ from lora_scene.backbones.backbone import Backbone
 from lora_scene.backbones.loading import Dtype, load_pipeline, resolve_device
 from lora_scene.backbones.sources import find_base, other_base
 from lora_scene.backbones.storage import Quantization
-from lora_scene.creating.limits import check_number
+from lora_scene.creating.choices import AdapterChoice, Adapters
 from lora_scene.creating.names import Names
 from lora_scene.errors import CreationError
-
-
-@dataclass(frozen=True)
-class AdapterChoice:
-    """An adapter to draw with.
-
-    Attributes:
-        source: Its folder or hub id, or the adapter itself.
-        weight: Factor of its LoRA update.
-    """
-
-    source: Adapter | Path | str
-    weight: float = 1.0
-
-    def __post_init__(self) -> None:
-        check_number("weight", self.weight)
-
-    @classmethod
-    def parse(cls, text: str) -> AdapterChoice:
-        """Read `DIR` or `DIR:weight`; a folder whose name ends so wins over the weight."""
-        head, _, tail = text.rpartition(":")
-        if not head or Path(text).exists():
-            return cls(text)
-        try:
-            weight = float(tail)
-        except ValueError:
-            if Path(head).exists():
-                raise CreationError(
-                    "no weight", where=text, expected="a number after the colon", got=tail
-                ) from None
-            return cls(text)
-        return cls(head, weight)
-
-
-Adapters = Sequence[AdapterChoice | Path | str]
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,6 +103,10 @@ class Cast(Names):
             name: What to call the base.
             quantization: Storage of the UNet's weights.
             is_expected: Whether adapters of another base are worth a notice.
+
+        Raises:
+            AdapterError: An adapter does not fit.
+            BackboneError: The pipeline is of no known kind.
         """
         backbone = Backbone(pipeline, name=name)
         base_hash = backbone.content_hash() if quantization == "none" else ""

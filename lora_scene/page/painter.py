@@ -15,6 +15,7 @@ from PIL import Image
 
 from lora_scene.adapters.folder import read_adapter
 from lora_scene.adapters.formats.metadata import fingerprint
+from lora_scene.creating.choices import AdapterChoice
 from lora_scene.creating.completion import Growth, complete, complete_record, grown
 from lora_scene.creating.editing import Region, edit, edit_record
 from lora_scene.creating.generation import GRID, GRID_WEIGHTS, generate, grid_sheet, plan
@@ -22,7 +23,7 @@ from lora_scene.creating.picture_files import read_record, save_image, save_numb
 from lora_scene.creating.prompts import PromptLine
 from lora_scene.creating.records import VERB, PictureTold, differences, parse_record, picture_hash
 from lora_scene.creating.requests import Request
-from lora_scene.creating.studio import AdapterChoice, Cast, Studio, read_cast
+from lora_scene.creating.studio import Cast, Studio, read_cast
 from lora_scene.creating.windows import FEATHER
 from lora_scene.errors import CreationError, LoraSceneError
 from lora_scene.page.stage import remark

@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 
 from lora_scene.adapters.folder import read_adapter
+from lora_scene.creating.choices import AdapterChoice
 from lora_scene.creating.completion import Growth, grown, spread
 from lora_scene.creating.requests import Control, Place, Request, Sampling
-from lora_scene.creating.studio import AdapterChoice
 from lora_scene.errors import CreationError
 from lora_scene.learning.runs import SUMMARY
 from lora_scene.page import look

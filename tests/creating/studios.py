@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-from lora_scene.creating.studio import AdapterChoice, Adapters, Studio, read_cast
+from lora_scene.creating.choices import AdapterChoice, Adapters
+from lora_scene.creating.studio import Studio, read_cast
 from tests import tiny
 from tests.adapters import made
 

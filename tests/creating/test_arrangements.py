@@ -16,9 +16,9 @@ from lora_scene.creating.arrangements import (
     random_places,
     variations_sheet,
 )
+from lora_scene.creating.choices import AdapterChoice
 from lora_scene.creating.generation import draw
 from lora_scene.creating.requests import Control, Place, Request, Sampling
-from lora_scene.creating.studio import AdapterChoice
 from lora_scene.errors import CreationError, LoraSceneWarning
 from lora_scene.size import Size
 from tests import tiny

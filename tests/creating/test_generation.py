@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lora_scene.creating.choices import AdapterChoice
 from lora_scene.creating.editing import Region, edit_record
 from lora_scene.creating.generation import batches, draw, generate, grid_sheet, plan
 from lora_scene.creating.interpolation import interpolate
@@ -13,7 +14,6 @@ from lora_scene.creating.picture_files import read_record, save_image
 from lora_scene.creating.prompts import PromptLine
 from lora_scene.creating.records import differences, parse_record
 from lora_scene.creating.requests import Control, Request, Sampling
-from lora_scene.creating.studio import AdapterChoice
 from lora_scene.errors import CreationError
 from tests import tiny
 from tests.adapters import made

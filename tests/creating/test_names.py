@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import pytest
 
+from lora_scene.creating.choices import AdapterChoice
 from lora_scene.creating.requests import Request, Sampling
-from lora_scene.creating.studio import AdapterChoice, read_cast
+from lora_scene.creating.studio import read_cast
 from lora_scene.errors import AdapterError, CreationError
 from tests import tiny
 from tests.adapters import made

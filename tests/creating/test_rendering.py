@@ -6,10 +6,10 @@ import torch
 
 from lora_scene.adapters.adapter import LearnedConcept
 from lora_scene.adapters.vocabulary import noun_rows
+from lora_scene.creating.choices import AdapterChoice
 from lora_scene.creating.generation import draw
 from lora_scene.creating.rendering import strengthened
 from lora_scene.creating.requests import Control, Request, Sampling, parse_amount
-from lora_scene.creating.studio import AdapterChoice
 from lora_scene.errors import CreationError
 from tests import tiny
 from tests.adapters import made

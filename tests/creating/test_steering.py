@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from lora_scene.creating import steering
+from lora_scene.creating.choices import AdapterChoice
 from lora_scene.creating.encoding import encode_prompts
 from lora_scene.creating.generation import draw
 from lora_scene.creating.records import parse_record
@@ -20,7 +21,6 @@ from lora_scene.creating.steering import (
     moved,
     steered,
 )
-from lora_scene.creating.studio import AdapterChoice
 from lora_scene.errors import CreationError
 from lora_scene.size import Size
 from tests import tiny

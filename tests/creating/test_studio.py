@@ -9,10 +9,11 @@ import torch
 from lora_scene.adapters.folder import save_adapter
 from lora_scene.adapters.layers import lora_layers
 from lora_scene.backbones.backbone import Backbone
+from lora_scene.creating.choices import AdapterChoice
 from lora_scene.creating.generation import draw
 from lora_scene.creating.records import differences, parse_record, provenance
 from lora_scene.creating.requests import Control, Place, Request, Sampling
-from lora_scene.creating.studio import AdapterChoice, open_studio
+from lora_scene.creating.studio import open_studio
 from lora_scene.errors import BackboneError, CreationError
 from lora_scene.recipe import dump_recipe, load_recipe
 from tests import tiny
@@ -24,29 +25,6 @@ QUICK = Sampling(2, 3.0)
 
 def trained_on(adapter, **info):
     return dataclasses.replace(adapter, info=dataclasses.replace(adapter.info, **info))
-
-
-@pytest.mark.parametrize(
-    ("text", "source", "weight"),
-    [
-        ("scene", "scene", 1.0),
-        ("scene:0.7", "scene", 0.7),
-        ("user/name:-1", "user/name", -1.0),
-        ("C:\\scenes\\bear", "C:\\scenes\\bear", 1.0),
-        ("C:\\scenes\\bear:.5", "C:\\scenes\\bear", 0.5),
-    ],
-)
-def test_a_choice_is_a_folder_and_maybe_a_weight(text, source, weight):
-    assert AdapterChoice.parse(text) == AdapterChoice(source, weight)
-
-
-def test_a_folder_whose_name_ends_like_a_weight_is_a_folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "v:2").mkdir()
-    assert AdapterChoice.parse("v:2") == AdapterChoice("v:2")
-    assert AdapterChoice.parse("v:2:1.5e-1") == AdapterChoice("v:2", 0.15)
-    with pytest.raises(CreationError, match="no weight"):
-        AdapterChoice.parse("v:2:half")
 
 
 def test_the_base_that_an_adapter_names_is_loaded_unless_another_is_given(tmp_path):

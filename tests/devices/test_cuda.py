@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+from lora_scene.creating.choices import AdapterChoice
 from lora_scene.creating.rendering import render
 from lora_scene.creating.requests import Control, Place, Request, Sampling
-from lora_scene.creating.studio import AdapterChoice
 from lora_scene.learning.runs import SUMMARY
 from lora_scene.scenes.scene import Scene
 from tests import tiny

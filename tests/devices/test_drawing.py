@@ -10,11 +10,12 @@ import pytest
 import torch
 
 from lora_scene.adapters.attachment import load_adapter, unload_adapter
+from lora_scene.creating.choices import AdapterChoice
 from lora_scene.creating.editing import Region, edit
 from lora_scene.creating.interpolation import interpolate
 from lora_scene.creating.rendering import render
 from lora_scene.creating.requests import Control, Place, Request, Sampling
-from lora_scene.creating.studio import AdapterChoice, Studio
+from lora_scene.creating.studio import Studio
 from lora_scene.judging.encoders import ClipEncoder
 from lora_scene.judging.evaluation import evaluate
 from lora_scene.judging.plans import Plan, cells_of

@@ -9,10 +9,11 @@ import pytest
 from PIL import Image
 
 from lora_scene.adapters.folder import save_adapter
+from lora_scene.creating.choices import AdapterChoice
 from lora_scene.creating.generation import generate
 from lora_scene.creating.records import picture_hash
 from lora_scene.creating.requests import Place, Request, Sampling
-from lora_scene.creating.studio import AdapterChoice, open_studio
+from lora_scene.creating.studio import open_studio
 from lora_scene.errors import CreationError
 from lora_scene.page import pictures_step
 from lora_scene.page.desk import Work
