@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from lora_scene.adapters.adapter import Adapter, LoraModule
+from lora_scene.adapters.earlier_files import own_adapter_files
 from lora_scene.adapters.fit import check_fit
 from lora_scene.adapters.folder import read_adapter
 from lora_scene.adapters.formats.metadata import fingerprint

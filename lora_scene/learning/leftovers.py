@@ -6,7 +6,8 @@ import itertools
 import json
 from pathlib import Path
 
-from lora_scene.adapters.folder import RECIPE, own_adapter_files
+from lora_scene.adapters.earlier_files import own_adapter_files
+from lora_scene.adapters.folder import RECIPE
 from lora_scene.adapters.formats import diffusers, embeddings
 from lora_scene.adapters.gallery import FOLDER as SAMPLES
 from lora_scene.adapters.gallery import refuse_foreign_samples
