@@ -14,6 +14,7 @@ from lora_scene.files import write_text
 from lora_scene.pages import fill_page, inlined, inlined_file
 from lora_scene.scenes.pictures import Pixels, open_image
 from lora_scene.sheets import contact_sheet
+from lora_scene.workshop.fingerprints import refuse_mixed
 from lora_scene.workshop.plots import Dot, pareto_plot
 from lora_scene.workshop.results import read_rows, scene_folder
 from lora_scene.workshop.statistics import Row, method_interval, methods_of
@@ -43,17 +44,18 @@ def write_report(
         methods: Their order in tables; those that are not named come last.
         reference: The method that differences are taken against.
         note: Words of the protocol's author.
-        rows: Which; None takes all that are there, of whatever protocol.
+        rows: Which; None takes all that are there.
 
     Returns:
         The HTML file.
 
     Raises:
-        JudgingError: No run is finished.
+        JudgingError: No run is finished, or the rows do not compare.
     """
     rows = read_rows(out) if rows is None else rows
     if not rows:
         raise JudgingError("no run is finished, so there is nothing to report", where=out)
+    refuse_mixed(rows, out)
     order = {method: position for position, method in enumerate(methods)}
     rows = sorted(rows, key=lambda row: order.get(row["method"], len(order)))
     tables = report_tables(rows, reference)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import asdict
 from functools import cache
+from typing import Any
 
 from lora_scene.backbones.sources import EMBEDDED, embedded_hashes
-from lora_scene.errors import LoraSceneError
+from lora_scene.errors import JudgingError, LoraSceneError
+from lora_scene.forms import brief
 from lora_scene.learning.lineage import run_fingerprint, scene_bytes
 from lora_scene.scenes.scene import Scene, load_scene
 from lora_scene.workshop.methods import recipes_of
@@ -17,6 +21,7 @@ from lora_scene.workshop.statistics import Row
 
 Prepared = tuple[Attempt, Scene, str]  # a run, its scene, and the hash of all that decides its row
 
+DRAWN_BY = ("prompts", "subsets", "seeds", "steps", "guidance", "scheduler")  # what is seen
 FIRST_KEPT = (
     "58e12c69988240675f400d46b014e1c093fa88bdf322087d87580549fb6420fe",
     "beafb9d0def77a6c2bf48a9b82901b2ebf514523f8bb214fd19416b124becaf5",
@@ -63,6 +68,53 @@ def own_rows(protocol: Protocol, rows: Sequence[Row]) -> list[Row]:
             with suppress(LoraSceneError):  # what cannot be made now has no row of its own
                 made_of[run.key] = fingerprint_of(protocol, run, scene=load(run.scene))
     return [row for row in rows if made_of.get(row["key"]) == row["fingerprint"]]
+
+
+def terms_of(protocol: Protocol, run: Attempt, *, scene: Scene) -> dict[str, Any]:
+    """Return what a run's row must share with those that it is compared with, told by its row.
+
+    The fingerprint tells that a row is a protocol's; where there are rows alone, as in a study,
+    these tell which do not compare, and why. What is of one scene is called so.
+    """
+    drawing = asdict(protocol.drawing)
+    shown = hashlib.sha256(b"".join(scene_bytes(scene))).hexdigest()[:16]
+    return {
+        "base": protocol.base,
+        "image_forwards": protocol.image_forwards,
+        **{f"drawing.{key}": _as_read(drawing[key]) for key in DRAWN_BY},
+        f"scene {run.group}/{run.scene.name}": shown,
+    }
+
+
+def refuse_mixed(rows: Sequence[Row], where: object) -> None:
+    """Refuse rows that do not compare, by their terms.
+
+    Rows of earlier versions tell none; of those only the protocol's name is known.
+
+    Raises:
+        JudgingError: Everything in which they differ.
+    """
+    found: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+    for row in rows:
+        for key, value in (row.get("terms") or {"protocol": row.get("protocol")}).items():
+            found[key][brief(value)].add(row["method"])
+    problems = [
+        JudgingError(
+            "rows of different protocols, which do not compare",
+            where=f"{where}: {key}",
+            got="; ".join(f"{value} in {', '.join(sorted(of))}" for value, of in values.items()),
+            hint="choose methods of one protocol, or run the benchmark into another folder",
+        )
+        for key, values in found.items()
+        if len(values) > 1
+    ]
+    if problems:
+        raise JudgingError.collect(problems, f"{where}: rows that do not compare")
+
+
+def _as_read(value: Any) -> Any:
+    """Return a value as JSON gives it back."""
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _embedded_versions(protocol: Protocol) -> Iterator[str]:

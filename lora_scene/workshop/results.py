@@ -81,6 +81,7 @@ class RowForm:
     summary: Summary
     curve: Mapping[str, Summary]
     pictures: tuple[PictureForm, ...] = field(default=())
+    terms: Mapping[str, Any] = field(default_factory=dict)  # of none in rows of earlier versions
 
 
 def finished_row(out: Path, run: Attempt, *, fingerprint: str) -> Row | None:

@@ -25,6 +25,7 @@ from lora_scene.file_groups import written_together
 from lora_scene.files import write_json, write_text
 from lora_scene.pages import fill_page, inlined
 from lora_scene.scenes.pictures import open_image
+from lora_scene.workshop.fingerprints import refuse_mixed
 from lora_scene.workshop.results import read_rows, scene_folder
 from lora_scene.workshop.statistics import Row, methods_of
 
@@ -71,7 +72,8 @@ class Study:
         page: The page to be given out.
         key: Which trial is which method's; not to be given out.
         n_trials: Pictures that a participant judges.
-        lacks: What its checks cannot tell of participants, a sentence each.
+        lacks: What its checks cannot tell of participants, and rows of their making, a sentence
+            each.
     """
 
     page: Path
@@ -101,13 +103,16 @@ def make_study(
 
     Raises:
         JudgingError: No run is finished, too few or too many methods, an unknown one, no item that
-            all drew, or `out` holds another study, whose key its answers need.
+            all drew, rows that do not compare, or `out` holds another study, whose key its answers
+            need.
     """
     rows = read_rows(results)
     if not rows:
         hint = "`lora-scene benchmark` writes them"
         raise JudgingError("no finished run of a benchmark", where=results, hint=hint)
     chosen = _chosen_methods(rows, methods)
+    shown = [row for row in rows if row["method"] in chosen and row["pictures"]]
+    refuse_mixed(shown, results)
     items = find_items(rows, chosen, results=results)
     rng = np.random.default_rng(seed)
     picked = [items[i] for i in rng.permutation(len(items))[:n_items]]
@@ -128,7 +133,7 @@ def make_study(
         write_text(aside / PAGE, fill_page("workshop", "study.html", study=study))
         write_json(aside / KEY, {"study": study["id"], "methods": chosen, "trials": key})
     n_trials = study["perPerson"] * len(chosen) + len(checks)
-    lacks = _lacks([key[check["id"]]["check"] for check in checks])
+    lacks = [*_lacks([key[check["id"]]["check"] for check in checks]), *_untold(shown)]
     return Study(out / PAGE, out / KEY, n_trials, tuple(lacks))
 
 
@@ -246,6 +251,16 @@ def _lacks(kinds: Sequence[str]) -> Iterator[str]:
         )
     if "other" not in kinds:
         yield "no check shows another scene, so that who always gives 5 passes"
+
+
+def _untold(rows: Sequence[Row]) -> Iterator[str]:
+    """Yield that some rows do not tell whether they compare."""
+    n = sum(not row.get("terms") for row in rows)
+    if n:
+        yield (
+            f"{n} of {len(rows)} runs are of an earlier version, which did not note how their "
+            "pictures were drawn: see to it yourself that they compare"
+        )
 
 
 def _spread(items: Sequence[Item], n: int) -> list[Item]:

@@ -33,7 +33,7 @@ from lora_scene.ownership import own_files
 from lora_scene.scenes.framing import frame_scene
 from lora_scene.scenes.scene import Scene, load_scene
 from lora_scene.targets import refuse_foreign
-from lora_scene.workshop.fingerprints import Prepared, prepared
+from lora_scene.workshop.fingerprints import Prepared, prepared, terms_of
 from lora_scene.workshop.guidance import draw_guided
 from lora_scene.workshop.methods import (
     Trained,
@@ -276,6 +276,7 @@ def _identity_of(bench: Bench, run: Attempt, scene: Scene, made_of: str) -> dict
         "nouns": list(scene.nouns),
         "seed": run.seed,
         "fingerprint": made_of,
+        "terms": terms_of(bench.protocol, run, scene=scene),
         "judge": bench.judge.name,
         "device": torch.cuda.get_device_name(bench.device)
         if on_gpu

@@ -50,7 +50,8 @@ def write(out: Path, *, n_scenes: int = 3, seed: int = 0) -> list[dict[str, Any]
             }
             row = {
                 "key": key, "method": method, "group": "all", "scene": f"s{n}", "seed": 0,
-                "fingerprint": "0", "n_concepts": 2, "judge": "fake", "course_of": "",
+                "fingerprint": "0", "terms": {"base": "b", f"scene all/s{n}": "0"},
+                "n_concepts": 2, "judge": "fake", "course_of": "",
                 "seconds": 60.0, "judging_seconds": 30.0,
                 "n_parameters": 1000 * (m + 1), "n_bytes": 4000, "peak_bytes": 10**9,
                 "image_forwards": 100, "nouns": ["bear", "bowl"], "summary": summary,

@@ -330,3 +330,50 @@ def test_no_name_of_a_thing_is_cut_off(tmp_path, size) -> None:
         keep_row(changed, tmp_path / "results" / "runs" / row["key"])
     study = make_study(tmp_path / "results", tmp_path / "study")
     assert visit(study.page, NAMES, tmp_path / "visit", size)[0] == ""
+
+
+@pytest.mark.parametrize(
+    ("key", "now", "told"),
+    [
+        (
+            "drawing.steps",
+            50,
+            r"drawing.steps: rows of different[\s\S]*25 in full, naive; 50 in ours",
+        ),
+        ("image_forwards", 800, r"image_forwards: [\s\S]*1600 in full, naive; 800 in ours"),
+        ("drawing.seeds", [3], r"drawing.seeds: [\s\S]*\[0\] in full, naive; \[3\] in ours"),
+        ("drawing.prompts", ["a {}"], r"drawing.prompts: rows of different protocols"),
+    ],
+)
+def test_rows_that_do_not_compare_make_no_study(tmp_path, key, now, told) -> None:
+    results, then = tmp_path / "results", {"drawing.seeds": [0], "image_forwards": 1600}
+    then |= {"drawing.steps": 25, "drawing.prompts": ["a photo of {}"]}
+    for row in made.write(results):
+        terms = row["terms"] | then | ({key: now} if row["method"] == "ours" else {})
+        keep_row({**row, "terms": terms}, results / "runs" / row["key"])
+    with pytest.raises(JudgingError, match=told):
+        make_study(results, tmp_path / "study")
+    assert not (tmp_path / "study").exists()
+    alike = make_study(results, tmp_path / "study", methods=["full", "naive"], per_person=2)
+    assert not any("compare" in lack for lack in alike.lacks)
+
+
+def test_another_scene_under_the_same_name_is_none_to_compare(tmp_path) -> None:
+    results = tmp_path / "results"
+    for row in made.write(results):
+        own = {"scene all/s1": "1"} if row["method"] == "ours" and row["scene"] == "s1" else {}
+        keep_row({**row, "terms": row["terms"] | own}, results / "runs" / row["key"])
+    with pytest.raises(JudgingError, match=r"scene all/s1: rows of different protocols"):
+        make_study(results, tmp_path / "study")
+
+
+def test_rows_that_do_not_tell_how_they_were_drawn_are_told(tmp_path) -> None:
+    results = tmp_path / "results"
+    rows = made.write(results)
+    for row in rows:
+        keep_row({**row, "terms": {}, "protocol": "mini"}, results / "runs" / row["key"])
+    (*_, told) = make_study(results, tmp_path / "study").lacks
+    assert told.startswith("9 of 9 runs are of an earlier version")
+    keep_row({**rows[0], "terms": {}, "protocol": "long"}, results / "runs" / rows[0]["key"])
+    with pytest.raises(JudgingError, match=r"protocol: rows of different protocols"):
+        make_study(results, tmp_path / "another")

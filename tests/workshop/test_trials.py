@@ -19,7 +19,7 @@ from lora_scene.learning.events import Saved
 from lora_scene.ownership import unsealed
 from lora_scene.scenes.scene import load_scene
 from lora_scene.workshop import fingerprints, trials
-from lora_scene.workshop.fingerprints import fingerprint_of
+from lora_scene.workshop.fingerprints import fingerprint_of, refuse_mixed, terms_of
 from lora_scene.workshop.protocol import read_protocol
 from lora_scene.workshop.results import Row, folder_of, keep_row, known_rows, read_rows
 from lora_scene.workshop.trials import (
@@ -55,9 +55,11 @@ METHOD = """
 [[methods]]
 name = "{name}"
 kind = "{kind}"
+scenes = ["all"]
+"""
+TRAINED = """
 recipe = "own.toml"
 overrides = [{overrides}]
-scenes = ["all"]
 """
 OWN = """
 extends = "sd15"
@@ -88,7 +90,8 @@ def bench_in(folder: Path, base: str, *methods: Method, judge: Judge | None = No
     (folder / "own.toml").write_text(OWN)
     text = TOML.format(base=base).replace('reference = "full"\n', "")
     for name, kind, overrides in methods:
-        text += METHOD.format(name=name, kind=kind, overrides=overrides)
+        text += METHOD.format(name=name, kind=kind)
+        text += "" if kind == "guided" else TRAINED.format(overrides=overrides)
     path = folder / "protocol.toml"
     path.write_text(text)
     protocol = read_protocol(path)
@@ -177,6 +180,36 @@ def test_a_whole_model_stays_until_its_row_is_kept(make_bench, monkeypatch) -> N
     monkeypatch.setattr(trials, "evaluate", watched)
     run_benchmark(bench)
     assert [Path(name).name for name in names] == ["pipeline"]
+
+
+def test_a_row_tells_what_others_must_share_with_it(finished, bases) -> None:
+    bench, row = finished
+    again, other = read_rows(bench.out)[0], replace(bench.protocol, image_forwards=8)
+    refuse_mixed([again, {**row, "method": "another"}], "out")
+    [run] = bench.protocol.runs()
+    told = terms_of(other, run, scene=load_scene(run.scene))
+    with pytest.raises(JudgingError, match=r"out: image_forwards: [\s\S]*4 in ours; 8 in another"):
+        refuse_mixed([row, {**row, "method": "another", "terms": told}], "out")
+    terms = dict(row["terms"])
+    shown = terms.pop("scene all/a")
+    assert terms == {
+        "base": bases["sd1"],
+        "image_forwards": 4,
+        "drawing.prompts": ["a photo of {} on grass"],
+        "drawing.subsets": "edges",
+        "drawing.seeds": [0],
+        "drawing.steps": 1,
+        "drawing.guidance": 7.5,
+        "drawing.scheduler": "base",
+    }
+    assert told["scene all/a"] == shown != _scene_of_another(bench)
+
+
+def _scene_of_another(bench) -> str:
+    [run] = bench.protocol.runs()
+    scene = load_scene(run.scene)
+    told = terms_of(bench.protocol, run, scene=replace(scene, concepts=scene.concepts[::-1]))
+    return told["scene all/a"]
 
 
 def test_separate_adapters_are_drawn_together(make_bench) -> None:
