@@ -10,7 +10,6 @@ The token comes from the usual login (`hf auth login`, or `HF_TOKEN`); it is nev
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from lora_scene.adapters.earlier_files import earlier_files
 from lora_scene.adapters.folder import read_adapter, refuse_another
 from lora_scene.adapters.formats.diffusers import FILE
 from lora_scene.adapters.formats.embeddings import FOLDER
+from lora_scene.adapters.formats.metadata import write_note
 from lora_scene.adapters.hub_calls import (
     download,
     in_time,
@@ -30,7 +30,7 @@ from lora_scene.adapters.hub_calls import (
     status_of,
 )
 from lora_scene.adapters.staging import refuse_linked, staged_files
-from lora_scene.adapters.untrusted import MAX_FILE_BYTES, read_header
+from lora_scene.adapters.untrusted import MAX_FILE_BYTES
 from lora_scene.errors import HubError
 from lora_scene.file_groups import written_together
 from lora_scene.folder_lock import locked
@@ -167,14 +167,15 @@ def copy_adapter(source: Path, out: Path) -> None:
     adapter = read_adapter(source)
     names = [f"{FOLDER}/{concept.stem}.safetensors" for concept in adapter.concepts]
     names += [FILE] if adapter.modules else []
-    note = read_header(source / names[0]).metadata
+    note = write_note(adapter)  # a file may lack its own, taken out by another tool
     with locked(out):
         refuse_another(out, note, runs_alone=True)
         earlier = earlier_files(out, names, note)
         with written_together(out, obsolete=earlier.replaced) as aside:
             (aside / FOLDER).mkdir()
             for name in names:
-                shutil.copyfile(source / name, aside / name)
+                data = (source / name).read_bytes()  # apart: a full disk is told of `out`
+                (aside / name).write_bytes(data)
         earlier.tell(out, adapter)
 
 

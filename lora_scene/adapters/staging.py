@@ -30,6 +30,25 @@ from lora_scene.picture_writing import write_picture
 from lora_scene.scenes.pictures import open_image
 
 
+def check_repository(repo_id: str) -> None:
+    """Check that a name is one of a repository on a hub, and says whose.
+
+    Raises:
+        AdapterError: It is not, or does not: readers would not find what is published.
+    """
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    reason = "it does not say whose" if "/" not in repo_id else ""
+    try:
+        validate_repo_id(repo_id)
+    except HFValidationError as error:
+        reason = str(error)
+    if reason:
+        got = f"{repo_id!r:.60}: {reason}"
+        raise AdapterError("no name of a repository", expected="USER/NAME", got=got)
+
+
 def stage_adapter(folder: Path, stage: Path, *, title: Title, repo_id: str, dtype: str) -> None:
     """Put together what is to be published: all layouts, pictures, and the card.
 
@@ -43,9 +62,10 @@ def stage_adapter(folder: Path, stage: Path, *, title: Title, repo_id: str, dtyp
         dtype: Of the files.
 
     Raises:
-        AdapterError: The folder holds no sound adapter or a symbolic link, or its card is not fit
-            to publish.
+        AdapterError: The folder holds no sound adapter or a symbolic link, its card is not fit to
+            publish, or `repo_id` is none.
     """
+    check_repository(repo_id)
     parts = (folder / FOLDER, folder / SAMPLES)
     inner = [path for part in parts for path in part.glob("*")]
     refuse_linked([folder / "README.md", *folder.glob("*.safetensors"), *parts, *inner])

@@ -92,14 +92,13 @@ WEIGHT = Number(-MAX_AMOUNT, MAX_AMOUNT)
 
 def repository(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
     """Read the name of a repository on a hub."""
-    from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils import validate_repo_id
+    from lora_scene.adapters.staging import check_repository
 
     try:
         if value is not None:
-            validate_repo_id(value)
-    except HFValidationError as error:
-        said = f"{value!r:.60} is no name of a repository, such as USER/NAME: {error}"
+            check_repository(value)
+    except AdapterError as error:
+        said = f"{error.what}, such as {error.expected}: {error.got}"
         raise click.BadParameter(said) from error
     return value
 

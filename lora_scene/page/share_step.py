@@ -161,8 +161,6 @@ class ShareStep:
 
 
 def _stage_files(stage: Path, work: Work, title: Title, repo: str) -> None:
-    if not repo:
-        raise AdapterError("no repository is named", expected="USER/NAME")
     stage_adapter(work.adapter, stage, title=title, repo_id=repo, dtype="fp16")
 
 

@@ -2,23 +2,28 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import io
 import os
+import re
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 from huggingface_hub import ModelCard
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from lora_scene import load_adapter
 from lora_scene.adapters import gallery
 from lora_scene.adapters import hub as hub_module
 from lora_scene.adapters.folder import read_adapter, save_adapter
+from lora_scene.adapters.formats.metadata import fingerprint
 from lora_scene.adapters.formats.modelspec import Title
 from lora_scene.adapters.hub import copy_adapter, fetch_adapter, publish
 from lora_scene.adapters.location import locate
 from lora_scene.adapters.staging import stage_adapter
 from lora_scene.cli.main import root
-from lora_scene.errors import AdapterError, HubError, LoraSceneError
+from lora_scene.errors import AdapterError, FileError, HubError, LoraSceneError
 from tests import tiny
 from tests.adapters import loopback, made
 
@@ -161,6 +166,41 @@ def test_nothing_is_pulled_over_what_may_be_the_only_copy(tmp_path, other):
     with pytest.raises(LoraSceneError, match=r"full precision|another scene|did not write"):
         copy_adapter(new, out)
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+
+
+def test_an_adapter_with_a_file_whose_metadata_are_gone_is_pulled(tmp_path):
+    source = save_adapter(made.adapter(tiny.pipeline(), "sd1"), tmp_path / "source")
+    path = source / "embeddings" / "bear.safetensors"
+    save_file(load_file(path), path)  # as another tool saves it again
+    copy_adapter(source, tmp_path / "out")
+    assert fingerprint(read_adapter(tmp_path / "out")) == fingerprint(read_adapter(source))
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_a_full_disk_is_told_of_the_place_that_is_full(tmp_path, monkeypatch):
+    source = save_adapter(made.adapter(tiny.pipeline(), "sd1"), tmp_path / "source")
+    real = open
+
+    def full(file, mode="r", *args, **kwargs):
+        is_ours = "w" in mode and "embeddings" in str(file)
+        return real("/dev/full" if is_ours else file, mode, *args, **kwargs)
+
+    monkeypatch.setattr(io, "open", full)
+    with pytest.raises(FileError, match=re.escape(f"{tmp_path / 'out'}: the disk is full")):
+        copy_adapter(source, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["plush", "", "a/b/c", "some one/x", "me/it.git"])
+def test_what_names_no_repository_is_told_before_anything_is_done(name, folder, tmp_path):
+    with pytest.raises(AdapterError, match=r"no name of a repository(.|\n)*USER/NAME"):
+        stage_adapter(folder, tmp_path / "s", title=Title("x"), repo_id=name, dtype="fp16")
+    assert not (tmp_path / "s").exists()
+    for verb in (["push", "--dry-run"], ["card"]):
+        told = CliRunner().invoke(root, [*verb, str(folder), "--repo", name])
+        assert told.exit_code == 2
+        assert "no name of a repository, such as USER/NAME" in " ".join(told.stderr.split())
+    assert not (folder / "README.md").exists()
 
 
 def test_only_safetensors_of_the_layout_are_pulled(hub):
