@@ -46,6 +46,7 @@ def command(
     from lora_scene.files import check_file
     from lora_scene.picture_writing import write_picture
     from lora_scene.recipe import load_recipe
+    from lora_scene.scenes.folder_names import OVERLAY
     from lora_scene.scenes.handles import word_notes
     from lora_scene.scenes.manifest import read_manifest
     from lora_scene.scenes.masks import report_on
@@ -53,11 +54,12 @@ def command(
     from lora_scene.scenes.scene import read_scene
 
     place = scene.resolve()
-    overlay = out or Path(f"{place.name if place.is_dir() else place.stem}_overlay.png")
+    overlay = out or Path(f"{place.name if place.is_dir() else place.stem}{OVERLAY}")
     problems: list[LoraSceneError] = []
     manifest = read_manifest(scene, problems=problems)
     loaded = read_scene(manifest, problems)
-    check_file(overlay, inputs=[*scene.rglob("*"), *manifest.files])
+    there = (path for path in scene.rglob("*") if not path.name.endswith(OVERLAY))
+    check_file(overlay, inputs=[*there, *manifest.files])
     refuse_other_verb(overlay, None)
     settings = load_recipe(
         recipe or RECIPES.get(size, "sd15"), [f"base.resolution={size}"] if size else []

@@ -120,10 +120,11 @@ def _list(photo: Path, out: Path | None, network: NetworkOptions, as_json: bool)
     from lora_scene.creating.picture_files import refuse_other_verb
     from lora_scene.files import check_file
     from lora_scene.picture_writing import check_format, write_picture
+    from lora_scene.scenes.folder_names import REGIONS
     from lora_scene.scenes.masking import list_regions
     from lora_scene.scenes.pictures import read_photo
 
-    picture = check_file(out or Path(f"{photo.stem}_regions.png"), inputs=[photo])
+    picture = check_file(out or Path(f"{photo.stem}{REGIONS}"), inputs=[photo])
     check_format(picture)
     refuse_other_verb(picture, None)
     lister = open_lister(network.segmenter, model=network.model, device=network.device)

@@ -11,6 +11,7 @@ from lora_scene.errors import MAX_SHOWN, SceneError
 from lora_scene.scenes.pictures import HEIF_SUFFIXES
 
 MANIFEST_NAME = "scene.toml"
+OVERLAY, REGIONS = "_overlay.png", "_regions.png"  # ends of what `check` and `mask --list` draw
 MASK_HINT = "lora-scene mask PHOTO makes a scene folder from a photo"
 IMAGE_SUFFIXES = (  # what `pictures.FORMATS` are usually called
     *(".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".avif"),
@@ -56,7 +57,8 @@ def read_layout(folder: Path) -> tuple[Layout, list[SceneError]]:
 
 
 def _is_alike(name: str) -> bool:
-    return name.lower().startswith(("img", "mask", MANIFEST_NAME))
+    is_drawn = name.endswith((OVERLAY, REGIONS))
+    return name.lower().startswith(("img", "mask", MANIFEST_NAME)) and not is_drawn
 
 
 def _problems(

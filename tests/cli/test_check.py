@@ -44,6 +44,21 @@ def test_check_prints_a_table_and_writes_the_overlay_beside_not_inside(run, tmp_
     )
 
 
+def test_check_within_the_scenes_folder_runs_again_and_reads_nothing_that_was_drawn(
+    run, tmp_path, monkeypatch
+):
+    folder = write_reference_folder(tmp_path / "masks")
+    monkeypatch.chdir(folder)
+    write_picture(folder / "img_regions.png", Image.new("RGB", (3, 3)))  # of `mask --list img.png`
+    _made_ours(folder / "mask1.png")
+    for _ in range(2):
+        result = run(".", "--recipe", "mini", "--size", "32")
+        assert (result.exit_code, "left out" in result.stderr) == (0, False), result.stderr
+    assert (folder / "masks_overlay.png").is_file()
+    with pytest.raises(FileError, match="this is what is read"):
+        run(".", "--recipe", "mini", "--size", "32", "--out", "mask1.png")
+
+
 def test_check_replaces_no_picture_that_was_drawn(run, tmp_path):
     write_toml_folder(tmp_path / "mine")
     save_picture(tmp_path / "x.png", np.zeros((8, 8, 3), np.uint8), {"verb": "generate"})
@@ -98,7 +113,7 @@ def test_check_never_replaces_a_strangers_file(run, tmp_path):
 )
 def test_check_replaces_nothing_of_the_scene_and_no_device(run, tmp_path, target):
     folder = write_toml_folder(tmp_path / "mine")
-    write_picture(folder / "mask0.png", Image.open(folder / "mask0.png").copy(), force=True)
+    _made_ours(folder / "mask0.png")
     before = {path: path.read_bytes() for path in folder.iterdir()}
     with pytest.raises(FileError, match=r"did not write|is read|a device|Windows does not hold"):
         run("mine", "--out", target)
@@ -276,3 +291,10 @@ def test_check_tells_shape_and_cut_of_a_phones_photo_that_lies_on_its_side(run, 
     )
     (framing,) = json.loads(run("mine", "--json", "--recipe", "mini").stdout)["framings"]
     assert (framing["size"], framing["trained"]) == ([108, 192], [48, 80])
+
+
+def _made_ours(path):
+    """Write a picture anew, as the program does."""
+    picture = Image.open(path).copy()
+    path.unlink()
+    write_picture(path, picture)
