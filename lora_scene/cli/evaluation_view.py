@@ -75,6 +75,6 @@ def warn_of_strange_nouns(scene: Scene, sentence: str) -> None:
     from lora_scene.judging.mini import NOUNS
 
     nouns = dict.fromkeys(scene.nouns[k] for k in scene.things)
-    strange = [noun for noun in nouns if noun not in NOUNS]
+    strange = [noun for noun in nouns if noun.casefold() not in NOUNS]
     if strange:
         note(sentence.format(" or ".join(strange)), warning=True)

@@ -163,7 +163,7 @@ def weigh(
 
 def refuse_equal_nouns(scene: Scene, judge: Judge) -> None:
     """Refuse things that a judge cannot tell apart where it looks for them."""
-    nouns = [scene.nouns[k] for k in scene.things]
+    nouns = [scene.nouns[k].casefold() for k in scene.things]
     doubled = sorted({noun for noun in nouns if nouns.count(noun) > 1})
     if judge.finder is not None and not judge.finder.finds_every and doubled:
         raise JudgingError(

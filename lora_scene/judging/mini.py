@@ -68,7 +68,8 @@ class MiniJudge(ClipEncoder):
         found too; its owner is None.
         """
         things = [k for k, concept in enumerate(concepts) if not concept.is_background]
-        own = list(dict.fromkeys(concepts[k].noun for k in things))
+        nouns = {k: concepts[k].noun.casefold() for k in things}
+        own = list(dict.fromkeys(nouns.values()))
         others = [noun for noun in NOUNS if noun not in own]
         names = [*own, *others, SMUDGE]
         prompts = [with_article(name) for name in names] + list(BACKGROUNDS)
@@ -76,7 +77,7 @@ class MiniJudge(ClipEncoder):
         least = MIN_PATCHES * (PATCH_SHARE * classes.shape[0]) * (PATCH_SHARE * classes.shape[1])
         found = []
         for region, number in read_things(classes, len(names), least):
-            same = [k for k in things if concepts[k].noun == names[number]]
+            same = [k for k in things if nouns[k] == names[number]]
             found.append(Sighting(region, same[0] if same else None, tuple(same[1:])))
         return found
 

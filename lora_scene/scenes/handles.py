@@ -12,6 +12,7 @@ from lora_scene.targets import RESERVED_STEMS
 
 UNNAMED_NOUN = "object"
 MAX_NOUN_CHARACTERS = 200
+_ARTICLE = re.compile(r"(an?|the)\s+(\S.*)", re.IGNORECASE)
 HANDLE_FORM = re.compile(r"<[A-Za-z0-9][A-Za-z0-9_-]{0,63}>")
 HANDLE_HELP = (
     "<name>, the name of at most 64 letters from a to z, digits, - and _, such as <bear> or "
@@ -67,6 +68,32 @@ def word_notes(handles: Sequence[str]) -> list[str]:
         f"embeddings called {', '.join(words)} would take over these words in interfaces, or not"
         " load: give those the files of `lora-scene export`, which are named otherwise"
     ]
+
+
+def noun_doubts(concepts: Sequence[Concept]) -> list[str]:
+    """Return a sentence for each noun that is shared, has an article, or stands for no word."""
+    by_noun: dict[str, list[str]] = {}
+    for concept in concepts:
+        by_noun.setdefault(concept.noun.casefold(), []).append(concept.handle)
+    said = [
+        f"{' and '.join(handles)} have one noun, {noun!r}: what tells them apart is learnt less "
+        "well; give each a noun of its own, such as 'red cup' and 'blue cup'"
+        for noun, handles in by_noun.items()
+        if len(handles) > 1 and noun != UNNAMED_NOUN
+    ]
+    said += [
+        f"{concept.handle}: the article in {concept.noun!r} counts as a word of the noun, where the "
+        f"embedding begins; write {found[2]!r}"
+        for concept in concepts
+        if (found := _ARTICLE.fullmatch(concept.noun))
+    ]
+    unnamed = [concept.handle for concept in concepts if concept.noun == UNNAMED_NOUN]
+    if unnamed:
+        said.append(
+            f"{', '.join(unnamed)}: no class noun, so {UNNAMED_NOUN!r} is used; "
+            "a real noun gives training a better start"
+        )
+    return said
 
 
 def check_handles(

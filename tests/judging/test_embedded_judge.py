@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -64,6 +65,20 @@ def test_the_photo_itself_has_the_highest_identity(judge, marks) -> None:
         rivals = [marked(judge, scene, pixels) for pixels in (noise, other.photos[0].pixels)]
         for rival in (blank, *rivals):
             assert sum(own.identity.values()) > sum(rival.identity.values()), scene.source
+
+
+def test_capitals_in_a_noun_change_nothing(judge) -> None:
+    scene = scenes()[0]
+    pixels = scene.photos[0].pixels
+    capital = [replace(one, noun=one.noun.title()) for one in scene.concepts]
+    found, expected = (judge.finder.find(pixels, each) for each in (capital, scene.concepts))
+    assert [one.owner for one in found] == [one.owner for one in expected]
+    for ours, theirs in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(ours.region, theirs.region)
+    twins = [
+        replace(scene.concepts[0], noun=noun) for noun in (capital[0].noun, capital[0].noun.lower())
+    ]
+    assert {(one.owner, one.twins) for one in judge.finder.find(pixels, twins)} >= {(0, (1,))}
 
 
 def test_a_blank_misses_everything_and_the_photo_little(marks) -> None:

@@ -4,7 +4,14 @@ from pathlib import PureWindowsPath
 
 import pytest
 
-from lora_scene.scenes.handles import check_handles, default_noun, handle_stem, word_notes
+from lora_scene.scenes.handles import (
+    Concept,
+    check_handles,
+    default_noun,
+    handle_stem,
+    noun_doubts,
+    word_notes,
+)
 
 
 @pytest.mark.parametrize(
@@ -36,6 +43,28 @@ def test_words_as_names_of_files_are_told():
     assert said.startswith("embeddings called bear, 42 would take over these words")
     assert "lora-scene export" in said
     assert word_notes(["<v0>", "<bear_1>"]) == []
+
+
+@pytest.mark.parametrize(
+    ("noun", "without"),
+    [("a cat", "cat"), ("An old owl", "old owl"), ("the  dog", "dog"), ("A cat", "cat")],
+)
+def test_a_noun_with_an_article_is_told_with_the_one_without(noun, without):
+    (said,) = noun_doubts([Concept("<pet>", noun), Concept("<b>", "bowl")])
+    assert said.startswith(f"<pet>: the article in {noun!r} counts")
+    assert said.endswith(f"; write {without!r}")
+
+
+def test_nouns_that_only_begin_like_an_article_are_not_doubted():
+    assert (
+        noun_doubts([Concept("<x>", "antenna"), Concept("<y>", "theatre"), Concept("<z>", "a")])
+        == []
+    )
+
+
+def test_one_noun_in_two_capitals_is_told_as_one():
+    (said,) = noun_doubts([Concept("<x>", "Cat"), Concept("<y>", "cat")])
+    assert said.startswith("<x> and <y> have one noun, 'cat'")
 
 
 @pytest.mark.parametrize("noun", ["red\x1b[31mcar", "a\ncar", "c" * 201])
