@@ -14,6 +14,7 @@ import click
 from click.core import ParameterSource
 
 from lora_scene.creating.limits import MAX_AMOUNT, MAX_SEED, SIDES
+from lora_scene.errors import AdapterError
 from lora_scene.size import Size
 
 Command = TypeVar("Command", bound=Callable[..., Any])
