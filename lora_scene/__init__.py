@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from lora_scene.adapters.folder import read_adapter as read_adapter
     from lora_scene.backbones.loading import load_pipeline as load_pipeline
     from lora_scene.backbones.training_size import usual_canvas as usual_canvas
+    from lora_scene.creating.choices import AdapterChoice as AdapterChoice
     from lora_scene.creating.generation import draw as draw
     from lora_scene.creating.generation import generate as generate
     from lora_scene.creating.picture_files import save_image as save_image

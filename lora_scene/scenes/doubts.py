@@ -10,7 +10,7 @@ import numpy.typing as npt
 from lora_scene.scenes.canvas import Canvas
 from lora_scene.scenes.coverage import Coverage, Overlap, covered
 from lora_scene.scenes.framing import Resize, grid_masks
-from lora_scene.scenes.handles import UNNAMED_NOUN
+from lora_scene.scenes.handles import noun_doubts
 from lora_scene.scenes.scene import INSIDE, Photo, Scene
 
 SMALL = 0.02  # of the frame: about five of the 256 cells of an attention map
@@ -58,27 +58,12 @@ def doubts_about_scene(
         for o in overlaps
         if o.of_smaller > MUCH_SHARED
     ]
-    by_noun: dict[str, list[str]] = {}
-    for concept in scene.concepts:
-        by_noun.setdefault(concept.noun.casefold(), []).append(concept.handle)
-    said += [
-        f"{' and '.join(handles)} have one noun, {noun!r}: what tells them apart is learnt less "
-        "well; give each a noun of its own, such as 'red cup' and 'blue cup'"
-        for noun, handles in by_noun.items()
-        if len(handles) > 1 and noun != UNNAMED_NOUN
-    ]
     if len(scene.things) > MANY_CONCEPTS:
         said.append(
             f"{len(scene.things)} concepts: more than {MANY_CONCEPTS} at once tend to be learnt "
             "less well; train longer, or in two scenes"
         )
-    unnamed = [c.handle for c in scene.concepts if c.noun == UNNAMED_NOUN]
-    if unnamed:
-        said.append(
-            f"{', '.join(unnamed)}: no class noun, so {UNNAMED_NOUN!r} is used; "
-            "a real noun gives training a better start"
-        )
-    return said
+    return said + noun_doubts(scene.concepts)
 
 
 def _losses(framed: Photo, present: Mapping[int, str], canvas: Canvas, resize: Resize) -> list[str]:
