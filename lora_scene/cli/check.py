@@ -58,8 +58,8 @@ def command(
     problems: list[LoraSceneError] = []
     manifest = read_manifest(scene, problems=problems)
     loaded = read_scene(manifest, problems)
-    there = (path for path in scene.rglob("*") if not path.name.endswith(OVERLAY))
-    check_file(overlay, inputs=[*there, *manifest.files])
+    kept = (path for path in scene.rglob("*") if not path.name.endswith(OVERLAY))  # drawn before
+    check_file(overlay, inputs=[*kept, *manifest.files])
     refuse_other_verb(overlay, None)
     settings = load_recipe(
         recipe or RECIPES.get(size, "sd15"), [f"base.resolution={size}"] if size else []

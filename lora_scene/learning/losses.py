@@ -32,7 +32,7 @@ def weighted_error(
             `area` by the sum of the weights.
 
     Returns:
-        (b,), float32, >= 0: the mean over channels of what `normalize` makes of the cells.
+        (b,), float32, >= 0: averaged over channels and cells, as `normalize` says.
     """
     error = (prediction.float() - target.float()).square().mean(dim=1, keepdim=True)
     total = (error * weight).sum(dim=(1, 2, 3))
