@@ -180,6 +180,9 @@ def _check_lora(
         wanted = {key: partial(_flat_update, each) for key, each in reference.modules.items()}
         update_error = max(_worst_error(read, wanted), _worst_error({**read, **stated}, wanted))
         output_error = distance(output, expected)
+        n_shared = len(read.keys() & wanted.keys())
+        if found.note is None and n_shared < len(wanted):  # a file of ours states its own number
+            problems.append(f"holds {n_shared} of the adapter's {len(wanted)} modules")
         problems += _error_problems(found, update_error, output_error)
         problems += wrong_embeddings(found, reference) if found.layout == "bundle" else []
     check = _checked(found, problems, n_matched=len(layers), effect=distance(output, without))
@@ -276,7 +279,9 @@ def _error(found: torch.Tensor, wanted: torch.Tensor) -> float:
 def _error_problems(found: Inspection, update_error: float, output_error: float) -> list[str]:
     coarsest = max(found.dtypes, key=lambda name: OUTPUT_TOLERANCE.get(name, 0.0))
     problems = []
-    if update_error > UPDATE_TOLERANCE.get(coarsest, 0.0):
+    if math.isinf(update_error):
+        problems.append("not all of its modules can be compared with the adapter's")
+    elif update_error > UPDATE_TOLERANCE.get(coarsest, 0.0):
         problems.append(f"its updates are off by up to {update_error:.1e}: a wrong scale?")
     if not output_error <= OUTPUT_TOLERANCE.get(coarsest, 0.0):
         problems.append(f"its output is off the training-time output by {output_error:.1e}")
