@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -27,6 +26,7 @@ from lora_scene.backbones.single_file import SingleFile, read_file
 from lora_scene.backbones.sources import resolve_model
 from lora_scene.backbones.storage import Quantization, check_storage, store
 from lora_scene.errors import BackboneError, LoraSceneError
+from lora_scene.silence import quiet_warnings
 
 Dtype = Literal["auto", "fp32", "fp16", "bf16"]
 
@@ -152,14 +152,14 @@ def resolve_device(device: str) -> str:
 def quiet_libraries() -> Iterator[None]:
     """Silence the loading libraries' progress bars and chatter, and restore them.
 
-    The levels are the process's: threads take turns, so that none restores another's silence.
+    The levels are the process's: threads take turns, so that none restores another's silence. What
+    this package itself warns of is told all the same.
     """
     from diffusers.utils import logging as diffusers_logging
     from transformers.utils import logging as transformers_logging
 
     libraries = (diffusers_logging, transformers_logging)
-    with LIBRARIES, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with LIBRARIES, quiet_warnings():
         # diffusers has no public way to ask whether it shows bars
         kept = [(each.get_verbosity(), getattr(each, "_tqdm_active", True)) for each in libraries]
         for library in libraries:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import stat
-import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -18,7 +17,8 @@ from lora_scene.folder_lock import NUMBERS, WAIT, locked
 from lora_scene.ownership import NAME as RECORD  # the PNG text that holds the record, as JSON
 from lora_scene.ownership import is_ours
 from lora_scene.picture_writing import EXIF_DESCRIPTION, encode_picture
-from lora_scene.scenes.pictures import Pixels
+from lora_scene.scenes.pictures import MAX_PIXELS, Pixels
+from lora_scene.silence import quiet_warnings
 
 PARAMETERS = "parameters"  # the PNG text that user interfaces show
 
@@ -128,10 +128,10 @@ def read_record(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise CreationError("not a readable picture", where=path, expected="a file")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
-                text = image.info.get(RECORD) or image.getexif().get(EXIF_DESCRIPTION)
+        with quiet_warnings(), Image.open(path) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise Image.DecompressionBombError(f"{image.width} x {image.height} pixels")
+            text = image.info.get(RECORD) or image.getexif().get(EXIF_DESCRIPTION)
     except Exception as error:  # Pillow's readers raise whatever a damaged file leads them to
         raise CreationError("not a readable picture", where=path, got=str(error)) from error
     record = parse_json(text, path, CreationError) if isinstance(text, str) and text else None

@@ -8,7 +8,6 @@ same encoder, and cannot be held against published ones.
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ from lora_scene.judging.kept_pictures import UNFINISHED
 from lora_scene.judging.metrics import cosines
 from lora_scene.ownership import is_ours
 from lora_scene.scenes.pictures import Pixels, read_photo
+from lora_scene.silence import quiet_warnings
 
 NEIGHBOURS = 3  # k of precision and recall (arXiv:1904.06991)
 KID_SUBSETS = 50
@@ -164,8 +164,7 @@ def inception_score(logits: Vectors) -> float:
     """
     metric = _torchmetric("inception", "InceptionScore", logits.shape[1], splits=1)
     metric.update(torch.from_numpy(logits))
-    with torch.random.fork_rng(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the deviation over one split is not a number
+    with torch.random.fork_rng(), quiet_warnings():  # the deviation over one split is no number
         mean, _ = metric.compute()
     return float(mean)
 
@@ -215,8 +214,7 @@ class _AsIs(nn.Module):
 def _torchmetric(module: str, name: str, n_features: int, **settings: Any) -> Any:
     library = optional(f"torchmetrics.image.{module}", error=JudgingError, where=name)
     metric = getattr(library, name)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that features are kept: they are in memory anyway
+    with quiet_warnings():  # that features are kept: they are in memory anyway
         return metric(feature=_AsIs(n_features), **settings)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import unicodedata
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from PIL import Image, UnidentifiedImageError
 from lora_scene.errors import SceneError, warn_of
 from lora_scene.extras import optional
 from lora_scene.scenes.colour_spaces import DEEP_MODES, to_srgb
+from lora_scene.silence import quiet_warnings
 
 MAX_PIXELS = 64_000_000  # more than any phone's camera by default, 256 MB as RGBA
 EXIF_ORIENTATION = 0x0112  # EXIF 2.3, section 4.6.4
@@ -128,8 +128,7 @@ def decode_image(path: Path) -> Decoded:
     if path.suffix.lower() in HEIF_SUFFIXES or _is_heif(head):
         _admit_heif(path)
     Image.init()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow's own; what matters of them is told below
+    with quiet_warnings():  # Pillow's own; what matters of them is told below
         try:
             with Image.open(path, formats=[f for f in FORMATS if f in Image.OPEN]) as image:
                 if image.width * image.height > MAX_PIXELS:
