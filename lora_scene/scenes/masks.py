@@ -8,6 +8,7 @@ from lora_scene.scenes.canvas import Canvas
 from lora_scene.scenes.coverage import Coverage, Overlap, coverages_of, overlaps_of
 from lora_scene.scenes.doubts import doubts_about_photo, doubts_about_scene
 from lora_scene.scenes.framing import Resize, frame, grid_masks, plan_frame
+from lora_scene.scenes.pictures import grey_doubt
 from lora_scene.scenes.scene import Photo, Scene
 from lora_scene.size import Size
 
@@ -78,7 +79,7 @@ def report_on(scene: Scene, canvas: Canvas, *, resize: Resize = "area") -> Scene
         coverages += coverages_of(photo, framed, plan.kept, scene)
         overlaps += overlaps_of(photo, scene.handles)
         seen |= {scene.handles[k] for k in photo.present if _is_seen(framed, k, canvas, resize)}
-        said = list(plan.warnings(canvas, things))
+        said = [*plan.warnings(canvas, things), *grey_doubt(photo.pixels)]
         said += doubts_about_photo(photo, framed, scene, canvas=canvas, resize=resize)
         warnings += [f"{photo.source}: {one}" for one in said]
     warnings += doubts_about_scene(scene, coverages, overlaps)

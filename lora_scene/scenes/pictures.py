@@ -24,6 +24,8 @@ REDUCED = 254  # the TIFF tag that says so of a page: TIFF 6.0, NewSubfileType, 
 UPRIGHT, LYING = 1, (5, 6, 7, 8)  # of its values: as seen, and with rows for columns
 DARK_PEAK = 1 / 16  # of 16 bits: 12-bit values, and 8-bit ones, lie below it
 READABLE = 4  # letters at a file's beginning that tell what it is, such as %PDF and 8BPS
+GREY_SPREAD = 8  # of 255, between a pixel's channels: JPEG leaves as much of none
+COLOURED = 0.01  # of the pixels: fewer with more spread than that are a stain or a stamp
 STRAY_ALPHA = 0.001  # of the pixels: less transparency than that is nobody's meaning
 HEIF_SUFFIXES = (".heic", ".heif")
 HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
@@ -161,6 +163,22 @@ def decode_image(path: Path) -> Decoded:
     if image.mode == "F":
         raise _ranges_unknown(path, "floats")
     return Decoded(image, orientation or UPRIGHT, is_turned)
+
+
+def grey_doubt(pixels: Pixels) -> tuple[str, ...]:
+    """Say that a photo has no colours, and what follows; nothing of one that has some.
+
+    Args:
+        pixels: (H, W, 3) uint8.
+    """
+    spread = pixels.max(axis=2) - pixels.min(axis=2)
+    if (spread > GREY_SPREAD).mean() > COLOURED:
+        return ()
+    return (
+        "the photo is grey: its things are learnt grey, and are far from the colours that the base "
+        "gives most nouns, so that a recipe with grounds shows them on the base's coloured ones; "
+        "take a photo in colour if they are to have any",
+    )
 
 
 def _refuse_preview(image: Image.Image, path: Path) -> None:

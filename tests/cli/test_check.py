@@ -277,6 +277,14 @@ def test_check_does_not_send_prompts_to_training_that_it_would_cut(run, tmp_path
     assert "reads 32: training refuses it" in refusal
 
 
+def test_check_tells_that_a_photo_is_grey(run, tmp_path):
+    folder = write_toml_folder(tmp_path / "mine")
+    assert "grey" not in run("mine").stdout
+    with Image.open(folder / "img.png") as image:
+        image.convert("L").save(folder / "img.png")
+    assert "img.png: the photo is grey: its things are learnt grey" in unwrapped(run("mine"))
+
+
 def test_check_tells_shape_and_cut_of_a_phones_photo_that_lies_on_its_side(run, tmp_path):
     write_toml_folder(tmp_path / "mine", TOML[: TOML.rindex("[[")])
     exif = Image.Exif()

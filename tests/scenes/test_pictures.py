@@ -12,7 +12,7 @@ from PIL import Image
 
 from lora_scene.errors import LoraSceneWarning, SceneError
 from lora_scene.scenes import pictures
-from lora_scene.scenes.pictures import read_photo
+from lora_scene.scenes.pictures import grey_doubt, read_photo
 
 RNG = np.random.default_rng(1)
 GREY = RNG.integers(0, 256, size=(6, 9), dtype=np.uint8)
@@ -223,3 +223,23 @@ def test_a_preview_in_place_of_a_photo_is_refused(tmp_path):
         read_photo(tmp_path / "photo.dng")
     Image.fromarray(COLOUR).save(tmp_path / "photo.tif", tiffinfo={254: 0})
     np.testing.assert_array_equal(read_photo(tmp_path / "photo.tif").pixels, COLOUR)
+
+
+@pytest.mark.parametrize("stored", ["grey", "as colours", "a colour JPEG"])
+def test_a_photo_without_colours_is_told(tmp_path, stored):
+    shades = np.random.default_rng(0).integers(0, 256, (48, 64), dtype=np.uint8)
+    image = Image.fromarray(shades)
+    path = tmp_path / ("photo.jpg" if stored == "a colour JPEG" else "photo.png")
+    (image if stored == "grey" else image.convert("RGB")).save(path)
+    (told,) = grey_doubt(read_photo(path).pixels)
+    assert told.startswith("the photo is grey: its things are learnt grey")
+
+
+@pytest.mark.parametrize(("n_red", "is_told"), [(0, True), (30, True), (32, False), (3072, False)])
+def test_a_stain_is_no_colour_and_a_thing_is(n_red, is_told):
+    """A hundredth of 48 x 64 pixels is 30.72."""
+    pixels = np.full((48, 64, 3), 90, np.uint8)
+    pixels.reshape(-1, 3)[:n_red, 0] = 90 + 9
+    assert bool(grey_doubt(pixels)) == is_told
+    pixels.reshape(-1, 3)[:n_red, 0] = 90 + 8
+    assert grey_doubt(pixels)
