@@ -275,9 +275,17 @@ def _plain_errors(source: str) -> Iterator[None]:
     except Exception as error:  # of four libraries, by files from anywhere
         lines = str(error).strip().splitlines() or [""]
         said = lines[0] if len(lines) == 1 else f"{lines[0]} ... {lines[-1]}"
-        raise BackboneError(
-            "the base cannot be loaded",
-            where=source,
-            got=f"{type(error).__name__}: {said}",
-            hint="it is damaged, or of another kind than its name says",
-        ) from error
+        what = "the base cannot be loaded"
+        hint = "it is damaged, or of another kind than its name says"
+        if _tells_of_imports(error):
+            what = "a library that reads bases does not load"
+            hint = "`lora-scene doctor` names it; reinstall it, in a version that fits the others"
+        got = f"{type(error).__name__}: {said}"
+        raise BackboneError(what, where=source, got=got, hint=hint) from error
+
+
+def _tells_of_imports(error: BaseException | None) -> bool:
+    """Tell whether an import failed; diffusers and transformers wrap it in these words."""
+    if error is None or isinstance(error, ImportError):
+        return error is not None
+    return "Failed to import" in str(error) or _tells_of_imports(error.__cause__)

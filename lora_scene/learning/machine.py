@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import platform
 import shutil
 from dataclasses import dataclass
@@ -49,7 +50,7 @@ def examine(folder: Path, device: str = "auto") -> tuple[Finding, ...]:
     versions = installed_versions()
     return (
         Finding("python", platform.python_version()),
-        *(Finding(name, version) for name, version in versions.items()),
+        *(_library(name, version) for name, version in versions.items()),
         _device(chosen),
         _memory(chosen),
         Finding("dtype auto", str(resolve_dtype("auto", chosen)).removeprefix("torch.")),
@@ -92,6 +93,19 @@ def _device(device: str) -> Finding:
 def has_nvidia_card() -> bool:
     """Tell whether the driver of an NVIDIA card is here, whatever torch was built for."""
     return Path("/proc/driver/nvidia/version").exists() or shutil.which("nvidia-smi") is not None
+
+
+def _library(name: str, version: str) -> Finding:
+    """Import a library, and what brings in the rest of diffusers."""
+    try:
+        module = importlib.import_module(name.replace("-", "_"))
+        if name == "diffusers":
+            _ = module.StableDiffusionPipeline
+    except Exception as error:  # whatever a broken installation raises
+        lines = str(error).strip().splitlines() or [""]
+        problem = f"it does not load: {lines[-1]}; reinstall it, in a version that fits the others"
+        return Finding(name, version, problem)
+    return Finding(name, version)
 
 
 def _memory(device: str) -> Finding:

@@ -82,8 +82,8 @@ def noun_doubts(concepts: Sequence[Concept]) -> list[str]:
         if len(handles) > 1 and noun != UNNAMED_NOUN
     ]
     said += [
-        f"{concept.handle}: the article in {concept.noun!r} counts as a word of the noun, where the "
-        f"embedding begins; write {found[2]!r}"
+        f"{concept.handle}: the article in {concept.noun!r} counts as a word of the noun, where "
+        f"its embedding begins; write {found[2]!r}"
         for concept in concepts
         if (found := _ARTICLE.fullmatch(concept.noun))
     ]

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import contextlib
 import re
+import sys
 import threading
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -143,6 +145,21 @@ def test_device_that_is_not_there_is_refused(monkeypatch):
     for name in ("cuda:2", "cuda:x"):
         with pytest.raises(BackboneError, match="no such device here"):
             resolve_device(name)
+
+
+def test_a_library_that_does_not_load_is_not_taken_for_a_damaged_base(monkeypatch):
+    wrapped = ModuleType("diffusers")
+
+    def fail(name):
+        raise RuntimeError("Failed to import diffusers.pipelines (look up):\nCUDA setup failed")
+
+    vars(wrapped)["__getattr__"] = fail
+    for broken in (wrapped, None):
+        monkeypatch.setitem(sys.modules, "diffusers", broken)
+        with pytest.raises(BackboneError, match=r"does not load(.|\n)*lora-scene doctor") as caught:
+            load_pipeline("mini")
+        assert "damaged" not in str(caught.value)
+        assert ("CUDA setup failed" in str(caught.value)) == (broken is wrapped)
 
 
 def test_libraries_are_quieted_and_given_their_voice_back():

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import sys
 from importlib.abc import MetaPathFinder
+from types import ModuleType
 
 import pytest
 
@@ -39,6 +40,24 @@ def test_a_library_that_does_not_load_is_named_with_what_takes_its_place(tmp_pat
     for kind in ("nf4", "int8"):
         assert "bitsandbytes does not load" in found[f"{kind} base"].problem
         assert "fp8" in found[f"{kind} base"].problem
+
+
+@pytest.mark.parametrize("name", ["peft", "diffusers"])
+def test_an_installed_library_that_does_not_load_is_told_of(tmp_path, monkeypatch, name):
+    assert by_name(tmp_path)[name].problem is None
+    monkeypatch.setitem(sys.modules, name, None)  # as an ImportError
+    assert "it does not load" in by_name(tmp_path)[name].problem
+
+
+def test_a_part_of_diffusers_that_does_not_load_is_told_of(tmp_path, monkeypatch):
+    broken = ModuleType("diffusers")
+
+    def fail(name):
+        raise RuntimeError("Failed to import it (look up):\ncannot import name LoraConfig")
+
+    vars(broken)["__getattr__"] = fail
+    monkeypatch.setitem(sys.modules, "diffusers", broken)
+    assert "cannot import name LoraConfig" in by_name(tmp_path)["diffusers"].problem
 
 
 def test_a_folder_that_does_not_exist_yet_is_looked_at_by_its_parent(tmp_path):
