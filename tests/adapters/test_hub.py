@@ -199,7 +199,8 @@ def test_what_names_no_repository_is_told_before_anything_is_done(name, folder, 
     for verb in (["push", "--dry-run"], ["card"]):
         told = CliRunner().invoke(root, [*verb, str(folder), "--repo", name])
         assert told.exit_code == 2
-        assert "no name of a repository, such as USER/NAME" in " ".join(told.stderr.split())
+        said = "no name of a repository, such as USER/NAME" if name else "--repo is empty"
+        assert said in " ".join(told.stderr.split())
     assert not (folder / "README.md").exists()
 
 
