@@ -64,7 +64,8 @@ def build(
     Returns:
         The record, defaults in place of what is wrong; None where there is no default.
     """
-    builder = _Builder(problems, error, ignores_unknown, is_toml)
+    top = frozenset(field.name for field in dataclasses.fields(kind) if is_toml)  # type: ignore[arg-type]
+    builder = _Builder(problems, error, ignores_unknown, top)
     return builder.record(kind, table, where, omit=omit)
 
 
@@ -81,7 +82,7 @@ class _Builder:
     problems: list[LoraSceneError]
     error: Error
     ignores_unknown: bool
-    is_toml: bool
+    top: frozenset[str]  # keys above the first heading of a TOML file; none where it is no TOML
 
     def record(
         self,
@@ -105,7 +106,8 @@ class _Builder:
         for key in [key for key in table if key not in known and not self.ignores_unknown]:
             hint = None
             if len(self.problems) < MAX_SHOWN:
-                hint = did_you_mean(str(key), known) or _outside(table[key], known)
+                hint = self._above(where, key, table[key]) or did_you_mean(str(key), known)
+                hint = hint or _outside(table[key], known)
             expected = f"one of {', '.join(known)}"
             self._add("unknown key", f"{where}{key}", expected=expected, hint=hint)
         values: dict[str, Any] = {}
@@ -180,10 +182,17 @@ class _Builder:
             said = f"a list of {plural}" if is_open and inner[0] in NAMES else f"a list: {expected}"
             raise _WrongError(said) from None
 
+    def _above(self, where: str, key: object, value: object) -> str | None:
+        """Return that a key of the whole file, which stands in a section, belongs above it."""
+        is_in_section = bool(where.rpartition(": ")[2])
+        if not (is_in_section and key in self.top) or isinstance(value, Mapping):
+            return None
+        return "write it above the first line in brackets: what is below belongs to that section"
+
     def _brackets(self, place: str, value: object) -> str | None:
         """Return how the heading of a section at a place, such as `concepts #1.`, is written."""
         key, mark, _ = place.rpartition(": ")[2].rstrip(".").partition(" #")
-        if not (self.is_toml and key):
+        if not (self.top and key):
             return None
         if mark:
             return f"write [[{key}]], in double brackets, once for each"

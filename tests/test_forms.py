@@ -119,6 +119,11 @@ def test_unknown_keys_may_be_left_out():
         ("part = 3", None),
         ("[[groups]]\ng = [1]", "write [groups], once, in single brackets"),
         ("[[whole]]\nbox = [1, 2]", "box: outside of it, in no section"),
+        (
+            "[part]\nn = 1\nseed = 5",
+            "write it above the first line in brackets: what is below belongs to that section",
+        ),
+        ("[part]\nn = 1\ngroups.a = 5", None),
     ],
 )
 @pytest.mark.parametrize("where", ["", "C: my scene/scene.toml: "])

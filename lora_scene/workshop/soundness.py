@@ -60,6 +60,10 @@ def idle_keys(table: Mapping[str, Any]) -> Iterator[JudgingError]:
     if (judge := table.get("judge", MINI_JUDGE)) != PAPER_JUDGE:
         why = f'leave it out, or write judge = "{PAPER_JUDGE}": {judge} has parts of its own'
         yield from idle("", table, PARTS, why)
+    curve = table.get("curve", {})
+    if not curve.get("weights"):
+        said = [key for key, value in curve.items() if value != []]
+        yield from idle("curve.", curve, said, "give curve.weights, or leave out [curve]")
     for method in table.get("methods", ()):
         place = f"methods.{method['name']}."
         if method.get("kind") == "guided":

@@ -177,6 +177,7 @@ def test_guided_sampling_trains_nothing(tmp_path) -> None:
         ("image_f", 'clip = "x/y"\nimage_f', r"^\S*\s*clip: nothing looks at this"),
         ("image_f", 'judge = "mini"\nfinder = "attention"\nimage_f', r"finder: [\s\S]*clip\+dino"),
         ("image_f", 'dino = "x/y"\nimage_f', r"dino: nothing looks at this[\s\S]*mini has parts"),
+        ("weights = [0, 0.5]", "n_prompts = 1", r"curve\.n_prompts: nothing looks at this"),
         ("seeds = [0, 1]", "guide_scale = 0.2", r"methods\.ours\.guide_scale: nothing looks"),
         ("seeds = [0, 1]", "batch = 2", r"methods\.ours\.batch: nothing looks at this"),
         ("seeds = [0, 1]", 'kind = "guided"', r"methods\.ours\.recipe: [\s\S]*trains nothing"),
