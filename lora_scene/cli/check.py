@@ -80,11 +80,11 @@ def command(
 
 
 def _show(scene: Scene, report: ScenesReport, recipe: Recipe) -> None:
-    from rich.table import Table
+    from lora_scene.cli.folded_table import FoldedTable
 
     out = console()
     photos = "1 photo" if len(scene.photos) == 1 else f"{len(scene.photos)} photos"
-    table = Table(title=f"{scene.source}: {photos}, recipe {recipe.name}")
+    table = FoldedTable(title=f"{scene.source}: {photos}, recipe {recipe.name}")
     for heading in ("handle", "noun", "photo"):
         table.add_column(heading)
     for heading in ("of photo", "of frame", "kept"):

@@ -20,15 +20,14 @@ from lora_scene.cli.terminal import console
 @json_option
 def command(device: str, folder: Path, as_json: bool) -> None:
     """Say what works on this machine, what does not, and what to do about it."""
-    from rich.table import Table
-
+    from lora_scene.cli.folded_table import FoldedTable
     from lora_scene.learning.machine import examine
 
     findings = examine(folder, device)
     if as_json:
         click.echo(json.dumps([asdict(finding) for finding in findings], indent=2))
         return
-    table = Table("", "found", "what to know", box=None, header_style="bold")
+    table = FoldedTable("", "found", "what to know", box=None, header_style="bold")
     for finding in findings:
         table.add_row(finding.name, finding.value, finding.problem or "")
     console().print(table)

@@ -8,8 +8,8 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
-from rich.table import Table
 
+from lora_scene.cli.folded_table import FoldedTable
 from lora_scene.cli.terminal import console, note
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def show_estimate(
     """Print a column per phase, a row per part, the card that holds the training, and savings."""
     columns = (*estimate.phases, *drawing)
     names = list(dict.fromkeys(name for column in columns for name in column.parts))
-    table = Table("GB", *(column.name for column in columns), box=None, header_style="bold")
+    table = FoldedTable("GB", *(column.name for column in columns), box=None, header_style="bold")
     for name in names:
         table.add_row(name, *(_gb(column.parts.get(name)) for column in columns))
     table.add_section()
@@ -55,7 +55,7 @@ def show_estimate(
 
 def _show_savings(savings: Mapping[str, int]) -> None:
     """Print what each switch that is not on yet would save, in the order of advice."""
-    table = Table("switch", "saves GB", box=None, header_style="bold")
+    table = FoldedTable("switch", "saves GB", box=None, header_style="bold")
     for switch, saved in savings.items():
         table.add_row(switch, f"{saved / 1e9:.2f}")
     click.echo()

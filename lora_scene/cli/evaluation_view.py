@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rich.table import Table
-
+from lora_scene.cli.folded_table import FoldedTable
 from lora_scene.cli.terminal import console, note
 
 if TYPE_CHECKING:
@@ -34,14 +33,14 @@ MEANINGS = {
 def show_evaluation(result: Evaluation) -> None:
     """Print the means, and those of each handle."""
     out = console()
-    table = Table(title=f"{len(result.scores)} pictures, judged by {result.judge}")
+    table = FoldedTable(title=f"{len(result.scores)} pictures, judged by {result.judge}")
     table.add_column("metric")
     table.add_column("mean", justify="right")
     table.add_column("meaning")
     for name, value in result.summary.items():
         table.add_row(name.replace("_", " "), shown(value), MEANINGS[name])
     out.print(table)
-    own = Table("handle")
+    own = FoldedTable("handle")
     names = list(next(iter(result.concepts.values())))
     for name in names:
         own.add_column(name.replace("_", " "), justify="right")
@@ -53,7 +52,7 @@ def show_evaluation(result: Evaluation) -> None:
 def show_sets(report: SetReport) -> None:
     """Print the metrics of whole sets, and what they cannot carry."""
     out = console()
-    table = Table(title=f"{report.n_generated} pictures against {report.n_reference}")
+    table = FoldedTable(title=f"{report.n_generated} pictures against {report.n_reference}")
     table.add_column("metric")
     table.add_column("value", justify="right")
     table.add_row("FID", shown(report.fid))

@@ -59,9 +59,9 @@ def _file_rows(one: Inspection) -> dict[str, str]:
 
 
 def _print_note(out: Console, note: Note) -> None:
-    from rich.table import Table
+    from lora_scene.cli.folded_table import FoldedTable
 
-    table = Table("handle", "noun", "vectors")
+    table = FoldedTable("handle", "noun", "vectors")
     for concept in note.concepts:
         noun = f"{concept.noun} (background)" if concept.is_background else concept.noun
         table.add_row(concept.handle, noun, str(concept.n_vectors))

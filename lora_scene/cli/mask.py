@@ -134,8 +134,7 @@ def _list(photo: Path, out: Path | None, network: NetworkOptions, as_json: bool)
 
 
 def _show_masks(masked: MaskedPhoto, folder: Path, files: tuple[Path, ...], as_json: bool) -> None:
-    from rich.table import Table
-
+    from lora_scene.cli.folded_table import FoldedTable
     from lora_scene.scenes.coverage import covered
 
     (photo,) = masked.scene.photos
@@ -147,7 +146,7 @@ def _show_masks(masked: MaskedPhoto, folder: Path, files: tuple[Path, ...], as_j
         ]
         click.echo(json.dumps({"concepts": rows, "files": [str(file) for file in files]}, indent=2))
         return
-    table = Table("handle", "noun", "of photo")
+    table = FoldedTable("handle", "noun", "of photo")
     for concept, share in zip(masked.scene.concepts, shares, strict=True):
         table.add_row(concept.handle, concept.noun, f"{100 * share:.1f} %")
     console().print(table)
@@ -157,7 +156,7 @@ def _show_masks(masked: MaskedPhoto, folder: Path, files: tuple[Path, ...], as_j
 
 
 def _show_regions(listed: ListedPhoto, picture: Path, as_json: bool) -> None:
-    from rich.table import Table
+    from lora_scene.cli.folded_table import FoldedTable
 
     rows = [
         {"number": n, "name": region.name, "score": region.score}
@@ -166,7 +165,7 @@ def _show_regions(listed: ListedPhoto, picture: Path, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"regions": rows, "picture": str(picture)}, indent=2))
         return
-    table = Table("number", "name", "score")
+    table = FoldedTable("number", "name", "score")
     for row in rows:
         table.add_row(str(row["number"]), str(row["name"]), f"{row['score']:.2f}")
     console().print(table)

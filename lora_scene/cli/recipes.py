@@ -18,8 +18,7 @@ from lora_scene.cli.values import once
 @click.pass_context
 def command(ctx: click.Context, as_json: bool) -> None:
     """List the recipes; `show NAME` prints one, `copy NAME FILE` makes one your own."""
-    from rich.table import Column, Table
-
+    from lora_scene.cli.folded_table import FoldedTable
     from lora_scene.recipe import load_recipe, recipe_names
 
     if ctx.invoked_subcommand:
@@ -30,8 +29,7 @@ def command(ctx: click.Context, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({recipe.name: recipe.description for recipe in recipes}, indent=2))
         return
-    base = Column("base", overflow="fold")  # whole, where the terminal is narrow
-    table = Table("recipe", "what it is", base, "size", box=None, header_style="bold")
+    table = FoldedTable("recipe", "what it is", "base", "size", box=None, header_style="bold")
     for recipe in recipes:
         size = f"{recipe.base.resolution} px" if recipe.base.resolution else "the base's"
         table.add_row(recipe.name, recipe.description, recipe.base.model, size)

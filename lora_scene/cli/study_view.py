@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.table import Table
 
+from lora_scene.cli.folded_table import FoldedTable
 from lora_scene.cli.terminal import console
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def show_study(result: StudyResult) -> None:
 
 
 def _show_question(shown: Console, question: QuestionResult) -> None:
-    table = Table(title=f"{question.question}, 1 to 5")
+    table = FoldedTable(title=f"{question.question}, 1 to 5")
     table.add_column("method")
     for heading in ("mean", "deviation", "ratings"):
         table.add_column(heading, justify="right")
