@@ -45,7 +45,7 @@ ELSEWHERE = {
     " judging/run_picking judging/taking",
     "judging/test_scores.py": "judging/comparison",
     "learning/test_checkpoints.py": "learning/base_pictures",
-    "learning/test_draws.py": "learning/latents",
+    "learning/test_draws.py": "learning/latents scenes/run_prompts",
     "learning/test_estimates.py": "learning/simulation",
     "learning/test_resume.py": "learning/interruption learning/lineage learning/run_lines"
     " learning/runs",

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from lora_scene.adapters.adapter import Adapter, LearnedConcept
-from lora_scene.adapters.earlier_files import earlier_files
+from lora_scene.adapters.earlier_files import EarlierFiles, earlier_files
 from lora_scene.adapters.folder import refuse_another
 from lora_scene.adapters.formats import diffusers, embeddings, kohya
 from lora_scene.adapters.formats.factors import padded_ranks
@@ -115,11 +115,7 @@ def export_adapter(
         files = tuple(sorted(p.relative_to(aside).as_posix() for p in aside.rglob("*.safetensors")))
         if not files:
             raise AdapterError("no layout can hold this adapter", got="; ".join(notes))
-        stems = [embeddings.embedding_path(concept.stem) for concept in rounded.concepts]
-        earlier = earlier_files(
-            out, files, note, named=(*names, *stems), source=fingerprint(adapter)
-        )
-        earlier.refuse_left(out)
+        earlier = _earlier(adapter, rounded, out, files, names=names)
         notes += earlier.told
         obsolete += earlier.replaced
         if names[0] in earlier.replaced:
@@ -232,6 +228,18 @@ def _write_companions(
     preview.thumbnail((PREVIEW_SIDE, PREVIEW_SIDE))
     write_picture(folder / f"{title.name}.preview.png", preview)
     return f"{title.name}.json", f"{title.name}.preview.png"
+
+
+def _earlier(
+    adapter: Adapter, rounded: Adapter, out: Path, files: Sequence[str], *, names: Sequence[str]
+) -> EarlierFiles:
+    """Find files of an earlier export; refuse where some would stay beside the new ones."""
+    stems = [embeddings.embedding_path(concept.stem) for concept in rounded.concepts]
+    found = earlier_files(
+        out, files, write_note(rounded), named=(*names, *stems), source=fingerprint(adapter)
+    )
+    found.refuse_left(out)
+    return found
 
 
 def _how_handles_are_called(adapter: Adapter, name: str, layouts: Sequence[Layout]) -> str:

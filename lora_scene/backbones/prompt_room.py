@@ -19,15 +19,15 @@ from lora_scene.backbones.sources import EMBEDDED, resolve_model
 from lora_scene.errors import BackboneError
 from lora_scene.recipe import Augment, Recipe
 from lora_scene.scenes.augment import SIMPLE_BACKGROUND
-from lora_scene.scenes.scene import Scene
-from lora_scene.scenes.union import (
+from lora_scene.scenes.run_prompts import (
     Named,
     known_nouns,
     longest_on_grounds,
     longest_prompts,
     prior_prompts,
-    prompt_for,
 )
+from lora_scene.scenes.scene import Scene
+from lora_scene.scenes.union import prompt_for
 
 USUAL_ROOM = 77  # tokens that CLIP's text encoders read, of which two are the begin and the end
 ENDS = 2

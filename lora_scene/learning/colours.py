@@ -22,8 +22,9 @@ from lora_scene.learning.handle_table import refuse_cut
 from lora_scene.learning.samples import decoded
 from lora_scene.recipe import Grounds
 from lora_scene.scenes.pictures import Pixels
+from lora_scene.scenes.run_prompts import known_nouns
 from lora_scene.scenes.scene import INSIDE, Scene
-from lora_scene.scenes.union import known_nouns, prompt_for
+from lora_scene.scenes.union import prompt_for
 from lora_scene.size import Size
 
 LOOKS_AT = 0.5  # of all timesteps: the noise under which attention is read

@@ -23,8 +23,8 @@ from lora_scene.learning.runs import CHECKPOINT, COLOURS, GROUNDS, PRIOR
 from lora_scene.learning.step import Materials
 from lora_scene.ownership import is_ours
 from lora_scene.recipe import Grounds, Recipe
+from lora_scene.scenes.run_prompts import known_nouns, longest_on_grounds, prior_prompts
 from lora_scene.scenes.scene import Scene
-from lora_scene.scenes.union import known_nouns, longest_on_grounds, prior_prompts
 from lora_scene.size import Size
 
 

@@ -61,8 +61,8 @@ from lora_scene.learning.samples import draw_samples, is_sampled
 from lora_scene.learning.step import Materials
 from lora_scene.learning.watching import evenly, looks_of
 from lora_scene.recipe import Recipe
+from lora_scene.scenes.run_prompts import known_nouns
 from lora_scene.scenes.scene import Scene
-from lora_scene.scenes.union import known_nouns
 
 N_MEASURED = 3  # steps, after one that warms up
 ENCODING, PRIOR, COLOURS, GROUNDS = "encoding", "prior", "colours", "grounds"

@@ -46,8 +46,8 @@ from lora_scene.recipe import Augment, Recipe, doubts
 from lora_scene.scenes.canvas import Canvas
 from lora_scene.scenes.handles import HANDLE_FORM
 from lora_scene.scenes.masks import report_on
+from lora_scene.scenes.run_prompts import longest_prompts
 from lora_scene.scenes.scene import Scene
-from lora_scene.scenes.union import longest_prompts
 
 
 def load_base(

@@ -14,7 +14,7 @@ from lora_scene.backbones.backbone import Backbone, TextEncoding
 from lora_scene.learning.base_pictures import deal_sizes, deal_turns, draw_pictures
 from lora_scene.learning.objective import PriorBatch
 from lora_scene.recipe import Prior, Recipe
-from lora_scene.scenes.union import prior_prompts
+from lora_scene.scenes.run_prompts import prior_prompts
 from lora_scene.size import Size
 
 

@@ -17,8 +17,8 @@ from lora_scene.learning.events import Listener
 from lora_scene.learning.runs import CHECKPOINT
 from lora_scene.learning.training import train
 from lora_scene.recipe import Phase, Recipe, load_recipe, quoted
+from lora_scene.scenes.run_prompts import known_nouns
 from lora_scene.scenes.scene import Scene
-from lora_scene.scenes.union import known_nouns
 from lora_scene.workshop.protocol import Attempt, Method, Protocol
 
 

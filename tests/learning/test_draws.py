@@ -20,8 +20,8 @@ from lora_scene.learning.latents import refuse_unseen, resize_masks
 from lora_scene.recipe import Handles, Phase
 from lora_scene.scenes.augment import SIMPLE_BACKGROUND, flip
 from lora_scene.scenes.framing import frame
+from lora_scene.scenes.run_prompts import longest_prompts
 from lora_scene.scenes.scene import Concept, Photo, Scene
-from lora_scene.scenes.union import longest_prompts
 from lora_scene.size import Size
 from tests import tiny
 from tests.learning import made

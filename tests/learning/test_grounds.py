@@ -29,7 +29,7 @@ from lora_scene.recipe import (
 )
 from lora_scene.scenes.augment import SIMPLE_BACKGROUND
 from lora_scene.scenes.handles import UNNAMED_NOUN
-from lora_scene.scenes.union import longest_on_grounds
+from lora_scene.scenes.run_prompts import longest_on_grounds
 from lora_scene.size import Size
 from tests import tiny
 from tests.learning import made
